@@ -1,0 +1,101 @@
+//! What makes a push from inside a callback wait until the outermost callback of its thread has returned.
+//!
+//! RxRust's combining operators hold a blocking lock while they call downstream, so an emission that ran inside another
+//! one could wait for itself. Here each thread knows how deep in callbacks it is; what is pushed at a depth is noted and
+//! delivered when the thread comes back to depth zero.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+/// Something with deliveries waiting.
+pub(crate) trait Drain: Send + Sync {
+    /// Delivers what waits, unless somebody is doing so already.
+    fn drain(&self);
+}
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// Beside `LATER` because it needs no destructor: reading it is a plain load.
+    static ANY_LATER: Cell<bool> = const { Cell::new(false) };
+    static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Whether this thread is inside a callback.
+pub(crate) fn is_inside() -> bool {
+    DEPTH.get() > 0
+}
+
+/// Runs `f` as a callback: what is pushed in it is delivered after the outermost callback of this thread.
+///
+/// `f` must not panic: what is the user's in it goes through [`isolate`].
+pub(crate) fn run<R>(f: impl FnOnce() -> R) -> R {
+    let depth = DEPTH.replace(DEPTH.get() + 1);
+    let result = f();
+    DEPTH.set(depth);
+    if depth == 0 && ANY_LATER.get() {
+        deliver_later_ones();
+    }
+    result
+}
+
+/// Notes that `source` has deliveries for when the outermost callback of this thread has returned.
+pub(crate) fn later(source: Arc<dyn Drain>) {
+    // Without its list, while it ends, a thread cannot defer: delivering at once is all that is left.
+    let noted = LATER.try_with(|later| {
+        let mut later = later.borrow_mut();
+        // The usual case, one callback pushing many items into one subject, takes one entry.
+        if !later.back().is_some_and(|last| Arc::ptr_eq(last, &source)) {
+            later.push_back(source.clone());
+        }
+    });
+    match noted {
+        Ok(()) => ANY_LATER.set(true),
+        Err(_) => source.drain(),
+    }
+}
+
+#[cold]
+fn deliver_later_ones() {
+    while let Ok(Some(source)) = LATER.try_with(|later| later.borrow_mut().pop_front()) {
+        // At a depth of one, so that the callbacks run by it add to this loop instead of starting their own.
+        DEPTH.set(1);
+        source.drain();
+        DEPTH.set(0);
+    }
+    ANY_LATER.set(false);
+}
+
+/// Runs code of the user's and reports whether it returned; a panic is logged and goes no further.
+///
+/// Without the bookkeeping of [`run`]: for the innermost call, whose depth the caller has set.
+pub(crate) fn isolate(what: &'static str, f: impl FnOnce()) -> bool {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(()) => true,
+        Err(panic) => {
+            report(what, panic);
+            false
+        }
+    }
+}
+
+#[cold]
+fn report(what: &'static str, panic: Box<dyn Any + Send>) {
+    tracing::error!(panic = message(panic.as_ref()), "{what} panicked");
+    // The payload's own destructor may panic too.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(not a text)")
+}

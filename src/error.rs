@@ -1,0 +1,242 @@
+//! What can go wrong, as values a user can act on.
+
+use std::{convert::Infallible, error::Error, fmt, io, sync::Arc, time::Duration};
+
+use crate::ConnConfig;
+
+/// Why an endpoint could not be made, or why it ended.
+///
+/// `Clone`, since every observer receives its own copy; the cause is in [`source`](Error::source), so a printed chain of
+/// errors states each fact once.
+#[non_exhaustive]
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WsError {
+    /// The text given as an address is not one.
+    #[error("cannot use \"{url}\" as a WebSocket address: {reason}; write it as ws://host:port/path")]
+    InvalidUrl {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server could not listen.
+    #[error("cannot listen on {endpoint}: {}", bind_advice(.source, .endpoint))]
+    Bind {
+        /// Where.
+        endpoint: ConnConfig,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// The client found nobody to talk to: the name is unknown, or nothing listens there.
+    #[error("cannot reach {endpoint}; is a server listening there?")]
+    Connect {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// Connecting and the opening handshake (RFC 6455, section 4) outlasted the connect timeout.
+    #[error("no handshake answer from {endpoint} within {after:?}; is a WebSocket server listening there?")]
+    HandshakeTimedOut {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// The limit, `connect_timeout`.
+        after: Duration,
+    },
+    /// The server answered the opening handshake with an HTTP status of its own.
+    #[error("{endpoint} refused the connection with HTTP status {status}{}", rejection_advice(*.status))]
+    Rejected {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// The HTTP status, such as 404.
+        status: u16,
+    },
+    /// The server's answer to the opening handshake breaks RFC 6455, section 4.1.
+    #[error("{endpoint} does not speak WebSocket: {reason}")]
+    Handshake {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// Which rule the answer broke.
+        reason: String,
+    },
+    /// The transport failed.
+    #[error("the connection to {peer} broke")]
+    Transport {
+        /// Whom the connection was to.
+        peer: String,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// The peer broke the protocol or exceeded a limit.
+    #[error("{peer} broke the protocol: {reason}")]
+    Protocol {
+        /// Who.
+        peer: String,
+        /// Which rule.
+        reason: String,
+    },
+    /// Nothing came from the peer for longer than `ping_interval + ping_timeout`.
+    #[error("{peer} has been silent for {silent:?}, longer than ping_interval + ping_timeout")]
+    PeerGone {
+        /// Who.
+        peer: String,
+        /// How long nothing came.
+        silent: Duration,
+    },
+    /// The peer did not take what was written to it for longer than the limit.
+    #[error("{peer} has taken nothing for {stalled:?}; it reads too slowly or not at all")]
+    WriteStalled {
+        /// Who.
+        peer: String,
+        /// The limit, `Limits::write_stalled`.
+        stalled: Duration,
+    },
+    /// The connection ended without a closing handshake (RFC 6455, section 7.1.5: code 1006).
+    #[error("{peer} ended the connection without a closing handshake")]
+    AbnormalClosure {
+        /// Who.
+        peer: String,
+    },
+    /// The retry policy allows no further attempt.
+    #[error("gave up connecting to {endpoint} after {attempts} attempts")]
+    RetriesExhausted {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// How many attempts failed in a row.
+        attempts: u32,
+        /// Why the last one failed.
+        source: Arc<WsError>,
+    },
+    /// The outbox was full and its [`Overflow`](crate::Overflow) is `Disconnect`.
+    #[error("the outbox of {name} is full ({messages} messages, {len} bytes) and its overflow policy is Disconnect")]
+    OutboxFull {
+        /// The component's name.
+        name: String,
+        /// How many messages were waiting.
+        messages: usize,
+        /// How many bytes were waiting.
+        len: usize,
+    },
+    /// A blocking wait was called on the very thread whose work it waits for.
+    #[error("{0} would wait for its own thread: call it outside of the component's callbacks")]
+    WouldDeadlock(&'static str),
+    /// What was waited for did not happen in time.
+    #[error("{what} did not happen within {after:?}")]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// The component ended before what was waited for could happen.
+    #[error("{0} is closed")]
+    Closed(String),
+    /// The background thread could not be started.
+    #[error("cannot start a background I/O thread")]
+    Runtime(#[source] Arc<io::Error>),
+    /// An error of the program's own, as given to `error(..)`.
+    #[error("{0}")]
+    Application(Arc<str>),
+}
+
+impl WsError {
+    /// Makes an error of the program's own, to end a subject with.
+    pub fn application(message: impl fmt::Display) -> Self {
+        Self::Application(message.to_string().into())
+    }
+}
+
+impl From<Infallible> for WsError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+fn bind_advice(source: &io::Error, endpoint: &ConnConfig) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("address in use: is another server listening on {}:{}?", endpoint.host(), endpoint.port())
+        }
+        io::ErrorKind::AddrNotAvailable => "that address is not one of this machine's".into(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 usually need privileges".into(),
+        _ => "the operating system refused".into(),
+    }
+}
+
+fn rejection_advice(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "; it wants other credentials or another origin",
+        404 => "; it does not serve this path",
+        426 => "; it wants another protocol version",
+        503 => "; it has too many connections",
+        _ => "",
+    }
+}
+
+/// Why a message could not be encoded or a frame could not be decoded.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DatatypeError {
+    message: Arc<str>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl DatatypeError {
+    /// Says what is wrong, in lower case and without a full stop.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string().into(), source: None }
+    }
+
+    /// The same, with the error that caused it.
+    pub fn with_source(message: impl fmt::Display, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(source)), ..Self::new(message) }
+    }
+}
+
+/// Why `send` refused an item, which it hands back.
+#[derive(Clone, Debug)]
+pub enum SendError<I> {
+    /// The outbox is at its bound.
+    Full(I),
+    /// A terminal event came before.
+    Closed(I),
+    /// The datatype could not encode it.
+    Encode(I, DatatypeError),
+}
+
+impl<I> SendError<I> {
+    /// Takes the refused item back.
+    pub fn into_item(self) -> I {
+        match self {
+            Self::Full(item) | Self::Closed(item) | Self::Encode(item, _) => item,
+        }
+    }
+
+    /// Replaces the item, keeping the reason.
+    pub fn map<J>(self, f: impl FnOnce(I) -> J) -> SendError<J> {
+        match self {
+            Self::Full(item) => SendError::Full(f(item)),
+            Self::Closed(item) => SendError::Closed(f(item)),
+            Self::Encode(item, why) => SendError::Encode(f(item), why),
+        }
+    }
+}
+
+impl<I> fmt::Display for SendError<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the outbox is full: the peer takes messages slower than they are sent"),
+            Self::Closed(_) => f.write_str("the endpoint is closed: nothing can be sent after a terminal event"),
+            Self::Encode(..) => f.write_str("the message could not be encoded"),
+        }
+    }
+}
+
+impl<I: fmt::Debug> Error for SendError<I> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Encode(_, why) => Some(why),
+            Self::Full(_) | Self::Closed(_) => None,
+        }
+    }
+}

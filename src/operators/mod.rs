@@ -1,0 +1,1 @@
+//! Operators, as extension traits on every RxRust observable.

@@ -1,0 +1,169 @@
+//! [`IoRuntime`]: the background threads.
+
+use std::{
+    cell::Cell,
+    fmt, io,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::oneshot,
+};
+
+use crate::WsError;
+
+thread_local! {
+    /// The runtime whose thread this is; 0 on any other thread.
+    static CURRENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The threads on which sockets are served and callbacks run.
+///
+/// Every server, client and group starts a thread of its own unless it is given an `IoRuntime`, which several of them can
+/// share; do so from about ten clients on:
+///
+/// ```
+/// use rxplus::prelude::*;
+///
+/// let runtime = IoRuntime::new("feeds")?;
+/// let prices = RxWsClient::builder("ws://127.0.0.1:8765/prices", WsStr).runtime(&runtime).connect()?;
+/// let trades = RxWsClient::builder("ws://127.0.0.1:8765/trades", WsStr).runtime(&runtime).connect()?;
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// On one thread, callbacks of all the components that share it run one after another, in order; a callback that blocks
+/// holds up all of them. The thread ends when no handle of the runtime, no open component and no scheduled task is left.
+#[derive(Clone)]
+pub struct IoRuntime {
+    core: Arc<Core>,
+}
+
+/// A reference that does not keep the threads running.
+#[derive(Clone)]
+pub(crate) struct WeakRuntime {
+    core: Weak<Core>,
+    id: u64,
+}
+
+struct Core {
+    id: u64,
+    handle: Handle,
+    /// Dropping it ends the thread; a runtime of the user's own has none.
+    _running: Option<oneshot::Sender<()>>,
+}
+
+impl IoRuntime {
+    /// Starts one thread, named `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::Runtime`] when the operating system refuses the thread.
+    pub fn new(name: &str) -> Result<Self, WsError> {
+        Self::start(name, Builder::new_current_thread())
+    }
+
+    /// Starts `threads` threads, named `name`, and one that looks after them.
+    ///
+    /// Components then run side by side, and so do the connections of one: the messages of each connection stay in order,
+    /// those of different connections interleave as they come. A pipeline is still called by one thread at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::Runtime`] when the operating system refuses a thread.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is zero.
+    pub fn with_threads(name: &str, threads: usize) -> Result<Self, WsError> {
+        assert!(threads > 0, "a runtime needs at least one thread");
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads);
+        Self::start(name, builder)
+    }
+
+    /// Runs on a tokio runtime of the program's own, which must have its I/O and time drivers enabled.
+    ///
+    /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes.
+    #[must_use]
+    pub fn from_tokio(handle: Handle) -> Self {
+        Self { core: Arc::new(Core { id: next_id(), handle, _running: None }) }
+    }
+
+    /// The one runtime of the process that is never ended, started at the first use: a thread named `rxplus-global`.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system refuses the thread.
+    #[must_use]
+    pub fn global() -> Self {
+        static GLOBAL: OnceLock<IoRuntime> = OnceLock::new();
+        GLOBAL.get_or_init(|| Self::new("rxplus-global").expect("the operating system starts one more thread")).clone()
+    }
+
+    fn start(name: &str, mut builder: Builder) -> Result<Self, WsError> {
+        let id = next_id();
+        let failed = |error: io::Error| WsError::Runtime(Arc::new(error));
+        let runtime = builder
+            .enable_all()
+            .thread_name(name)
+            .on_thread_start(move || CURRENT.set(id))
+            .build()
+            .map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let (running, ended) = oneshot::channel();
+        thread::Builder::new().name(name.into()).spawn(move || run(runtime, id, ended)).map_err(failed)?;
+        Ok(Self { core: Arc::new(Core { id, handle, _running: Some(running) }) })
+    }
+
+    /// Spawns a task that keeps the threads running until it is done.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let alive = self.clone();
+        self.core.handle.spawn(async move {
+            task.await;
+            drop(alive);
+        });
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.core.handle
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakRuntime {
+        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id }
+    }
+}
+
+impl WeakRuntime {
+    /// The runtime, or the global one when its threads have ended.
+    pub(crate) fn upgrade(&self) -> IoRuntime {
+        self.core.upgrade().map_or_else(IoRuntime::global, |core| IoRuntime { core })
+    }
+
+    /// Whether the calling thread is one of this runtime's.
+    pub(crate) fn is_current(&self) -> bool {
+        CURRENT.get() == self.id
+    }
+}
+
+/// Serves until nobody needs the runtime any more.
+fn run(runtime: Runtime, id: u64, ended: oneshot::Receiver<()>) {
+    CURRENT.set(id);
+    // An error is what says it: the sender was dropped.
+    let _ = runtime.block_on(ended);
+}
+
+fn next_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl fmt::Debug for IoRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoRuntime").field("id", &self.core.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,539 @@
+//! [`SerializedSubject`], the only place that calls observers.
+//!
+//! One mutex, held for moments and never while an observer runs. Who finds the subject idle takes the list of observers
+//! out of it, delivers, and keeps delivering what others leave in the inbox meanwhile; then it puts the list back.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fmt,
+    mem::{replace, take},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::{BoxedObserverSend, Observer},
+    subscription::Subscription,
+};
+
+use crate::{
+    callback::{self, Drain},
+    early::Early,
+    scheduler::IoScheduler,
+};
+
+/// How many items may wait while another thread emits, before a push from outside of any callback waits for room.
+///
+/// Far above what a burst needs; it is there so that a producer faster than its observers cannot take all memory.
+const INBOX_BOUND: usize = 1 << 20;
+
+/// A subject into which any thread may push, at any time, also from inside a callback: ReactiveX's *serialize*.
+///
+/// RxRust's own `Shared` subject panics when two threads push at once and falls silent after a subscriber panicked. This
+/// one gives its observers the Rx grammar, `next* (error | complete)?`, whatever its callers do. It is *hot*.
+///
+/// Subscribe through a context, which lends it RxRust's operators:
+///
+/// ```
+/// use rxplus::prelude::*;
+/// use std::convert::Infallible;
+///
+/// let subject = SerializedSubject::<u32, Infallible>::new();
+/// Io::new(subject.clone()).map(|n| n * 2).subscribe(|n| println!("{n}"));
+/// subject.next(21);
+/// subject.complete();
+/// ```
+///
+/// # Emission
+///
+/// On the thread that pushes, or, when another thread is emitting, on that one. Items pushed by one thread keep their
+/// order. What a callback pushes, into this subject or any other of rxplus, is delivered after the outermost callback of
+/// its thread has returned, so never wait in a callback for the effect of such a push. When a million items wait because
+/// observers are slower than producers, a push from outside of any callback waits for room.
+///
+/// A subscriber that panics is removed and logged (`tracing::error!`); the others go on. A subscriber that comes after the
+/// terminal event hears it at once, on its own thread, inside `subscribe`.
+pub struct SerializedSubject<T, E = Infallible> {
+    core: Arc<Core<T, E>>,
+}
+
+/// What a subscription to a [`SerializedSubject`] returns.
+///
+/// After `unsubscribe` has returned no delivery begins, and the observer is dropped as soon as nobody is using it.
+/// Dropping the subscription does not unsubscribe.
+#[derive(Clone)]
+pub struct SerializedSubscription {
+    open: Arc<AtomicBool>,
+    subject: Weak<dyn Sweep>,
+}
+
+#[derive(Clone)]
+enum Terminal<E> {
+    Error(E),
+    Complete,
+}
+
+enum Event<T, E> {
+    Next(T),
+    Terminal(Terminal<E>),
+}
+
+struct Core<T, E> {
+    state: Mutex<State<T, E>>,
+    /// Signalled when the inbox has room again.
+    room: Condvar,
+    /// Where a backlog and what other threads post is delivered; `None` in a subject of the user's own.
+    home: Option<IoScheduler>,
+}
+
+struct State<T, E> {
+    /// Empty while somebody emits, who has them.
+    observers: Vec<Slot<T, E>>,
+    emitting: bool,
+    /// Subscribed since the last event began; they join before the next one.
+    joining: Vec<Slot<T, E>>,
+    /// Events that wait for the one who emits.
+    inbox: VecDeque<Event<T, E>>,
+    /// A terminal event was accepted: nothing may follow it.
+    closed: bool,
+    /// The terminal event, once its delivery has begun.
+    terminal: Option<Terminal<E>>,
+    /// Somebody unsubscribed while another emitted.
+    stale: bool,
+    /// How many pushes wait for room.
+    waiting: usize,
+    /// The home thread was asked to deliver and has not begun.
+    home_woken: bool,
+    /// Items kept for the first subscriber, until it comes.
+    early: Option<Early<T>>,
+}
+
+struct Slot<T, E> {
+    open: Arc<AtomicBool>,
+    observer: BoxedObserverSend<'static, T, E>,
+    /// What this observer hears before anything else.
+    backlog: VecDeque<T>,
+}
+
+impl<T, E> Default for SerializedSubject<T, E> {
+    fn default() -> Self {
+        Self::build(None, None)
+    }
+}
+
+impl<T, E> SerializedSubject<T, E> {
+    /// Makes a subject without observers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A component's subject: a backlog and what other threads post is delivered on `home`; `early` keeps items for the
+    /// first subscriber.
+    pub(crate) fn at_home(home: IoScheduler, early: Option<Early<T>>) -> Self {
+        Self::build(Some(home), early)
+    }
+
+    fn build(home: Option<IoScheduler>, early: Option<Early<T>>) -> Self {
+        let state = State {
+            observers: Vec::new(),
+            emitting: false,
+            joining: Vec::new(),
+            inbox: VecDeque::new(),
+            closed: false,
+            terminal: None,
+            stale: false,
+            waiting: 0,
+            home_woken: false,
+            early,
+        };
+        Self { core: Arc::new(Core { state: Mutex::new(state), room: Condvar::new(), home }) }
+    }
+
+    /// Whether items are still kept for a first subscriber.
+    pub(crate) fn keeps_early(&self) -> bool {
+        self.core.lock().early.is_some()
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, E> {
+    /// Emits `item`, or leaves it to whoever is emitting. Ignored after a terminal event.
+    pub fn next(&self, item: T) {
+        self.core.push(Event::Next(item));
+    }
+
+    /// Ends the subject with an error. Ignored after a terminal event.
+    pub fn error(self, error: E) {
+        self.core.push(Event::Terminal(Terminal::Error(error)));
+    }
+
+    /// Ends the subject. Ignored after a terminal event.
+    pub fn complete(self) {
+        self.core.push(Event::Terminal(Terminal::Complete));
+    }
+
+    /// Emits as a part of the emission this is called in, as an operator does: at once, unless somebody is emitting.
+    pub(crate) fn relay(&self, item: T) {
+        self.core.emit(Event::Next(item));
+    }
+
+    /// As [`relay`](Self::relay), with the terminal event.
+    pub(crate) fn relay_end(&self, error: Option<E>) {
+        self.core.emit(Event::Terminal(error.map_or(Terminal::Complete, Terminal::Error)));
+    }
+
+    /// Queues `item`, in the order of the calls, for the home thread to deliver.
+    pub(crate) fn post(&self, item: T) {
+        if self.core.enqueue(Event::Next(item)) {
+            self.core.wake_home();
+        }
+    }
+
+    /// Subscribes `observer`, which hears `backlog` first, on the home thread.
+    pub(crate) fn add(
+        &self,
+        observer: impl Observer<T, E> + Send + 'static,
+        backlog: impl IntoIterator<Item = T>,
+    ) -> SerializedSubscription {
+        let open = Arc::new(AtomicBool::new(true));
+        let backlog = backlog.into_iter().collect();
+        self.core.join(Slot { open: open.clone(), observer: Box::new(observer), backlog });
+        let subject: Arc<dyn Sweep> = self.core.clone();
+        SerializedSubscription { open, subject: Arc::downgrade(&subject) }
+    }
+}
+
+impl<T, E> Core<T, E> {
+    /// The state, also after a panic: none can happen while the lock is held.
+    fn lock(&self) -> MutexGuard<'_, State<T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
+    fn push(self: &Arc<Self>, event: Event<T, E>) {
+        if !callback::is_inside() {
+            self.emit(event);
+        } else if self.enqueue(event) {
+            callback::later(self.clone());
+        }
+    }
+
+    /// Delivers `event` now, or leaves it to the one who is emitting.
+    fn emit(&self, event: Event<T, E>) {
+        let mut state = self.lock();
+        if state.emitting {
+            state = self.wait_for_room(state);
+        }
+        if !state.admits(&event) {
+            return;
+        }
+        if state.emitting || !state.inbox.is_empty() {
+            state.inbox.push_back(event);
+            if !state.emitting {
+                callback::run(|| self.deliver(state, None));
+            }
+        } else {
+            callback::run(|| self.deliver(state, Some(event)));
+        }
+    }
+
+    /// Queues `event`. True when it is up to the caller to have it delivered.
+    fn enqueue(&self, event: Event<T, E>) -> bool {
+        let mut state = self.lock();
+        if state.admits(&event) {
+            state.inbox.push_back(event);
+        }
+        !state.emitting && !state.inbox.is_empty()
+    }
+
+    fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>) -> MutexGuard<'a, State<T, E>> {
+        // A callback must not wait: the one who emits may be waiting for it to return.
+        while !callback::is_inside() && state.emitting && state.inbox.len() >= INBOX_BOUND {
+            state.waiting += 1;
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state
+    }
+
+    /// Delivers `event`, then what is in the inbox, until nothing is left. Only while nobody else is emitting.
+    fn deliver<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
+        state.emitting = true;
+        state.home_woken = false;
+        let mut observers = take(&mut state.observers);
+        loop {
+            let event = event.take().or_else(|| state.inbox.pop_front());
+            if event.is_none() && state.joining.is_empty() && !state.stale {
+                state.observers = observers;
+                state.emitting = false;
+                return;
+            }
+            let joining = take(&mut state.joining);
+            state.stale = false;
+            if state.waiting > 0 {
+                self.room.notify_all();
+            }
+            if let Some(Event::Terminal(terminal)) = &event {
+                state.terminal = Some(terminal.clone());
+            }
+            let nobody = observers.is_empty() && joining.is_empty();
+            let (event, lost) = if nobody { state.keep(event) } else { (event, Vec::new()) };
+            drop(state);
+            if !lost.is_empty() {
+                callback::isolate("a message's destructor", || drop(lost));
+            }
+            admit(&mut observers, joining);
+            match event {
+                Some(Event::Next(item)) => emit_to(&mut observers, item),
+                Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| slot.end(terminal.clone())),
+                None => sweep(&mut observers),
+            }
+            state = self.lock();
+        }
+    }
+
+    fn join(self: &Arc<Self>, mut slot: Slot<T, E>) {
+        let mut state = self.lock();
+        if let Some(early) = state.early.take() {
+            slot.backlog.extend(early);
+        }
+        if let Some(terminal) = state.terminal.clone() {
+            drop(state);
+            callback::run(|| slot.end(terminal));
+        } else if state.emitting {
+            state.joining.push(slot);
+        } else if slot.backlog.is_empty() && state.joining.is_empty() {
+            state.observers.push(slot);
+        } else {
+            state.joining.push(slot);
+            drop(state);
+            self.wake_home();
+        }
+    }
+
+    /// Has the home thread deliver what waits.
+    fn wake_home(self: &Arc<Self>) {
+        let Some(home) = &self.home else {
+            return callback::run(|| self.drain());
+        };
+        if home.is_current() && !callback::is_inside() {
+            return callback::run(|| self.drain());
+        }
+        if !replace(&mut self.lock().home_woken, true) {
+            let this = self.clone();
+            home.spawn(async move { callback::run(|| this.drain()) });
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Drain for Core<T, E> {
+    fn drain(&self) {
+        let state = self.lock();
+        if !state.emitting {
+            self.deliver(state, None);
+        }
+    }
+}
+
+impl<T, E> State<T, E> {
+    /// Whether `event` may still come; notes that nothing may follow a terminal one.
+    fn admits(&mut self, event: &Event<T, E>) -> bool {
+        let admits = !self.closed;
+        self.closed |= matches!(event, Event::Terminal(_));
+        admits
+    }
+
+    /// Keeps an item that nobody is there to hear, if a first subscriber may still come.
+    ///
+    /// Returns what is still to be delivered, and what was lost for want of room.
+    fn keep(&mut self, event: Option<Event<T, E>>) -> (Option<Event<T, E>>, Vec<T>) {
+        match (event, &mut self.early) {
+            (Some(Event::Next(item)), Some(early)) => (None, early.push(item)),
+            (event, _) => (event, Vec::new()),
+        }
+    }
+}
+
+impl<T, E> Slot<T, E> {
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    fn close(&self) -> bool {
+        self.open.swap(false, Ordering::AcqRel)
+    }
+
+    /// Delivers an item, which is made inside of the isolation: a `clone` is user code too. False when the observer takes
+    /// no more.
+    fn next(&mut self, item: impl FnOnce() -> T) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let observer = &mut self.observer;
+        let mut finished = false;
+        let returned = callback::isolate("an observer", || {
+            observer.next(item());
+            finished = observer.is_closed();
+        });
+        if finished || !returned {
+            self.close();
+        }
+        returned && !finished
+    }
+
+    fn replay(&mut self) {
+        while let Some(item) = self.backlog.pop_front()
+            && self.next(|| item)
+        {}
+        self.backlog = VecDeque::new();
+    }
+
+    fn end(mut self, terminal: Terminal<E>) {
+        self.replay();
+        if !self.close() {
+            return self.discard();
+        }
+        let observer = self.observer;
+        callback::isolate("an observer", || match terminal {
+            Terminal::Error(error) => observer.error(error),
+            Terminal::Complete => observer.complete(),
+        });
+    }
+
+    /// Drops the observer, whose captured values may panic in their destructors.
+    fn discard(self) {
+        callback::isolate("an observer's destructor", || drop(self));
+    }
+}
+
+fn admit<T, E>(observers: &mut Vec<Slot<T, E>>, joining: Vec<Slot<T, E>>) {
+    for mut slot in joining {
+        slot.replay();
+        observers.push(slot);
+    }
+}
+
+fn emit_to<T: Clone, E>(observers: &mut Vec<Slot<T, E>>, item: T) {
+    let Some((last, others)) = observers.split_last_mut() else { return };
+    let mut any_closed = false;
+    for slot in others {
+        any_closed |= !slot.next(|| item.clone());
+    }
+    any_closed |= !last.next(|| item);
+    if any_closed {
+        sweep(observers);
+    }
+}
+
+/// Drops the observers that have unsubscribed, finished or panicked.
+fn sweep<T, E>(observers: &mut Vec<Slot<T, E>>) {
+    observers.extract_if(.., |slot| !slot.is_open()).for_each(Slot::discard);
+}
+
+/// What a subscription needs of its subject, whatever its types.
+trait Sweep: Send + Sync {
+    /// Drops the observers that are no longer open.
+    fn sweep(&self);
+}
+
+impl<T: Send + 'static, E: Send + 'static> Sweep for Core<T, E> {
+    fn sweep(&self) {
+        let mut state = self.lock();
+        if state.emitting {
+            state.stale = true;
+            return;
+        }
+        let State { observers, joining, .. } = &mut *state;
+        let closed = |slot: &mut Slot<T, E>| !slot.is_open();
+        let gone: Vec<_> = observers.extract_if(.., closed).chain(joining.extract_if(.., closed)).collect();
+        drop(state);
+        callback::run(|| gone.into_iter().for_each(Slot::discard));
+    }
+}
+
+impl<T, E> Drop for Core<T, E> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let slots = take(&mut state.observers).into_iter().chain(take(&mut state.joining));
+        slots.for_each(Slot::discard);
+    }
+}
+
+impl Subscription for SerializedSubscription {
+    fn unsubscribe(self) {
+        // Closed already means that somebody else has seen to the sweeping.
+        if self.open.swap(false, Ordering::AcqRel)
+            && let Some(subject) = self.subject.upgrade()
+        {
+            subject.sweep();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        !self.open.load(Ordering::Acquire)
+    }
+}
+
+impl<T, E> Clone for SerializedSubject<T, E> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Observer<T, E> for SerializedSubject<T, E> {
+    fn next(&mut self, item: T) {
+        (*self).next(item);
+    }
+
+    fn error(self, error: E) {
+        self.error(error);
+    }
+
+    fn complete(self) {
+        self.complete();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.core.lock().closed
+    }
+}
+
+impl<T, E> ObservableType for SerializedSubject<T, E> {
+    type Item<'a>
+        = T
+    where
+        Self: 'a;
+    type Err = E;
+}
+
+impl<T, E, C> CoreObservable<C> for SerializedSubject<T, E>
+where
+    T: Clone + Send + 'static,
+    E: Clone + Send + 'static,
+    C: Context,
+    C::Inner: Observer<T, E> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        self.add(context.into_inner(), [])
+    }
+}
+
+impl<T, E> fmt::Debug for SerializedSubject<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerializedSubject").field("closed", &self.core.lock().closed).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SerializedSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerializedSubscription").field("is_closed", &self.is_closed()).finish()
+    }
+}

@@ -1,0 +1,647 @@
+//! Where an endpoint is, and what its peers may cost it.
+
+use std::{
+    fmt::{self, Write},
+    net::Ipv6Addr,
+    str::FromStr,
+    time::Duration,
+};
+
+use crate::WsError;
+
+/// Where a WebSocket endpoint is: host, port, path, query string, and whether TLS protects it.
+///
+/// Every constructor that asks for an address takes one of these or a URL: `"ws://host:port/path?query"`, or `wss://`
+/// for TLS. Without a port, 80 and 443 apply (RFC 6455, section 3). A server takes host and port from it; port 0 lets
+/// the operating system choose a free one.
+///
+/// ```
+/// use rxplus::ConnConfig;
+///
+/// let built = ConnConfig::new("localhost", 8765).path("/chat").query("room=7");
+/// let parsed: ConnConfig = "ws://localhost:8765/chat?room=7".parse()?;
+/// assert_eq!(built, parsed);
+/// assert_eq!(built.to_string(), "ws://localhost:8765/chat?room=7");
+/// # Ok::<(), rxplus::WsError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConnConfig {
+    host: String,
+    port: u16,
+    path: String,
+    query: Option<String>,
+    tls: bool,
+}
+
+impl ConnConfig {
+    /// Names an endpoint by host and port, with the path `/` and without TLS.
+    ///
+    /// `host` is a name or an IP address; an IPv6 address may stand in brackets or not. For text that a user typed,
+    /// parse a URL instead: that reports what is wrong as an error.
+    ///
+    /// # Panics
+    ///
+    /// If `host` is no host: empty, a whole URL, with a space or a port in it.
+    #[must_use]
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        match checked_host(&host.into()) {
+            Ok(host) => Self { host, port, path: "/".into(), query: None, tls: false },
+            Err(reason) => panic!("ConnConfig::new takes a host name or an IP address: {reason}"),
+        }
+    }
+
+    /// Sets the path. The default is `/`, and a missing `/` at the start is added.
+    ///
+    /// What follows a `?` becomes the [`query`](Self::query); without a `?` the query stays as it is. Characters that a
+    /// URL cannot hold are escaped as RFC 3986, section 2.1 says (`#` too: RFC 6455, section 3); a `%` is taken as the
+    /// start of an escape.
+    ///
+    /// ```
+    /// # use rxplus::ConnConfig;
+    /// let config = ConnConfig::new("localhost", 8765).path("top floor/7?since=9");
+    /// assert_eq!(config.as_path(), "/top%20floor/7");
+    /// assert_eq!(config.as_query(), Some("since=9"));
+    /// ```
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        let given = path.into();
+        let (path, query) = match given.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (given.as_str(), None),
+        };
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        self.path = escaped(&format!("{slash}{path}"));
+        if let Some(query) = query {
+            self.set_query(query);
+        }
+        self
+    }
+
+    /// Sets the query string, with or without the `?` before it. The default is none, and an empty one is none.
+    ///
+    /// It belongs to the opening handshake: the server can read it, but routes by the path alone. Escapes as
+    /// [`path`](Self::path) does. A query may hold a token, so think of it when you print an address.
+    #[must_use]
+    pub fn query(mut self, query: impl Into<String>) -> Self {
+        let query = query.into();
+        self.set_query(query.strip_prefix('?').unwrap_or(&query));
+        self
+    }
+
+    /// Chooses TLS (`wss`) or a plain connection (`ws`). The default is plain; the port stays as it is.
+    #[must_use]
+    pub fn tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The host name, in lower case, or the IP address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The path, which begins with a `/`, as it stands in the URL.
+    pub fn as_path(&self) -> &str {
+        &self.path
+    }
+
+    /// The query string, without the `?`, as it stands in the URL.
+    pub fn as_query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// Whether the connection is to be protected by TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// `host:port`, with brackets around an IPv6 address: for a `Host` header and for socket addresses.
+    pub(crate) fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// The path and the query string, as the request line of the opening handshake has them.
+    pub(crate) fn request_target(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
+    /// The same endpoint at another path, which may bring a query string of its own.
+    pub(crate) fn with_path(&self, path: &str) -> Self {
+        self.clone().path(path)
+    }
+
+    fn set_query(&mut self, query: &str) {
+        self.query = (!query.is_empty()).then(|| escaped(query));
+    }
+
+    // By hand rather than with `http::Uri`, which drops a fragment without a word and does not say what it dislikes.
+    fn parse(url: &str) -> Result<Self, String> {
+        if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err("it contains a space, a line break or the like".into());
+        }
+        let (scheme, rest) = url.split_once("://").ok_or("it does not begin with ws:// or wss://")?;
+        let (tls, default_port) = checked_scheme(scheme)?;
+        if rest.contains('#') {
+            return Err("WebSocket addresses have no #fragment (RFC 6455, section 3)".into());
+        }
+        let (authority, target) = split_authority(rest);
+        if authority.contains('@') {
+            return Err("it contains credentials; put them into .header(\"Authorization\", ..)".into());
+        }
+        let (host, port) = split_port(authority)?;
+        let port = port.map_or(Ok(default_port), checked_port)?;
+        let config = Self { host: checked_host(host)?, port, path: String::new(), query: None, tls };
+        Ok(config.path(target))
+    }
+}
+
+fn checked_scheme(scheme: &str) -> Result<(bool, u16), String> {
+    match scheme.to_ascii_lowercase().as_str() {
+        "ws" => Ok((false, 80)),
+        "wss" => Ok((true, 443)),
+        "http" => Err("http:// is not a WebSocket scheme, its counterpart is ws://".into()),
+        "https" => Err("https:// is not a WebSocket scheme, its counterpart is wss://".into()),
+        _ => Err(format!("\"{scheme}\" is not a WebSocket scheme, only ws and wss are")),
+    }
+}
+
+/// Splits what follows `://` before the path, or before the query string when there is no path.
+fn split_authority(rest: &str) -> (&str, &str) {
+    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
+}
+
+/// Splits `host:port`; an IPv6 address keeps its brackets.
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
+    let host_len = match authority.find(']') {
+        Some(bracket) => bracket + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, rest) = authority.split_at(host_len);
+    match rest.strip_prefix(':') {
+        Some(port) if port.contains(':') => Err("an IPv6 address stands in brackets, as in ws://[::1]:8765".into()),
+        Some(port) => Ok((host, Some(port))),
+        None if rest.is_empty() => Ok((host, None)),
+        None => Err(format!("after the host only a colon and the port may follow, not \"{rest}\"")),
+    }
+}
+
+fn checked_port(port: &str) -> Result<u16, String> {
+    if port.is_empty() {
+        return Err("the port after the colon is missing".into());
+    }
+    // `u16::from_str` alone would take "+80".
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    port.parse().ok().filter(|_| digits).ok_or_else(|| format!("the port \"{port}\" is not a number from 0 to 65535"))
+}
+
+/// The host in the one spelling in which it is stored, so that equal endpoints compare equal.
+fn checked_host(host: &str) -> Result<String, String> {
+    if host.is_empty() {
+        return Err("the host is missing".into());
+    }
+    if host.contains(['[', ']', ':']) {
+        return checked_ipv6(host);
+    }
+    if !host.is_ascii() {
+        return Err(format!("the host \"{host}\" is not ASCII; write it in its xn-- form"));
+    }
+    match host.chars().find(|&c| !c.is_ascii_alphanumeric() && !"-._~".contains(c)) {
+        Some(c) => Err(format!("the host \"{host}\" contains {c:?}")),
+        None => Ok(host.to_ascii_lowercase()),
+    }
+}
+
+fn checked_ipv6(host: &str) -> Result<String, String> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<Ipv6Addr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) if bare.contains('%') => Err(format!("the IPv6 address \"{bare}\" has a zone, which is not supported")),
+        Err(_) => Err(format!("\"{bare}\" is not an IPv6 address")),
+    }
+}
+
+/// Escapes what neither a path nor a query string may hold (RFC 3986, sections 3.3 and 3.4).
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            write!(escaped, "%{byte:02X}").expect("writing into a String does not fail");
+        }
+    }
+    escaped
+}
+
+/// The URL for an error message, which may end up in a log: what stands before an `@` is left out.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + "://".len()));
+    // Up to the first `/` only: a password may hold an unescaped `?` or `#`, which is then what is wrong with the URL.
+    let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}***@{host}{target}"),
+        None => url.into(),
+    }
+}
+
+/// Reads `ws://host:port/path?query`, or `wss://`.
+///
+/// A failure is [`WsError::InvalidUrl`], which says what is wrong: another scheme, no host, a port that is none, a
+/// fragment (RFC 6455, section 3), credentials before the host, a space.
+impl FromStr for ConnConfig {
+    type Err = WsError;
+
+    fn from_str(url: &str) -> Result<Self, WsError> {
+        Self::parse(url).map_err(|reason| WsError::InvalidUrl { url: without_credentials(url), reason })
+    }
+}
+
+/// As [`FromStr`] does.
+impl TryFrom<&str> for ConnConfig {
+    type Error = WsError;
+
+    fn try_from(url: &str) -> Result<Self, WsError> {
+        url.parse()
+    }
+}
+
+/// As [`FromStr`] does.
+impl TryFrom<String> for ConnConfig {
+    type Error = WsError;
+
+    fn try_from(url: String) -> Result<Self, WsError> {
+        url.parse()
+    }
+}
+
+/// As [`FromStr`] does.
+impl TryFrom<&String> for ConnConfig {
+    type Error = WsError;
+
+    fn try_from(url: &String) -> Result<Self, WsError> {
+        url.parse()
+    }
+}
+
+impl From<&ConnConfig> for ConnConfig {
+    fn from(config: &ConnConfig) -> Self {
+        config.clone()
+    }
+}
+
+/// The URL, always with the port: `ws://127.0.0.1:8765/chat?x=1`.
+impl fmt::Display for ConnConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.request_target())
+    }
+}
+
+/// What a peer may cost an endpoint in time and memory.
+///
+/// A server's and a client's defaults differ: a server meets strangers. Each method says what exceeding its limit does;
+/// the other connections never notice.
+///
+/// ```
+/// use std::time::Duration;
+/// use rxplus::Limits;
+///
+/// let limits = Limits::server().message_len(64 * 1024).handshake(Duration::from_secs(3)).connections(500);
+/// assert_ne!(limits, Limits::server());
+/// ```
+#[must_use]
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub(crate) handshake: Duration,
+    pub(crate) message_len: usize,
+    pub(crate) write_stalled: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) write_buffer_len: usize,
+    pub(crate) header_len: usize,
+    pub(crate) headers: usize,
+    pub(crate) connections: Option<usize>,
+}
+
+/// The smallest request head that hyper can be limited to.
+const MIN_HEADER_LEN: usize = 8 * 1024;
+
+/// What every request holds: Host, Upgrade, Connection, Sec-WebSocket-Key and Sec-WebSocket-Version (RFC 6455,
+/// section 4.1).
+const MIN_HEADERS: usize = 5;
+
+impl Limits {
+    /// The defaults of a server: messages of at most 1 MiB and at most 10,000 connections.
+    pub fn server() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            message_len: 1024 * 1024,
+            write_stalled: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            write_buffer_len: 2 * 1024 * 1024,
+            header_len: 16 * 1024,
+            headers: 100,
+            connections: Some(10_000),
+        }
+    }
+
+    /// The defaults of a client or a group: messages of at most 16 MiB, since a client has chosen its server.
+    pub fn client() -> Self {
+        Self { message_len: 16 * 1024 * 1024, connections: None, ..Self::server() }
+    }
+
+    /// Sets how long a server waits for an opening handshake, from the accepted connection to its answer. The default
+    /// is 10 s.
+    ///
+    /// A peer that takes longer is disconnected, so that silent ones cannot hold connections. A client has
+    /// `connect_timeout` instead.
+    ///
+    /// # Panics
+    ///
+    /// If `time` is zero, in which no handshake can succeed.
+    pub fn handshake(mut self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "the handshake limit must be longer than zero");
+        self.handshake = time;
+        self
+    }
+
+    /// Sets the longest message, in bytes, that is received. The default is 1 MiB on a server, 16 MiB on a client.
+    ///
+    /// It holds for a whole message, whatever the number of its frames. A longer one closes the connection with code
+    /// 1009 (RFC 6455, section 7.4.1) as soon as a frame announces it, before memory is reserved.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is zero.
+    pub fn message_len(mut self, len: usize) -> Self {
+        assert!(len > 0, "message_len must be at least one byte");
+        self.message_len = len;
+        self
+    }
+
+    /// Sets for how long a peer may take nothing of what is written to it. The default is 30 s.
+    ///
+    /// Then the connection is dropped, with [`WsError::WriteStalled`].
+    ///
+    /// # Panics
+    ///
+    /// If `time` is zero, which would drop every connection at its first wait.
+    pub fn write_stalled(mut self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "write_stalled must be longer than zero");
+        self.write_stalled = time;
+        self
+    }
+
+    /// Sets how long closing may take: flushing the outbox, and the closing handshake. The default is 5 s.
+    ///
+    /// Then the socket is closed all the same, and what is left in the outbox is counted as dropped.
+    ///
+    /// # Panics
+    ///
+    /// If `time` is zero, which would lose whatever is queued.
+    pub fn close_timeout(mut self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "close_timeout must be longer than zero");
+        self.close_timeout = time;
+        self
+    }
+
+    /// Sets how many bytes of encoded frames may wait for the operating system, per connection. The default is 2 MiB.
+    ///
+    /// While more wait, messages stay in the outbox, whose own bound then decides. A single longer message is written
+    /// all the same.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is zero.
+    pub fn write_buffer_len(mut self, len: usize) -> Self {
+        assert!(len > 0, "write_buffer_len must be at least one byte");
+        self.write_buffer_len = len;
+        self
+    }
+
+    /// Sets the longest head, in bytes, of the HTTP request or answer that opens a connection. The default is 16 KiB.
+    ///
+    /// A server answers a longer one with HTTP status 431; a client reports [`WsError::Handshake`].
+    ///
+    /// # Panics
+    ///
+    /// If `len` is below 8 KiB, which large cookies and tokens fill.
+    pub fn header_len(mut self, len: usize) -> Self {
+        assert!(len >= MIN_HEADER_LEN, "header_len must be at least {MIN_HEADER_LEN} bytes, not {len}");
+        self.header_len = len;
+        self
+    }
+
+    /// Sets how many header fields the HTTP request or answer that opens a connection may have. The default is 100.
+    ///
+    /// A server answers a request with more of them with HTTP status 431; a client reports [`WsError::Handshake`].
+    ///
+    /// # Panics
+    ///
+    /// If `count` is below 5, the number that every WebSocket request has.
+    pub fn headers(mut self, count: usize) -> Self {
+        assert!(count >= MIN_HEADERS, "headers must be at least {MIN_HEADERS}, not {count}");
+        self.headers = count;
+        self
+    }
+
+    /// Sets how many connections a server holds at once, handshakes included. The default is 10,000; `None` is no
+    /// limit.
+    ///
+    /// A further one is answered with HTTP status 503. Without effect on a client.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is zero: such a server would serve nobody.
+    pub fn connections(mut self, count: impl Into<Option<usize>>) -> Self {
+        self.connections = count.into();
+        assert!(self.connections != Some(0), "connections must be at least 1, or None for no limit");
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn config(url: &str) -> ConnConfig {
+        url.parse().unwrap()
+    }
+
+    /// Why `url` is refused.
+    fn reason(url: &str) -> String {
+        match url.parse::<ConnConfig>() {
+            Err(WsError::InvalidUrl { reason, .. }) => reason,
+            other => panic!("{url} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn url_and_builder_agree() {
+        assert_eq!(config("ws://localhost:8765"), ConnConfig::new("localhost", 8765));
+        assert_eq!(config("ws://localhost:8765/chat"), ConnConfig::new("localhost", 8765).path("chat"));
+        assert_eq!(config("wss://h:1/a?x=1"), ConnConfig::new("h", 1).path("/a").query("?x=1").tls(true));
+        assert_eq!(config("ws://h:1?x=1"), ConnConfig::new("h", 1).query("x=1"));
+        assert_eq!(config("ws://[::1]:1/x"), ConnConfig::new("::1", 1).path("/x"));
+        assert_eq!(ConnConfig::new("[::1]", 1), ConnConfig::new("::1", 1));
+    }
+
+    #[test]
+    fn scheme_decides_tls_and_the_default_port() {
+        let parts = |url| (config(url).is_tls(), config(url).port());
+        assert_eq!(parts("ws://h"), (false, 80));
+        assert_eq!(parts("WSS://h/x"), (true, 443));
+        assert_eq!(parts("wss://[::1]"), (true, 443));
+        assert_eq!(parts("wss://h:80"), (true, 80));
+        assert_eq!(parts("ws://[::]:0"), (false, 0));
+    }
+
+    #[test]
+    fn spellings_of_one_host_are_equal() {
+        assert_eq!(config("ws://LocalHost:1"), config("ws://localhost:1"));
+        assert_eq!(config("ws://[0:0::0001]:1").host(), "::1");
+    }
+
+    #[test]
+    fn authority_brackets_ipv6_only() {
+        let authority = |url| config(url).authority();
+        assert_eq!(authority("ws://[::1]/x"), "[::1]:80");
+        assert_eq!(authority("ws://127.0.0.1:9"), "127.0.0.1:9");
+        assert_eq!(authority("wss://my_host.example"), "my_host.example:443");
+    }
+
+    #[test]
+    fn query_is_kept_until_another_is_given() {
+        let base = config("ws://h:1/a?token=t");
+        assert_eq!(base.with_path("/b").to_string(), "ws://h:1/b?token=t");
+        assert_eq!(base.with_path("/b?x=1").request_target(), "/b?x=1");
+        assert_eq!(base.with_path("/b?").as_query(), None);
+        assert_eq!(config("ws://h:1/a??").as_query(), Some("?"));
+    }
+
+    #[test]
+    fn path_is_escaped_once() {
+        let path = |path| ConnConfig::new("h", 1).path(path).as_path().to_owned();
+        assert_eq!(path(""), "/");
+        assert_eq!(path("/a b\r\n#c"), "/a%20b%0D%0A%23c");
+        assert_eq!(path("/a%20b"), "/a%20b");
+        assert_eq!(path("größe"), "/gr%C3%B6%C3%9Fe");
+        assert_eq!(config("ws://h/größe?a=ß").request_target(), "/gr%C3%B6%C3%9Fe?a=%C3%9F");
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        for (url, expected) in [
+            ("", "does not begin with ws://"),
+            ("localhost:8765", "does not begin with ws://"),
+            ("http://h", "its counterpart is ws://"),
+            ("https://h", "its counterpart is wss://"),
+            ("mqtt://h", "\"mqtt\" is not a WebSocket scheme"),
+            ("ws://", "the host is missing"),
+            ("ws://:80/x", "the host is missing"),
+            ("ws:///x", "the host is missing"),
+            ("ws://h/#top", "no #fragment"),
+            ("ws://h#top", "no #fragment"),
+            ("ws://me:secret@h", "credentials; put them into .header("),
+            ("ws://h:", "the port after the colon is missing"),
+            ("ws://h:65536", "the port \"65536\""),
+            ("ws://h:+80", "the port \"+80\""),
+            ("ws://::1:80", "stands in brackets"),
+            ("ws://[::1", "stands in brackets"),
+            ("ws://[::1]8765", "not \"8765\""),
+            ("ws://[::g]:1", "\"::g\" is not an IPv6 address"),
+            ("ws://[]:1", "\"\" is not an IPv6 address"),
+            ("ws://[fe80::1%25eth0]:1", "has a zone"),
+            ("ws://a]b:1", "not \"b:1\""),
+            ("ws://h/a b", "contains a space"),
+            ("ws://h\n", "contains a space"),
+            ("ws://größe", "xn--"),
+            ("ws://a\\b", "contains '\\\\'"),
+        ] {
+            assert!(reason(url).contains(expected), "{url}: {}", reason(url));
+        }
+    }
+
+    #[test]
+    fn refusal_does_not_repeat_a_password() {
+        for url in [
+            "ws://me:secret@h/x@y",
+            "http://me:secret@h",
+            "me:secret@h:80/x",
+            "ws://me:p@secret@h",
+            "ws://me:a#secret@h",
+        ] {
+            let error = url.parse::<ConnConfig>().unwrap_err().to_string();
+            assert!(!error.contains("secret") && error.contains("***@h"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_address_converts() {
+        fn port<A: TryInto<ConnConfig, Error: Into<WsError>>>(address: A) -> u16 {
+            address.try_into().map_err(Into::into).unwrap().port()
+        }
+        let url = String::from("ws://h:7");
+        assert_eq!((port("ws://h:7"), port(&url), port(url)), (7, 7, 7));
+        let config = ConnConfig::new("h", 7);
+        assert_eq!((port(&config), port(config)), (7, 7));
+    }
+
+    #[test]
+    #[should_panic(expected = "takes a host name or an IP address: the host \"h/x\" contains '/'")]
+    fn host_with_a_path_panics() {
+        let _ = ConnConfig::new("h/x", 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "header_len must be at least 8192 bytes, not 80")]
+    fn header_len_that_hyper_refuses_panics() {
+        let _ = Limits::server().header_len(80);
+    }
+
+    #[test]
+    #[should_panic(expected = "connections must be at least 1")]
+    fn no_connections_at_all_panics() {
+        let _ = Limits::server().connections(0);
+    }
+
+    #[test]
+    fn none_lifts_the_limit_of_connections() {
+        assert_eq!(Limits::server().connections, Some(10_000));
+        assert_eq!(Limits::server().connections(None).connections, None);
+        assert_eq!(Limits::server().connections(7).connections, Some(7));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text: String, scheme in "(ws://)?") {
+            let _ = format!("{scheme}{text}").parse::<ConnConfig>();
+        }
+
+        #[test]
+        fn display_is_read_back_by_us_and_by_http(
+            host in "[a-z0-9]{1,9}|[0-9a-f]{1,4}::[0-9a-f]{1,4}",
+            port: u16,
+            path: String,
+            query: String,
+            tls: bool,
+        ) {
+            let config = ConnConfig::new(host, port).path(path).query(query).tls(tls);
+            prop_assert_eq!(&config, &config.to_string().parse::<ConnConfig>().unwrap());
+            let uri: http::Uri = config.to_string().parse().unwrap();
+            prop_assert_eq!(uri.authority().map(|a| a.to_string()), Some(config.authority()));
+            prop_assert_eq!((uri.path(), uri.query()), (config.as_path(), config.as_query()));
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! When a client tries again: policy as pure arithmetic, without a clock and without a socket.
+//!
+//! The client counts the attempts and measures the time since the loss; [`RetryPolicy::delay`] turns both into the wait
+//! before the next attempt, or into none when the policy allows no further one.
+
+use std::time::Duration;
+
+/// How long a client waits before it connects again, and when it gives up.
+///
+/// The default, [`exponential`](Self::exponential), spreads a whole fleet over the first second and doubles from there,
+/// so that a server which returns is not met by all of its clients at once. What never happens is a wait above
+/// [`max_delay`](Self::max_delay).
+///
+/// "The first delay" is the wait after a connection was lost, or after the very first attempt failed. The count starts
+/// afresh once a connection has proved itself.
+///
+/// ```
+/// use std::time::Duration;
+/// use rxplus::{Rejected, RetryPolicy};
+///
+/// let policy = RetryPolicy::exponential()
+///     .max_delay(Duration::from_secs(10))
+///     .max_elapsed(Duration::from_secs(300))
+///     .on_rejected(Rejected::GiveUp);
+/// assert_ne!(policy, RetryPolicy::default());
+/// ```
+#[must_use]
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    first_delay: Option<Duration>,
+    base_delay: Duration,
+    max_delay: Duration,
+    factor: f64,
+    jitter: bool,
+    max_retries: Option<u32>,
+    max_elapsed: Option<Duration>,
+    on_rejected: Rejected,
+}
+
+/// What follows an answer that will not change by waiting: HTTP 401, 403 or 404, or a TLS certificate of another name.
+///
+/// Either way the answer is reported at once.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rejected {
+    /// Try again after [`RetryPolicy::max_delay`], since an operator may mend it. The default.
+    #[default]
+    RetryAtMaxDelay,
+    /// End the client with [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted).
+    GiveUp,
+}
+
+impl RetryPolicy {
+    /// Waits longer after each failure, each time a random part of a range; the default policy.
+    ///
+    /// With a base of 0.5 s and a factor of 2 the first delay is uniform in 0 to 1 s, the second in 1 to 2 s, then in 2
+    /// to 4 s and so on, at most 30 s, forever. In general the first is uniform in zero to twice the base, and the
+    /// `k`-th after it in `base_delay * factor^k` to twice that; [`max_delay`](Self::max_delay) cuts both ends of the
+    /// range.
+    pub fn exponential() -> Self {
+        Self {
+            first_delay: None,
+            base_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+            factor: 2.0,
+            jitter: true,
+            max_retries: None,
+            max_elapsed: None,
+            on_rejected: Rejected::RetryAtMaxDelay,
+        }
+    }
+
+    /// Waits exactly `delay` before every attempt, forever.
+    ///
+    /// For a few clients or a test: many clients with the same delay come back at the same moment. It is the
+    /// exponential policy with `delay` as base and longest delay, a factor of 1 and no jitter; the builders apply to it
+    /// all the same.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use rxplus::RetryPolicy;
+    /// let policy = RetryPolicy::fixed(Duration::from_secs(2)).max_retries(5);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `delay` is zero, which would make the client spin.
+    pub fn fixed(delay: Duration) -> Self {
+        assert!(!delay.is_zero(), "the delay of RetryPolicy::fixed must be longer than zero");
+        Self { base_delay: delay, max_delay: delay, factor: 1.0, jitter: false, ..Self::exponential() }
+    }
+
+    /// Sets the first delay to exactly this, without jitter. The default is `None`: as the base delay and jitter say.
+    ///
+    /// Zero is allowed: the client then connects again at once, and waits from the second attempt on. When many clients
+    /// lose the same server they all come at that same moment, so leave it at `None` for a fleet. The delays after it
+    /// do not change; [`max_delay`](Self::max_delay) holds for it too.
+    pub fn first_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.first_delay = delay.into();
+        self
+    }
+
+    /// Sets the delay from which the others grow. The default is 0.5 s.
+    ///
+    /// # Panics
+    ///
+    /// If `delay` is zero, which would make the client spin.
+    pub fn base_delay(mut self, delay: Duration) -> Self {
+        assert!(!delay.is_zero(), "base_delay must be longer than zero");
+        self.base_delay = delay;
+        self
+    }
+
+    /// Sets the longest wait between two attempts to reconnect. The default is 30 s.
+    ///
+    /// It wins over every other delay, [`base_delay`](Self::base_delay) and [`first_delay`](Self::first_delay)
+    /// included.
+    ///
+    /// # Panics
+    ///
+    /// If `delay` is zero, which would make the client spin.
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        assert!(!delay.is_zero(), "max_delay must be longer than zero");
+        self.max_delay = delay;
+        self
+    }
+
+    /// Sets by what each delay is multiplied to give the next. The default is 2.
+    ///
+    /// # Panics
+    ///
+    /// If `factor` is below 1 or not finite: delays that shrink would make the client spin.
+    pub fn factor(mut self, factor: f64) -> Self {
+        assert!(factor.is_finite() && factor >= 1.0, "factor must be a finite number from 1 on, not {factor}");
+        self.factor = factor;
+        self
+    }
+
+    /// Chooses between random and exact delays. The default is `true`, and `false` for [`fixed`](Self::fixed).
+    ///
+    /// Without jitter each delay is exactly `base_delay * factor^k`, with `k = 0` for the first, at most
+    /// [`max_delay`](Self::max_delay): clients that were cut off together also return together.
+    pub fn jitter(mut self, jitter: bool) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Sets how many attempts may fail in a row before the client ends. The default, `None`, is no limit.
+    ///
+    /// The attempt that made the lost connection does not count, so `0` means: never reconnect. Past the limit the
+    /// client's subject errors with [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted).
+    pub fn max_retries(mut self, retries: impl Into<Option<u32>>) -> Self {
+        self.max_retries = retries.into();
+        self
+    }
+
+    /// Sets for how long after a loss the client goes on trying. The default, `None`, is no limit.
+    ///
+    /// A failure that comes this long after the loss, or later, is the last: the client's subject errors with
+    /// [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted). A wait that began before is waited to its end.
+    pub fn max_elapsed(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.max_elapsed = time.into();
+        self
+    }
+
+    /// Sets what follows an answer that will not change by waiting. The default is [`Rejected::RetryAtMaxDelay`].
+    pub fn on_rejected(mut self, reaction: Rejected) -> Self {
+        self.on_rejected = reaction;
+        self
+    }
+
+    /// The wait before the next attempt, or `None` when the policy allows no further one.
+    ///
+    /// `attempt` is 0 before the first retry; `elapsed` is the time since the loss; `rejected` says that the last
+    /// answer will not change by waiting; `random` is uniform in `[0, 1)`, drawn anew for each call.
+    pub(crate) fn delay(&self, attempt: u32, elapsed: Duration, rejected: bool, random: f64) -> Option<Duration> {
+        if self.is_used_up(attempt, elapsed) {
+            return None;
+        }
+        match (rejected, self.on_rejected) {
+            (false, _) => Some(self.backoff(attempt, random)),
+            (true, Rejected::RetryAtMaxDelay) => Some(self.max_delay),
+            (true, Rejected::GiveUp) => None,
+        }
+    }
+
+    fn is_used_up(&self, attempt: u32, elapsed: Duration) -> bool {
+        self.max_retries.is_some_and(|most| attempt >= most) || self.max_elapsed.is_some_and(|most| elapsed >= most)
+    }
+
+    fn backoff(&self, attempt: u32, random: f64) -> Duration {
+        match self.first_delay {
+            Some(first) if attempt == 0 => first.min(self.max_delay),
+            _ if self.jitter => self.jittered(attempt, random),
+            _ => self.grown(attempt),
+        }
+    }
+
+    fn jittered(&self, attempt: u32, random: f64) -> Duration {
+        let grown = self.grown(attempt);
+        // From zero, not from the base: a fleet that lost its server at one moment is to fill the first second evenly.
+        let low = if attempt == 0 { Duration::ZERO } else { grown };
+        let high = grown.saturating_mul(2).min(self.max_delay);
+        let span = high.saturating_sub(low);
+        low + scaled(span, random, span)
+    }
+
+    /// `base_delay * factor^attempt`, at most `max_delay`.
+    fn grown(&self, attempt: u32) -> Duration {
+        let growth = self.factor.powf(f64::from(attempt));
+        if growth > 1.0 {
+            scaled(self.base_delay, growth, self.max_delay)
+        } else {
+            // Not by way of `f64`, whose rounding would make a long fixed delay inexact.
+            self.base_delay.min(self.max_delay)
+        }
+    }
+}
+
+/// [`RetryPolicy::exponential`].
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::exponential()
+    }
+}
+
+/// `duration * by`, at most `most`; so is what overflows or is no number.
+fn scaled(duration: Duration, by: f64, most: Duration) -> Duration {
+    Duration::try_from_secs_f64(duration.as_secs_f64() * by).map_or(most, |scaled| scaled.min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BELOW_ONE: f64 = 1.0 - f64::EPSILON;
+
+    /// The delay before retry `attempt`, without limits in the way.
+    fn wait(policy: &RetryPolicy, attempt: u32, random: f64) -> Duration {
+        policy.delay(attempt, Duration::ZERO, false, random).expect("the policy has no limit")
+    }
+
+    fn secs(secs: f64) -> Duration {
+        Duration::from_secs_f64(secs)
+    }
+
+    fn any_duration() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (0..100_000_u64).prop_map(Duration::from_millis),
+            (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(secs, nanos)| Duration::new(secs, nanos)),
+        ]
+    }
+
+    fn delay_above_zero() -> impl Strategy<Value = Duration> {
+        any_duration().prop_filter("zero panics", |delay| !delay.is_zero())
+    }
+
+    prop_compose! {
+        fn any_policy()(
+            first in proptest::option::of(any_duration()),
+            base in delay_above_zero(),
+            max in delay_above_zero(),
+            factor in prop_oneof![Just(1.0), 1.0..4.0, Just(f64::MAX)],
+            jitter: bool,
+        ) -> RetryPolicy {
+            RetryPolicy::exponential().first_delay(first).base_delay(base).max_delay(max).factor(factor).jitter(jitter)
+        }
+    }
+
+    fn any_attempt() -> impl Strategy<Value = u32> {
+        prop_oneof![0..40_u32, any::<u32>()]
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics_or_exceeds_the_longest_delay(
+            policy in any_policy(),
+            attempt in any_attempt(),
+            elapsed in any_duration(),
+            rejected: bool,
+            random in prop_oneof![0.0..1.0, any::<f64>()],
+        ) {
+            let delay = policy.delay(attempt, elapsed, rejected, random);
+            prop_assert!(delay.is_some_and(|delay| delay <= policy.max_delay));
+        }
+
+        #[test]
+        fn default_delay_lies_in_the_range_of_its_attempt(attempt in 1..40_u32, random in 0.0..1.0) {
+            let low = (0.5 * 2_f64.powi(attempt as i32)).min(30.0);
+            let delay = wait(&RetryPolicy::default(), attempt, random);
+            prop_assert!(secs(low) <= delay && delay <= secs((2.0 * low).min(30.0)), "{delay:?} for {low}");
+        }
+
+        #[test]
+        fn default_first_delay_is_uniform_over_twice_the_base(random in 0.0..1.0) {
+            let delay = wait(&RetryPolicy::default(), 0, random);
+            prop_assert!(delay.abs_diff(secs(random)) <= Duration::from_nanos(1));
+        }
+
+        #[test]
+        fn shortest_delay_never_falls_from_one_attempt_to_the_next(policy in any_policy(), attempt in 0..u32::MAX) {
+            let policy = policy.first_delay(None);
+            prop_assert!(wait(&policy, attempt, 0.0) <= wait(&policy, attempt + 1, 0.0));
+        }
+
+        #[test]
+        fn fixed_delay_is_exact(
+            delay in delay_above_zero(),
+            attempt in any_attempt(),
+            rejected: bool,
+            random in 0.0..1.0,
+        ) {
+            let policy = RetryPolicy::fixed(delay);
+            prop_assert_eq!(policy.delay(attempt, Duration::MAX, rejected, random), Some(delay));
+        }
+
+        #[test]
+        fn without_jitter_chance_changes_nothing(policy in any_policy(), attempt in any_attempt(), random in 0.0..1.0) {
+            let policy = policy.jitter(false);
+            prop_assert_eq!(wait(&policy, attempt, random), wait(&policy, attempt, 0.0));
+        }
+    }
+
+    #[test]
+    fn ranges_of_the_default_are_those_documented() {
+        let policy = RetryPolicy::default();
+        let range = |attempt| [0.0, BELOW_ONE].map(|random| wait(&policy, attempt, random).as_secs_f64().round());
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 6].map(range),
+            [[0.0, 1.0], [1.0, 2.0], [2.0, 4.0], [4.0, 8.0], [8.0, 16.0], [16.0, 30.0], [30.0, 30.0]]
+        );
+    }
+
+    #[test]
+    fn without_jitter_the_delay_grows_by_the_factor() {
+        let policy = RetryPolicy::exponential().jitter(false).base_delay(secs(1.0)).factor(3.0);
+        assert_eq!([0, 1, 2, 3, 4].map(|attempt| wait(&policy, attempt, 0.7)), [1.0, 3.0, 9.0, 27.0, 30.0].map(secs));
+    }
+
+    #[test]
+    fn first_delay_replaces_the_first_delay_only() {
+        let policy = RetryPolicy::exponential().first_delay(Duration::ZERO);
+        assert_eq!(wait(&policy, 0, 0.5), Duration::ZERO);
+        assert_eq!(wait(&policy, 1, 0.0), secs(1.0));
+    }
+
+    #[test]
+    fn rejected_client_waits_the_longest_delay_or_gives_up() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.delay(0, Duration::ZERO, true, 0.5), Some(policy.max_delay));
+        let policy = policy.on_rejected(Rejected::GiveUp);
+        assert_eq!(policy.delay(0, Duration::ZERO, true, 0.5), None);
+        assert!(policy.delay(0, Duration::ZERO, false, 0.5).is_some());
+    }
+
+    #[test]
+    fn limits_are_used_up_at_their_value() {
+        let policy = RetryPolicy::default().max_retries(2).max_elapsed(secs(60.0));
+        let allows = |attempt, elapsed, rejected| policy.delay(attempt, secs(elapsed), rejected, 0.5).is_some();
+        assert!(allows(1, 59.9, false) && allows(1, 59.9, true));
+        assert!(!allows(2, 0.0, false) && !allows(2, 0.0, true));
+        assert!(!allows(0, 60.0, false));
+        assert_eq!(RetryPolicy::default().max_retries(0).delay(0, Duration::ZERO, false, 0.5), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "base_delay must be longer than zero")]
+    fn zero_base_delay_panics() {
+        let _ = RetryPolicy::default().base_delay(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "factor must be a finite number from 1 on, not NaN")]
+    fn factor_that_is_no_number_panics() {
+        let _ = RetryPolicy::default().factor(f64::NAN);
+    }
+
+    /// A generator of its own (splitmix64), so that the figures do not change with a dependency.
+    struct Random(u64);
+
+    impl Random {
+        fn unit(&mut self) -> f64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        }
+    }
+
+    /// The times at which a client tries that loses its server at zero; the last attempt finds it back.
+    fn attempts(policy: &RetryPolicy, server_away: Duration, random: &mut Random) -> Vec<Duration> {
+        let mut at = Duration::ZERO;
+        let mut attempts = Vec::new();
+        for attempt in 0.. {
+            at += policy.delay(attempt, at, false, random.unit()).expect("the policy has no limit");
+            attempts.push(at);
+            if at >= server_away {
+                break;
+            }
+        }
+        attempts
+    }
+
+    /// The most of `times`, which are sorted, that lie within one `window`, wherever it begins.
+    fn most_within(times: &[Duration], window: Duration) -> usize {
+        let within = |first: usize| times[first..].partition_point(|&time| time < times[first] + window);
+        (0..times.len()).map(within).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn thousand_clients_return_soon_and_spread_out_after_an_outage_of_five_seconds() {
+        let policy = RetryPolicy::default();
+        for seed in 0..20 {
+            let random = &mut Random(seed);
+            let mut all: Vec<_> = (0..1_000).flat_map(|_| attempts(&policy, secs(5.0), random)).collect();
+            all.sort_unstable();
+            assert!(all.last().is_some_and(|&last| last < secs(15.0)), "seed {seed}: {:?}", all.last());
+            let most = most_within(&all, Duration::from_millis(100));
+            assert!(most * 20 <= all.len(), "seed {seed}: {most} of {} attempts in 100 ms", all.len());
+        }
+    }
+}
