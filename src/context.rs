@@ -26,7 +26,8 @@ macro_rules! io_context {
             type RcMut<U> = rxrust::context::MutArc<U>;
             type RcCell<U: Copy + Eq> = rxrust::context::CellArc<U>;
             type With<U> = $crate::Io<U>;
-            type BoxedObserver<'a, Item, Err> = <$crate::Io<()> as rxrust::context::Context>::BoxedObserver<'a, Item, Err>;
+            type BoxedObserver<'a, Item, Err> =
+                <$crate::Io<()> as rxrust::context::Context>::BoxedObserver<'a, Item, Err>;
             type BoxedObserverMutRef<'a, Item: 'a, Err> =
                 <$crate::Io<()> as rxrust::context::Context>::BoxedObserverMutRef<'a, Item, Err>;
             type BoxedSubscription = <$crate::Io<()> as rxrust::context::Context>::BoxedSubscription;

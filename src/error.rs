@@ -27,6 +27,9 @@ pub enum WsError {
         /// What the operating system said.
         source: Arc<io::Error>,
     },
+    /// A header given for the opening handshake is not valid HTTP.
+    #[error("\"{0}\" is not a valid HTTP header, or its value is not: use visible ASCII without line breaks")]
+    InvalidHeader(String),
     /// The client found nobody to talk to: the name is unknown, or nothing listens there.
     #[error("cannot reach {endpoint}; is a server listening there?")]
     Connect {
@@ -97,6 +100,23 @@ pub enum WsError {
         /// Who.
         peer: String,
     },
+    /// A connection was to be closed with a code or reason that may not be sent (RFC 6455, sections 5.5 and 7.4).
+    #[error("cannot close with code {code} and reason \"{reason}\"; use 1000 or 3000 to 4999, and at most 123 bytes")]
+    InvalidClose {
+        /// The code given.
+        code: u16,
+        /// The reason given.
+        reason: String,
+    },
+    /// The connection was dropped to make a new one.
+    #[error("the connection to {0} was dropped by reconnect()")]
+    Cut(String),
+    /// The closing handshake (RFC 6455, section 7), with the messages before it, outlasted its limit.
+    #[error("{peer} did not take the last messages or answer the closing handshake in time")]
+    ClosingTimedOut {
+        /// Who.
+        peer: String,
+    },
     /// The retry policy allows no further attempt.
     #[error("gave up connecting to {endpoint} after {attempts} attempts")]
     RetriesExhausted {
@@ -108,14 +128,16 @@ pub enum WsError {
         source: Arc<WsError>,
     },
     /// The outbox was full and its [`Overflow`](crate::Overflow) is `Disconnect`.
-    #[error("the outbox of {name} is full ({messages} messages, {len} bytes) and its overflow policy is Disconnect")]
+    #[error(
+        "{name} pushed more than its outbox holds, under Overflow::Disconnect; {messages} messages of {len} bytes are lost"
+    )]
     OutboxFull {
         /// The component's name.
         name: String,
-        /// How many messages were waiting.
-        messages: usize,
-        /// How many bytes were waiting.
-        len: usize,
+        /// How many messages were dropped.
+        messages: u64,
+        /// The bytes of their payloads.
+        len: u64,
     },
     /// A blocking wait was called on the very thread whose work it waits for.
     #[error("{0} would wait for its own thread: call it outside of the component's callbacks")]

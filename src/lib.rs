@@ -3,9 +3,10 @@
 mod callback;
 mod context;
 mod datatype;
-mod early;
 mod error;
+mod memory;
 mod operators;
+
 mod runtime;
 mod scheduler;
 mod subject;
@@ -16,8 +17,9 @@ pub use bytes::Bytes;
 pub use context::Io;
 #[cfg(feature = "json")]
 pub use datatype::WsJson;
-pub use datatype::{Frame, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
+pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
 pub use error::{DatatypeError, SendError, WsError};
+
 pub use operators::*;
 pub use runtime::IoRuntime;
 pub use scheduler::IoScheduler;
@@ -28,4 +30,6 @@ pub use ws::*;
 /// Everything a program usually needs: RxRust's prelude and rxplus's own names.
 pub mod prelude {
     pub use rxrust::prelude::*;
+
+    pub use crate::*;
 }

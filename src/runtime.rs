@@ -108,12 +108,8 @@ impl IoRuntime {
     fn start(name: &str, mut builder: Builder) -> Result<Self, WsError> {
         let id = next_id();
         let failed = |error: io::Error| WsError::Runtime(Arc::new(error));
-        let runtime = builder
-            .enable_all()
-            .thread_name(name)
-            .on_thread_start(move || CURRENT.set(id))
-            .build()
-            .map_err(failed)?;
+        let runtime =
+            builder.enable_all().thread_name(name).on_thread_start(move || CURRENT.set(id)).build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel();
         thread::Builder::new().name(name.into()).spawn(move || run(runtime, id, ended)).map_err(failed)?;

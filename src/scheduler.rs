@@ -43,6 +43,11 @@ impl IoScheduler {
         self.runtime.upgrade().spawn(task);
     }
 
+    /// The runtime it schedules on; the global one when that has ended.
+    pub(crate) fn runtime(&self) -> IoRuntime {
+        self.runtime.upgrade()
+    }
+
     /// Whether the calling thread is one of those that this scheduler runs its tasks on.
     pub(crate) fn is_current(&self) -> bool {
         self.runtime.is_current()

@@ -23,7 +23,7 @@ use rxrust::{
 
 use crate::{
     callback::{self, Drain},
-    early::Early,
+    memory::Memory,
     scheduler::IoScheduler,
 };
 
@@ -109,8 +109,8 @@ struct State<T, E> {
     waiting: usize,
     /// The home thread was asked to deliver and has not begun.
     home_woken: bool,
-    /// Items kept for the first subscriber, until it comes.
-    early: Option<Early<T>>,
+    /// What those who subscribe later hear first.
+    memory: Memory<T>,
 }
 
 struct Slot<T, E> {
@@ -122,7 +122,7 @@ struct Slot<T, E> {
 
 impl<T, E> Default for SerializedSubject<T, E> {
     fn default() -> Self {
-        Self::build(None, None)
+        Self::build(None, Memory::Nothing)
     }
 }
 
@@ -133,13 +133,12 @@ impl<T, E> SerializedSubject<T, E> {
         Self::default()
     }
 
-    /// A component's subject: a backlog and what other threads post is delivered on `home`; `early` keeps items for the
-    /// first subscriber.
-    pub(crate) fn at_home(home: IoScheduler, early: Option<Early<T>>) -> Self {
-        Self::build(Some(home), early)
+    /// A component's subject: what other threads post, and what `memory` has for a new observer, is delivered on `home`.
+    pub(crate) fn at_home(home: IoScheduler, memory: Memory<T>) -> Self {
+        Self::build(Some(home), memory)
     }
 
-    fn build(home: Option<IoScheduler>, early: Option<Early<T>>) -> Self {
+    fn build(home: Option<IoScheduler>, memory: Memory<T>) -> Self {
         let state = State {
             observers: Vec::new(),
             emitting: false,
@@ -150,14 +149,20 @@ impl<T, E> SerializedSubject<T, E> {
             stale: false,
             waiting: 0,
             home_woken: false,
-            early,
+            memory,
         };
         Self { core: Arc::new(Core { state: Mutex::new(state), room: Condvar::new(), home }) }
     }
 
-    /// Whether items are still kept for a first subscriber.
+    /// Whether items are still kept for a first observer.
     pub(crate) fn keeps_early(&self) -> bool {
-        self.core.lock().early.is_some()
+        self.core.lock().memory.is_early()
+    }
+
+    /// Forgets a member, so that later observers do not hear of it.
+    pub(crate) fn forget(&self, number: u64) {
+        let forgotten = self.core.lock().memory.forget(number);
+        drop(forgotten);
     }
 }
 
@@ -194,15 +199,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
         }
     }
 
-    /// Subscribes `observer`, which hears `backlog` first, on the home thread.
-    pub(crate) fn add(
-        &self,
-        observer: impl Observer<T, E> + Send + 'static,
-        backlog: impl IntoIterator<Item = T>,
-    ) -> SerializedSubscription {
+    pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
         let open = Arc::new(AtomicBool::new(true));
-        let backlog = backlog.into_iter().collect();
-        self.core.join(Slot { open: open.clone(), observer: Box::new(observer), backlog });
+        self.core.join(Slot { open: open.clone(), observer: Box::new(observer), backlog: VecDeque::new() });
         let subject: Arc<dyn Sweep> = self.core.clone();
         SerializedSubscription { open, subject: Arc::downgrade(&subject) }
     }
@@ -279,15 +278,22 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
             if state.waiting > 0 {
                 self.room.notify_all();
             }
-            if let Some(Event::Terminal(terminal)) = &event {
-                state.terminal = Some(terminal.clone());
-            }
-            let nobody = observers.is_empty() && joining.is_empty();
-            let (event, lost) = if nobody { state.keep(event) } else { (event, Vec::new()) };
+            let mut forgotten = Vec::new();
+            let event = match event {
+                Some(Event::Next(item)) => {
+                    let nobody = observers.is_empty() && joining.is_empty();
+                    let (item, dropped) = state.memory.note(item, nobody);
+                    forgotten = dropped;
+                    item.map(Event::Next)
+                }
+                Some(Event::Terminal(terminal)) => {
+                    state.terminal = Some(terminal.clone());
+                    Some(Event::Terminal(terminal))
+                }
+                None => None,
+            };
             drop(state);
-            if !lost.is_empty() {
-                callback::isolate("a message's destructor", || drop(lost));
-            }
+            discard(forgotten);
             admit(&mut observers, joining);
             match event {
                 Some(Event::Next(item)) => emit_to(&mut observers, item),
@@ -300,9 +306,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
 
     fn join(self: &Arc<Self>, mut slot: Slot<T, E>) {
         let mut state = self.lock();
-        if let Some(early) = state.early.take() {
-            slot.backlog.extend(early);
-        }
+        slot.backlog = state.memory.backlog();
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
             callback::run(|| slot.end(terminal));
@@ -347,16 +351,6 @@ impl<T, E> State<T, E> {
         let admits = !self.closed;
         self.closed |= matches!(event, Event::Terminal(_));
         admits
-    }
-
-    /// Keeps an item that nobody is there to hear, if a first subscriber may still come.
-    ///
-    /// Returns what is still to be delivered, and what was lost for want of room.
-    fn keep(&mut self, event: Option<Event<T, E>>) -> (Option<Event<T, E>>, Vec<T>) {
-        match (event, &mut self.early) {
-            (Some(Event::Next(item)), Some(early)) => (None, early.push(item)),
-            (event, _) => (event, Vec::new()),
-        }
     }
 }
 
@@ -409,6 +403,13 @@ impl<T, E> Slot<T, E> {
     /// Drops the observer, whose captured values may panic in their destructors.
     fn discard(self) {
         callback::isolate("an observer's destructor", || drop(self));
+    }
+}
+
+/// Drops items, whose destructors are user code.
+fn discard<T>(items: Vec<T>) {
+    if !items.is_empty() {
+        callback::isolate("an item's destructor", || drop(items));
     }
 }
 
@@ -522,7 +523,7 @@ where
     type Unsub = SerializedSubscription;
 
     fn subscribe(self, context: C) -> SerializedSubscription {
-        self.add(context.into_inner(), [])
+        self.add(context.into_inner())
     }
 }
 

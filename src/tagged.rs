@@ -41,10 +41,6 @@ impl WsText {
     pub(crate) fn from_utf8_bytes(text: Utf8Bytes) -> Self {
         Self(text)
     }
-
-    pub(crate) fn into_utf8_bytes(self) -> Utf8Bytes {
-        self.0
-    }
 }
 
 /// What `Tag` and `WsText` share: all that makes a newtype over a string usable as one.

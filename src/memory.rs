@@ -1,0 +1,115 @@
+//! What a component's subject remembers for those who subscribe later.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem::{replace, take},
+};
+
+/// What a new observer hears before anything else.
+pub(crate) enum Memory<T> {
+    /// Nothing: it hears what comes next.
+    Nothing,
+    /// What nobody has heard yet: for the first observer alone.
+    Early(Early<T>),
+    /// The item emitted last.
+    Latest(T),
+    /// All items that have not been forgotten, by their number.
+    Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
+}
+
+impl<T> Memory<T> {
+    /// Keeps the items that nobody is there to hear, until there is a first observer.
+    pub(crate) fn early(
+        bounds: EarlyBounds,
+        item_len: fn(&T) -> usize,
+        on_loss: impl FnMut(usize) + Send + 'static,
+    ) -> Self {
+        Self::Early(Early { items: VecDeque::new(), len: 0, bounds, item_len, on_loss: Box::new(on_loss) })
+    }
+
+    /// Keeps all items, told apart by `number`, until they are forgotten.
+    pub(crate) fn members(number: fn(&T) -> u64) -> Self {
+        Self::Members { members: BTreeMap::new(), number }
+    }
+
+    pub(crate) fn is_early(&self) -> bool {
+        matches!(self, Self::Early(_))
+    }
+
+    pub(crate) fn forget(&mut self, number: u64) -> Option<T> {
+        match self {
+            Self::Members { members, .. } => members.remove(&number),
+            _ => None,
+        }
+    }
+}
+
+impl<T: Clone> Memory<T> {
+    /// Notes an item that comes up for emission, to `nobody` perhaps.
+    ///
+    /// Returns it if it is still to be emitted, and what this memory no longer holds: for the caller to drop where the
+    /// user's code may run.
+    pub(crate) fn note(&mut self, item: T, nobody: bool) -> (Option<T>, Vec<T>) {
+        match self {
+            Self::Early(early) if nobody => (None, early.push(item)),
+            Self::Nothing | Self::Early(_) => (Some(item), Vec::new()),
+            Self::Latest(latest) => {
+                let former = replace(latest, item.clone());
+                (Some(item), vec![former])
+            }
+            Self::Members { members, number } => {
+                members.insert(number(&item), item.clone());
+                (Some(item), Vec::new())
+            }
+        }
+    }
+
+    /// What a new observer hears first.
+    pub(crate) fn backlog(&mut self) -> VecDeque<T> {
+        match self {
+            Self::Nothing => VecDeque::new(),
+            Self::Early(early) => {
+                let items = take(&mut early.items);
+                *self = Self::Nothing;
+                items
+            }
+            Self::Latest(latest) => VecDeque::from([latest.clone()]),
+            Self::Members { members, .. } => members.values().cloned().collect(),
+        }
+    }
+}
+
+/// Items that wait for a first observer. Full, it loses the oldest and says so.
+pub(crate) struct Early<T> {
+    items: VecDeque<T>,
+    len: usize,
+    bounds: EarlyBounds,
+    /// How many bytes an item stands for.
+    item_len: fn(&T) -> usize,
+    /// Hears the length of each item that is lost; must not call observers.
+    on_loss: Box<dyn FnMut(usize) + Send>,
+}
+
+/// How much is kept for a first observer.
+#[derive(Clone, Copy)]
+pub(crate) struct EarlyBounds {
+    pub(crate) items: usize,
+    /// In bytes.
+    pub(crate) len: usize,
+}
+
+impl<T> Early<T> {
+    fn push(&mut self, item: T) -> Vec<T> {
+        self.len += (self.item_len)(&item);
+        self.items.push_back(item);
+        let mut lost = Vec::new();
+        while self.items.len() > self.bounds.items || self.len > self.bounds.len {
+            let Some(oldest) = self.items.pop_front() else { break };
+            let len = (self.item_len)(&oldest);
+            self.len -= len;
+            (self.on_loss)(len);
+            lost.push(oldest);
+        }
+        lost
+    }
+}

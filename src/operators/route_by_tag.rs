@@ -1,0 +1,570 @@
+//! Items taken apart by their tag. The router holds no queue: an item goes straight through to those who subscribed to
+//! its tag, and costs one lookup, however many tags there are.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    mem::take,
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, Observable, ObservableType},
+    observer::Observer,
+    subscription::Subscription,
+};
+
+use super::seat::{Leave, Seated, lock};
+use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData};
+
+/// Gives each subscriber the items of one tag. Made by [`route_by_tag`](crate::ObservableExt::route_by_tag).
+///
+/// Clones share one subscription to the source. A tag costs memory while it has a subscriber, and nothing before or after.
+/// When the last `Router` is gone and the last subscriber has left, the source is told by `is_closed`, as RxRust's operators
+/// do it; until then the routing lives as long as the source.
+#[must_use = "the routing ends with the last `Router` and its subscribers"]
+pub struct Router<K, T, E> {
+    core: Arc<Core<K, T, E>>,
+    handle: Arc<()>,
+    scheduler: Option<IoScheduler>,
+}
+
+/// The items of one tag: what [`Router::tag`] gives.
+pub struct Routed<K, T, E> {
+    router: Router<K, T, E>,
+    key: K,
+}
+
+/// What a subscription to a [`Routed`] returns.
+///
+/// Dropping it does not unsubscribe.
+#[derive(Clone)]
+pub struct RouteSubscription {
+    inner: SerializedSubscription,
+    seat: Arc<dyn Leave>,
+}
+
+/// The observer that [`route_by_tag`](crate::ObservableExt::route_by_tag) subscribes.
+pub struct RouteObserver<K, T, E> {
+    core: Arc<Core<K, T, E>>,
+}
+
+struct Core<K, T, E> {
+    routes: Mutex<Routes<K, T, E>>,
+    unrouted: AtomicU64,
+    /// One strong reference for each [`Router`].
+    handles: Weak<()>,
+}
+
+struct Routes<K, T, E> {
+    by_key: HashMap<K, Route<T, E>>,
+    /// Set by the source's terminal event, which it gives to those who come late.
+    over: Option<SerializedSubject<T, E>>,
+}
+
+struct Route<T, E> {
+    hub: SerializedSubject<T, E>,
+    /// At least one, and the entry goes with the last one.
+    subscribers: usize,
+}
+
+/// A subscriber's place in the entry of its key, given up once.
+struct Seat<K, T, E> {
+    /// Weak, since the observers, which hold their seats, are held by the routes.
+    core: Weak<Core<K, T, E>>,
+    /// Taken when the seat is given up.
+    key: Mutex<Option<K>>,
+}
+
+/// Subscribes a new router to `source`.
+pub(super) fn route<S, K, T, E>(source: S) -> Router<K, T, E>
+where
+    S: Observable<Scheduler: 'static>,
+    S::Inner: CoreObservable<S::With<RouteObserver<K, T, E>>>,
+{
+    // So that the pipelines behind the router use the threads of the component before it.
+    let scheduler = (source.scheduler() as &dyn Any).downcast_ref::<IoScheduler>().cloned();
+    let handle = Arc::new(());
+    let routes = Mutex::new(Routes { by_key: HashMap::new(), over: None });
+    let core = Arc::new(Core { routes, unrouted: AtomicU64::new(0), handles: Arc::downgrade(&handle) });
+    source.subscribe_with(RouteObserver { core: core.clone() });
+    Router { core, handle, scheduler }
+}
+
+impl<K, T, E> Router<K, T, E> {
+    /// The items tagged `key`, without their tag. *Hot*.
+    ///
+    /// For tags that are strings, `key` is a `&str`, `String`, `&String`, [`Tag`](crate::Tag) or `&Tag`.
+    ///
+    /// # Emission
+    ///
+    /// On the source's thread, inside of the source's emission, in its order. The source's terminal event ends the
+    /// subscribers of all tags; who subscribes after it hears it at once, on its own thread.
+    pub fn tag(&self, key: impl Into<K>) -> Io<Routed<K, T, E>> {
+        let scheduler = self.scheduler.clone().unwrap_or_default();
+        Io::from_parts(Routed { router: self.clone(), key: key.into() }, scheduler)
+    }
+
+    /// How many items had a tag that nobody was subscribed to.
+    pub fn unrouted(&self) -> u64 {
+        self.core.unrouted.load(Ordering::Relaxed)
+    }
+}
+
+impl<K, T, E> Core<K, T, E> {
+    fn routes(&self) -> MutexGuard<'_, Routes<K, T, E>> {
+        lock(&self.routes)
+    }
+}
+
+impl<K, T, E> Core<K, T, E>
+where
+    K: Eq + Hash + Clone,
+    T: Clone + Send + 'static,
+    E: Clone + Send + 'static,
+{
+    /// The hub of `key`, with one subscriber more; after the terminal event, the one that repeats it.
+    fn enter(&self, key: &K) -> SerializedSubject<T, E> {
+        let mut routes = self.routes();
+        if let Some(over) = &routes.over {
+            return over.clone();
+        }
+        let vacant = || Route { hub: SerializedSubject::new(), subscribers: 0 };
+        let route = routes.by_key.entry(key.clone()).or_insert_with(vacant);
+        route.subscribers += 1;
+        route.hub.clone()
+    }
+
+    fn hub(&self, key: &K) -> Option<SerializedSubject<T, E>> {
+        self.routes().by_key.get(key).map(|route| route.hub.clone())
+    }
+
+    fn end(&self, error: Option<E>) {
+        let over = SerializedSubject::new();
+        over.relay_end(error.clone());
+        let mut routes = self.routes();
+        routes.over = Some(over);
+        let by_key = take(&mut routes.by_key);
+        drop(routes);
+        for route in by_key.into_values() {
+            route.hub.relay_end(error.clone());
+        }
+    }
+}
+
+impl<K, T, E, C> CoreObservable<C> for Routed<K, T, E>
+where
+    C: Context,
+    C::Inner: Observer<T, E> + Send + 'static,
+    K: Eq + Hash + Clone + Send + 'static,
+    T: Clone + Send + 'static,
+    E: Clone + Send + 'static,
+{
+    type Unsub = RouteSubscription;
+
+    fn subscribe(self, context: C) -> RouteSubscription {
+        let Self { router, key } = self;
+        let hub = router.core.enter(&key);
+        let seat = Arc::new(Seat { core: Arc::downgrade(&router.core), key: Mutex::new(Some(key)) });
+        let inner = hub.subscribe(context.transform(|observer| Seated::new(observer, seat.clone())));
+        RouteSubscription { inner, seat }
+    }
+}
+
+impl<K, T, E> Observer<TaggedData<T, K>, E> for RouteObserver<K, T, E>
+where
+    K: Eq + Hash + Clone,
+    T: Clone + Send + 'static,
+    E: Clone + Send + 'static,
+{
+    fn next(&mut self, item: TaggedData<T, K>) {
+        match self.core.hub(&item.tag) {
+            Some(hub) => hub.relay(item.data),
+            None => _ = self.core.unrouted.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    fn error(self, error: E) {
+        self.core.end(Some(error));
+    }
+
+    fn complete(self) {
+        self.core.end(None);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.core.handles.strong_count() == 0 && self.core.routes().by_key.is_empty()
+    }
+}
+
+impl<K, T, E> Leave for Seat<K, T, E>
+where
+    K: Eq + Hash + Send,
+    T: Send,
+    E: Send,
+{
+    fn leave(&self) {
+        let Some(key) = lock(&self.key).take() else { return };
+        let Some(core) = self.core.upgrade() else { return };
+        let mut routes = core.routes();
+        // No entry: the terminal event has taken all of them.
+        let Some(route) = routes.by_key.get_mut(&key) else { return };
+        route.subscribers -= 1;
+        if route.subscribers == 0 {
+            let removed = routes.by_key.remove_entry(&key);
+            // The hub drops observers, whose destructors are the user's: not under the lock.
+            drop(routes);
+            drop(removed);
+        }
+    }
+}
+
+impl Subscription for RouteSubscription {
+    fn unsubscribe(self) {
+        self.inner.unsubscribe();
+        // Not left to the observer's drop, which waits for an emission under way.
+        self.seat.leave();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+}
+
+impl<K, T, E> ObservableType for Routed<K, T, E> {
+    type Item<'a>
+        = T
+    where
+        Self: 'a;
+    type Err = E;
+}
+
+impl<K, T, E> Clone for Router<K, T, E> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), handle: self.handle.clone(), scheduler: self.scheduler.clone() }
+    }
+}
+
+impl<K: Clone, T, E> Clone for Routed<K, T, E> {
+    fn clone(&self) -> Self {
+        Self { router: self.router.clone(), key: self.key.clone() }
+    }
+}
+
+impl<K, T, E> Clone for RouteObserver<K, T, E> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+impl<K, T, E> fmt::Debug for Router<K, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.core.routes().by_key.len();
+        f.debug_struct("Router").field("keys", &keys).field("unrouted", &self.unrouted()).finish_non_exhaustive()
+    }
+}
+
+impl<K: fmt::Debug, T, E> fmt::Debug for Routed<K, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routed").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl<K, T, E> fmt::Debug for RouteObserver<K, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteObserver").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RouteSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteSubscription").field("is_closed", &self.is_closed()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Barrier, thread};
+
+    use super::*;
+    use crate::{operators::recorder::Recorder, prelude::*};
+
+    const ROUNDS: usize = 200;
+
+    type Inbound<E = Infallible> = SerializedSubject<TaggedData<usize>, E>;
+
+    fn routed() -> (Inbound, Router<Tag, usize, Infallible>) {
+        let inbound = Inbound::new();
+        (inbound.clone(), Io::new(inbound).route_by_tag())
+    }
+
+    fn keys<K, T, E>(router: &Router<K, T, E>) -> usize {
+        router.core.routes().by_key.len()
+    }
+
+    /// Runs `left` and `right` at the same moment.
+    fn race(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
+        let start = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| (start.wait(), left()));
+            start.wait();
+            right();
+        });
+    }
+
+    #[test]
+    fn items_reach_the_subscribers_of_their_tag_and_the_rest_are_counted() {
+        let (inbound, router) = routed();
+        let (a, b) = (Recorder::default(), Recorder::default());
+        router.tag("/a").subscribe_with(a.clone());
+        router.tag(Tag::from("/a")).map(|n| n * 10).subscribe_with(a.clone());
+        router.tag(String::from("/b")).subscribe_with(b.clone());
+        for (n, tag) in ["/a", "/b", "/c", "/a"].into_iter().enumerate() {
+            inbound.next(TaggedData::new(tag, n));
+        }
+        assert_eq!((a.heard(), b.heard()), (["0", "0", "3", "30"].map(String::from).into(), vec!["1".into()]));
+        assert_eq!(router.unrouted(), 1);
+    }
+
+    #[test]
+    fn completion_reaches_the_subscribers_of_all_tags_and_those_who_come_late() {
+        let (inbound, router) = routed();
+        let heard = Recorder::default();
+        router.tag("/a").subscribe_with(heard.clone());
+        router.tag("/b").subscribe_with(heard.clone());
+        inbound.complete();
+        let late = router.tag("/a").subscribe_with(heard.clone());
+        assert_eq!(heard.heard(), ["complete"; 3]);
+        assert!(late.is_closed());
+        assert_eq!(keys(&router), 0);
+    }
+
+    #[test]
+    fn error_reaches_the_subscribers_of_all_tags_and_those_who_come_late() {
+        let inbound = Inbound::<&str>::new();
+        let router = Io::new(inbound.clone()).route_by_tag();
+        let heard = Recorder::default();
+        router.tag("/a").subscribe_with(heard.clone());
+        inbound.error("broken");
+        router.tag("/b").subscribe_with(heard.clone());
+        assert_eq!(heard.heard(), ["error \"broken\""; 2]);
+    }
+
+    #[test]
+    fn local_source_with_keys_of_any_type_is_routed() {
+        let (mut inbound, heard) = (Local::subject::<TaggedData<&str, u32>, Infallible>(), Recorder::default());
+        let router = inbound.clone().route_by_tag();
+        router.tag(7u32).subscribe_with(heard.clone());
+        inbound.next(TaggedData::with_key(7, "seven"));
+        inbound.next(TaggedData::with_key(8, "eight"));
+        assert_eq!((heard.heard(), router.unrouted()), (vec!["\"seven\"".into()], 1));
+    }
+
+    #[test]
+    fn synchronous_source_has_ended_before_anybody_subscribes() {
+        let heard = Recorder::default();
+        let router = Io::of(1).tag("/a").route_by_tag();
+        router.tag("/a").subscribe_with(heard.clone());
+        assert_eq!((heard.heard(), router.unrouted()), (vec!["complete".into()], 1));
+    }
+
+    #[test]
+    fn tag_whose_last_subscriber_has_left_costs_nothing() {
+        let (inbound, router) = routed();
+        let left = router.tag("/left").subscribe(|_| {});
+        let also_left = router.tag("/left").subscribe(|_| {});
+        router.tag("/finished").take(1).subscribe(|_| {});
+        router.tag("/panicked").subscribe(|n| panic!("{n}"));
+        assert_eq!(keys(&router), 3);
+        left.unsubscribe();
+        assert_eq!(keys(&router), 3);
+        also_left.clone().unsubscribe();
+        also_left.unsubscribe();
+        inbound.next(TaggedData::new("/finished", 1));
+        inbound.next(TaggedData::new("/panicked", 1));
+        assert_eq!(keys(&router), 0);
+        assert_eq!(router.unrouted(), 0);
+        inbound.next(TaggedData::new("/left", 1));
+        assert_eq!(router.unrouted(), 1);
+    }
+
+    #[test]
+    fn subscriber_that_panics_takes_nobody_along() {
+        let (inbound, router) = routed();
+        let heard = Recorder::default();
+        router.tag("/a").subscribe(|n| panic!("{n}"));
+        router.tag("/a").subscribe_with(heard.clone());
+        router.tag("/b").subscribe_with(heard.clone());
+        for (n, tag) in ["/a", "/b", "/a"].into_iter().enumerate() {
+            inbound.next(TaggedData::new(tag, n));
+        }
+        assert_eq!(heard.heard(), ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn observer_whose_destructor_uses_the_router_is_dropped_outside_of_its_lock() {
+        struct Joins(Router<Tag, usize, Infallible>);
+        impl Drop for Joins {
+            fn drop(&mut self) {
+                self.0.tag("/joined").subscribe(|_| {});
+            }
+        }
+        let (inbound, router) = routed();
+        let joins = Joins(router.clone());
+        let subscription = router.tag("/a").subscribe(move |_| _ = &joins);
+        subscription.unsubscribe();
+        assert_eq!(router.core.routes().by_key.keys().collect::<Vec<_>>(), [&Tag::from("/joined")]);
+        drop(inbound);
+    }
+
+    #[test]
+    fn subscriptions_made_and_ended_in_a_callback_take_effect() {
+        let (inbound, router) = routed();
+        let heard = Recorder::default();
+        let own = Arc::new(Mutex::new(None::<RouteSubscription>));
+        let (own_too, again, inner) = (own.clone(), router.clone(), heard.clone());
+        *own.lock().unwrap() = Some(router.tag("/a").subscribe(move |_| {
+            own_too.lock().unwrap().take().unwrap().unsubscribe();
+            again.tag("/a").subscribe_with(inner.clone());
+            again.tag("/b").subscribe_with(inner.clone());
+        }));
+        inbound.next(TaggedData::new("/a", 1));
+        inbound.next(TaggedData::new("/a", 2));
+        inbound.next(TaggedData::new("/b", 3));
+        assert_eq!(heard.heard(), ["2", "3"]);
+    }
+
+    #[test]
+    fn source_is_left_when_the_last_router_and_the_last_subscriber_are_gone() {
+        let (inbound, router) = routed();
+        let observer = RouteObserver { core: router.core.clone() };
+        let closed = || Observer::<TaggedData<usize>, _>::is_closed(&observer);
+        let unused = router.tag("/a");
+        let subscription = router.tag("/a").subscribe(|_| {});
+        drop(router);
+        assert!(!closed());
+        drop(unused);
+        assert!(!closed());
+        subscription.unsubscribe();
+        assert!(closed());
+        inbound.next(TaggedData::new("/a", 1));
+        assert_eq!(Arc::strong_count(&observer.core), 1);
+    }
+
+    #[test]
+    fn observers_are_dropped_with_a_source_that_never_ends() {
+        let (inbound, router) = routed();
+        let held = Arc::new(());
+        let captured = held.clone();
+        router.tag("/a").subscribe(move |_| _ = &captured);
+        drop(inbound);
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(router);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[test]
+    fn routes_run_on_the_scheduler_of_the_source() {
+        let runtime = IoRuntime::new("route").unwrap();
+        let inbound = Inbound::new();
+        let source = Io::from_parts(inbound.clone(), IoScheduler::on(&runtime));
+        let (name, named) = std::sync::mpsc::channel();
+        let pipeline = source.route_by_tag().tag("/a").delay(Duration::from_millis(1));
+        pipeline.subscribe(move |_| name.send(thread::current().name().map(str::to_owned)).unwrap());
+        inbound.next(TaggedData::new("/a", 1));
+        let name = named.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(name.unwrap().contains("route"));
+    }
+
+    #[test]
+    fn ten_thousand_tags_are_told_apart() {
+        const TAGS: usize = 10_000;
+        let inbound = SerializedSubject::<TaggedData<usize, usize>, Infallible>::new();
+        let router = Io::new(inbound.clone()).route_by_tag();
+        let sum = Arc::new(AtomicU64::new(0));
+        let subscribe = |n: usize| {
+            let sum = sum.clone();
+            router.tag(n).subscribe(move |item| {
+                assert_eq!(item, n);
+                sum.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        let subscriptions: Vec<_> = (0..TAGS).map(subscribe).collect();
+        (0..TAGS).for_each(|n| inbound.next(TaggedData::with_key(n, n)));
+        assert_eq!((sum.load(Ordering::Relaxed), router.unrouted()), (TAGS as u64, 0));
+        subscriptions.into_iter().for_each(Subscription::unsubscribe);
+        assert_eq!(keys(&router), 0);
+    }
+
+    #[test]
+    fn subscriber_racing_the_last_one_to_leave_is_not_lost() {
+        for _ in 0..ROUNDS {
+            let (inbound, router) = routed();
+            let heard = Recorder::default();
+            let last = router.tag("/a").subscribe(|_| {});
+            race(|| last.unsubscribe(), || drop(router.tag("/a").subscribe_with(heard.clone())));
+            inbound.next(TaggedData::new("/a", 1));
+            assert_eq!((heard.heard(), keys(&router)), (vec!["1".into()], 1));
+        }
+    }
+
+    #[test]
+    fn subscriber_racing_the_end_of_one_that_finishes_is_not_lost() {
+        for _ in 0..ROUNDS {
+            let (inbound, router) = routed();
+            let heard = Recorder::default();
+            router.tag("/a").take(1).subscribe(|_| {});
+            race(
+                || inbound.next(TaggedData::new("/a", 0)),
+                || drop(router.tag("/a").filter(|n| *n > 0).subscribe_with(heard.clone())),
+            );
+            inbound.next(TaggedData::new("/a", 1));
+            assert_eq!((heard.heard(), keys(&router)), (vec!["1".into()], 1));
+        }
+    }
+
+    #[test]
+    fn subscriber_racing_the_completion_hears_it() {
+        for _ in 0..ROUNDS {
+            let (inbound, router) = routed();
+            let heard = Recorder::default();
+            race(|| inbound.complete(), || drop(router.tag("/a").subscribe_with(heard.clone())));
+            assert_eq!((heard.heard(), keys(&router)), (vec!["complete".into()], 0));
+        }
+    }
+
+    #[test]
+    fn survivors_miss_nothing_while_others_come_and_go() {
+        const ITEMS: usize = 2_000;
+        let (inbound, router) = routed();
+        let survivors = [Recorder::default(), Recorder::default()];
+        let tags = ["/a", "/b"];
+        let surviving: Vec<_> = (0..2).map(|n| router.tag(tags[n]).subscribe_with(survivors[n].clone())).collect();
+        let start = Barrier::new(4);
+        thread::scope(|scope| {
+            for tag in ["/a", "/b", "/c"] {
+                let (router, start) = (&router, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for _ in 0..ROUNDS {
+                        router.tag(tag).subscribe(|_| {}).unsubscribe();
+                    }
+                });
+            }
+            start.wait();
+            (0..ITEMS).for_each(|n| inbound.next(TaggedData::new(tags[n % 2], n)));
+        });
+        for (first, survivor) in survivors.iter().enumerate() {
+            let expected: Vec<_> = (first..ITEMS).step_by(2).map(|n| n.to_string()).collect();
+            assert_eq!(survivor.heard(), expected);
+        }
+        surviving.into_iter().for_each(Subscription::unsubscribe);
+        assert_eq!((keys(&router), router.unrouted()), (0, 0));
+    }
+}

@@ -1,0 +1,377 @@
+//! The task behind a server: accepts connections, and serves each as a task of its own.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rxrust::{context::Context, observable::Observable, subscription::Subscription};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tungstenite::protocol::Role;
+
+use crate::{
+    Connection, Frame, Io, IoScheduler, ObservableExt, Router, SendError, SerializedSubject, Tag, TaggedData,
+    WsDatatype, WsError,
+    memory::Memory,
+    ws::{
+        component::{Component, Received},
+        connection::Accepted,
+        dialer::INTERNAL_ERROR,
+        driver::{Ending, Link, drive},
+        event::{CloseReport, Peer, ServerEvent},
+        handshake::{self, Asked, Gate, Opened, Refused},
+        inlet::InletCounts,
+        options::Options,
+        outbox::{Outbox, Outgoing, Receipt},
+        stats::{SendStats, ServerStats, Tally},
+    },
+};
+
+/// RFC 6455, section 7.4.1: an endpoint is "going away", such as a server going down.
+const GOING_AWAY: u16 = 1001;
+
+/// How long accepting rests when the operating system refuses, for want of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A server, as its handles and its tasks share it.
+pub(crate) struct Acceptor<D: WsDatatype> {
+    pub(crate) component: Component<TaggedData<Received<D::Item>>, ServerEvent>,
+    /// What `connections()` emits.
+    pub(crate) connections: SerializedSubject<Connection<D>>,
+    /// What is pushed, on its way through the router to the outboxes of its path.
+    outbound: SerializedSubject<TaggedData<Outgoing>>,
+    router: Router<Tag, Outgoing, Infallible>,
+    datatype: Arc<D>,
+    options: Options,
+    gate: Gate,
+    open: Mutex<Open<D>>,
+    /// Becomes the close code when the server is to end.
+    closing: watch::Sender<Option<u16>>,
+    early: Arc<InletCounts>,
+    pushed: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// The open connections, and the sums of those that were.
+struct Open<D: WsDatatype> {
+    connections: BTreeMap<u64, Connection<D>>,
+    accepted: u64,
+    sent: SendStats,
+    received: Tally,
+    undecodable: u64,
+    /// What was not sent when the server closed.
+    unsent: Tally,
+}
+
+impl<D: WsDatatype> Acceptor<D> {
+    pub(crate) fn new(datatype: D, options: Options, gate: Gate, home: IoScheduler) -> Self {
+        let early = Arc::new(InletCounts::default());
+        let lost = early.clone();
+        let component = Component::keeping_early(
+            options.name.clone(),
+            home.clone(),
+            |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
+            ServerEvent::EarlyLost,
+            move |len| lost.count_early_lost(len),
+        );
+        let outbound = SerializedSubject::new();
+        Self {
+            component,
+            connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id)),
+            router: Io::from_parts(outbound.clone(), home).route_by_tag(),
+            outbound,
+            datatype: Arc::new(datatype),
+            options,
+            gate,
+            open: Mutex::new(Open {
+                connections: BTreeMap::new(),
+                accepted: 0,
+                sent: SendStats::default(),
+                received: Tally::default(),
+                undecodable: 0,
+                unsent: Tally::default(),
+            }),
+            closing: watch::Sender::new(None),
+            early,
+            pushed: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open<D>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Encodes a message once and offers it to every connection on its path, or says why not.
+    pub(crate) fn send(&self, tagged: TaggedData<D::Item>) -> Result<(), SendError<TaggedData<D::Item>>> {
+        let receipt = Receipt::default();
+        self.offer(&tagged, Some(receipt.clone()))
+            .and_then(|()| match receipt.answer() {
+                Some(Err(refusal)) => Err(refusal.of(())),
+                Some(Ok(())) | None => Ok(()),
+            })
+            .map_err(|error| error.map(|()| tagged))
+    }
+
+    /// As [`send`](Self::send), with an event instead of an answer.
+    pub(crate) fn next(&self, tagged: TaggedData<D::Item>) {
+        // The outboxes themselves tell of what they drop, and a closed server ignores what is pushed.
+        if let Err(SendError::Encode((), error)) = self.offer(&tagged, None) {
+            self.component.events.post(ServerEvent::Unencodable { path: tagged.tag, error });
+        }
+    }
+
+    fn offer(&self, tagged: &TaggedData<D::Item>, receipt: Option<Receipt>) -> Result<(), SendError<()>> {
+        if self.is_closing() {
+            return Err(SendError::Closed(()));
+        }
+        let frame = self.datatype.encode(&tagged.tag, &tagged.data).map_err(|error| {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            SendError::Encode((), error)
+        })?;
+        self.pushed.fetch_add(1, Ordering::Relaxed);
+        // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
+        self.outbound.relay(TaggedData::with_key(tagged.tag.clone(), Outgoing { frame, receipt }));
+        Ok(())
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.borrow().is_some()
+    }
+
+    async fn until_closing(&self) {
+        // An error is impossible: `self` holds the sender.
+        let _ = self.closing.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Has the server end, and its subscribers with it, once all connections are closed. The first call counts.
+    pub(crate) fn finish(&self, how: Result<(), WsError>) {
+        let code = if how.is_ok() { GOING_AWAY } else { INTERNAL_ERROR };
+        if self.component.ask_to_end(how) {
+            self.closing.send_replace(Some(code));
+        }
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    pub(crate) fn stats(&self) -> ServerStats {
+        let open = self.lock();
+        let mut stats = ServerStats {
+            connections: open.connections.len(),
+            accepted: open.accepted,
+            pushed: self.pushed.load(Ordering::Relaxed),
+            unrouted: self.router.unrouted(),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            sent: open.sent,
+            received: open.received,
+            undecodable: open.undecodable,
+            early_lost: self.early.early_lost(),
+        };
+        for connection in open.connections.values() {
+            let own = connection.stats();
+            stats.sent += own.sent;
+            stats.received += own.received;
+            stats.undecodable += own.undecodable;
+        }
+        stats
+    }
+
+    /// Accepts connections until the server is to end, and then sees them all closed.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
+        let mut serving = JoinSet::new();
+        let mut closing = pin!(self.until_closing());
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, addr)) => {
+                        let is_full = self.options.limits.connections.is_some_and(|limit| serving.len() >= limit);
+                        serving.spawn(self.clone().serve(stream, addr, is_full));
+                    }
+                    Err(error) => {
+                        let peer = self.component.name.to_string();
+                        let error = WsError::Transport { peer, source: Arc::new(error) };
+                        self.component.events.next(ServerEvent::AcceptFailed { error });
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                // A finished task is forgotten, so that the set holds no more than there are connections.
+                Some(_) = serving.join_next() => {}
+                () = &mut closing => break,
+            }
+        }
+        drop(listener);
+        self.close_connections();
+        while serving.join_next().await.is_some() {}
+        let report = CloseReport::from(self.lock().unsent);
+        self.connections.clone().complete();
+        self.component.end(ServerEvent::Closed(report), report);
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, is_full: bool) {
+        match self.shake_hands(stream, addr, is_full).await {
+            Ok((opened, asked)) => self.converse(opened, asked).await,
+            Err(Refused { status, reason }) => {
+                self.component.events.next(ServerEvent::Rejected { addr, status, reason });
+            }
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+        is_full: bool,
+    ) -> Result<(Opened, Asked), Refused> {
+        let limit = self.options.limits.handshake;
+        let gone = |reason: &str| Refused { status: None, reason: reason.into() };
+        stream.set_nodelay(true).map_err(|error| gone(&error.to_string()))?;
+        // On the heap for as long as it lasts: its 4 KiB would otherwise be a part of the connection's task for life.
+        let handshake = Box::pin(handshake::accept(stream, addr, &self.gate, is_full, &self.options.limits));
+        tokio::select! {
+            shaken = timeout(limit, handshake) => shaken.unwrap_or_else(|_| Err(gone("the handshake took too long"))),
+            () = self.until_closing() => Err(gone("the server is closing")),
+        }
+    }
+
+    /// Serves a connection from its opening handshake to its end.
+    async fn converse(&self, opened: Opened, asked: Asked) {
+        let connection = self.admit(&opened, asked);
+        let path = connection.path().clone();
+        // Inbound: what it receives flows into the server's subject, tagged with its path. One that has subscribers of its
+        // own does not fill the buffer for the server's first one.
+        let (heard, inbound) = (connection.clone(), self.component.inbound.clone());
+        connection
+            .received()
+            .filter(move |_| !(heard.is_heard() && inbound.keeps_early()))
+            .tag(path.clone())
+            .merge_into(&self.component.inbound);
+        // Outbound: what is pushed for its path goes into its outbox.
+        let routed = self.router.tag(path).subscribe_with(connection.outbox());
+
+        self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
+        self.connections.next(connection.clone());
+        let link = self.link(&connection, opened.early_bytes);
+        let receive = |frame| self.receive(&connection, frame);
+        let ending = drive(opened.stream, link, receive, std::future::pending()).await;
+        routed.unsubscribe();
+        self.dismiss(&connection, ending);
+    }
+
+    fn admit(&self, opened: &Opened, asked: Asked) -> Connection<D> {
+        let mut open = self.lock();
+        open.accepted += 1;
+        let peer = Peer { id: open.accepted, path: asked.path.as_str().into(), addr: asked.addr };
+        let name = format!("{}:{}#{}", self.component.name, peer.path, peer.id);
+        let component = Component::new(name.into(), self.component.home.clone());
+        let connection = Connection::new(Accepted {
+            outbox: self.outbox(&peer, component.events.clone()),
+            component,
+            datatype: self.datatype.clone(),
+            discards_inbound: self.options.discards_inbound,
+            peer,
+            asked,
+            subprotocol: opened.subprotocol.clone(),
+            close_timeout: self.options.limits.close_timeout,
+        });
+        open.connections.insert(connection.id(), connection.clone());
+        drop(open);
+        // Checked after the insertion: a connection that comes while the server closes is either in the list of those to
+        // be closed or sees it here.
+        if self.is_closing() {
+            self.close(&connection);
+        }
+        connection
+    }
+
+    /// An outbox that tells of its drops on the home thread, all that have come together until then in one event.
+    fn outbox(&self, peer: &Peer, own: SerializedSubject<ServerEvent>) -> Outbox {
+        let (home, peer, events) = (self.component.home.clone(), peer.clone(), self.component.events.clone());
+        Outbox::new(self.options.outbox, move |outbox| {
+            let (outbox, peer, events, own) = (outbox.clone(), peer.clone(), events.clone(), own.clone());
+            home.spawn(async move {
+                outbox.report_drops(|reason, dropped| {
+                    let event = ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
+                    own.next(event.clone());
+                    events.next(event);
+                });
+            });
+        })
+    }
+
+    fn link(&self, connection: &Connection<D>, early_bytes: Bytes) -> Link {
+        let peer = connection.peer();
+        Link {
+            role: Role::Server,
+            peer: format!("{} on {}", peer.addr, peer.path),
+            outbox: connection.outbox(),
+            heartbeat: self.options.heartbeat,
+            limits: self.options.limits.clone(),
+            early_bytes,
+        }
+    }
+
+    fn receive(&self, connection: &Connection<D>, frame: Frame) {
+        let len = frame.len();
+        if let Err(error) = connection.inlet().receive(frame) {
+            self.tell(connection, ServerEvent::Undecodable { peer: connection.peer().clone(), error, len });
+        }
+    }
+
+    /// Tells those who watch the connection, and those who watch the server.
+    fn tell(&self, connection: &Connection<D>, event: ServerEvent) {
+        connection.emit_event(event.clone());
+        self.component.events.next(event);
+    }
+
+    fn close_connections(&self) {
+        let connections: Vec<_> = self.lock().connections.values().cloned().collect();
+        connections.iter().for_each(|connection| self.close(connection));
+    }
+
+    fn close(&self, connection: &Connection<D>) {
+        let code = self.closing.borrow().unwrap_or(GOING_AWAY);
+        connection.outbox().close(code, "", self.options.limits.close_timeout);
+    }
+
+    /// Forgets a connection that is gone, and ends its subscribers.
+    fn dismiss(&self, connection: &Connection<D>, ending: Ending) {
+        let peer = connection.peer().clone();
+        let unsent = connection.outbox().end();
+        connection.outbox().report_drops(|reason, dropped| {
+            self.tell(connection, ServerEvent::Dropped { peer: peer.clone(), reason, dropped });
+        });
+        self.connections.forget(peer.id);
+        self.forget(connection, unsent);
+        let Ending { code, reason, error, unconfirmed } = ending;
+        let last = ServerEvent::Disconnected { peer, code, reason, error: error.clone(), unconfirmed };
+        self.component.events.next(last.clone());
+        connection.end(error, last, unsent);
+    }
+
+    fn forget(&self, connection: &Connection<D>, unsent: Tally) {
+        let stats = connection.stats();
+        let mut open = self.lock();
+        open.connections.remove(&connection.id());
+        open.sent += stats.sent;
+        open.received += stats.received;
+        open.undecodable += stats.undecodable;
+        if self.is_closing() {
+            open.unsent += unsent;
+        }
+    }
+}

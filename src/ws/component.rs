@@ -1,0 +1,203 @@
+//! What servers, clients and groups have in common: a name, a home thread, what they emit, and how they end.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+};
+use tokio::sync::watch;
+
+use crate::{
+    Io, IoScheduler, SerializedSubject, SerializedSubscription, WsError,
+    memory::{EarlyBounds, Memory},
+    ws::{event::CloseReport, wait},
+};
+
+/// How many messages are kept for the first subscriber of a component.
+const EARLY_MESSAGES: EarlyBounds = EarlyBounds { items: 1024, len: 1024 * 1024 };
+
+/// How many events are kept for the first subscriber of `events()`.
+const EARLY_EVENTS: EarlyBounds = EarlyBounds { items: 256, len: usize::MAX };
+
+/// A message that arrived, and how many bytes it took.
+#[derive(Clone, Debug)]
+pub(crate) struct Received<T> {
+    pub(crate) item: T,
+    pub(crate) len: usize,
+}
+
+/// `T` is what flows in, `V` what is told beside it.
+pub(crate) struct Component<T, V> {
+    pub(crate) name: Arc<str>,
+    pub(crate) home: IoScheduler,
+    pub(crate) inbound: SerializedSubject<T, WsError>,
+    pub(crate) events: SerializedSubject<V>,
+    /// How the subscribers are to be ended, once somebody has asked for it.
+    terminal: Mutex<Option<Result<(), WsError>>>,
+    closed: Latch,
+}
+
+impl<T: Clone + Send + 'static, V: Clone + Send + 'static> Component<T, V> {
+    /// A component that keeps nothing for those who subscribe later.
+    pub(crate) fn new(name: Arc<str>, home: IoScheduler) -> Self {
+        let inbound = SerializedSubject::at_home(home.clone(), Memory::Nothing);
+        let events = SerializedSubject::at_home(home.clone(), Memory::Nothing);
+        Self { name, home, inbound, events, terminal: Mutex::new(None), closed: Latch::default() }
+    }
+
+    /// A component that keeps, for its first subscribers, what comes before them.
+    ///
+    /// `len` tells how long a message is. The lengths of those that are lost go to `count_lost`, and `early_lost` is
+    /// emitted when that begins.
+    pub(crate) fn keeping_early(
+        name: Arc<str>,
+        home: IoScheduler,
+        len: fn(&T) -> usize,
+        early_lost: V,
+        count_lost: impl Fn(usize) + Send + 'static,
+    ) -> Self {
+        let events = SerializedSubject::at_home(home.clone(), Memory::early(EARLY_EVENTS, |_| 0, |_| {}));
+        let mut first = Some((events.clone(), early_lost));
+        let on_loss = move |len| {
+            count_lost(len);
+            if let Some((events, early_lost)) = first.take() {
+                events.post(early_lost);
+            }
+        };
+        let inbound = SerializedSubject::at_home(home.clone(), Memory::early(EARLY_MESSAGES, len, on_loss));
+        Self { inbound, events, ..Self::new(name, home) }
+    }
+
+    /// An observable of what happens beside the data.
+    pub(crate) fn events(&self) -> Io<Feed<V>> {
+        Feed::of(&self.events, &self.home)
+    }
+
+    /// Notes how the subscribers are to be ended. The first call counts; true for it.
+    pub(crate) fn ask_to_end(&self, how: Result<(), WsError>) -> bool {
+        let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = terminal.is_none();
+        if first {
+            *terminal = Some(how);
+        }
+        first
+    }
+
+    /// The error that the subscribers end with, once that is known.
+    pub(crate) fn terminal(&self) -> Option<WsError> {
+        self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
+    }
+
+    /// Ends the subscribers, the events with `last`, and those who wait for the end.
+    pub(crate) fn end(&self, last: V, report: CloseReport) {
+        self.events.next(last);
+        self.events.clone().complete();
+        match self.terminal() {
+            Some(error) => self.inbound.clone().error(error),
+            None => self.inbound.clone().complete(),
+        }
+        self.closed.open(report);
+    }
+
+    pub(crate) fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<T, V> {
+        self.closed.opened()
+    }
+
+    /// Blocks until the end, unless that would be for ever.
+    pub(crate) fn wait_closed(&self, limit: Duration) -> Result<CloseReport, WsError> {
+        self.wait("closing", self.closed(), limit)
+    }
+
+    pub(crate) fn wait<R>(
+        &self,
+        what: &'static str,
+        future: impl Future<Output = R>,
+        limit: Duration,
+    ) -> Result<R, WsError> {
+        if self.home.is_current() {
+            return Err(WsError::WouldDeadlock(what));
+        }
+        wait::block_on(future, limit).ok_or(WsError::TimedOut { what, after: limit })
+    }
+}
+
+/// Opens once, for everybody who waits or will wait.
+#[derive(Debug)]
+pub(crate) struct Latch(watch::Sender<Option<CloseReport>>);
+
+impl Default for Latch {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Latch {
+    pub(crate) fn open(&self, report: CloseReport) {
+        self.0.send_replace(Some(report));
+    }
+
+    pub(crate) fn opened(&self) -> impl Future<Output = CloseReport> + Send + use<> {
+        let mut receiver = self.0.subscribe();
+        async move {
+            // An error means that the component was dropped without having ended, with its runtime.
+            let report = receiver.wait_for(Option::is_some).await.ok().and_then(|report| *report);
+            report.unwrap_or_default()
+        }
+    }
+}
+
+/// An observable of a component's: what `events()`, `state()` and `connections()` return, in an [`Io`] context. *Hot*.
+///
+/// # Emission
+///
+/// On the component's I/O thread. Its error type is `Infallible`, so `subscribe(closure)` works directly.
+pub struct Feed<T> {
+    subject: SerializedSubject<T>,
+}
+
+impl<T> Feed<T> {
+    pub(crate) fn of(subject: &SerializedSubject<T>, home: &IoScheduler) -> Io<Self> {
+        Io::from_parts(Self { subject: subject.clone() }, home.clone())
+    }
+}
+
+impl<T> Clone for Feed<T> {
+    fn clone(&self) -> Self {
+        Self { subject: self.subject.clone() }
+    }
+}
+
+impl<T> ObservableType for Feed<T> {
+    type Item<'a>
+        = T
+    where
+        Self: 'a;
+    type Err = Infallible;
+}
+
+impl<T, C> CoreObservable<C> for Feed<T>
+where
+    T: Clone + Send + 'static,
+    C: Context,
+    C::Inner: Observer<T, Infallible> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        self.subject.subscribe(context)
+    }
+}
+
+impl<T> fmt::Debug for Feed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,387 @@
+//! [`Connection`]: one accepted connection as a subject.
+
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderMap;
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+    ops::map::Map,
+};
+
+use crate::{
+    Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, WsDatatype, WsError,
+    context::io_context,
+    ws::{
+        component::{Component, Feed, Received},
+        dialer::{INTERNAL_ERROR, NORMAL},
+        event::{CloseReport, Peer, ServerEvent},
+        handshake::Asked,
+        inlet::{Inlet, InletCounts},
+        keeper::{Keeper, Kept},
+        outbox::Outbox,
+        stats::{Stats, Tally},
+    },
+};
+
+/// One accepted connection as a subject of `D::Item`: what is pushed is sent to this client, what it sends is emitted.
+/// *Hot*.
+///
+/// Comes from [`RxWsServer::connections`](crate::RxWsServer::connections). An echo is one line:
+///
+/// ```no_run
+/// use rxplus::prelude::*;
+///
+/// let server = RxWsServer::bind("ws://127.0.0.1:8765", WsStr)?;
+/// server.connections().subscribe(|connection| {
+///     connection.clone().subscribe_with(connection);
+/// });
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// # Emission
+///
+/// On the server's I/O thread, in the order of arrival, from the moment of the subscription: one that is made while
+/// `connections()` emits the connection hears everything.
+///
+/// # End
+///
+/// A connection lives as long as its client and its server, whether there are handles of it or not. It completes after a
+/// closing handshake and errors when it ends otherwise.
+pub struct Connection<D: WsDatatype> {
+    inner: ConnectionSource<D>,
+    scheduler: IoScheduler,
+}
+
+/// The observable inside of a [`Connection`], as RxRust's operators see it.
+pub struct ConnectionSource<D: WsDatatype> {
+    core: Arc<Core<D>>,
+}
+
+/// A connection, as its handles, its task and its server share it.
+struct Core<D: WsDatatype> {
+    component: Component<Received<D::Item>, ServerEvent>,
+    inlet: Inlet<D>,
+    outbox: Outbox,
+    peer: Peer,
+    asked: Asked,
+    subprotocol: Option<String>,
+    close_timeout: Duration,
+    rejected: AtomicU64,
+    /// How many subscribers it has, beside its server.
+    listeners: Arc<AtomicUsize>,
+}
+
+/// What a server gives a connection of its own.
+pub(crate) struct Accepted<D: WsDatatype> {
+    pub(crate) component: Component<Received<D::Item>, ServerEvent>,
+    pub(crate) datatype: Arc<D>,
+    pub(crate) discards_inbound: bool,
+    pub(crate) outbox: Outbox,
+    pub(crate) peer: Peer,
+    pub(crate) asked: Asked,
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) close_timeout: Duration,
+}
+
+impl<D: WsDatatype> Connection<D> {
+    pub(crate) fn new(accepted: Accepted<D>) -> Self {
+        let Accepted { component, datatype, discards_inbound, outbox, peer, asked, subprotocol, close_timeout } =
+            accepted;
+        let inlet = Inlet {
+            datatype,
+            path: peer.path.clone(),
+            subject: component.inbound.clone(),
+            discards: discards_inbound,
+            counts: Arc::new(InletCounts::default()),
+        };
+        let scheduler = component.home.clone();
+        let core = Core {
+            component,
+            inlet,
+            outbox,
+            peer,
+            asked,
+            subprotocol,
+            close_timeout,
+            rejected: AtomicU64::new(0),
+            listeners: Arc::default(),
+        };
+        Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
+    }
+
+    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
+    ///
+    /// By default 1,024 messages or 16 MiB may wait; a client that reads more slowly than that is disconnected.
+    pub fn next(&self, item: impl Into<D::Item>) {
+        // The outbox itself tells of what it drops, and a closed connection ignores what is pushed.
+        if let Err(SendError::Encode(_, error)) = self.send(item) {
+            let path = self.core().peer.path.clone();
+            self.core().component.events.post(ServerEvent::Unencodable { path, error });
+        }
+    }
+
+    /// Queues `item` for sending, and says why when it is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the outbox, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when the outbox is at its bound; the item is dropped and counted.
+    /// - [`SendError::Closed`] after a terminal event.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    pub fn send(&self, item: impl Into<D::Item>) -> Result<(), SendError<D::Item>> {
+        let (core, item) = (self.core(), item.into());
+        match core.inlet.datatype.encode(&core.peer.path, &item) {
+            Ok(frame) => core.outbox.push(frame).map_err(|refusal| refusal.of(item)),
+            Err(_) if core.outbox.closing().is_some() => Err(SendError::Closed(item)),
+            Err(error) => {
+                core.rejected.fetch_add(1, Ordering::Relaxed);
+                Err(SendError::Encode(item, error))
+            }
+        }
+    }
+
+    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
+    pub fn complete(self) {
+        self.core().finish(NORMAL, "", Ok(()));
+    }
+
+    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
+    pub fn error(self, error: impl Into<WsError>) {
+        self.core().finish(INTERNAL_ERROR, "", Err(error.into()));
+    }
+
+    /// As [`complete`](Self::complete), with a close code and a reason of the program's own.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::InvalidClose`] when `code` is not one that an endpoint may send (RFC 6455, section 7.4: 1000, 1001, 1003,
+    /// 1007 to 1014 and 3000 to 4999), or `reason` is longer than 123 bytes.
+    pub fn close(&self, code: u16, reason: &str) -> Result<(), WsError> {
+        if !may_be_sent(code) || reason.len() > 123 {
+            return Err(WsError::InvalidClose { code, reason: reason.into() });
+        }
+        self.core().finish(code, reason, Ok(()));
+        Ok(())
+    }
+
+    /// Its number, unique within its server and counted up.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.core().peer.id
+    }
+
+    /// The path it asked for, without the query.
+    #[must_use]
+    pub fn path(&self) -> &Tag {
+        &self.core().peer.path
+    }
+
+    /// What follows the `?` in what it asked for.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.core().asked.query.as_deref()
+    }
+
+    /// The headers of its opening handshake.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.core().asked.headers
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.core().peer.addr
+    }
+
+    /// The subprotocol chosen in the opening handshake.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.core().subprotocol.as_deref()
+    }
+
+    /// The server's name, the path and the number: `server:/chat#7`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.core().component.name
+    }
+
+    /// What happens to this connection outside of its data stream, from the subscription on.
+    #[must_use]
+    pub fn events(&self) -> Io<Feed<ServerEvent>> {
+        self.core().component.events()
+    }
+
+    /// What was sent and received so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        Stats {
+            sent: core.outbox.stats(),
+            rejected: core.rejected.load(Ordering::Relaxed),
+            received: core.inlet.counts.received(),
+            undecodable: core.inlet.counts.undecodable(),
+            ..Stats::default()
+        }
+    }
+
+    /// Resolves once the connection is gone, with what was not sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
+    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
+        self.core().component.closed()
+    }
+
+    /// Blocks until the connection is gone, and returns what was not sent.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, at once.
+    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
+        self.core().component.wait_closed(timeout)
+    }
+
+    fn core(&self) -> &Core<D> {
+        &self.inner.core
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.core().peer
+    }
+
+    pub(crate) fn inlet(&self) -> &Inlet<D> {
+        &self.core().inlet
+    }
+
+    pub(crate) fn outbox(&self) -> Outbox {
+        self.core().outbox.clone()
+    }
+
+    /// What arrives, with its length, for the server: no subscriber in the sense of [`is_heard`](Self::is_heard).
+    pub(crate) fn received(&self) -> Io<SerializedSubject<Received<D::Item>, WsError>> {
+        Io::from_parts(self.core().component.inbound.clone(), self.scheduler.clone())
+    }
+
+    /// Whether it has subscribers of its own.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.core().listeners.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn emit_event(&self, event: ServerEvent) {
+        self.core().component.events.next(event);
+    }
+
+    /// Ends the subscribers when the connection is gone.
+    pub(crate) fn end(&self, error: Option<WsError>, last: ServerEvent, unsent: Tally) {
+        let component = &self.core().component;
+        component.ask_to_end(error.map_or(Ok(()), Err));
+        component.end(last, unsent.into());
+    }
+}
+
+impl<D: WsDatatype> Core<D> {
+    /// The first call decides how the subscribers end; closing is under way after any.
+    fn finish(&self, code: u16, reason: &str, how: Result<(), WsError>) {
+        if let Err(error) = how {
+            self.component.ask_to_end(Err(error));
+        }
+        self.outbox.close(code, reason, self.close_timeout);
+    }
+}
+
+/// Whether an endpoint may send a close frame with this code.
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999)
+}
+
+io_context!(Connection<D: WsDatatype>, ConnectionSource<D>);
+
+impl<D: WsDatatype> ObservableType for ConnectionSource<D> {
+    type Item<'a>
+        = D::Item
+    where
+        Self: 'a;
+    type Err = WsError;
+}
+
+impl<D, C> CoreObservable<C> for ConnectionSource<D>
+where
+    D: WsDatatype,
+    C: Context,
+    C::Inner: Observer<D::Item, WsError> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        let listeners = self.core.listeners.clone();
+        listeners.fetch_add(1, Ordering::Relaxed);
+        let listener = Keeper::new(move || {
+            listeners.fetch_sub(1, Ordering::Relaxed);
+        });
+        let items = Map { source: self.core.component.inbound.clone(), func: |received: Received<_>| received.item };
+        items.subscribe(context.transform(|observer| Kept::new(observer, listener)))
+    }
+}
+
+impl<D, T, E> Observer<T, E> for Connection<D>
+where
+    D: WsDatatype,
+    T: Into<D::Item>,
+    E: Into<WsError>,
+{
+    fn next(&mut self, item: T) {
+        (*self).next(item);
+    }
+
+    fn error(self, error: E) {
+        self.error(error);
+    }
+
+    fn complete(self) {
+        self.complete();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.core().outbox.closing().is_some()
+    }
+}
+
+// Not derived: the datatype need not be `Clone`.
+impl<D: WsDatatype> Clone for Connection<D> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), scheduler: self.scheduler.clone() }
+    }
+}
+
+impl<D: WsDatatype> Clone for ConnectionSource<D> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for Connection<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for ConnectionSource<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionSource").finish_non_exhaustive()
+    }
+}

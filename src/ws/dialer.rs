@@ -1,0 +1,395 @@
+//! The task behind a client: connects, drives the connection, and connects again.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rxrust::context::Context;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tungstenite::protocol::Role;
+
+use crate::{
+    ConnConfig, Frame, Io, IoScheduler, RetryPolicy, SendError, SerializedSubject, Tag, WsDatatype, WsError, callback,
+    memory::Memory,
+    ws::{
+        component::{Component, Received},
+        driver::{Ending, Link, drive},
+        event::{ClientEvent, CloseReport, ConnectionState},
+        handshake::{self, Ask, Opened},
+        inlet::{Inlet, InletCounts},
+        options::Options,
+        outbox::Outbox,
+        stats::Stats,
+    },
+};
+
+/// Normal closure, and the close code of a component that was ended with an error (RFC 6455, section 7.4.1).
+pub(crate) const NORMAL: u16 = 1000;
+pub(crate) const INTERNAL_ERROR: u16 = 1011;
+
+/// Makes the messages that are sent first on every connection to a path.
+type Greeting<I> = Arc<dyn Fn(&str) -> Vec<I> + Send + Sync>;
+
+/// How a client reaches its server.
+pub(crate) struct Dialing<D: WsDatatype> {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) min_uptime: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) subprotocols: Arc<[String]>,
+    pub(crate) greeting: Option<Greeting<D::Item>>,
+    headers: Result<HeaderMap, WsError>,
+}
+
+impl<D: WsDatatype> Default for Dialing<D> {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            min_uptime: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            subprotocols: Arc::default(),
+            greeting: None,
+            headers: Ok(HeaderMap::new()),
+        }
+    }
+}
+
+// Not derived: the datatype need not be `Clone`.
+impl<D: WsDatatype> Clone for Dialing<D> {
+    fn clone(&self) -> Self {
+        Self {
+            retry: self.retry.clone(),
+            min_uptime: self.min_uptime,
+            connect_timeout: self.connect_timeout,
+            subprotocols: self.subprotocols.clone(),
+            greeting: self.greeting.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for Dialing<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialing").field("retry", &self.retry).finish_non_exhaustive()
+    }
+}
+
+impl<D: WsDatatype> Dialing<D> {
+    /// Adds a header; the first one that is not valid HTTP is remembered as an error.
+    pub(crate) fn add_header(&mut self, name: &str, value: &str) {
+        let Ok(headers) = &mut self.headers else { return };
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(value)) => {
+                headers.append(name, value);
+            }
+            // The value may be a secret: it is not repeated.
+            _ => self.headers = Err(WsError::InvalidHeader(name.into())),
+        }
+    }
+
+    pub(crate) fn headers(&self) -> Result<HeaderMap, WsError> {
+        self.headers.clone()
+    }
+}
+
+/// A client, as its handles and its task share it.
+pub(crate) struct Dialer<D: WsDatatype> {
+    pub(crate) component: Component<Received<D::Item>, ClientEvent>,
+    pub(crate) inlet: Inlet<D>,
+    pub(crate) outbox: Outbox,
+    /// What `state()` emits.
+    pub(crate) states: SerializedSubject<ConnectionState>,
+    /// What is so, for those who wait for it.
+    state: watch::Sender<ConnectionState>,
+    ask: Ask,
+    options: Options,
+    dialing: Dialing<D>,
+    reconnect: Notify,
+    ending: Notify,
+    rejected: AtomicU64,
+    links: AtomicU64,
+}
+
+impl<D: WsDatatype> Dialer<D> {
+    /// Makes a client that will run at `home`.
+    ///
+    /// # Errors
+    ///
+    /// When a header is not valid HTTP.
+    pub(crate) fn new(
+        endpoint: ConnConfig,
+        datatype: Arc<D>,
+        options: Options,
+        dialing: Dialing<D>,
+        home: IoScheduler,
+    ) -> Result<Self, WsError> {
+        let counts = Arc::new(InletCounts::default());
+        let lost = counts.clone();
+        let len = |received: &Received<D::Item>| received.len;
+        let count_lost = move |len| lost.count_early_lost(len);
+        let component =
+            Component::keeping_early(options.name.clone(), home.clone(), len, ClientEvent::EarlyLost, count_lost);
+        let inlet = Inlet {
+            datatype,
+            path: Tag::from(endpoint.as_path()),
+            subject: component.inbound.clone(),
+            discards: options.discards_inbound,
+            counts,
+        };
+        let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
+        let initial = ConnectionState::Disconnected;
+        Ok(Self {
+            component,
+            inlet,
+            outbox,
+            states: SerializedSubject::at_home(home, Memory::Latest(initial)),
+            state: watch::Sender::new(initial),
+            ask: Ask { endpoint, headers: dialing.headers()?, subprotocols: dialing.subprotocols.clone() },
+            options,
+            dialing,
+            reconnect: Notify::new(),
+            ending: Notify::new(),
+            rejected: AtomicU64::new(0),
+            links: AtomicU64::new(0),
+        })
+    }
+
+    /// Encodes and queues `item`, or says why not.
+    pub(crate) fn send(&self, item: D::Item) -> Result<(), SendError<D::Item>> {
+        match self.inlet.datatype.encode(&self.inlet.path, &item) {
+            Ok(frame) => self.outbox.push(frame).map_err(|refusal| refusal.of(item)),
+            Err(_) if self.outbox.closing().is_some() => Err(SendError::Closed(item)),
+            Err(error) => {
+                self.rejected.fetch_add(1, Relaxed);
+                Err(SendError::Encode(item, error))
+            }
+        }
+    }
+
+    /// As [`send`](Self::send), with an event instead of an answer.
+    pub(crate) fn next(&self, item: D::Item) {
+        // The outbox itself tells of what it drops, and a closed client ignores what is pushed.
+        if let Err(SendError::Encode(_, error)) = self.send(item) {
+            self.component.events.post(ClientEvent::Unencodable { error });
+        }
+    }
+
+    /// Has the client end, and its subscribers with it, once what is queued is written. The first call counts.
+    pub(crate) fn finish(&self, how: Result<(), WsError>) {
+        let code = if how.is_ok() { NORMAL } else { INTERNAL_ERROR };
+        if self.component.ask_to_end(how) {
+            self.outbox.close(code, "", self.options.limits.close_timeout);
+            self.ending.notify_one();
+        }
+    }
+
+    /// What arrives, with its length, for the group it belongs to: no subscriber that keeps the client open.
+    pub(crate) fn received(&self) -> Io<SerializedSubject<Received<D::Item>, WsError>> {
+        Io::from_parts(self.component.inbound.clone(), self.component.home.clone())
+    }
+
+    /// Tries to connect now instead of after the wait, or drops the connection to make a new one.
+    pub(crate) fn reconnect(&self) {
+        // Nothing is kept for later: an attempt that is under way is what was asked for.
+        self.reconnect.notify_waiters();
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            sent: self.outbox.stats(),
+            rejected: self.rejected.load(Relaxed),
+            received: self.inlet.counts.received(),
+            undecodable: self.inlet.counts.undecodable(),
+            early_lost: self.inlet.counts.early_lost(),
+            reconnects: self.links.load(Relaxed).saturating_sub(1),
+        }
+    }
+
+    /// Waits until the client is connected.
+    pub(crate) async fn connected(&self) -> Result<(), WsError> {
+        let settled = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::Closed);
+        let mut states = self.state.subscribe();
+        // An error is impossible: `self` holds the sender.
+        match states.wait_for(settled).await.as_deref() {
+            Ok(ConnectionState::Connected) => Ok(()),
+            _ => Err(self.component.terminal().unwrap_or_else(|| WsError::Closed(self.component.name.to_string()))),
+        }
+    }
+
+    /// Runs the client to its end.
+    pub(crate) async fn run(self: Arc<Self>) {
+        if let Err(error) = self.serve().await {
+            self.component.ask_to_end(Err(error));
+        }
+        let report = CloseReport::from(self.outbox.end());
+        self.set_state(ConnectionState::Closed);
+        self.states.clone().complete();
+        report_drops(&self.outbox, &self.component.events);
+        self.component.end(ClientEvent::Closed(report), report);
+    }
+
+    /// Keeps a connection up until the client is asked to end, or must.
+    async fn serve(&self) -> Result<(), WsError> {
+        let mut attempt = 0;
+        let mut since = Instant::now();
+        loop {
+            self.set_state(ConnectionState::Connecting);
+            let Some(opened) = self.unless_done(Box::pin(self.connect())).await else { return Ok(()) };
+            let error = match opened {
+                Ok(opened) => {
+                    let (error, proven) = self.serve_link(opened, attempt).await;
+                    if proven {
+                        (attempt, since) = (0, Instant::now());
+                    }
+                    error
+                }
+                Err(error) => {
+                    self.component.events.next(ClientEvent::ConnectFailed { attempt, error: error.clone() });
+                    Some(error)
+                }
+            };
+            if self.outbox.has_overflown() {
+                return Err(self.overflow());
+            }
+            if self.is_done(error.is_none()) {
+                return Ok(());
+            }
+            let error = error.unwrap_or_else(|| WsError::Closed(self.ask.endpoint.to_string()));
+            let Some(delay) = self.delay(attempt, since, &error) else {
+                let endpoint = self.ask.endpoint.clone();
+                return Err(WsError::RetriesExhausted { endpoint, attempts: attempt + 1, source: Arc::new(error) });
+            };
+            attempt += 1;
+            self.set_state(ConnectionState::Reconnecting { attempt, delay });
+            self.component.events.next(ClientEvent::Reconnecting { attempt, delay });
+            if self.unless_done(self.pause(delay)).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Opened, WsError> {
+        let after = self.dialing.connect_timeout;
+        let opened = timeout(after, handshake::connect(&self.ask, &self.options.limits)).await;
+        opened.unwrap_or_else(|_| Err(WsError::HandshakeTimedOut { endpoint: self.ask.endpoint.clone(), after }))
+    }
+
+    /// Serves one connection. Returns what ended it, if not a closing handshake, and whether it had proved itself.
+    async fn serve_link(&self, opened: Opened, attempt: u32) -> (Option<WsError>, bool) {
+        let began = Instant::now();
+        let heard_before = self.inlet.counts.received();
+        self.links.fetch_add(1, Relaxed);
+        self.set_state(ConnectionState::Connected);
+        let subprotocol = opened.subprotocol.clone();
+        self.component.events.next(ClientEvent::Connected { attempt, subprotocol });
+        self.outbox.greet(self.greetings());
+        let link = Link {
+            role: Role::Client,
+            peer: self.ask.endpoint.to_string(),
+            outbox: self.outbox.clone(),
+            heartbeat: self.options.heartbeat,
+            limits: self.options.limits.clone(),
+            early_bytes: opened.early_bytes,
+        };
+        let ending = drive(opened.stream, link, |frame| self.receive(frame), self.reconnect.notified()).await;
+        let proven = self.inlet.counts.received() != heard_before || began.elapsed() >= self.dialing.min_uptime;
+        let Ending { code, reason, error, unconfirmed } = ending;
+        self.set_state(ConnectionState::Disconnected);
+        report_drops(&self.outbox, &self.component.events);
+        let told = ClientEvent::Disconnected { code, reason, error: error.clone(), unconfirmed };
+        self.component.events.next(told);
+        (error, proven)
+    }
+
+    fn receive(&self, frame: Frame) {
+        let len = frame.len();
+        if let Err(error) = self.inlet.receive(frame) {
+            self.component.events.next(ClientEvent::Undecodable { error, len });
+        }
+    }
+
+    fn greetings(&self) -> Vec<Frame> {
+        let Some(greeting) = &self.dialing.greeting else { return Vec::new() };
+        let mut items = Vec::new();
+        callback::run(|| callback::isolate("a greeting", || items = greeting(&self.inlet.path)));
+        let encode = |item| match self.inlet.datatype.encode(&self.inlet.path, &item) {
+            Ok(frame) => Some(frame),
+            Err(error) => {
+                self.rejected.fetch_add(1, Relaxed);
+                self.component.events.next(ClientEvent::Unencodable { error });
+                None
+            }
+        };
+        items.into_iter().filter_map(encode).collect()
+    }
+
+    fn delay(&self, attempt: u32, since: Instant, error: &WsError) -> Option<Duration> {
+        self.dialing.retry.delay(attempt, since.elapsed(), will_not_change(error), rand::random())
+    }
+
+    async fn pause(&self, delay: Duration) {
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = self.reconnect.notified() => {}
+        }
+    }
+
+    /// Whether the client was asked to end and there is no reason to connect once more for it.
+    fn is_done(&self, closed_cleanly: bool) -> bool {
+        let closing = self.outbox.closing();
+        closing.is_some_and(|closing| closed_cleanly || self.outbox.is_empty() || closing.deadline <= Instant::now())
+    }
+
+    /// Runs `work` unless the client is asked to end and has nothing to send, or no time left for it.
+    async fn unless_done<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.done() => None,
+        }
+    }
+
+    async fn done(&self) {
+        while !self.is_done(false) {
+            match self.outbox.closing() {
+                Some(closing) => sleep_until(closing.deadline).await,
+                None => self.ending.notified().await,
+            }
+        }
+    }
+
+    fn overflow(&self) -> WsError {
+        let dropped = self.outbox.stats().dropped.overflow;
+        WsError::OutboxFull { name: self.component.name.to_string(), messages: dropped.messages, len: dropped.len }
+    }
+
+    fn set_state(&self, state: ConnectionState) {
+        tracing::debug!(name = &*self.component.name, ?state, "client");
+        self.state.send_replace(state);
+        self.states.next(state);
+    }
+}
+
+/// Tells of an outbox's drops on the home thread, all that have come together until then in one event.
+fn tell_of_drops(home: IoScheduler, events: SerializedSubject<ClientEvent>) -> impl Fn(&Outbox) + Send + Sync {
+    move |outbox| {
+        let (outbox, events) = (outbox.clone(), events.clone());
+        home.spawn(async move { report_drops(&outbox, &events) });
+    }
+}
+
+fn report_drops(outbox: &Outbox, events: &SerializedSubject<ClientEvent>) {
+    outbox.report_drops(|reason, dropped| events.next(ClientEvent::Dropped { reason, dropped }));
+}
+
+/// Whether waiting does not make this failure go away.
+fn will_not_change(error: &WsError) -> bool {
+    matches!(error, WsError::Rejected { status: 401 | 403 | 404, .. })
+}

@@ -1,0 +1,440 @@
+//! Drives one socket after its opening handshake: read, dispatch, write, heartbeat, close. The same for both sides, and
+//! the only place that touches a socket.
+//!
+//! tungstenite's synchronous core sees only memory: it reads from a slice of a buffer that all connections of a thread
+//! share, and its answers go into the driver's own write buffer. So an idle connection owns next to nothing, and message
+//! ends and memory are the driver's to count. Each poll reads what is there, dispatches it, and then writes everything
+//! that came of it at once.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+use tungstenite::{
+    Error, Message,
+    error::CapacityError,
+    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext, frame::coding::CloseCode},
+};
+
+use crate::{
+    Frame, WsError, WsText,
+    ws::{
+        config::Limits,
+        heartbeat::{Heartbeat, Pulse},
+        outbox::{Closing, Outbox},
+        wire::{Wire, WriteBuffer},
+    },
+};
+
+/// The size of the read buffer that the connections of a thread share. Measured: on messages of 16 KiB 1.4 times the rate
+/// of a 4 KiB buffer, on 1 MiB nearly twice; more gains nothing.
+const READ_BUFFER_LEN: usize = 64 * 1024;
+
+/// How many full read buffers one poll takes before it lets other connections have their turn.
+const READS_A_POLL: usize = 4;
+
+/// How many bytes are made ready for one write.
+const WRITE_BATCH_LEN: usize = 64 * 1024;
+
+/// How long a peer may take to hear why it is being dropped.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What a driver works with.
+pub(crate) struct Link {
+    pub(crate) role: Role,
+    /// Whom the connection is to, as errors name it.
+    pub(crate) peer: String,
+    pub(crate) outbox: Outbox,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) limits: Limits,
+    /// What came together with the opening handshake.
+    pub(crate) early_bytes: Bytes,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    /// The close code that decided it; 1006 when there was none (RFC 6455, section 7.1.5).
+    pub(crate) code: u16,
+    pub(crate) reason: Arc<str>,
+    /// `None` after a closing handshake.
+    pub(crate) error: Option<WsError>,
+    /// Messages written since the last ping that a pong answered: the most that can have been lost.
+    pub(crate) unconfirmed: u64,
+}
+
+/// Serves `socket` until its connection ends, or is dropped because `cut` resolved. Text and binary messages go to
+/// `receive`.
+pub(crate) async fn drive<S, F>(socket: S, link: Link, receive: F, cut: impl Future<Output = ()>) -> Ending
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: FnMut(Frame),
+{
+    let mut driver = Driver::new(socket, link, receive);
+    // What came together with the handshake lies in the protocol's buffer already.
+    driver.dispatch(&[]);
+    let mut cut = pin!(cut);
+    let ending = poll_fn(|cx| match cut.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(driver.lost(WsError::Cut(driver.link.peer.clone()))),
+        Poll::Pending => driver.poll(cx),
+    });
+    *ending.await
+}
+
+impl<S, F> Drop for Driver<S, F> {
+    /// Also when the task is cancelled, what was not written whole waits for another link.
+    fn drop(&mut self) {
+        self.link.outbox.link_lost();
+    }
+}
+
+/// How far the closing handshake (RFC 6455, section 7) is.
+enum Phase {
+    Open,
+    /// Our close frame is on its way; the peer's is awaited.
+    Closing(Closing),
+    /// The peer's close frame has come; the rest is to be flushed.
+    Closed {
+        code: u16,
+        reason: Arc<str>,
+        deadline: Instant,
+    },
+    /// Something failed; the close frame that says why is on its way.
+    Failing {
+        code: u16,
+        error: WsError,
+        deadline: Instant,
+    },
+}
+
+struct Driver<S, F> {
+    socket: S,
+    link: Link,
+    receive: F,
+    protocol: WebSocketContext,
+    phase: Phase,
+    /// A closing handshake that was asked for and waits for the messages before it.
+    asked_to_close: Option<Closing>,
+    out: WriteBuffer,
+    pulse: Pulse,
+    /// When this poll began.
+    now: Instant,
+    /// Since when the socket has taken nothing of what it was offered.
+    stalled: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// Frames between the outbox and the write buffer; kept for its memory.
+    batch: Vec<Frame>,
+    /// Messages given to the write buffer, written whole, and confirmed by a pong.
+    begun: u64,
+    written: u64,
+    confirmed: u64,
+}
+
+impl<S, F> Driver<S, F>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: FnMut(Frame),
+{
+    fn new(socket: S, link: Link, receive: F) -> Self {
+        let now = Instant::now();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(1024)
+            .write_buffer_size(0)
+            .max_message_size(Some(link.limits.message_len))
+            .max_frame_size(Some(link.limits.message_len));
+        Self {
+            socket,
+            protocol: WebSocketContext::from_partially_read(link.early_bytes.to_vec(), link.role, Some(config)),
+            phase: Phase::Open,
+            asked_to_close: None,
+            out: WriteBuffer::default(),
+            pulse: Pulse::new(link.heartbeat, now, rand::random()),
+            now,
+            stalled: None,
+            timer: Box::pin(sleep_until(now)),
+            batch: Vec::new(),
+            begun: 0,
+            written: 0,
+            confirmed: 0,
+            link,
+            receive,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<Ending>> {
+        match self.step(cx) {
+            Err(ending) => return Poll::Ready(ending),
+            Ok(again) if again => cx.waker().wake_by_ref(),
+            Ok(_) => {}
+        }
+        Poll::Pending
+    }
+
+    /// One turn; true when there is more to do at once.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
+        self.now = Instant::now();
+        self.link.outbox.attend();
+        let was_paused = self.is_paused();
+        let more_to_read = self.read(cx)?;
+        self.write(cx)?;
+        self.leave_if_done(cx)?;
+        let pinged = self.watch_the_clock(cx)?;
+        Ok(more_to_read || pinged || (was_paused && !self.is_paused()))
+    }
+
+    /// A peer that does not take what is written to it is not read from, so that its pings cannot pile up pongs.
+    fn is_paused(&self) -> bool {
+        self.out.len() > self.link.limits.write_buffer_len
+    }
+
+    /// Reads and dispatches what is there. True when it stopped before the socket was empty.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
+        let mut buffer = ReadBuffer::take();
+        for _ in 0..READS_A_POLL {
+            if self.is_paused() {
+                // The heartbeat's clock stands still meanwhile: it is the write stall that decides.
+                self.pulse.hear(self.now);
+                return Ok(false);
+            }
+            let mut space = ReadBuf::new(&mut buffer.0);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut space) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(self.broken(error)),
+                Poll::Ready(Ok(())) if space.filled().is_empty() => return Err(self.hung_up()),
+                Poll::Ready(Ok(())) => {
+                    self.pulse.hear(self.now);
+                    self.dispatch(space.filled());
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes bytes through the protocol and hands on the messages they complete.
+    fn dispatch(&mut self, bytes: &[u8]) {
+        if matches!(self.phase, Phase::Failing { .. }) {
+            return;
+        }
+        let mut wire = Wire::new(bytes, &mut self.out);
+        loop {
+            match self.protocol.read(&mut wire) {
+                Ok(Message::Text(text)) => (self.receive)(Frame::Text(WsText::from_utf8_bytes(text))),
+                Ok(Message::Binary(bytes)) => (self.receive)(Frame::Binary(bytes)),
+                Ok(Message::Pong(payload)) => {
+                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.begun));
+                }
+                Ok(Message::Close(frame)) => self.phase = closed_by_peer(frame, self.now),
+                Ok(Message::Ping(_) | Message::Frame(_)) => {}
+                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => return,
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    /// Writes what is there to be written, as far as the socket takes it.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
+        loop {
+            self.fill(cx);
+            if self.out.is_empty() {
+                return Ok(());
+            }
+            match self.out.poll_write(&mut self.socket, cx) {
+                Poll::Ready(Ok(messages)) => {
+                    self.stalled = None;
+                    self.written += messages as u64;
+                    self.link.outbox.written(messages);
+                }
+                Poll::Ready(Err(error)) => return Err(self.broken(error)),
+                Poll::Pending => {
+                    self.stalled.get_or_insert(self.now);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Moves messages from the outbox into the write buffer, and our close frame behind the last one.
+    fn fill(&mut self, cx: &Context<'_>) {
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        let budget = WRITE_BATCH_LEN.saturating_sub(self.out.len());
+        let taken = self.link.outbox.take(cx, budget, &mut self.batch);
+        for frame in self.batch.drain(..) {
+            self.out.append(&frame, self.link.role);
+            self.begun += 1;
+        }
+        self.asked_to_close = taken.closing;
+        if taken.drained
+            && let Some(closing) = self.asked_to_close.take()
+        {
+            self.send_close(CloseCode::from(closing.code), &closing.reason);
+            self.phase = Phase::Closing(closing);
+        }
+    }
+
+    fn send_close(&mut self, code: CloseCode, reason: &str) {
+        let frame = CloseFrame { code, reason: fitting(reason).into() };
+        // Into memory, which takes everything; after a close frame of the peer's there is no other to send.
+        let _ = self.protocol.close(&mut Wire::new(&[], &mut self.out), Some(frame));
+    }
+
+    /// Says why to the peer before it is dropped.
+    fn fail(&mut self, error: &Error) {
+        let (code, reason) = verdict(error);
+        self.send_close(code, &reason);
+        let error = WsError::Protocol { peer: self.link.peer.clone(), reason };
+        self.phase = Phase::Failing { code: code.into(), error, deadline: self.now + LINGER };
+    }
+
+    /// Ends the connection once the closing handshake is over and flushed.
+    fn leave_if_done(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
+        if !self.out.is_empty() || !matches!(self.phase, Phase::Closed { .. } | Phase::Failing { .. }) {
+            return Ok(());
+        }
+        // An error here is one of a socket that is to be dropped anyway.
+        let shut = Pin::new(&mut self.socket).poll_shutdown(cx).is_ready();
+        match &self.phase {
+            // It is the server that closes the socket first (RFC 6455, section 7.1.1).
+            Phase::Closed { .. } if shut && self.link.role == Role::Server => Err(self.ended()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Pings, and ends what takes too long. True after a ping, which has to be written.
+    fn watch_the_clock(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
+        if let Some(silent) = self.pulse.silence(self.now) {
+            return Err(self.lost(WsError::PeerGone { peer: self.link.peer.clone(), silent }));
+        }
+        let stall = self.link.limits.write_stalled;
+        if self.stalled.is_some_and(|since| since + stall <= self.now) {
+            return Err(self.lost(WsError::WriteStalled { peer: self.link.peer.clone(), stalled: stall }));
+        }
+        if self.closing_deadline().is_some_and(|deadline| deadline <= self.now) {
+            return Err(self.ended());
+        }
+        let ping = self.pulse.ping_due(self.now) && matches!(self.phase, Phase::Open);
+        if ping {
+            let payload = Message::Ping(Bytes::copy_from_slice(&self.begun.to_be_bytes()));
+            // Into memory, which takes everything; and the phase says that the protocol still takes messages.
+            let _ = self.protocol.write(&mut Wire::new(&[], &mut self.out), payload);
+        }
+        Ok(self.arm(cx) || ping)
+    }
+
+    /// Sets the timer to the next thing to do. True when that is due already.
+    fn arm(&mut self, cx: &mut Context<'_>) -> bool {
+        let stalled = self.stalled.map(|since| since + self.link.limits.write_stalled);
+        let deadlines = [self.pulse.deadline(), stalled, self.closing_deadline()];
+        let Some(next) = deadlines.into_iter().flatten().min() else { return false };
+        // A timer that is too early costs one look; setting it anew for each message would cost more.
+        if self.timer.is_elapsed() || next < self.timer.deadline() {
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn closing_deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Open => self.asked_to_close.as_ref().map(|closing| closing.deadline),
+            Phase::Closing(Closing { deadline, .. })
+            | Phase::Closed { deadline, .. }
+            | Phase::Failing { deadline, .. } => Some(*deadline),
+        }
+    }
+
+    fn broken(&self, error: io::Error) -> Box<Ending> {
+        match self.phase {
+            Phase::Closed { .. } | Phase::Failing { .. } => self.ended(),
+            _ => self.lost(WsError::Transport { peer: self.link.peer.clone(), source: Arc::new(error) }),
+        }
+    }
+
+    /// The peer's end of the stream.
+    fn hung_up(&self) -> Box<Ending> {
+        match self.phase {
+            Phase::Closed { .. } | Phase::Failing { .. } => self.ended(),
+            _ => self.lost(WsError::AbnormalClosure { peer: self.link.peer.clone() }),
+        }
+    }
+
+    /// The ending that the phase stands for.
+    fn ended(&self) -> Box<Ending> {
+        match &self.phase {
+            Phase::Closed { code, reason, .. } => self.ending(*code, reason.clone(), None),
+            Phase::Failing { code, error, .. } => self.ending(*code, error.to_string().into(), Some(error.clone())),
+            Phase::Open | Phase::Closing(_) => self.lost(WsError::ClosingTimedOut { peer: self.link.peer.clone() }),
+        }
+    }
+
+    fn lost(&self, error: WsError) -> Box<Ending> {
+        self.ending(CloseCode::Abnormal.into(), "".into(), Some(error))
+    }
+
+    fn ending(&self, code: u16, reason: Arc<str>, error: Option<WsError>) -> Box<Ending> {
+        let unconfirmed = self.written.saturating_sub(self.confirmed);
+        Box::new(Ending { code, reason, error, unconfirmed })
+    }
+}
+
+fn closed_by_peer(frame: Option<CloseFrame>, now: Instant) -> Phase {
+    // Without a code, 1005 stands for that (RFC 6455, section 7.1.5).
+    let (code, reason) = frame.map_or((1005, "".into()), |frame| (frame.code.into(), frame.reason.as_str().into()));
+    Phase::Closed { code, reason, deadline: now + LINGER }
+}
+
+/// How many messages a pong confirms: each ping carries the number of those before it.
+fn confirmed_by(payload: &[u8], begun: u64) -> u64 {
+    payload.try_into().map(u64::from_be_bytes).ok().filter(|count| *count <= begun).unwrap_or(0)
+}
+
+/// What a peer's mistake is called, as a close code (RFC 6455, section 7.4.1) and in words.
+fn verdict(error: &Error) -> (CloseCode, String) {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            (CloseCode::Size, format!("a message of {size} bytes is over the limit of {max_size}, Limits::message_len"))
+        }
+        Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".into()),
+        other => (CloseCode::Protocol, other.to_string()),
+    }
+}
+
+/// As much of a close reason as its frame has room for: 123 bytes (RFC 6455, section 5.5).
+fn fitting(reason: &str) -> &str {
+    let mut end = reason.len().min(123);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
+}
+
+/// The read buffer that the connections of a thread share.
+struct ReadBuffer(Box<[u8]>);
+
+thread_local! {
+    static SHARED: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+impl ReadBuffer {
+    /// Takes the thread's buffer; while a callback has another driver run inside this one, that one gets its own.
+    fn take() -> Self {
+        Self(SHARED.take().unwrap_or_else(|| vec![0; READ_BUFFER_LEN].into()))
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        SHARED.set(Some(std::mem::take(&mut self.0)));
+    }
+}

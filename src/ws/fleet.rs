@@ -1,0 +1,243 @@
+//! The clients of a group: opened by path, routed to by tag, and closed together.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rxrust::{context::Context, observable::Observable};
+use tokio::sync::Notify;
+
+use crate::{
+    ConnConfig, Io, IoScheduler, ObservableExt, Router, RxWsClient, SendError, SerializedSubject, Tag, TaggedData,
+    WsDatatype, WsError,
+    ws::{
+        component::{Component, Received},
+        dialer::Dialing,
+        event::{ClientEvent, CloseReport},
+        inlet::InletCounts,
+        options::Options,
+        outbox::{Outgoing, Receipt, Refusal},
+        stats::{GroupStats, Stats},
+    },
+};
+
+/// A group, as its handles and its task share it.
+pub(crate) struct Fleet<D: WsDatatype> {
+    pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
+    /// What is pushed, on its way through the router to the outbox of the client for its path.
+    outbound: SerializedSubject<TaggedData<Outgoing>>,
+    router: Router<Tag, Outgoing, Infallible>,
+    endpoint: ConnConfig,
+    datatype: Arc<D>,
+    options: Options,
+    dialing: Dialing<D>,
+    children: Mutex<Children<D>>,
+    ending: Notify,
+    early: Arc<InletCounts>,
+    rejected: AtomicU64,
+}
+
+struct Children<D: WsDatatype> {
+    /// By path, with a number that tells a client from an earlier one on the same path.
+    clients: HashMap<Tag, (u64, RxWsClient<D>)>,
+    opened: u64,
+    closing: bool,
+    /// The sums over those that are gone.
+    past: Stats,
+}
+
+impl<D: WsDatatype> Fleet<D> {
+    pub(crate) fn new(
+        endpoint: ConnConfig,
+        datatype: D,
+        options: Options,
+        dialing: Dialing<D>,
+        home: IoScheduler,
+    ) -> Result<Self, WsError> {
+        // What is wrong with a header is told when the group is made, not when a path is opened.
+        dialing.headers()?;
+        let early = Arc::new(InletCounts::default());
+        let lost = early.clone();
+        let component = Component::keeping_early(
+            options.name.clone(),
+            home.clone(),
+            |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
+            TaggedData::new("", ClientEvent::EarlyLost),
+            move |len| lost.count_early_lost(len),
+        );
+        let outbound = SerializedSubject::new();
+        Ok(Self {
+            component,
+            router: Io::from_parts(outbound.clone(), home).route_by_tag(),
+            outbound,
+            endpoint,
+            datatype: Arc::new(datatype),
+            options,
+            dialing,
+            children: Mutex::new(Children {
+                clients: HashMap::new(),
+                opened: 0,
+                closing: false,
+                past: Stats::default(),
+            }),
+            ending: Notify::new(),
+            early,
+            rejected: AtomicU64::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Children<D>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Encodes a message and queues it with the client for its path, opened if need be; or says why not.
+    pub(crate) fn send(self: &Arc<Self>, tagged: TaggedData<D::Item>) -> Result<(), SendError<TaggedData<D::Item>>> {
+        self.offer(&tagged).map_err(|error| error.map(|()| tagged))
+    }
+
+    /// As [`send`](Self::send), with an event instead of an answer.
+    pub(crate) fn next(self: &Arc<Self>, tagged: TaggedData<D::Item>) {
+        // The client tells of what it drops, and a closed group ignores what is pushed.
+        if let Err(SendError::Encode((), error)) = self.offer(&tagged) {
+            let event = ClientEvent::Unencodable { error };
+            self.component.events.post(TaggedData::with_key(tagged.tag, event));
+        }
+    }
+
+    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
+        if self.is_closing() {
+            return Err(SendError::Closed(()));
+        }
+        let frame = self.datatype.encode(&tagged.tag, &tagged.data).map_err(|error| {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            SendError::Encode((), error)
+        })?;
+        loop {
+            let (number, _) = self.open(&tagged.tag).map_err(|_| SendError::Closed(()))?;
+            let receipt = Receipt::default();
+            let outgoing = Outgoing { frame: frame.clone(), receipt: Some(receipt.clone()) };
+            // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
+            self.outbound.relay(TaggedData::with_key(tagged.tag.clone(), outgoing));
+            match receipt.answer() {
+                // It is ending and has not been forgotten yet: the next one is opened in its place.
+                Some(Err(Refusal::Closed)) => self.forget(&tagged.tag, number),
+                Some(Err(Refusal::Full)) => return Err(SendError::Full(())),
+                Some(Ok(())) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// The client for `path`, made if there is none.
+    pub(crate) fn open(self: &Arc<Self>, path: &Tag) -> Result<(u64, RxWsClient<D>), WsError> {
+        let mut children = self.lock();
+        if children.closing {
+            return Err(WsError::Closed(self.component.name.to_string()));
+        }
+        if let Some(child) = children.clients.get(path) {
+            return Ok(child.clone());
+        }
+        children.opened += 1;
+        let number = children.opened;
+        let client = self.start(path)?;
+        // Outbound: what is pushed for this path goes into its outbox. Before anybody else can see the client: a message
+        // pushed by another thread would find no route.
+        self.router.tag(path.clone()).subscribe_with(client.dialer().outbox.clone());
+        children.clients.insert(path.clone(), (number, client.clone()));
+        drop(children);
+        self.listen_to(path, number, &client);
+        Ok((number, client))
+    }
+
+    fn start(&self, path: &Tag) -> Result<RxWsClient<D>, WsError> {
+        let options = Options { name: format!("{}:{path}", self.component.name).into(), ..self.options.clone() };
+        let runtime = self.component.home.runtime();
+        RxWsClient::start(self.endpoint.with_path(path), self.datatype.clone(), options, self.dialing.clone(), &runtime)
+    }
+
+    fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
+        // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
+        client.dialer().received().tag(path.clone()).merge_into(&self.component.inbound);
+        // Its last event is followed by its place being free.
+        let (fleet, freed) = (Arc::downgrade(self), path.clone());
+        let forget = move || {
+            if let Some(fleet) = fleet.upgrade() {
+                fleet.forget(&freed, number);
+            }
+        };
+        client.events().tag(path.clone()).on_complete(forget).merge_into(&self.component.events);
+    }
+
+    /// Frees the place of a client that has ended or is ending.
+    fn forget(&self, path: &Tag, number: u64) {
+        let mut children = self.lock();
+        if children.clients.get(path).is_some_and(|(current, _)| *current == number)
+            && let Some((_, client)) = children.clients.remove(path)
+        {
+            children.past += client.stats();
+            drop(children);
+            drop(client);
+        }
+    }
+
+    /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
+    pub(crate) fn close(&self, path: &str) {
+        let found = self.lock().clients.get(path).cloned();
+        if let Some((number, client)) = found {
+            client.clone().complete();
+            self.forget(&Tag::from(path), number);
+        }
+    }
+
+    pub(crate) fn paths(&self) -> Vec<Tag> {
+        let mut paths: Vec<_> = self.lock().clients.keys().cloned().collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    pub(crate) fn stats(&self) -> GroupStats {
+        let children = self.lock();
+        let mut all = children.past;
+        for (_, client) in children.clients.values() {
+            all += client.stats();
+        }
+        all.rejected += self.rejected.load(Ordering::Relaxed);
+        all.early_lost += self.early.early_lost();
+        GroupStats { clients: children.clients.len(), all }
+    }
+
+    /// Has the group end, and its subscribers with it, once all its clients are closed. The first call counts.
+    pub(crate) fn finish(&self, how: Result<(), WsError>) {
+        if self.component.ask_to_end(how) {
+            self.lock().closing = true;
+            self.ending.notify_one();
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Keeps the group's thread until the group is to end, and then sees all its clients closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        self.ending.notified().await;
+        let clients: Vec<_> = self.lock().clients.values().map(|(_, client)| client.clone()).collect();
+        for client in &clients {
+            match self.component.terminal() {
+                Some(error) => client.clone().error(error),
+                None => client.clone().complete(),
+            }
+        }
+        let mut report = CloseReport::default();
+        for client in clients {
+            let own = client.closed().await;
+            report.unsent += own.unsent;
+            report.unsent_len += own.unsent_len;
+        }
+        self.component.end(TaggedData::new("", ClientEvent::Closed(report)), report);
+    }
+}

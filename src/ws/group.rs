@@ -1,0 +1,302 @@
+//! [`RxWsClientGroup`]: one client a path, as one subject.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+    ops::map::Map,
+};
+
+use crate::{
+    ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
+    context::io_context,
+    ws::{
+        component::{Feed, Received},
+        dialer::Dialing,
+        event::{ClientEvent, CloseReport},
+        fleet::Fleet,
+        keeper::{Keeper, Kept},
+        options::{Options, client_options, common_options},
+        stats::GroupStats,
+    },
+};
+
+/// Clients of one server, one a path, as one subject of [`TaggedData`]: what is pushed is sent by the client for the tag's
+/// path, which is made when first needed; what they receive is emitted, tagged with their path. *Hot*.
+///
+/// ```no_run
+/// use rxplus::prelude::*;
+///
+/// let group = RxWsClientGroup::new("ws://127.0.0.1:8765", WsStr)?;
+/// group.next(TaggedData::new("/audio", "...")); // opens /audio
+/// group.clone().log_errors().subscribe(|td| println!("[{}] {}", td.tag, td.data));
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// Its clients share one I/O thread and all of the group's options; each is named `{name}:{path}`.
+///
+/// # Emission
+///
+/// On the group's I/O thread; the messages of each path in the order of their arrival. Until the first subscriber comes,
+/// 1,024 messages or 1 MiB are kept for it. Any callback may push, also into the group itself.
+///
+/// # End
+///
+/// The subject completes after `complete`, or when its last handle and its last subscriber are gone, and errors after
+/// `error`. A client's end is not the group's: it is an [event](Self::events), and the next message for its path opens it
+/// afresh.
+pub struct RxWsClientGroup<D: WsDatatype> {
+    inner: GroupSource<D>,
+    scheduler: IoScheduler,
+}
+
+/// The observable inside of an [`RxWsClientGroup`], as RxRust's operators see it.
+pub struct GroupSource<D: WsDatatype> {
+    fleet: Arc<Fleet<D>>,
+    keeper: Arc<Keeper>,
+}
+
+/// What [`RxWsClientGroup::builder`] returns.
+#[must_use]
+#[derive(Debug)]
+pub struct GroupBuilder<D: WsDatatype> {
+    endpoint: Result<ConnConfig, WsError>,
+    datatype: D,
+    options: Options,
+    dialing: Dialing<D>,
+}
+
+impl<D: WsDatatype> RxWsClientGroup<D> {
+    /// Makes a group with the default options. It connects to nothing yet; the path of `address` means nothing.
+    ///
+    /// # Errors
+    ///
+    /// When `address` is not one, or the I/O thread cannot be started.
+    pub fn new<A>(address: A, datatype: D) -> Result<Self, WsError>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        Self::builder(address, datatype).build()
+    }
+
+    /// Starts making a group with options, which reach all of its clients.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let by_path = WsByPath::new(|path| if path == "/audio" { WsKind::Bytes } else { WsKind::Str });
+    /// let group = RxWsClientGroup::builder("ws://127.0.0.1:8765", by_path).name("robot").build()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn builder<A>(address: A, datatype: D) -> GroupBuilder<D>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        GroupBuilder {
+            endpoint: address.try_into().map_err(Into::into),
+            datatype,
+            options: Options::client("group"),
+            dialing: Dialing::default(),
+        }
+    }
+
+    /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; what is refused
+    /// becomes an event.
+    pub fn next<T: Into<D::Item>>(&self, tagged: TaggedData<T>) {
+        self.inner.fleet.next(tagged.map(Into::into));
+    }
+
+    /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the client's outbox, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted. When another thread
+    ///   is pushing at this moment, it may carry out this push too, and then a refusal is an event only.
+    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    pub fn send<T: Into<D::Item>>(&self, tagged: TaggedData<T>) -> Result<(), SendError<TaggedData<D::Item>>> {
+        self.inner.fleet.send(tagged.map(Into::into))
+    }
+
+    /// Opens the client for `path`, if it is not open, and returns it.
+    ///
+    /// What it receives is emitted by the group and by itself. `complete` on it closes this path alone.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::Closed`] after `complete` or `error`.
+    pub fn open(&self, path: impl Into<Tag>) -> Result<RxWsClient<D>, WsError> {
+        self.inner.fleet.open(&path.into()).map(|(_, client)| client)
+    }
+
+    /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
+    pub fn close(&self, path: impl AsRef<str>) {
+        self.inner.fleet.close(path.as_ref());
+    }
+
+    /// The paths that have a client, sorted.
+    #[must_use]
+    pub fn paths(&self) -> Vec<Tag> {
+        self.inner.fleet.paths()
+    }
+
+    /// Has every client send what is queued and close with code 1000, and then completes the subscribers. Returns at once.
+    ///
+    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    pub fn complete(self) {
+        self.inner.fleet.finish(Ok(()));
+    }
+
+    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
+    pub fn error(self, error: impl Into<WsError>) {
+        self.inner.fleet.finish(Err(error.into()));
+    }
+
+    /// What happens to the clients outside of their data streams, tagged with their path; what concerns the group as a
+    /// whole carries an empty tag. The first 256 events are kept for the first subscriber.
+    #[must_use]
+    pub fn events(&self) -> Io<Feed<TaggedData<ClientEvent>>> {
+        self.inner.fleet.component.events()
+    }
+
+    /// What was sent and received so far, over all clients.
+    #[must_use]
+    pub fn stats(&self) -> GroupStats {
+        self.inner.fleet.stats()
+    }
+
+    /// Its name, as set by the builder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.fleet.component.name
+    }
+
+    /// Resolves once the group has closed, with what it could not send.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
+    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
+        self.inner.fleet.component.closed()
+    }
+
+    /// Blocks until the group has closed, and returns what it could not send.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the group's own I/O thread, at once.
+    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
+        self.inner.fleet.component.wait_closed(timeout)
+    }
+}
+
+impl<D: WsDatatype> GroupBuilder<D> {
+    common_options!(
+        outbox: "on each client, and what happens when that is full. The default is 65,536 messages or 64 MiB, then the newest is refused.",
+        name: "group"
+    );
+    client_options!();
+
+    /// Makes the group, which connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`RxWsClientGroup::new`], and when a header is not valid HTTP.
+    pub fn build(self) -> Result<RxWsClientGroup<D>, WsError> {
+        let runtime = self.options.runtime()?;
+        let home = IoScheduler::on(&runtime);
+        let fleet = Fleet::new(self.endpoint?, self.datatype, self.options, self.dialing, home.clone())?;
+        let fleet = Arc::new(fleet);
+        runtime.spawn(fleet.clone().run());
+        let kept = Arc::downgrade(&fleet);
+        let keeper = Keeper::new(move || {
+            if let Some(fleet) = kept.upgrade() {
+                fleet.finish(Ok(()));
+            }
+        });
+        Ok(RxWsClientGroup { inner: GroupSource { fleet, keeper }, scheduler: home })
+    }
+}
+
+io_context!(RxWsClientGroup<D: WsDatatype>, GroupSource<D>);
+
+impl<D: WsDatatype> ObservableType for GroupSource<D> {
+    type Item<'a>
+        = TaggedData<D::Item>
+    where
+        Self: 'a;
+    type Err = WsError;
+}
+
+impl<D, C> CoreObservable<C> for GroupSource<D>
+where
+    D: WsDatatype,
+    C: Context,
+    C::Inner: Observer<TaggedData<D::Item>, WsError> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        let Self { fleet, keeper, .. } = self;
+        let items = Map {
+            source: fleet.component.inbound.clone(),
+            func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
+        };
+        items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
+    }
+}
+
+impl<D, T, E> Observer<TaggedData<T>, E> for RxWsClientGroup<D>
+where
+    D: WsDatatype,
+    T: Into<D::Item>,
+    E: Into<WsError>,
+{
+    fn next(&mut self, tagged: TaggedData<T>) {
+        (*self).next(tagged);
+    }
+
+    fn error(self, error: E) {
+        self.error(error);
+    }
+
+    fn complete(self) {
+        self.complete();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.fleet.is_closing()
+    }
+}
+
+// Not derived: the datatype need not be `Clone`.
+impl<D: WsDatatype> Clone for RxWsClientGroup<D> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), scheduler: self.scheduler.clone() }
+    }
+}
+
+impl<D: WsDatatype> Clone for GroupSource<D> {
+    fn clone(&self) -> Self {
+        Self { fleet: self.fleet.clone(), keeper: self.keeper.clone() }
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for RxWsClientGroup<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RxWsClientGroup").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for GroupSource<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupSource").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! The way in: from a frame to an emission.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::{
+    DatatypeError, Frame, SerializedSubject, Tag, Tally, WsDatatype, WsError, callback, ws::component::Received,
+};
+
+/// Decodes what a connection receives, counts it, and emits it.
+pub(crate) struct Inlet<D: WsDatatype> {
+    pub(crate) datatype: Arc<D>,
+    pub(crate) path: Tag,
+    pub(crate) subject: SerializedSubject<Received<D::Item>, WsError>,
+    /// Nobody is interested: messages are counted and dropped undecoded.
+    pub(crate) discards: bool,
+    pub(crate) counts: Arc<InletCounts>,
+}
+
+/// What came in.
+#[derive(Debug, Default)]
+pub(crate) struct InletCounts {
+    messages: AtomicU64,
+    len: AtomicU64,
+    undecodable: AtomicU64,
+    early_lost: AtomicU64,
+    early_lost_len: AtomicU64,
+}
+
+impl<D: WsDatatype> Inlet<D> {
+    /// Emits a message, or says why it cannot be decoded.
+    pub(crate) fn receive(&self, frame: Frame) -> Result<(), DatatypeError> {
+        let len = frame.len();
+        if self.discards {
+            self.counts.count_received(len);
+            return Ok(());
+        }
+        match self.decode(frame) {
+            Ok(item) => {
+                self.counts.count_received(len);
+                self.subject.next(Received { item, len });
+                Ok(())
+            }
+            Err(error) => {
+                self.counts.undecodable.fetch_add(1, Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    fn decode(&self, frame: Frame) -> Result<D::Item, DatatypeError> {
+        let mut decoded = None;
+        callback::isolate("a datatype", || decoded = Some(self.datatype.decode(&self.path, frame)));
+        decoded.unwrap_or_else(|| Err(DatatypeError::new("the datatype panicked")))
+    }
+}
+
+impl InletCounts {
+    fn count_received(&self, len: usize) {
+        self.messages.fetch_add(1, Relaxed);
+        self.len.fetch_add(len as u64, Relaxed);
+    }
+
+    pub(crate) fn count_early_lost(&self, len: usize) {
+        self.early_lost.fetch_add(1, Relaxed);
+        self.early_lost_len.fetch_add(len as u64, Relaxed);
+    }
+
+    pub(crate) fn received(&self) -> Tally {
+        Tally { messages: self.messages.load(Relaxed), len: self.len.load(Relaxed) }
+    }
+
+    pub(crate) fn undecodable(&self) -> u64 {
+        self.undecodable.load(Relaxed)
+    }
+
+    pub(crate) fn early_lost(&self) -> Tally {
+        Tally { messages: self.early_lost.load(Relaxed), len: self.early_lost_len.load(Relaxed) }
+    }
+}

@@ -1,0 +1,349 @@
+//! [`RxWsServer`]: a server as a subject.
+
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+    ops::map::Map,
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    ConnConfig, Connection, Io, IoScheduler, SendError, SerializedSubscription, TaggedData, WsDatatype, WsError,
+    context::io_context,
+    ws::{
+        acceptor::Acceptor,
+        component::{Feed, Received},
+        event::{CloseReport, ServerEvent},
+        handshake::Gate,
+        keeper::{Keeper, Kept},
+        listen::listen,
+        options::{Options, common_options},
+        stats::ServerStats,
+    },
+};
+
+/// A WebSocket server as a subject of [`TaggedData`]: it emits what its clients send, tagged with their path, and what is
+/// pushed goes to every client on the tag's path. *Hot*.
+///
+/// ```no_run
+/// use rxplus::prelude::*;
+///
+/// let server = RxWsServer::bind("ws://127.0.0.1:8765", WsStr)?; // bound and listening when it returns
+/// server
+///     .clone()
+///     .map(|td| TaggedData::new(td.tag, td.data.to_uppercase()))
+///     .subscribe_with(server.clone()); // a shouting server
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// [`connections`](Self::connections) gives each client on its own.
+///
+/// # Emission
+///
+/// On the server's I/O thread; the messages of each connection in the order of their arrival. Until the first subscriber
+/// comes, 1,024 messages or 1 MiB are kept for it. Any callback may push, also into the server itself. A client's trouble,
+/// a bad frame or a reset, is an [event](Self::events) and never ends this subject.
+///
+/// # End
+///
+/// The subject completes after `complete`, or when its last handle and its last subscriber are gone, and errors after
+/// `error`. A handle inside a subscriber or a pipeline counts, so a server that feeds itself ends by `complete` only.
+pub struct RxWsServer<D: WsDatatype> {
+    inner: ServerSource<D>,
+    scheduler: IoScheduler,
+}
+
+/// The observable inside of an [`RxWsServer`], as RxRust's operators see it.
+pub struct ServerSource<D: WsDatatype> {
+    acceptor: Arc<Acceptor<D>>,
+    local_addr: SocketAddr,
+    keeper: Arc<Keeper>,
+}
+
+/// What [`RxWsServer::builder`] returns.
+#[must_use]
+#[derive(Debug)]
+pub struct ServerBuilder<D: WsDatatype> {
+    endpoint: Result<ConnConfig, WsError>,
+    datatype: D,
+    options: Options,
+    gate: Gate,
+}
+
+impl<D: WsDatatype> RxWsServer<D> {
+    /// Makes a server with the default options, bound and listening when this returns.
+    ///
+    /// Port 0 picks a free one, which [`local_addr`](Self::local_addr) tells. The IPv6 wildcard `[::]` listens on both
+    /// stacks. The path of `address` means nothing: a server serves all paths, unless `paths` names some.
+    ///
+    /// # Errors
+    ///
+    /// When `address` is not one, cannot be bound, or the I/O thread cannot be started.
+    pub fn bind<A>(address: A, datatype: D) -> Result<Self, WsError>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        Self::builder(address, datatype).bind()
+    }
+
+    /// Starts making a server with options.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .name("prices")
+    ///     .paths(["/stocks", "/bonds"])
+    ///     .outbox(1000, 1024 * 1024, Overflow::DropOldest)
+    ///     .bind()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn builder<A>(address: A, datatype: D) -> ServerBuilder<D>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        ServerBuilder {
+            endpoint: address.try_into().map_err(Into::into),
+            datatype,
+            options: Options::server(),
+            gate: Gate::default(),
+        }
+    }
+
+    /// Queues a message for every client that is on the tag's path now. Never blocks; what is refused becomes an event.
+    ///
+    /// It is encoded once. By default 1,024 messages or 16 MiB may wait for each client; one that reads more slowly than
+    /// that is disconnected. Without a client on the path, the message is counted as unrouted and gone.
+    pub fn next<T: Into<D::Item>>(&self, tagged: TaggedData<T>) {
+        self.inner.acceptor.next(tagged.map(Into::into));
+    }
+
+    /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the outboxes, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when every client on the path refused it, its outbox being full. That some did is an event. When
+    ///   another thread is pushing at this moment, it may carry out this push too, and then a refusal is an event only.
+    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called, or when every client on the path is
+    ///   closing.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    pub fn send<T: Into<D::Item>>(&self, tagged: TaggedData<T>) -> Result<(), SendError<TaggedData<D::Item>>> {
+        self.inner.acceptor.send(tagged.map(Into::into))
+    }
+
+    /// Stops listening, sends what is queued, closes all connections with code 1001, and then completes the subscribers.
+    /// Returns at once.
+    ///
+    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    pub fn complete(self) {
+        self.inner.acceptor.finish(Ok(()));
+    }
+
+    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
+    pub fn error(self, error: impl Into<WsError>) {
+        self.inner.acceptor.finish(Err(error.into()));
+    }
+
+    /// Every connection: those that are open first, then each when it opens, before anything is read from it.
+    #[must_use]
+    pub fn connections(&self) -> Io<Feed<Connection<D>>> {
+        Feed::of(&self.inner.acceptor.connections, &self.scheduler)
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.inner.acceptor.connection_count()
+    }
+
+    /// What happens outside of the data stream. The first 256 events are kept for the first subscriber.
+    #[must_use]
+    pub fn events(&self) -> Io<Feed<ServerEvent>> {
+        self.inner.acceptor.component.events()
+    }
+
+    /// What was sent and received so far, over all connections.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.inner.acceptor.stats()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.inner.local_addr
+    }
+
+    /// Its name, as set by the builder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.acceptor.component.name
+    }
+
+    /// Resolves once the server has closed, with what it could not send.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
+    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
+        self.inner.acceptor.component.closed()
+    }
+
+    /// Blocks until the server has closed, and returns what it could not send.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, at once.
+    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
+        self.inner.acceptor.component.wait_closed(timeout)
+    }
+}
+
+impl<D: WsDatatype> ServerBuilder<D> {
+    common_options!(
+        outbox: "on each connection, and what happens when that is full. The default is 1,024 messages or 16 MiB, then the connection is dropped.",
+        name: "server"
+    );
+
+    /// Serves these paths alone; requests for others are answered with 404. The default is all.
+    #[must_use]
+    pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
+        self.gate.paths = Some(paths.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Serves pages of these origins alone, such as `https://example.org`; requests with another `Origin` header are
+    /// answered with 403. Programs that are not browsers send none and are served. The default is all.
+    #[must_use]
+    pub fn origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
+        self.gate.origins = Some(origins.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Speaks these subprotocols (RFC 6455, section 1.9), the preferred one first. The default is none.
+    #[must_use]
+    pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.gate.subprotocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets how many connections there may be at once; further ones are answered with 503. The same as
+    /// `Limits::connections`.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.options.limits = self.options.limits.connections(count);
+        self
+    }
+
+    /// Makes the server, bound and listening when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`RxWsServer::bind`].
+    pub fn bind(self) -> Result<RxWsServer<D>, WsError> {
+        let endpoint = self.endpoint?;
+        let failed = |error| WsError::Bind { endpoint: endpoint.clone(), source: Arc::new(error) };
+        let listener = listen(&endpoint)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        let runtime = self.options.runtime()?;
+        let listener = {
+            let _inside = runtime.handle().enter();
+            TcpListener::from_std(listener).map_err(failed)?
+        };
+        let home = IoScheduler::on(&runtime);
+        let acceptor = Arc::new(Acceptor::new(self.datatype, self.options, self.gate, home.clone()));
+        runtime.spawn(acceptor.clone().run(listener));
+        let kept = Arc::downgrade(&acceptor);
+        let keeper = Keeper::new(move || {
+            if let Some(acceptor) = kept.upgrade() {
+                acceptor.finish(Ok(()));
+            }
+        });
+        Ok(RxWsServer { inner: ServerSource { acceptor, local_addr, keeper }, scheduler: home })
+    }
+}
+
+io_context!(RxWsServer<D: WsDatatype>, ServerSource<D>);
+
+impl<D: WsDatatype> ObservableType for ServerSource<D> {
+    type Item<'a>
+        = TaggedData<D::Item>
+    where
+        Self: 'a;
+    type Err = WsError;
+}
+
+impl<D, C> CoreObservable<C> for ServerSource<D>
+where
+    D: WsDatatype,
+    C: Context,
+    C::Inner: Observer<TaggedData<D::Item>, WsError> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        let Self { acceptor, keeper, .. } = self;
+        let items = Map {
+            source: acceptor.component.inbound.clone(),
+            func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
+        };
+        items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
+    }
+}
+
+impl<D, T, E> Observer<TaggedData<T>, E> for RxWsServer<D>
+where
+    D: WsDatatype,
+    T: Into<D::Item>,
+    E: Into<WsError>,
+{
+    fn next(&mut self, tagged: TaggedData<T>) {
+        (*self).next(tagged);
+    }
+
+    fn error(self, error: E) {
+        self.error(error);
+    }
+
+    fn complete(self) {
+        self.complete();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.acceptor.is_closing()
+    }
+}
+
+// Not derived: the datatype need not be `Clone`.
+impl<D: WsDatatype> Clone for RxWsServer<D> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), scheduler: self.scheduler.clone() }
+    }
+}
+
+impl<D: WsDatatype> Clone for ServerSource<D> {
+    fn clone(&self) -> Self {
+        Self { acceptor: self.acceptor.clone(), local_addr: self.local_addr, keeper: self.keeper.clone() }
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for RxWsServer<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.local_addr();
+        f.debug_struct("RxWsServer").field("name", &self.name()).field("local_addr", &address).finish_non_exhaustive()
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for ServerSource<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerSource").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}

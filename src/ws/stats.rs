@@ -1,0 +1,173 @@
+//! Counts: how many messages, of how many bytes, went which way.
+
+use std::ops::{AddAssign, SubAssign};
+
+use crate::Frame;
+
+/// A number of messages and the bytes of their payloads together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many messages.
+    pub messages: u64,
+    /// Their payloads' bytes.
+    pub len: u64,
+}
+
+impl Tally {
+    pub(crate) fn of(frame: &Frame) -> Self {
+        Self { messages: 1, len: frame.len() as u64 }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.len += other.len;
+    }
+}
+
+impl SubAssign for Tally {
+    fn sub_assign(&mut self, other: Self) {
+        self.messages -= other.messages;
+        self.len -= other.len;
+    }
+}
+
+/// Why an accepted message was never written.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The outbox was full.
+    Overflow,
+    /// It waited when the connection, or the component, ended.
+    Closed,
+    /// `clear_outbox()` was called.
+    Cleared,
+    /// It was a greeting of a link that broke before it was written; the next link has greetings of its own.
+    Greeting,
+}
+
+/// What was dropped, by reason.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// See [`DropReason::Overflow`].
+    pub overflow: Tally,
+    /// See [`DropReason::Closed`].
+    pub closed: Tally,
+    /// See [`DropReason::Cleared`].
+    pub cleared: Tally,
+    /// See [`DropReason::Greeting`].
+    pub greeting: Tally,
+}
+
+impl Dropped {
+    pub(crate) fn add(&mut self, reason: DropReason, tally: Tally) {
+        let count = match reason {
+            DropReason::Overflow => &mut self.overflow,
+            DropReason::Closed => &mut self.closed,
+            DropReason::Cleared => &mut self.cleared,
+            DropReason::Greeting => &mut self.greeting,
+        };
+        *count += tally;
+    }
+
+    /// All of it together.
+    #[must_use]
+    pub fn total(&self) -> Tally {
+        let mut total = self.overflow;
+        for tally in [self.closed, self.cleared, self.greeting] {
+            total += tally;
+        }
+        total
+    }
+}
+
+/// What became of the messages given to an outbox. At any moment `accepted` is `written + queued + dropped`.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendStats {
+    /// Offered to the outbox while it was open, greetings included.
+    pub accepted: Tally,
+    /// Taken by the operating system to the last byte.
+    pub written: Tally,
+    /// Waiting, or on the way to the operating system.
+    pub queued: Tally,
+    /// Never to be written.
+    pub dropped: Dropped,
+}
+
+impl AddAssign for SendStats {
+    fn add_assign(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.written += other.written;
+        self.queued += other.queued;
+        self.dropped.overflow += other.dropped.overflow;
+        self.dropped.closed += other.dropped.closed;
+        self.dropped.cleared += other.dropped.cleared;
+        self.dropped.greeting += other.dropped.greeting;
+    }
+}
+
+/// What a server has sent and received so far, over all its connections, also those that are gone.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// How many connections are open.
+    pub connections: usize,
+    /// How many there have been.
+    pub accepted: u64,
+    /// Messages given to `next` and `send` that could be encoded; each counts once, to however many connections it went.
+    pub pushed: u64,
+    /// Messages among those for whose path there was no connection.
+    pub unrouted: u64,
+    /// Messages that could not be encoded.
+    pub rejected: u64,
+    /// What became of the copies for each connection.
+    pub sent: SendStats,
+    /// Messages that arrived and could be decoded.
+    pub received: Tally,
+    /// Messages that arrived and could not be decoded.
+    pub undecodable: u64,
+    /// Received messages lost because nobody had subscribed to the server yet.
+    pub early_lost: Tally,
+}
+
+/// What a client, a group's child or a connection has sent and received so far.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// What became of the messages that were pushed.
+    pub sent: SendStats,
+    /// Messages that could not be encoded, and so were not accepted.
+    pub rejected: u64,
+    /// Messages that arrived and could be decoded.
+    pub received: Tally,
+    /// Messages that arrived and could not be decoded.
+    pub undecodable: u64,
+    /// Received messages lost because nobody had subscribed yet.
+    pub early_lost: Tally,
+    /// How often the link was made again after the first time; always 0 for an accepted connection.
+    pub reconnects: u64,
+}
+
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.rejected += other.rejected;
+        self.received += other.received;
+        self.undecodable += other.undecodable;
+        self.early_lost += other.early_lost;
+        self.reconnects += other.reconnects;
+    }
+}
+
+/// What a group has sent and received so far.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupStats {
+    /// How many clients it has.
+    pub clients: usize,
+    /// The sums over all its clients, also those that are gone.
+    pub all: Stats,
+}
