@@ -63,6 +63,10 @@ impl IoRuntime {
     /// # Errors
     ///
     /// [`WsError::Runtime`] when the operating system refuses the thread.
+    ///
+    /// # Panics
+    ///
+    /// If `name` contains a zero byte.
     pub fn new(name: &str) -> Result<Self, WsError> {
         Self::start(name, Builder::new_current_thread())
     }
@@ -78,7 +82,7 @@ impl IoRuntime {
     ///
     /// # Panics
     ///
-    /// If `threads` is zero.
+    /// If `threads` is zero, or `name` contains a zero byte.
     pub fn with_threads(name: &str, threads: usize) -> Result<Self, WsError> {
         assert!(threads > 0, "a runtime needs at least one thread");
         let mut builder = Builder::new_multi_thread();

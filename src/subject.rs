@@ -56,6 +56,10 @@ const INBOX_BOUND: usize = 1 << 20;
 /// its thread has returned, so never wait in a callback for the effect of such a push. When a million items wait because
 /// observers are slower than producers, a push from outside of any callback waits for room.
 ///
+/// One thing is out of this subject's hands: a cold source that emits while it is being subscribed, such as `Io::of` or
+/// `Io::from_iter`, is no callback, yet RxRust's combining operators hold their lock meanwhile. If what such a source
+/// emits makes an observer push into the other side of a `merge`, start it with `.subscribe_on(IoScheduler::default())`.
+///
 /// A subscriber that panics is removed and logged (`tracing::error!`); the others go on. A subscriber that comes after the
 /// terminal event hears it at once, on its own thread, inside `subscribe`.
 pub struct SerializedSubject<T, E = Infallible> {
@@ -80,7 +84,11 @@ enum Terminal<E> {
 
 enum Event<T, E> {
     Next(T),
-    Terminal(Terminal<E>),
+    /// With a copy for those who subscribe later, made before anything is changed: a `clone` is user code.
+    Terminal {
+        told: Terminal<E>,
+        kept: Option<Terminal<E>>,
+    },
 }
 
 struct Core<T, E> {
@@ -174,12 +182,12 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
 
     /// Ends the subject with an error. Ignored after a terminal event.
     pub fn error(self, error: E) {
-        self.core.push(Event::Terminal(Terminal::Error(error)));
+        self.core.push(Event::terminal(Terminal::Error(error)));
     }
 
     /// Ends the subject. Ignored after a terminal event.
     pub fn complete(self) {
-        self.core.push(Event::Terminal(Terminal::Complete));
+        self.core.push(Event::terminal(Terminal::Complete));
     }
 
     /// Emits as a part of the emission this is called in, as an operator does: at once, unless somebody is emitting.
@@ -189,7 +197,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
 
     /// As [`relay`](Self::relay), with the terminal event.
     pub(crate) fn relay_end(&self, error: Option<E>) {
-        self.core.emit(Event::Terminal(error.map_or(Terminal::Complete, Terminal::Error)));
+        self.core.emit(Event::terminal(error.map_or(Terminal::Complete, Terminal::Error)));
     }
 
     /// Queues `item`, in the order of the calls, for the home thread to deliver.
@@ -204,6 +212,12 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
         self.core.join(Slot { open: open.clone(), observer: Box::new(observer), backlog: VecDeque::new() });
         let subject: Arc<dyn Sweep> = self.core.clone();
         SerializedSubscription { open, subject: Arc::downgrade(&subject) }
+    }
+}
+
+impl<T, E: Clone> Event<T, E> {
+    fn terminal(told: Terminal<E>) -> Self {
+        Self::Terminal { kept: Some(told.clone()), told }
     }
 }
 
@@ -264,7 +278,6 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     /// Delivers `event`, then what is in the inbox, until nothing is left. Only while nobody else is emitting.
     fn deliver<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
         state.emitting = true;
-        state.home_woken = false;
         let mut observers = take(&mut state.observers);
         loop {
             let event = event.take().or_else(|| state.inbox.pop_front());
@@ -286,20 +299,21 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
                     forgotten = dropped;
                     item.map(Event::Next)
                 }
-                Some(Event::Terminal(terminal)) => {
-                    state.terminal = Some(terminal.clone());
-                    Some(Event::Terminal(terminal))
+                Some(Event::Terminal { told, kept }) => {
+                    state.terminal = kept;
+                    Some(Event::Terminal { told, kept: None })
                 }
                 None => None,
             };
             drop(state);
             discard(forgotten);
             admit(&mut observers, joining);
-            match event {
+            // What is not isolated by itself: the destructor of an item or of an error.
+            callback::isolate("a destructor", || match event {
                 Some(Event::Next(item)) => emit_to(&mut observers, item),
-                Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| slot.end(terminal.clone())),
+                Some(Event::Terminal { told, .. }) => observers.drain(..).for_each(|slot| slot.end(|| told.clone())),
                 None => sweep(&mut observers),
-            }
+            });
             state = self.lock();
         }
     }
@@ -309,7 +323,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         slot.backlog = state.memory.backlog();
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
-            callback::run(|| slot.end(terminal));
+            callback::run(|| slot.end(|| terminal));
         } else if state.emitting {
             state.joining.push(slot);
         } else if slot.backlog.is_empty() && state.joining.is_empty() {
@@ -338,7 +352,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
 
 impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Drain for Core<T, E> {
     fn drain(&self) {
-        let state = self.lock();
+        let mut state = self.lock();
+        // Also when another thread is emitting: left set, it would keep the next `post` from waking anybody.
+        state.home_woken = false;
         if !state.emitting {
             self.deliver(state, None);
         }
@@ -349,7 +365,7 @@ impl<T, E> State<T, E> {
     /// Whether `event` may still come; notes that nothing may follow a terminal one.
     fn admits(&mut self, event: &Event<T, E>) -> bool {
         let admits = !self.closed;
-        self.closed |= matches!(event, Event::Terminal(_));
+        self.closed |= matches!(event, Event::Terminal { .. });
         admits
     }
 }
@@ -366,14 +382,16 @@ impl<T, E> Slot<T, E> {
     /// Delivers an item, which is made inside of the isolation: a `clone` is user code too. False when the observer takes
     /// no more.
     fn next(&mut self, item: impl FnOnce() -> T) -> bool {
-        if !self.is_open() {
-            return false;
-        }
+        let open = self.is_open();
         let observer = &mut self.observer;
-        let mut finished = false;
+        let mut finished = !open;
         let returned = callback::isolate("an observer", || {
-            observer.next(item());
-            finished = observer.is_closed();
+            if open {
+                observer.next(item());
+                finished = observer.is_closed();
+            } else {
+                drop(item); // here, because of its destructor
+            }
         });
         if finished || !returned {
             self.close();
@@ -385,16 +403,16 @@ impl<T, E> Slot<T, E> {
         while let Some(item) = self.backlog.pop_front()
             && self.next(|| item)
         {}
-        self.backlog = VecDeque::new();
+        discard(take(&mut self.backlog).into());
     }
 
-    fn end(mut self, terminal: Terminal<E>) {
+    fn end(mut self, terminal: impl FnOnce() -> Terminal<E>) {
         self.replay();
         if !self.close() {
             return self.discard();
         }
         let observer = self.observer;
-        callback::isolate("an observer", || match terminal {
+        callback::isolate("an observer", || match terminal() {
             Terminal::Error(error) => observer.error(error),
             Terminal::Complete => observer.complete(),
         });
@@ -536,5 +554,55 @@ impl<T, E> fmt::Debug for SerializedSubject<T, E> {
 impl fmt::Debug for SerializedSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SerializedSubscription").field("is_closed", &self.is_closed()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IoRuntime;
+    use rxrust::prelude::*;
+    use std::{
+        sync::{Barrier, mpsc},
+        thread,
+        time::Duration,
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn item_posted_after_one_that_raced_with_the_emission_of_another_thread_is_delivered() {
+        let runtime = IoRuntime::new("home").unwrap();
+        let home = IoScheduler::on(&runtime);
+        let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing);
+        let (send, heard) = mpsc::channel();
+        crate::Io::new(subject.clone()).subscribe(move |n| {
+            // Lasts until the home thread, if it was woken, has found this emission.
+            for _ in 0..2 {
+                let (done, looked) = mpsc::channel();
+                if n == 1 && !home.is_current() {
+                    home.spawn(async move { done.send(()).unwrap() });
+                    looked.recv_timeout(PATIENCE).unwrap();
+                }
+            }
+            send.send(n).unwrap();
+        });
+        let meet = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    meet.wait();
+                    subject.next(1);
+                }
+            });
+            for _ in 0..5_000 {
+                meet.wait();
+                subject.post(2);
+                heard.recv_timeout(PATIENCE).unwrap();
+                heard.recv_timeout(PATIENCE).unwrap();
+                subject.post(3);
+                heard.recv_timeout(PATIENCE).unwrap();
+            }
+        });
     }
 }

@@ -246,7 +246,7 @@ where
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
         loop {
             self.fill(cx);
-            if self.out.is_empty() {
+            if self.out.is_flushed() {
                 return Ok(());
             }
             match self.out.poll_write(&mut self.socket, cx) {
@@ -300,7 +300,7 @@ where
 
     /// Ends the connection once the closing handshake is over and flushed.
     fn leave_if_done(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
-        if !self.out.is_empty() || !matches!(self.phase, Phase::Closed { .. } | Phase::Failing { .. }) {
+        if !self.out.is_flushed() || !matches!(self.phase, Phase::Closed { .. } | Phase::Failing { .. }) {
             return Ok(());
         }
         // An error here is one of a socket that is to be dropped anyway.

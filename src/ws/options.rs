@@ -51,7 +51,6 @@ impl Options {
 macro_rules! common_options {
     (outbox: $outbox:literal, name: $name:literal) => {
         #[doc = concat!("Names the component, in logs, errors and as its thread. The default is `", $name, "`.")]
-        #[must_use]
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.options.name = name.into().into();
             self
@@ -64,7 +63,6 @@ macro_rules! common_options {
         /// # Panics
         ///
         /// If the interval is zero.
-        #[must_use]
         pub fn ping_interval(mut self, interval: impl Into<Option<std::time::Duration>>) -> Self {
             let interval = interval.into();
             assert!(interval.is_none_or(|time| !time.is_zero()), "ping_interval must be longer than zero");
@@ -74,7 +72,6 @@ macro_rules! common_options {
 
         /// Sets how long after `ping_interval` a peer may stay silent; then its connection is dropped. `None` never drops
         /// it. The default is 30 s. Anything that comes from the peer counts, not only pongs.
-        #[must_use]
         pub fn ping_timeout(mut self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             self.options.heartbeat.timeout = timeout.into();
             self
@@ -87,7 +84,6 @@ macro_rules! common_options {
         /// # Panics
         ///
         /// If `max_messages` is zero.
-        #[must_use]
         pub fn outbox(mut self, max_messages: usize, max_len: usize, overflow: $crate::Overflow) -> Self {
             assert!(max_messages > 0, "an outbox must hold at least one message");
             self.options.outbox = $crate::ws::outbox::OutboxBound { messages: max_messages, len: max_len, overflow };
@@ -95,21 +91,18 @@ macro_rules! common_options {
         }
 
         /// Sets what a peer may take of time and memory. See [`Limits`](crate::Limits) for what and the defaults.
-        #[must_use]
         pub fn limits(mut self, limits: $crate::Limits) -> Self {
             self.options.limits = limits;
             self
         }
 
         /// Runs on the threads of `runtime` instead of a thread of its own.
-        #[must_use]
         pub fn runtime(mut self, runtime: &$crate::IoRuntime) -> Self {
             self.options.runtime = Some(runtime.clone());
             self
         }
 
         /// Drops what arrives, undecoded: for a component that only sends.
-        #[must_use]
         pub fn discard_inbound(mut self) -> Self {
             self.options.discards_inbound = true;
             self
@@ -126,13 +119,11 @@ macro_rules! client_options {
         /// # Panics
         ///
         /// If `delay` is zero, which would make the client spin.
-        #[must_use]
         pub fn conn_retry_timeout(self, delay: std::time::Duration) -> Self {
             self.retry($crate::RetryPolicy::fixed(delay))
         }
 
         /// Sets when and how often to try again. The default is [`RetryPolicy::exponential`](crate::RetryPolicy).
-        #[must_use]
         pub fn retry(mut self, policy: $crate::RetryPolicy) -> Self {
             self.dialing.retry = policy;
             self
@@ -140,7 +131,6 @@ macro_rules! client_options {
 
         /// Sets how long a connection must last, if it received nothing, to start the count of attempts afresh. The default
         /// is 5 s.
-        #[must_use]
         pub fn min_uptime(mut self, uptime: std::time::Duration) -> Self {
             self.dialing.min_uptime = uptime;
             self
@@ -149,21 +139,18 @@ macro_rules! client_options {
         /// Adds a header to the opening handshake, such as `Authorization`.
         ///
         /// One that is not valid HTTP makes building fail with [`WsError::InvalidHeader`](crate::WsError).
-        #[must_use]
         pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
             self.dialing.add_header(name.as_ref(), value.as_ref());
             self
         }
 
         /// Offers subprotocols (RFC 6455, section 1.9), the preferred one first.
-        #[must_use]
         pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
             self.dialing.subprotocols = names.into_iter().map(Into::into).collect();
             self
         }
 
         /// Sets the limit for reaching the server and the opening handshake together. The default is 10 s.
-        #[must_use]
         pub fn connect_timeout(mut self, limit: std::time::Duration) -> Self {
             self.dialing.connect_timeout = limit;
             self
@@ -172,7 +159,6 @@ macro_rules! client_options {
         /// Sets what is sent first on every connection, before what was queued: to authenticate, or to subscribe anew.
         ///
         /// `greeting` is called with the path, on the I/O thread, each time a connection has opened.
-        #[must_use]
         pub fn greeting<I>(mut self, greeting: impl Fn(&str) -> I + Send + Sync + 'static) -> Self
         where
             I: IntoIterator<Item: Into<D::Item>>,

@@ -214,7 +214,6 @@ impl<D: WsDatatype> ServerBuilder<D> {
     );
 
     /// Serves these paths alone; requests for others are answered with 404. The default is all.
-    #[must_use]
     pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
         self.gate.paths = Some(paths.into_iter().map(Into::into).collect());
         self
@@ -222,14 +221,12 @@ impl<D: WsDatatype> ServerBuilder<D> {
 
     /// Serves pages of these origins alone, such as `https://example.org`; requests with another `Origin` header are
     /// answered with 403. Programs that are not browsers send none and are served. The default is all.
-    #[must_use]
     pub fn origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
         self.gate.origins = Some(origins.into_iter().map(Into::into).collect());
         self
     }
 
     /// Speaks these subprotocols (RFC 6455, section 1.9), the preferred one first. The default is none.
-    #[must_use]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.gate.subprotocols = names.into_iter().map(Into::into).collect();
         self
@@ -237,7 +234,6 @@ impl<D: WsDatatype> ServerBuilder<D> {
 
     /// Sets how many connections there may be at once; further ones are answered with 503. The same as
     /// `Limits::connections`.
-    #[must_use]
     pub fn max_connections(mut self, count: usize) -> Self {
         self.options.limits = self.options.limits.connections(count);
         self

@@ -72,9 +72,13 @@ impl WriteBuffer {
         self.bytes.len() - self.taken
     }
 
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether the operating system has taken everything.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0 && !self.unflushed
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.is_empty() && !self.unflushed
     }
 
     /// Adds a message as one frame, masked if it comes from a client (RFC 6455, section 5.3).
@@ -100,7 +104,7 @@ impl WriteBuffer {
         socket: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.len() == 0 {
+        if self.is_empty() {
             ready!(Pin::new(socket).poll_flush(cx))?;
             self.unflushed = false;
             return Poll::Ready(Ok(0));
@@ -114,7 +118,7 @@ impl WriteBuffer {
         let written = self.before + self.taken as u64;
         let ended = self.ends.iter().take_while(|end| **end <= written).count();
         self.ends.drain(..ended);
-        if self.len() == 0 {
+        if self.is_empty() {
             self.rewind();
         }
         Poll::Ready(Ok(ended))

@@ -1,0 +1,125 @@
+//! What the tests over sockets share: peers, and somebody who writes down what is heard.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    sync::mpsc::{self, Receiver},
+    time::{Duration, Instant},
+};
+
+use rxplus::prelude::*;
+
+/// Only fails a test that hangs.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a subject emitted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard<T> {
+    Item(T),
+    Error(String),
+    Complete,
+}
+
+/// Writes down what it hears, for the test's own thread.
+pub struct Recorder<T>(Receiver<Heard<T>>);
+
+pub struct Pen<T>(mpsc::Sender<Heard<T>>);
+
+impl<T, E: std::fmt::Display> Observer<T, E> for Pen<T> {
+    fn next(&mut self, item: T) {
+        // The test may be over.
+        let _ = self.0.send(Heard::Item(item));
+    }
+
+    fn error(self, error: E) {
+        let _ = self.0.send(Heard::Error(error.to_string()));
+    }
+
+    fn complete(self) {
+        let _ = self.0.send(Heard::Complete);
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+impl<T: Send + 'static> Recorder<T> {
+    /// Subscribes to any observable of rxplus's; the subscription lasts as long as its source.
+    pub fn on<C>(source: C) -> Self
+    where
+        C: Observable,
+        C::Inner: CoreObservable<C::With<Pen<T>>>,
+    {
+        let (pen, heard) = mpsc::channel();
+        source.subscribe_with(Pen(pen));
+        Self(heard)
+    }
+
+    /// Waits for whatever comes next.
+    pub fn hear(&self) -> Heard<T> {
+        self.0.recv_timeout(PATIENCE).expect("something is heard in time")
+    }
+
+    /// Waits for the next item.
+    pub fn item(&self) -> T {
+        match self.hear() {
+            Heard::Item(item) => item,
+            Heard::Error(error) => panic!("an error instead of an item: {error}"),
+            Heard::Complete => panic!("completion instead of an item"),
+        }
+    }
+
+    /// Waits for the first item that `wanted` finds something in, and returns that.
+    pub fn find<R>(&self, mut wanted: impl FnMut(T) -> Option<R>) -> R {
+        loop {
+            if let Some(found) = wanted(self.item()) {
+                return found;
+            }
+        }
+    }
+
+    /// The next `count` items.
+    pub fn items(&self, count: usize) -> Vec<T> {
+        (0..count).map(|_| self.item()).collect()
+    }
+
+    /// What has come and was not waited for.
+    pub fn rest(&self) -> Vec<Heard<T>> {
+        self.0.try_iter().collect()
+    }
+}
+
+/// Checks `condition` until it holds. For what has no event to wait for, such as the threads of the process.
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// A server that sends back what it receives, on a port of its own.
+pub fn echo_server<D: WsDatatype>(datatype: D) -> RxWsServer<D> {
+    echo_server_at("ws://127.0.0.1:0", datatype)
+}
+
+/// A server that sends back what it receives.
+pub fn echo_server_at<D: WsDatatype>(address: &str, datatype: D) -> RxWsServer<D> {
+    let server = RxWsServer::bind(address, datatype).expect("the address is free");
+    server.connections().subscribe(|connection| {
+        connection.clone().subscribe_with(connection);
+    });
+    server
+}
+
+/// The address of a path of `server`.
+pub fn url<D: WsDatatype>(server: &RxWsServer<D>, path: &str) -> String {
+    format!("ws://{}{path}", server.local_addr())
+}
+
+/// A client that is connected.
+pub fn connected<D: WsDatatype>(server: &RxWsServer<D>, path: &str, datatype: D) -> RxWsClient<D> {
+    let client = RxWsClient::connect(url(server, path), datatype).expect("the address is one");
+    client.wait_connected(PATIENCE).expect("the server is there");
+    client
+}
