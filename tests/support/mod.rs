@@ -9,20 +9,20 @@ use std::{
 use rxplus::prelude::*;
 
 /// Only fails a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a subject emitted.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Heard<T> {
+pub(crate) enum Heard<T> {
     Item(T),
     Error(String),
     Complete,
 }
 
 /// Writes down what it hears, for the test's own thread.
-pub struct Recorder<T>(Receiver<Heard<T>>);
+pub(crate) struct Recorder<T>(Receiver<Heard<T>>);
 
-pub struct Pen<T>(mpsc::Sender<Heard<T>>);
+pub(crate) struct Pen<T>(mpsc::Sender<Heard<T>>);
 
 impl<T, E: std::fmt::Display> Observer<T, E> for Pen<T> {
     fn next(&mut self, item: T) {
@@ -45,7 +45,7 @@ impl<T, E: std::fmt::Display> Observer<T, E> for Pen<T> {
 
 impl<T: Send + 'static> Recorder<T> {
     /// Subscribes to any observable of rxplus's; the subscription lasts as long as its source.
-    pub fn on<C>(source: C) -> Self
+    pub(crate) fn on<C>(source: C) -> Self
     where
         C: Observable,
         C::Inner: CoreObservable<C::With<Pen<T>>>,
@@ -56,12 +56,12 @@ impl<T: Send + 'static> Recorder<T> {
     }
 
     /// Waits for whatever comes next.
-    pub fn hear(&self) -> Heard<T> {
+    pub(crate) fn hear(&self) -> Heard<T> {
         self.0.recv_timeout(PATIENCE).expect("something is heard in time")
     }
 
     /// Waits for the next item.
-    pub fn item(&self) -> T {
+    pub(crate) fn item(&self) -> T {
         match self.hear() {
             Heard::Item(item) => item,
             Heard::Error(error) => panic!("an error instead of an item: {error}"),
@@ -70,7 +70,7 @@ impl<T: Send + 'static> Recorder<T> {
     }
 
     /// Waits for the first item that `wanted` finds something in, and returns that.
-    pub fn find<R>(&self, mut wanted: impl FnMut(T) -> Option<R>) -> R {
+    pub(crate) fn find<R>(&self, mut wanted: impl FnMut(T) -> Option<R>) -> R {
         loop {
             if let Some(found) = wanted(self.item()) {
                 return found;
@@ -79,18 +79,18 @@ impl<T: Send + 'static> Recorder<T> {
     }
 
     /// The next `count` items.
-    pub fn items(&self, count: usize) -> Vec<T> {
+    pub(crate) fn items(&self, count: usize) -> Vec<T> {
         (0..count).map(|_| self.item()).collect()
     }
 
     /// What has come and was not waited for.
-    pub fn rest(&self) -> Vec<Heard<T>> {
+    pub(crate) fn rest(&self) -> Vec<Heard<T>> {
         self.0.try_iter().collect()
     }
 }
 
 /// Checks `condition` until it holds. For what has no event to wait for, such as the threads of the process.
-pub fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");
@@ -99,12 +99,12 @@ pub fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// A server that sends back what it receives, on a port of its own.
-pub fn echo_server<D: WsDatatype>(datatype: D) -> RxWsServer<D> {
+pub(crate) fn echo_server<D: WsDatatype>(datatype: D) -> RxWsServer<D> {
     echo_server_at("ws://127.0.0.1:0", datatype)
 }
 
 /// A server that sends back what it receives.
-pub fn echo_server_at<D: WsDatatype>(address: &str, datatype: D) -> RxWsServer<D> {
+pub(crate) fn echo_server_at<D: WsDatatype>(address: &str, datatype: D) -> RxWsServer<D> {
     let server = RxWsServer::bind(address, datatype).expect("the address is free");
     server.connections().subscribe(|connection| {
         connection.clone().subscribe_with(connection);
@@ -113,12 +113,12 @@ pub fn echo_server_at<D: WsDatatype>(address: &str, datatype: D) -> RxWsServer<D
 }
 
 /// The address of a path of `server`.
-pub fn url<D: WsDatatype>(server: &RxWsServer<D>, path: &str) -> String {
+pub(crate) fn url<D: WsDatatype>(server: &RxWsServer<D>, path: &str) -> String {
     format!("ws://{}{path}", server.local_addr())
 }
 
 /// A client that is connected.
-pub fn connected<D: WsDatatype>(server: &RxWsServer<D>, path: &str, datatype: D) -> RxWsClient<D> {
+pub(crate) fn connected<D: WsDatatype>(server: &RxWsServer<D>, path: &str, datatype: D) -> RxWsClient<D> {
     let client = RxWsClient::connect(url(server, path), datatype).expect("the address is one");
     client.wait_connected(PATIENCE).expect("the server is there");
     client
