@@ -76,6 +76,9 @@ pub struct SerializedSubscription {
     subject: Weak<dyn Sweep>,
 }
 
+/// Told, outside of all locks, that an observer panicked and was removed.
+pub(crate) type PanicHook = Arc<dyn Fn() + Send + Sync>;
+
 #[derive(Clone)]
 enum Terminal<E> {
     Error(E),
@@ -97,6 +100,7 @@ struct Core<T, E> {
     room: Condvar,
     /// Where a backlog and what other threads post is delivered; `None` in a subject of the user's own.
     home: Option<IoScheduler>,
+    on_panic: Option<PanicHook>,
 }
 
 struct State<T, E> {
@@ -126,11 +130,12 @@ struct Slot<T, E> {
     observer: BoxedObserverSend<'static, T, E>,
     /// What this observer hears before anything else.
     backlog: VecDeque<T>,
+    on_panic: Option<PanicHook>,
 }
 
 impl<T, E> Default for SerializedSubject<T, E> {
     fn default() -> Self {
-        Self::build(None, Memory::Nothing)
+        Self::build(None, Memory::Nothing, None)
     }
 }
 
@@ -142,11 +147,11 @@ impl<T, E> SerializedSubject<T, E> {
     }
 
     /// A component's subject: what other threads post, and what `memory` has for a new observer, is delivered on `home`.
-    pub(crate) fn at_home(home: IoScheduler, memory: Memory<T>) -> Self {
-        Self::build(Some(home), memory)
+    pub(crate) fn at_home(home: IoScheduler, memory: Memory<T>, on_panic: Option<PanicHook>) -> Self {
+        Self::build(Some(home), memory, on_panic)
     }
 
-    fn build(home: Option<IoScheduler>, memory: Memory<T>) -> Self {
+    fn build(home: Option<IoScheduler>, memory: Memory<T>, on_panic: Option<PanicHook>) -> Self {
         let state = State {
             observers: Vec::new(),
             emitting: false,
@@ -159,7 +164,7 @@ impl<T, E> SerializedSubject<T, E> {
             home_woken: false,
             memory,
         };
-        Self { core: Arc::new(Core { state: Mutex::new(state), room: Condvar::new(), home }) }
+        Self { core: Arc::new(Core { state: Mutex::new(state), room: Condvar::new(), home, on_panic }) }
     }
 
     /// Whether items are still kept for a first observer.
@@ -209,7 +214,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
 
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
         let open = Arc::new(AtomicBool::new(true));
-        self.core.join(Slot { open: open.clone(), observer: Box::new(observer), backlog: VecDeque::new() });
+        let on_panic = self.core.on_panic.clone();
+        let observer = Box::new(observer);
+        self.core.join(Slot { open: open.clone(), observer, backlog: VecDeque::new(), on_panic });
         let subject: Arc<dyn Sweep> = self.core.clone();
         SerializedSubscription { open, subject: Arc::downgrade(&subject) }
     }
@@ -396,6 +403,9 @@ impl<T, E> Slot<T, E> {
         if finished || !returned {
             self.close();
         }
+        if !returned {
+            tell(&self.on_panic);
+        }
         returned && !finished
     }
 
@@ -412,15 +422,24 @@ impl<T, E> Slot<T, E> {
             return self.discard();
         }
         let observer = self.observer;
-        callback::isolate("an observer", || match terminal() {
+        let returned = callback::isolate("an observer", || match terminal() {
             Terminal::Error(error) => observer.error(error),
             Terminal::Complete => observer.complete(),
         });
+        if !returned {
+            tell(&self.on_panic);
+        }
     }
 
     /// Drops the observer, whose captured values may panic in their destructors.
     fn discard(self) {
         callback::isolate("an observer's destructor", || drop(self));
+    }
+}
+
+fn tell(hook: &Option<PanicHook>) {
+    if let Some(hook) = hook {
+        hook();
     }
 }
 
@@ -574,7 +593,7 @@ mod tests {
     fn item_posted_after_one_that_raced_with_the_emission_of_another_thread_is_delivered() {
         let runtime = IoRuntime::new("home").unwrap();
         let home = IoScheduler::on(&runtime);
-        let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing);
+        let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing, None);
         let (send, heard) = mpsc::channel();
         crate::Io::new(subject.clone()).subscribe(move |n| {
             // Lasts until the home thread, if it was woken, has found this emission.

@@ -84,13 +84,13 @@ impl<D: WsDatatype> Acceptor<D> {
             options.name.clone(),
             home.clone(),
             |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
-            ServerEvent::EarlyLost,
+            [ServerEvent::EarlyLost, ServerEvent::SubscriberPanicked],
             move |len| lost.count_early_lost(len),
         );
         let outbound = SerializedSubject::new();
         Self {
             component,
-            connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id)),
+            connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
             router: Io::from_parts(outbound.clone(), home).route_by_tag(),
             outbound,
             datatype: Arc::new(datatype),
@@ -277,7 +277,7 @@ impl<D: WsDatatype> Acceptor<D> {
         open.accepted += 1;
         let peer = Peer { id: open.accepted, path: asked.path.as_str().into(), addr: asked.addr };
         let name = format!("{}:{}#{}", self.component.name, peer.path, peer.id);
-        let component = Component::new(name.into(), self.component.home.clone());
+        let component = Component::new(name.into(), self.component.home.clone(), ServerEvent::SubscriberPanicked);
         let connection = Connection::new(Accepted {
             outbox: self.outbox(&peer, component.events.clone()),
             component,

@@ -45,12 +45,11 @@ pub(crate) struct Component<T, V> {
     closed: Latch,
 }
 
-impl<T: Clone + Send + 'static, V: Clone + Send + 'static> Component<T, V> {
-    /// A component that keeps nothing for those who subscribe later.
-    pub(crate) fn new(name: Arc<str>, home: IoScheduler) -> Self {
-        let inbound = SerializedSubject::at_home(home.clone(), Memory::Nothing);
-        let events = SerializedSubject::at_home(home.clone(), Memory::Nothing);
-        Self { name, home, inbound, events, terminal: Mutex::new(None), closed: Latch::default() }
+impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V> {
+    /// A component that keeps nothing for those who subscribe later. `panicked` is emitted when a subscriber did.
+    pub(crate) fn new(name: Arc<str>, home: IoScheduler, panicked: V) -> Self {
+        let events = SerializedSubject::at_home(home.clone(), Memory::Nothing, None);
+        Self::of(name, home, events, Memory::Nothing, panicked)
     }
 
     /// A component that keeps, for its first subscribers, what comes before them.
@@ -61,10 +60,10 @@ impl<T: Clone + Send + 'static, V: Clone + Send + 'static> Component<T, V> {
         name: Arc<str>,
         home: IoScheduler,
         len: fn(&T) -> usize,
-        early_lost: V,
+        [early_lost, panicked]: [V; 2],
         count_lost: impl Fn(usize) + Send + 'static,
     ) -> Self {
-        let events = SerializedSubject::at_home(home.clone(), Memory::early(EARLY_EVENTS, |_| 0, |_| {}));
+        let events = SerializedSubject::at_home(home.clone(), Memory::early(EARLY_EVENTS, |_| 0, |_| {}), None);
         let mut first = Some((events.clone(), early_lost));
         let on_loss = move |len| {
             count_lost(len);
@@ -72,8 +71,14 @@ impl<T: Clone + Send + 'static, V: Clone + Send + 'static> Component<T, V> {
                 events.post(early_lost);
             }
         };
-        let inbound = SerializedSubject::at_home(home.clone(), Memory::early(EARLY_MESSAGES, len, on_loss));
-        Self { inbound, events, ..Self::new(name, home) }
+        Self::of(name, home, events, Memory::early(EARLY_MESSAGES, len, on_loss), panicked)
+    }
+
+    fn of(name: Arc<str>, home: IoScheduler, events: SerializedSubject<V>, memory: Memory<T>, panicked: V) -> Self {
+        let told = events.clone();
+        let on_panic = Arc::new(move || told.post(panicked.clone()));
+        let inbound = SerializedSubject::at_home(home.clone(), memory, Some(on_panic));
+        Self { name, home, inbound, events, terminal: Mutex::new(None), closed: Latch::default() }
     }
 
     /// An observable of what happens beside the data.

@@ -135,8 +135,13 @@ impl<D: WsDatatype> Dialer<D> {
         let lost = counts.clone();
         let len = |received: &Received<D::Item>| received.len;
         let count_lost = move |len| lost.count_early_lost(len);
-        let component =
-            Component::keeping_early(options.name.clone(), home.clone(), len, ClientEvent::EarlyLost, count_lost);
+        let component = Component::keeping_early(
+            options.name.clone(),
+            home.clone(),
+            len,
+            [ClientEvent::EarlyLost, ClientEvent::SubscriberPanicked],
+            count_lost,
+        );
         let inlet = Inlet {
             datatype,
             path: Tag::from(endpoint.as_path()),
@@ -150,7 +155,7 @@ impl<D: WsDatatype> Dialer<D> {
             component,
             inlet,
             outbox,
-            states: SerializedSubject::at_home(home, Memory::Latest(initial)),
+            states: SerializedSubject::at_home(home, Memory::Latest(initial), None),
             state: watch::Sender::new(initial),
             ask: Ask { endpoint, headers: dialing.headers()?, subprotocols: dialing.subprotocols.clone() },
             options,

@@ -67,7 +67,7 @@ impl<D: WsDatatype> Fleet<D> {
             options.name.clone(),
             home.clone(),
             |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
-            TaggedData::new("", ClientEvent::EarlyLost),
+            [ClientEvent::EarlyLost, ClientEvent::SubscriberPanicked].map(|event| TaggedData::new("", event)),
             move |len| lost.count_early_lost(len),
         );
         let outbound = SerializedSubject::new();
