@@ -1,4 +1,46 @@
-//! WebSocket endpoints as RxRust subjects.
+//! WebSocket servers, clients, groups of clients and single connections as RxRust *subjects*: observers (what is pushed is
+//! sent) and observables (what arrives is emitted), which every RxRust operator works on. From a plain `fn main()`, or
+//! inside a tokio program.
+//!
+//! # Quick start
+//!
+//! ```
+//! use rxplus::prelude::*;
+//!
+//! let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?; // bound and listening when it returns
+//! server
+//!     .clone()
+//!     .map(|td| TaggedData::new(td.tag, td.data.to_uppercase()))
+//!     .subscribe_with(server.clone()); // a shouting server is one pipeline
+//!
+//! let client = RxWsClient::connect(format!("ws://{}/chat", server.local_addr()), WsStr)?;
+//! let (heard, hear) = std::sync::mpsc::channel();
+//! client.clone().log_errors().subscribe(move |text| heard.send(text).unwrap_or(()));
+//! client.next("hello"); // queued until connected
+//! assert_eq!(hear.recv().unwrap(), "HELLO");
+//!
+//! client.complete(); // sends what is queued, closes, then completes its subscribers
+//! server.complete();
+//! # Ok::<(), WsError>(())
+//! ```
+//!
+//! # Concepts
+//!
+//! - **Endpoints**: [`RxWsServer`], [`RxWsClient`], [`RxWsClientGroup`] and [`Connection`] are handles, cheap to clone. Each is
+//!   an RxRust context, so operators are called on it directly, and an RxRust observer, so it ends a pipeline by
+//!   `subscribe_with`, which closes it when the source ends, or [`merge_into`](ObservableExt::merge_into), which does not.
+//! - **Datatypes** say what items are and how they travel: see [`WsDatatype`].
+//! - **Paths** are tags: a server and a group speak [`TaggedData`]. Routing is written with operators, such as
+//!   [`route_by_tag`](ObservableExt::route_by_tag).
+//! - **Errors**: endpoints end with [`WsError`], and RxRust's `subscribe(closure)` wants observables that cannot fail:
+//!   [`log_errors`](ObservableExt::log_errors) and RxRust's `on_error` make them so, and
+//!   [`with_err`](ObservableExt::with_err) goes the other way. What is not the end of anything is an event: see
+//!   [`RxWsClient::events`] and [`RxWsServer::events`].
+//! - **Threads**: each server, client and group has one background I/O thread on which its callbacks run, in order, unless they
+//!   are given an [`IoRuntime`] to share. What a callback pushes is delivered after the outermost callback of its thread has
+//!   returned, so never wait inside one for the effect of such a push.
+//!
+//! With `panic = "abort"` a subscriber that panics ends the process: then there is no isolation.
 
 mod callback;
 mod context;
@@ -33,3 +75,8 @@ pub mod prelude {
 
     pub use crate::*;
 }
+
+/// The programs in the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
