@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-use rxrust::{context::Context, observable::Observable};
+use rxrust::{context::Context, observable::Observable, subscription::Subscription};
 use tokio::sync::Notify;
 
 use crate::{
-    ConnConfig, Io, IoScheduler, ObservableExt, Router, RxWsClient, SendError, SerializedSubject, Tag, TaggedData,
-    WsDatatype, WsError,
+    ConnConfig, Io, IoScheduler, ObservableExt, RouteSubscription, Router, RxWsClient, SendError, SerializedSubject,
+    Tag, TaggedData, WsDatatype, WsError,
     ws::{
         component::{Component, Received},
         dialer::Dialing,
@@ -43,12 +43,21 @@ pub(crate) struct Fleet<D: WsDatatype> {
 }
 
 struct Children<D: WsDatatype> {
-    /// By path, with a number that tells a client from an earlier one on the same path.
-    clients: HashMap<Tag, (u64, RxWsClient<D>)>,
+    /// Those that take messages, by path.
+    current: HashMap<Tag, Current>,
+    /// Those and the ones that are closing, by number.
+    clients: HashMap<u64, RxWsClient<D>>,
     opened: u64,
     closing: bool,
     /// The sums over those that are gone.
     past: Stats,
+}
+
+/// The client that takes a path's messages.
+struct Current {
+    number: u64,
+    /// From the router into its outbox.
+    routed: RouteSubscription,
 }
 
 impl<D: WsDatatype> Fleet<D> {
@@ -80,6 +89,7 @@ impl<D: WsDatatype> Fleet<D> {
             options,
             dialing,
             children: Mutex::new(Children {
+                current: HashMap::new(),
                 clients: HashMap::new(),
                 opened: 0,
                 closing: false,
@@ -125,7 +135,7 @@ impl<D: WsDatatype> Fleet<D> {
             self.outbound.relay(TaggedData::with_key(tagged.tag.clone(), outgoing));
             match receipt.answer() {
                 // It is ending and has not been forgotten yet: the next one is opened in its place.
-                Some(Err(Refusal::Closed)) => self.forget(&tagged.tag, number),
+                Some(Err(Refusal::Closed)) => self.release(&tagged.tag, number),
                 Some(Err(Refusal::Full)) => return Err(SendError::Full(())),
                 Some(Ok(())) | None => return Ok(()),
             }
@@ -138,16 +148,19 @@ impl<D: WsDatatype> Fleet<D> {
         if children.closing {
             return Err(WsError::Closed(self.component.name.to_string()));
         }
-        if let Some(child) = children.clients.get(path) {
-            return Ok(child.clone());
+        if let Some(Current { number, .. }) = children.current.get(path)
+            && let Some(client) = children.clients.get(number)
+        {
+            return Ok((*number, client.clone()));
         }
         children.opened += 1;
         let number = children.opened;
         let client = self.start(path)?;
         // Outbound: what is pushed for this path goes into its outbox. Before anybody else can see the client: a message
         // pushed by another thread would find no route.
-        self.router.tag(path.clone()).subscribe_with(client.dialer().outbox.clone());
-        children.clients.insert(path.clone(), (number, client.clone()));
+        let routed = self.router.tag(path.clone()).subscribe_with(client.dialer().outbox.clone());
+        children.current.insert(path.clone(), Current { number, routed });
+        children.clients.insert(number, client.clone());
         drop(children);
         self.listen_to(path, number, &client);
         Ok((number, client))
@@ -162,39 +175,51 @@ impl<D: WsDatatype> Fleet<D> {
     fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
         // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
         client.dialer().received().tag(path.clone()).merge_into(&self.component.inbound);
-        // Its last event is followed by its place being free.
-        let (fleet, freed) = (Arc::downgrade(self), path.clone());
-        let forget = move || {
+        let (fleet, ended) = (Arc::downgrade(self), path.clone());
+        let retire = move || {
             if let Some(fleet) = fleet.upgrade() {
-                fleet.forget(&freed, number);
+                fleet.retire(&ended, number);
             }
         };
-        client.events().tag(path.clone()).on_complete(forget).merge_into(&self.component.events);
+        client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
     }
 
-    /// Frees the place of a client that has ended or is ending.
-    fn forget(&self, path: &Tag, number: u64) {
+    /// Frees the path of a client that is ending: the next message for it opens another one.
+    fn release(&self, path: &Tag, number: u64) {
         let mut children = self.lock();
-        if children.clients.get(path).is_some_and(|(current, _)| *current == number)
-            && let Some((_, client)) = children.clients.remove(path)
+        if children.current.get(path).is_some_and(|current| current.number == number)
+            && let Some(current) = children.current.remove(path)
         {
+            drop(children);
+            current.routed.unsubscribe();
+        }
+    }
+
+    /// Forgets a client that has ended.
+    fn retire(&self, path: &Tag, number: u64) {
+        self.release(path, number);
+        let mut children = self.lock();
+        if let Some(client) = children.clients.remove(&number) {
             children.past += client.stats();
             drop(children);
             drop(client);
         }
     }
 
-    /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
-    pub(crate) fn close(&self, path: &str) {
-        let found = self.lock().clients.get(path).cloned();
+    /// Has the client for `path` send what is queued and close.
+    pub(crate) fn close(&self, path: &Tag) {
+        let children = self.lock();
+        let number = children.current.get(path).map(|current| current.number);
+        let found = number.and_then(|number| Some((number, children.clients.get(&number)?.clone())));
+        drop(children);
         if let Some((number, client)) = found {
-            client.clone().complete();
-            self.forget(&Tag::from(path), number);
+            client.complete();
+            self.release(path, number);
         }
     }
 
     pub(crate) fn paths(&self) -> Vec<Tag> {
-        let mut paths: Vec<_> = self.lock().clients.keys().cloned().collect();
+        let mut paths: Vec<_> = self.lock().current.keys().cloned().collect();
         paths.sort_unstable();
         paths
     }
@@ -202,12 +227,12 @@ impl<D: WsDatatype> Fleet<D> {
     pub(crate) fn stats(&self) -> GroupStats {
         let children = self.lock();
         let mut all = children.past;
-        for (_, client) in children.clients.values() {
+        for client in children.clients.values() {
             all += client.stats();
         }
         all.rejected += self.rejected.load(Ordering::Relaxed);
         all.early_lost += self.early.early_lost();
-        GroupStats { clients: children.clients.len(), all }
+        GroupStats { clients: children.current.len(), all }
     }
 
     /// Has the group end, and its subscribers with it, once all its clients are closed. The first call counts.
@@ -225,7 +250,7 @@ impl<D: WsDatatype> Fleet<D> {
     /// Keeps the group's thread until the group is to end, and then sees all its clients closed.
     pub(crate) async fn run(self: Arc<Self>) {
         self.ending.notified().await;
-        let clients: Vec<_> = self.lock().clients.values().map(|(_, client)| client.clone()).collect();
+        let clients: Vec<_> = self.lock().clients.values().cloned().collect();
         for client in &clients {
             match self.component.terminal() {
                 Some(error) => client.clone().error(error),

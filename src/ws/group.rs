@@ -136,8 +136,8 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     }
 
     /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
-    pub fn close(&self, path: impl AsRef<str>) {
-        self.inner.fleet.close(path.as_ref());
+    pub fn close(&self, path: impl Into<Tag>) {
+        self.inner.fleet.close(&path.into());
     }
 
     /// The paths that have a client, sorted.
