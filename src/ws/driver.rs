@@ -193,9 +193,10 @@ where
         Ok(more_to_read || pinged || (was_paused && !self.is_paused()))
     }
 
-    /// A peer that does not take what is written to it is not read from, so that its pings cannot pile up pongs.
+    /// A peer that does not take the answers to its pings is not read from, so that they cannot pile up. Messages do not
+    /// count: two peers that each wait for the other to read would wait for ever.
     fn is_paused(&self) -> bool {
-        self.out.len() > self.link.limits.write_buffer_len
+        self.out.answers_len() > self.link.limits.write_buffer_len
     }
 
     /// Reads and dispatches what is there. True when it stopped before the socket was empty.

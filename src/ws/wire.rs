@@ -61,15 +61,29 @@ pub(crate) struct WriteBuffer {
     taken: usize,
     /// How many bytes the socket had taken before those in `bytes`.
     before: u64,
-    /// Where each message ends, counted from the first byte of the connection.
-    ends: VecDeque<u64>,
+    /// The messages whose last byte the socket has not taken.
+    messages: VecDeque<Placed>,
+    /// Their bytes, with those already taken.
+    messages_len: usize,
     /// A transport with a buffer of its own, such as TLS, has not emptied it yet.
     unflushed: bool,
+}
+
+/// A message in the write buffer.
+struct Placed {
+    /// Where it ends, counted from the first byte of the connection.
+    end: u64,
+    len: usize,
 }
 
 impl WriteBuffer {
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.taken
+    }
+
+    /// How many bytes wait that nobody here has sent: pongs, which the peer's pings cause.
+    pub(crate) fn answers_len(&self) -> usize {
+        self.len().saturating_sub(self.messages_len)
     }
 
     fn is_empty(&self) -> bool {
@@ -89,13 +103,16 @@ impl WriteBuffer {
         };
         let key: Option<[u8; 4]> = (role == Role::Client).then(rand::random);
         let header = FrameHeader { opcode: OpCode::Data(kind), mask: key, ..FrameHeader::default() };
+        let before = self.bytes.len();
         header.format(payload.len() as u64, &mut self.bytes).expect("a vector takes everything");
         let start = self.bytes.len();
         self.bytes.extend_from_slice(payload);
         if let Some(key) = key {
             mask(&mut self.bytes[start..], key);
         }
-        self.ends.push_back(self.before + self.bytes.len() as u64);
+        let len = self.bytes.len() - before;
+        self.messages.push_back(Placed { end: self.before + self.bytes.len() as u64, len });
+        self.messages_len += len;
     }
 
     /// Writes as much as the socket takes at once and returns how many messages that completed.
@@ -115,13 +132,19 @@ impl WriteBuffer {
         }
         self.taken += count;
         self.unflushed = true;
-        let written = self.before + self.taken as u64;
-        let ended = self.ends.iter().take_while(|end| **end <= written).count();
-        self.ends.drain(..ended);
+        let ended = self.end_messages();
         if self.is_empty() {
             self.rewind();
         }
         Poll::Ready(Ok(ended))
+    }
+
+    /// Counts the messages that the socket has now taken whole.
+    fn end_messages(&mut self) -> usize {
+        let taken = self.before + self.taken as u64;
+        let ended = self.messages.iter().take_while(|message| message.end <= taken).count();
+        self.messages_len -= self.messages.drain(..ended).map(|message| message.len).sum::<usize>();
+        ended
     }
 
     /// Starts from the front again, with what an idle connection may keep.
@@ -130,7 +153,7 @@ impl WriteBuffer {
         self.taken = 0;
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_LEN);
-        self.ends.shrink_to(KEPT_LEN / size_of::<u64>());
+        self.messages.shrink_to(KEPT_LEN / size_of::<Placed>());
     }
 }
 
