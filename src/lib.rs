@@ -14,7 +14,7 @@ mod tagged;
 mod ws;
 
 pub use bytes::Bytes;
-pub use context::Io;
+pub use context::{Io, IoBoxedObservable};
 #[cfg(feature = "json")]
 pub use datatype::WsJson;
 pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};

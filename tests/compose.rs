@@ -299,7 +299,7 @@ fn joined<M: Message>(left: M, right: M) -> M {
 }
 
 /// Fails at a message that says "bad".
-fn checked<M: Message>(message: M) -> Io<BoxedCoreObservableSend<'static, M, WsError, IoScheduler>> {
+fn checked<M: Message>(message: M) -> IoBoxedObservable<'static, M, WsError> {
     if message.text() == "bad" {
         Io::<()>::throw_err(WsError::application("bad")).map(move |()| message.clone()).box_it()
     } else {

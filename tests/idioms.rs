@@ -18,18 +18,17 @@ use support::{Heard, PATIENCE, Recorder, connected, echo_server, until, url};
 
 const TICK: Duration = Duration::from_millis(1);
 
-type Boxed<T, E> = Io<BoxedCoreObservableSend<'static, T, E, IoScheduler>>;
-
 #[test]
 fn next_takes_whatever_becomes_an_item_with_the_observer_trait_in_scope() {
     let server = echo_server(WsStr);
     let client = connected(&server, "/", WsStr);
     let heard = Recorder::on(client.clone());
+    let string = String::from("a string");
     client.next("a str");
-    client.next(String::from("a string"));
-    client.next(&String::from("a borrowed string"));
+    client.next(&string);
+    client.next(string);
     client.next(WsText::from("a text"));
-    assert_eq!(heard.items(4), ["a str", "a string", "a borrowed string", "a text"]);
+    assert_eq!(heard.items(4), ["a str", "a string", "a string", "a text"]);
 }
 
 #[test]
@@ -61,6 +60,13 @@ fn client_of_one_server_feeds_another_server_in_one_expression() {
     source.clone().tag("/relayed").subscribe_with(to);
     source.next("passed on");
     assert_eq!(heard.item(), "passed on");
+}
+
+#[test]
+fn server_is_reached_at_a_path_it_was_given_without_the_slash() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["top floor"]).bind().unwrap();
+    let at = ConnConfig::from(server.local_addr()).path("top floor");
+    RxWsClient::connect(at, WsStr).unwrap().wait_connected(PATIENCE).unwrap();
 }
 
 #[test]
@@ -120,8 +126,8 @@ fn observe_on_moves_the_callbacks_of_a_client_to_another_thread() {
 #[test]
 fn boxed_pipelines_are_kept_in_a_struct() {
     struct Dashboard {
-        texts: Boxed<WsText, WsError>,
-        lengths: Boxed<usize, Infallible>,
+        texts: IoBoxedObservable<'static, WsText, WsError>,
+        lengths: IoBoxedObservable<'static, usize, Infallible>,
     }
 
     let server = echo_server(WsStr);
