@@ -5,6 +5,8 @@ mod context;
 mod datatype;
 mod error;
 mod memory;
+#[cfg(doctest)]
+mod misuse;
 mod operators;
 
 mod runtime;
