@@ -10,7 +10,13 @@ use rxplus::prelude::*;
 fn main() -> Result<(), WsError> {
     let options = support::Options::from_args("Prints what a server sends.");
     let client = RxWsClient::connect(options.address.path(options.path.unwrap_or_default()), WsStr)?;
-    client.state().subscribe(|state| println!("* {state:?}"));
+    client.events().subscribe(|event| match event {
+        ClientEvent::Connected { .. } => println!("* connected"),
+        ClientEvent::ConnectFailed { error, .. } => println!("* {error}"),
+        ClientEvent::Disconnected { code, .. } => println!("* disconnected with code {code}"),
+        ClientEvent::Reconnecting { delay, .. } => println!("* trying again in {delay:.1?}"),
+        _ => {}
+    });
     client.clone().log_errors().subscribe(|text| println!("{text}"));
     client.next("hello");
 
