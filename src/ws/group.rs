@@ -186,7 +186,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         self.inner.fleet.component.closed()
     }
 
-    /// Blocks until the group has closed, and returns what it could not send.
+    /// Blocks until the group has closed, and returns what it could not send. `Duration::MAX` is no limit.
     ///
     /// # Errors
     ///
