@@ -130,8 +130,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     ///
     /// # Errors
     ///
-    /// - [`SendError::Full`] when every client on the path refused it, its outbox being full. That some did is an event. When
-    ///   another thread is pushing at this moment, it may carry out this push too, and then a refusal is an event only.
+    /// - [`SendError::Full`] when every client on the path refused it, its outbox being full. That some did is an event.
     /// - [`SendError::Closed`] from the moment that `complete` or `error` was called, or when every client on the path is
     ///   closing.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
