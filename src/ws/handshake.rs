@@ -223,7 +223,11 @@ pub(crate) async fn accept(
 }
 
 fn asked(request: Request<Incoming>, addr: SocketAddr) -> Asked {
-    let (parts, _) = request.into_parts();
+    let (mut parts, _) = request.into_parts();
+    // Copied, since they would keep all of the buffer that the request was read into.
+    for value in parts.headers.values_mut() {
+        *value = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header value");
+    }
     Asked {
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(str::to_owned),
