@@ -27,7 +27,7 @@ use crate::{
         handshake::{self, Ask, Opened},
         inlet::{Inlet, InletCounts},
         options::Options,
-        outbox::Outbox,
+        outbox::{Closing, Outbox},
         stats::Stats,
     },
 };
@@ -113,7 +113,7 @@ pub(crate) struct Dialer<D: WsDatatype> {
     options: Options,
     dialing: Dialing<D>,
     reconnect: Notify,
-    ending: Notify,
+    ending: Arc<Notify>,
     rejected: AtomicU64,
     links: AtomicU64,
 }
@@ -149,7 +149,9 @@ impl<D: WsDatatype> Dialer<D> {
             discards: options.discards_inbound,
             counts,
         };
-        let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
+        let ending = Arc::new(Notify::new());
+        let on_drop = tell_of_drops(home.clone(), component.events.clone(), ending.clone());
+        let outbox = Outbox::new(options.outbox, on_drop);
         let initial = ConnectionState::Disconnected;
         Ok(Self {
             component,
@@ -161,7 +163,7 @@ impl<D: WsDatatype> Dialer<D> {
             options,
             dialing,
             reconnect: Notify::new(),
-            ending: Notify::new(),
+            ending,
             rejected: AtomicU64::new(0),
             links: AtomicU64::new(0),
         })
@@ -231,7 +233,8 @@ impl<D: WsDatatype> Dialer<D> {
 
     /// Runs the client to its end.
     pub(crate) async fn run(self: Arc<Self>) {
-        if let Err(error) = self.serve().await {
+        let served = self.serve().await;
+        if let Err(error) = if self.outbox.has_overflown() { Err(self.overflow()) } else { served } {
             self.component.ask_to_end(Err(error));
         }
         let report = CloseReport::from(self.outbox.end());
@@ -261,9 +264,6 @@ impl<D: WsDatatype> Dialer<D> {
                     Some(error)
                 }
             };
-            if self.outbox.has_overflown() {
-                return Err(self.overflow());
-            }
             if self.is_done(error.is_none()) {
                 return Ok(());
             }
@@ -349,8 +349,9 @@ impl<D: WsDatatype> Dialer<D> {
 
     /// Whether the client was asked to end and there is no reason to connect once more for it.
     fn is_done(&self, closed_cleanly: bool) -> bool {
-        let closing = self.outbox.closing();
-        closing.is_some_and(|closing| closed_cleanly || self.outbox.is_empty() || closing.deadline <= Instant::now())
+        let has_ended =
+            |closing: Closing| closed_cleanly || self.outbox.is_empty() || closing.deadline <= Instant::now();
+        self.outbox.has_overflown() || self.outbox.closing().is_some_and(has_ended)
     }
 
     /// Runs `work` unless the client is asked to end and has nothing to send, or no time left for it.
@@ -382,11 +383,21 @@ impl<D: WsDatatype> Dialer<D> {
     }
 }
 
-/// Tells of an outbox's drops on the home thread, all that have come together until then in one event.
-fn tell_of_drops(home: IoScheduler, events: SerializedSubject<ClientEvent>) -> impl Fn(&Outbox) + Send + Sync {
+/// Tells of an outbox's drops on the home thread, all that have come together until then in one event, and of `ending` when
+/// that is what a full outbox means.
+fn tell_of_drops(
+    home: IoScheduler,
+    events: SerializedSubject<ClientEvent>,
+    ending: Arc<Notify>,
+) -> impl Fn(&Outbox) + Send + Sync {
     move |outbox| {
-        let (outbox, events) = (outbox.clone(), events.clone());
-        home.spawn(async move { report_drops(&outbox, &events) });
+        let (outbox, events, ending) = (outbox.clone(), events.clone(), ending.clone());
+        home.spawn(async move {
+            report_drops(&outbox, &events);
+            if outbox.has_overflown() {
+                ending.notify_one();
+            }
+        });
     }
 }
 
