@@ -251,6 +251,8 @@ impl<D: WsDatatype> Dialer<D> {
         loop {
             self.set_state(ConnectionState::Connecting);
             let Some(opened) = self.unless_done(Box::pin(self.connect())).await else { return Ok(()) };
+            // From here on, so that a call made when the loss or the wait is told of is not lost.
+            let again = self.reconnect.notified();
             let error = match opened {
                 Ok(opened) => {
                     let (error, proven) = self.serve_link(opened, attempt).await;
@@ -275,7 +277,7 @@ impl<D: WsDatatype> Dialer<D> {
             attempt += 1;
             self.set_state(ConnectionState::Reconnecting { attempt, delay });
             self.component.events.next(ClientEvent::Reconnecting { attempt, delay });
-            if self.unless_done(self.pause(delay)).await.is_none() {
+            if self.unless_done(pause(delay, again)).await.is_none() {
                 return Ok(());
             }
         }
@@ -290,6 +292,8 @@ impl<D: WsDatatype> Dialer<D> {
     /// Serves one connection. Returns what ended it, if not a closing handshake, and whether it had proved itself.
     async fn serve_link(&self, opened: Opened, attempt: u32) -> (Option<WsError>, bool) {
         let began = Instant::now();
+        // Before anybody is told of the connection: a call made then is one to drop it.
+        let cut = self.reconnect.notified();
         let heard_before = self.inlet.counts.received();
         self.links.fetch_add(1, Relaxed);
         self.set_state(ConnectionState::Connected);
@@ -304,7 +308,7 @@ impl<D: WsDatatype> Dialer<D> {
             limits: self.options.limits.clone(),
             early_bytes: opened.early_bytes,
         };
-        let ending = drive(opened.stream, link, |frame| self.receive(frame), self.reconnect.notified()).await;
+        let ending = drive(opened.stream, link, |frame| self.receive(frame), cut).await;
         let proven = self.inlet.counts.received() != heard_before || began.elapsed() >= self.dialing.min_uptime;
         let Ending { code, reason, error, unconfirmed } = ending;
         self.set_state(ConnectionState::Disconnected);
@@ -340,13 +344,6 @@ impl<D: WsDatatype> Dialer<D> {
         self.dialing.retry.delay(attempt, since.elapsed(), will_not_change(error), rand::random())
     }
 
-    async fn pause(&self, delay: Duration) {
-        tokio::select! {
-            () = sleep(delay) => {}
-            () = self.reconnect.notified() => {}
-        }
-    }
-
     /// Whether the client was asked to end and there is no reason to connect once more for it.
     fn is_done(&self, closed_cleanly: bool) -> bool {
         let has_ended =
@@ -380,6 +377,14 @@ impl<D: WsDatatype> Dialer<D> {
         tracing::debug!(name = &*self.component.name, ?state, "client");
         self.state.send_replace(state);
         self.states.next(state);
+    }
+}
+
+/// Waits for `delay`, or until `again` is ready.
+async fn pause(delay: Duration, again: impl Future<Output = ()>) {
+    tokio::select! {
+        () = sleep(delay) => {}
+        () = again => {}
     }
 }
 
