@@ -31,6 +31,8 @@ pub(crate) struct Fleet<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
     /// What is pushed, on its way through the router to the outbox of the client for its path.
     outbound: SerializedSubject<TaggedData<Outgoing>>,
+    /// Held while a message is on that way.
+    turn: Mutex<()>,
     router: Router<Tag, Outgoing, Infallible>,
     endpoint: ConnConfig,
     datatype: Arc<D>,
@@ -84,6 +86,7 @@ impl<D: WsDatatype> Fleet<D> {
             component,
             router: Io::from_parts(outbound.clone(), home).route_by_tag(),
             outbound,
+            turn: Mutex::new(()),
             endpoint,
             datatype: Arc::new(datatype),
             options,
@@ -131,15 +134,22 @@ impl<D: WsDatatype> Fleet<D> {
             let (number, _) = self.open(&tagged.tag).map_err(|_| SendError::Closed(()))?;
             let receipt = Receipt::default();
             let outgoing = Outgoing { frame: frame.clone(), receipt: Some(receipt.clone()) };
-            // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
-            self.outbound.relay(TaggedData::with_key(tagged.tag.clone(), outgoing));
+            self.relay(TaggedData::with_key(tagged.tag.clone(), outgoing));
             match receipt.answer() {
-                // It is ending and has not been forgotten yet: the next one is opened in its place.
-                Some(Err(Refusal::Closed)) => self.release(&tagged.tag, number),
+                // It is ending, or has ended and taken its route along: the next one is opened in its place.
+                Some(Err(Refusal::Closed)) | None => self.release(&tagged.tag, number),
                 Some(Err(Refusal::Full)) => return Err(SendError::Full(())),
-                Some(Ok(())) | None => return Ok(()),
+                Some(Ok(())) => return Ok(()),
             }
         }
+    }
+
+    /// Takes a message through the router. One at a time: a thread that pushed while another does would leave its message
+    /// to that one, and not learn that no outbox took it.
+    fn relay(&self, tagged: TaggedData<Outgoing>) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
+        self.outbound.relay(tagged);
     }
 
     /// The client for `path`, made if there is none.
