@@ -204,7 +204,6 @@ pub(crate) async fn accept(
         async { Ok::<_, Infallible>(answer) }
     });
     let served = hyper::server::conn::http1::Builder::new()
-        .keep_alive(false)
         .max_headers(limits.headers)
         .max_buf_size(limits.header_len)
         .serve_connection(TokioIo::new(stream), service)
@@ -329,6 +328,9 @@ impl Refusal {
         let mut response = Response::new(Full::from(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        // Said here and not to hyper as a rule: it would add it to the answer that upgrades too, and clients that want that
+        // header to be "Upgrade" alone would leave.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if let Some((name, value)) = self.header {
             headers.insert(name, HeaderValue::from_static(value));
