@@ -34,6 +34,11 @@ impl<'a> Wire<'a> {
     pub(crate) fn new(input: &'a [u8], out: &'a mut WriteBuffer) -> Self {
         Self { input, out }
     }
+
+    /// What was not read of the input.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.input
+    }
 }
 
 impl Read for Wire<'_> {
