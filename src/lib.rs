@@ -10,6 +10,7 @@ mod operators;
 mod runtime;
 mod scheduler;
 mod subject;
+mod sync;
 mod tagged;
 mod ws;
 
@@ -22,7 +23,7 @@ pub use error::{DatatypeError, SendError, WsError};
 
 pub use operators::*;
 pub use runtime::IoRuntime;
-pub use scheduler::IoScheduler;
+pub use scheduler::{EventLoopScheduler, IoScheduler, RunLoop, RunLoopScheduler};
 pub use subject::{SerializedSubject, SerializedSubscription};
 pub use tagged::{Tag, TaggedData, WsText};
 pub use ws::*;

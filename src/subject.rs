@@ -8,10 +8,7 @@ use std::{
     convert::Infallible,
     fmt,
     mem::{replace, take},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
 };
 
 use rxrust::{
@@ -25,6 +22,7 @@ use crate::{
     callback::{self, Drain},
     memory::Memory,
     scheduler::IoScheduler,
+    sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
 
 /// How many items may wait while another thread emits, before a push from outside of any callback waits for room.
@@ -554,55 +552,5 @@ impl<T, E> fmt::Debug for SerializedSubject<T, E> {
 impl fmt::Debug for SerializedSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SerializedSubscription").field("is_closed", &self.is_closed()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::IoRuntime;
-    use rxrust::prelude::*;
-    use std::{
-        sync::{Barrier, mpsc},
-        thread,
-        time::Duration,
-    };
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn item_posted_after_one_that_raced_with_the_emission_of_another_thread_is_delivered() {
-        let runtime = IoRuntime::new("home").unwrap();
-        let home = IoScheduler::on(&runtime);
-        let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing);
-        let (send, heard) = mpsc::channel();
-        crate::Io::new(subject.clone()).subscribe(move |n| {
-            // Lasts until the home thread, if it was woken, has found this emission.
-            for _ in 0..2 {
-                let (done, looked) = mpsc::channel();
-                if n == 1 && !home.is_current() {
-                    home.spawn(async move { done.send(()).unwrap() });
-                    looked.recv_timeout(PATIENCE).unwrap();
-                }
-            }
-            send.send(n).unwrap();
-        });
-        let meet = Barrier::new(2);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for _ in 0..5_000 {
-                    meet.wait();
-                    subject.next(1);
-                }
-            });
-            for _ in 0..5_000 {
-                meet.wait();
-                subject.post(2);
-                heard.recv_timeout(PATIENCE).unwrap();
-                heard.recv_timeout(PATIENCE).unwrap();
-                subject.post(3);
-                heard.recv_timeout(PATIENCE).unwrap();
-            }
-        });
     }
 }
