@@ -1,6 +1,7 @@
 //! WebSocket endpoints as RxRust subjects.
 
 mod callback;
+mod channel;
 mod context;
 mod datatype;
 mod error;
@@ -15,6 +16,7 @@ mod tagged;
 mod ws;
 
 pub use bytes::Bytes;
+pub use channel::Lossy;
 pub use context::Io;
 #[cfg(feature = "json")]
 pub use datatype::WsJson;

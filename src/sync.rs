@@ -1,4 +1,4 @@
-//! The locks of the modules whose interleavings `tests/loom.rs` tries: there this module has loom's in their place.
+//! The locks of the modules whose interleavings `tests/loom` tries: there this module has loom's in their place.
 
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,
