@@ -1,6 +1,6 @@
 //! [`Io`], and what makes rxplus's components RxRust contexts, so that every operator works on them directly.
 
-use rxrust::context::SharedCtx;
+use rxrust::{context::SharedCtx, observable::BoxedCoreObservableSend};
 
 use crate::IoScheduler;
 
@@ -15,6 +15,22 @@ use crate::IoScheduler;
 /// assert_eq!(hear.iter().collect::<Vec<_>>(), [0, 1]);
 /// ```
 pub type Io<T> = SharedCtx<T, IoScheduler>;
+
+/// What `box_it()` makes of a pipeline in an [`Io`] context or on one of rxplus's subjects: a type that can be named, to
+/// keep pipelines in a struct or to return different ones from a function.
+///
+/// ```
+/// use rxplus::prelude::*;
+///
+/// struct Dashboard {
+///     prices: IoBoxedObservable<'static, f64, WsError>,
+/// }
+///
+/// # fn dashboard(client: RxWsClient<WsStr>) -> Dashboard {
+/// Dashboard { prices: client.filter_map(|text| text.parse().ok()).box_it() }
+/// # }
+/// ```
+pub type IoBoxedObservable<'a, T, E> = Io<BoxedCoreObservableSend<'a, T, E, IoScheduler>>;
 
 /// Makes `$Type`, a struct of `inner: $Inner` and `scheduler: IoScheduler`, a context whose pipelines are [`Io`] ones.
 macro_rules! io_context {

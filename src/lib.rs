@@ -47,6 +47,8 @@ mod context;
 mod datatype;
 mod error;
 mod memory;
+#[cfg(doctest)]
+mod misuse;
 mod operators;
 
 mod runtime;
@@ -56,7 +58,7 @@ mod tagged;
 mod ws;
 
 pub use bytes::Bytes;
-pub use context::Io;
+pub use context::{Io, IoBoxedObservable};
 #[cfg(feature = "json")]
 pub use datatype::WsJson;
 pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};

@@ -198,7 +198,8 @@ pub trait ObservableExt: Observable {
     /// Logs the error that the source ends with, if it does, and completes instead: leaves `Err = Infallible`.
     ///
     /// That is what `subscribe(closure)` needs. The error is logged through `tracing::error!`, with all its causes, from
-    /// the first to the last. It is any [`Error`], or a `String` or `&str`.
+    /// the first to the last. It is any [`Error`], or a `String` or `&str`. A program that has set up no `tracing`
+    /// subscriber sees nothing of it; `.on_error(|error| eprintln!("{error}"))` fits in the same place.
     ///
     /// ```
     /// use rxplus::prelude::*;

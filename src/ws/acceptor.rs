@@ -53,6 +53,9 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     pub(crate) connections: SerializedSubject<Connection<D>>,
     /// What is pushed, on its way through the router to the outboxes of its path.
     outbound: SerializedSubject<TaggedData<Outgoing>>,
+    /// Held while a message is on that way, one at a time: a subject that is busy would only take it into its queue, and
+    /// the outboxes' answer would be missing.
+    pushing: Mutex<()>,
     router: Router<Tag, Outgoing, Infallible>,
     datatype: Arc<D>,
     options: Options,
@@ -93,6 +96,7 @@ impl<D: WsDatatype> Acceptor<D> {
             connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
             router: Io::from_parts(outbound.clone(), home).route_by_tag(),
             outbound,
+            pushing: Mutex::default(),
             datatype: Arc::new(datatype),
             options,
             gate,
@@ -143,6 +147,7 @@ impl<D: WsDatatype> Acceptor<D> {
             SendError::Encode((), error)
         })?;
         self.pushed.fetch_add(1, Ordering::Relaxed);
+        let _one_at_a_time = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
         // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
         self.outbound.relay(TaggedData::with_key(tagged.tag.clone(), Outgoing { frame, receipt }));
         Ok(())

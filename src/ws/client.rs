@@ -205,7 +205,7 @@ impl<D: WsDatatype> RxWsClient<D> {
         self.inner.dialer.component.closed()
     }
 
-    /// Blocks until the client has closed, and returns what it could not send.
+    /// Blocks until the client has closed, and returns what it could not send. `Duration::MAX` is no limit.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::{self, Write},
-    net::Ipv6Addr,
+    net::{Ipv6Addr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
@@ -298,6 +298,21 @@ impl From<&ConnConfig> for ConnConfig {
     }
 }
 
+/// With the path `/` and without TLS: what [`local_addr`](crate::RxWsServer::local_addr) returns is where to connect to.
+///
+/// ```
+/// use rxplus::prelude::*;
+///
+/// let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+/// let client = RxWsClient::connect(ConnConfig::from(server.local_addr()).path("/chat"), WsStr)?;
+/// # Ok::<(), WsError>(())
+/// ```
+impl From<SocketAddr> for ConnConfig {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(address.ip().to_string(), address.port())
+    }
+}
+
 /// The URL, always with the port: `ws://127.0.0.1:8765/chat?x=1`.
 impl fmt::Display for ConnConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -511,6 +526,14 @@ mod tests {
     fn spellings_of_one_host_are_equal() {
         assert_eq!(config("ws://LocalHost:1"), config("ws://localhost:1"));
         assert_eq!(config("ws://[0:0::0001]:1").host(), "::1");
+    }
+
+    #[test]
+    fn socket_address_is_the_endpoint_of_the_same_url() {
+        for address in ["127.0.0.1:8765", "[::1]:8765"] {
+            let socket: SocketAddr = address.parse().unwrap();
+            assert_eq!(ConnConfig::from(socket), config(&format!("ws://{address}")));
+        }
     }
 
     #[test]

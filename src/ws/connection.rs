@@ -246,7 +246,7 @@ impl<D: WsDatatype> Connection<D> {
         self.core().component.closed()
     }
 
-    /// Blocks until the connection is gone, and returns what was not sent.
+    /// Blocks until the connection is gone, and returns what was not sent. `Duration::MAX` is no limit.
     ///
     /// # Errors
     ///

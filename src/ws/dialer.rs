@@ -27,7 +27,7 @@ use crate::{
         handshake::{self, Ask, Opened},
         inlet::{Inlet, InletCounts},
         options::Options,
-        outbox::Outbox,
+        outbox::{Closing, Outbox},
         stats::Stats,
     },
 };
@@ -113,7 +113,6 @@ pub(crate) struct Dialer<D: WsDatatype> {
     options: Options,
     dialing: Dialing<D>,
     reconnect: Notify,
-    ending: Notify,
     rejected: AtomicU64,
     links: AtomicU64,
 }
@@ -161,7 +160,6 @@ impl<D: WsDatatype> Dialer<D> {
             options,
             dialing,
             reconnect: Notify::new(),
-            ending: Notify::new(),
             rejected: AtomicU64::new(0),
             links: AtomicU64::new(0),
         })
@@ -192,7 +190,6 @@ impl<D: WsDatatype> Dialer<D> {
         let code = if how.is_ok() { NORMAL } else { INTERNAL_ERROR };
         if self.component.ask_to_end(how) {
             self.outbox.close(code, "", self.options.limits.close_timeout);
-            self.ending.notify_one();
         }
     }
 
@@ -231,7 +228,9 @@ impl<D: WsDatatype> Dialer<D> {
 
     /// Runs the client to its end.
     pub(crate) async fn run(self: Arc<Self>) {
-        if let Err(error) = self.serve().await {
+        let served = self.serve().await;
+        let ended = if self.outbox.has_overflown() { Err(self.overflow()) } else { served };
+        if let Err(error) = ended {
             self.component.ask_to_end(Err(error));
         }
         let report = CloseReport::from(self.outbox.end());
@@ -261,21 +260,28 @@ impl<D: WsDatatype> Dialer<D> {
                     Some(error)
                 }
             };
-            if self.outbox.has_overflown() {
-                return Err(self.overflow());
-            }
-            if self.is_done(error.is_none()) {
+            if self.is_done() {
                 return Ok(());
+            }
+            if matches!(error, Some(WsError::Cut(_))) {
+                // It was asked for: nothing has failed that the policy had to judge.
+                continue;
             }
             let error = error.unwrap_or_else(|| WsError::Closed(self.ask.endpoint.to_string()));
             let Some(delay) = self.delay(attempt, since, &error) else {
                 let endpoint = self.ask.endpoint.clone();
-                return Err(WsError::RetriesExhausted { endpoint, attempts: attempt + 1, source: Arc::new(error) });
+                return Err(WsError::RetriesExhausted {
+                    endpoint,
+                    attempts: attempt.saturating_add(1),
+                    source: Arc::new(error),
+                });
             };
-            attempt += 1;
+            attempt = attempt.saturating_add(1);
+            // Before anybody hears of the wait and asks to cut it short.
+            let asked = self.reconnect.notified();
             self.set_state(ConnectionState::Reconnecting { attempt, delay });
             self.component.events.next(ClientEvent::Reconnecting { attempt, delay });
-            if self.unless_done(self.pause(delay)).await.is_none() {
+            if self.unless_done(pause(delay, asked)).await.is_none() {
                 return Ok(());
             }
         }
@@ -292,6 +298,8 @@ impl<D: WsDatatype> Dialer<D> {
         let began = Instant::now();
         let heard_before = self.inlet.counts.received();
         self.links.fetch_add(1, Relaxed);
+        // Before anybody hears of the connection and asks for another one.
+        let cut = self.reconnect.notified();
         self.set_state(ConnectionState::Connected);
         let subprotocol = opened.subprotocol.clone();
         self.component.events.next(ClientEvent::Connected { attempt, subprotocol });
@@ -304,7 +312,7 @@ impl<D: WsDatatype> Dialer<D> {
             limits: self.options.limits.clone(),
             early_bytes: opened.early_bytes,
         };
-        let ending = drive(opened.stream, link, |frame| self.receive(frame), self.reconnect.notified()).await;
+        let ending = drive(opened.stream, link, |frame| self.receive(frame), cut).await;
         let proven = self.inlet.counts.received() != heard_before || began.elapsed() >= self.dialing.min_uptime;
         let Ending { code, reason, error, unconfirmed } = ending;
         self.set_state(ConnectionState::Disconnected);
@@ -323,34 +331,28 @@ impl<D: WsDatatype> Dialer<D> {
 
     fn greetings(&self) -> Vec<Frame> {
         let Some(greeting) = &self.dialing.greeting else { return Vec::new() };
-        let mut items = Vec::new();
-        callback::run(|| callback::isolate("a greeting", || items = greeting(&self.inlet.path)));
-        let encode = |item| match self.inlet.datatype.encode(&self.inlet.path, &item) {
-            Ok(frame) => Some(frame),
-            Err(error) => {
-                self.rejected.fetch_add(1, Relaxed);
-                self.component.events.next(ClientEvent::Unencodable { error });
-                None
-            }
-        };
-        items.into_iter().filter_map(encode).collect()
+        let mut frames = Vec::new();
+        let greet = || greeting(&self.inlet.path).iter().for_each(|item| frames.extend(self.encode(item)));
+        callback::run(|| callback::isolate("a greeting", greet));
+        frames
+    }
+
+    fn encode(&self, item: &D::Item) -> Option<Frame> {
+        let encoded = self.inlet.datatype.encode(&self.inlet.path, item).map_err(|error| {
+            self.rejected.fetch_add(1, Relaxed);
+            self.component.events.next(ClientEvent::Unencodable { error });
+        });
+        encoded.ok()
     }
 
     fn delay(&self, attempt: u32, since: Instant, error: &WsError) -> Option<Duration> {
         self.dialing.retry.delay(attempt, since.elapsed(), will_not_change(error), rand::random())
     }
 
-    async fn pause(&self, delay: Duration) {
-        tokio::select! {
-            () = sleep(delay) => {}
-            () = self.reconnect.notified() => {}
-        }
-    }
-
-    /// Whether the client was asked to end and there is no reason to connect once more for it.
-    fn is_done(&self, closed_cleanly: bool) -> bool {
-        let closing = self.outbox.closing();
-        closing.is_some_and(|closing| closed_cleanly || self.outbox.is_empty() || closing.deadline <= Instant::now())
+    /// Whether the client is to end and there is no reason, or no time, to connect once more for it.
+    fn is_done(&self) -> bool {
+        let is_over = |closing: Closing| self.outbox.is_empty() || closing.deadline <= Instant::now();
+        self.outbox.closing().is_some_and(is_over)
     }
 
     /// Runs `work` unless the client is asked to end and has nothing to send, or no time left for it.
@@ -362,11 +364,9 @@ impl<D: WsDatatype> Dialer<D> {
     }
 
     async fn done(&self) {
-        while !self.is_done(false) {
-            match self.outbox.closing() {
-                Some(closing) => sleep_until(closing.deadline).await,
-                None => self.ending.notified().await,
-            }
+        let closing = self.outbox.until_closing().await;
+        if !self.outbox.is_empty() {
+            sleep_until(closing.deadline).await;
         }
     }
 
@@ -379,6 +379,13 @@ impl<D: WsDatatype> Dialer<D> {
         tracing::debug!(name = &*self.component.name, ?state, "client");
         self.state.send_replace(state);
         self.states.next(state);
+    }
+}
+
+async fn pause(delay: Duration, cut_short: impl Future<Output = ()>) {
+    tokio::select! {
+        () = sleep(delay) => {}
+        () = cut_short => {}
     }
 }
 

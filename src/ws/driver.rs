@@ -10,6 +10,7 @@ use std::{
     cell::Cell,
     future::poll_fn,
     io,
+    mem::take,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -31,6 +32,7 @@ use crate::{
     Frame, WsError, WsText,
     ws::{
         config::Limits,
+        deadline::after,
         heartbeat::{Heartbeat, Pulse},
         outbox::{Closing, Outbox},
         wire::{Wire, WriteBuffer},
@@ -46,6 +48,9 @@ const READS_A_POLL: usize = 4;
 
 /// How many bytes are made ready for one write.
 const WRITE_BATCH_LEN: usize = 64 * 1024;
+
+/// How many places for messages the way from the outbox keeps.
+const KEPT_BATCH: usize = 64;
 
 /// How long a peer may take to hear why it is being dropped.
 const LINGER: Duration = Duration::from_secs(1);
@@ -146,8 +151,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     F: FnMut(Frame),
 {
-    fn new(socket: S, link: Link, receive: F) -> Self {
+    fn new(socket: S, mut link: Link, receive: F) -> Self {
         let now = Instant::now();
+        // Taken out, since it holds on to the memory of the opening handshake.
+        let early_bytes = take(&mut link.early_bytes);
         let config = WebSocketConfig::default()
             .read_buffer_size(1024)
             .write_buffer_size(0)
@@ -155,7 +162,7 @@ where
             .max_frame_size(Some(link.limits.message_len));
         Self {
             socket,
-            protocol: WebSocketContext::from_partially_read(link.early_bytes.to_vec(), link.role, Some(config)),
+            protocol: WebSocketContext::from_partially_read(early_bytes.to_vec(), link.role, Some(config)),
             phase: Phase::Open,
             asked_to_close: None,
             out: WriteBuffer::default(),
@@ -185,17 +192,18 @@ where
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         self.now = Instant::now();
         self.link.outbox.attend();
-        let was_paused = self.is_paused();
-        let more_to_read = self.read(cx)?;
+        let stopped = self.read(cx)?;
         self.write(cx)?;
         self.leave_if_done(cx)?;
         let pinged = self.watch_the_clock(cx)?;
-        Ok(more_to_read || pinged || (was_paused && !self.is_paused()))
+        // While it is paused, the socket wakes it by taking what waits.
+        Ok(pinged || (stopped && !self.is_paused()))
     }
 
-    /// A peer that does not take what is written to it is not read from, so that its pings cannot pile up pongs.
+    /// A peer that does not take the answers to its pings is not read from, so that they cannot pile up. Messages do not
+    /// count: two peers that each wait for the other to read would wait for ever.
     fn is_paused(&self) -> bool {
-        self.out.len() > self.link.limits.write_buffer_len
+        self.out.answers_len() > self.link.limits.write_buffer_len
     }
 
     /// Reads and dispatches what is there. True when it stopped before the socket was empty.
@@ -205,7 +213,7 @@ where
             if self.is_paused() {
                 // The heartbeat's clock stands still meanwhile: it is the write stall that decides.
                 self.pulse.hear(self.now);
-                return Ok(false);
+                return Ok(true);
             }
             let mut space = ReadBuf::new(&mut buffer.0);
             match Pin::new(&mut self.socket).poll_read(cx, &mut space) {
@@ -221,20 +229,22 @@ where
         Ok(true)
     }
 
-    /// Takes bytes through the protocol and hands on the messages they complete.
+    /// Takes bytes through the protocol and hands on the messages they complete. What follows the peer's close frame, or
+    /// its mistake, is not looked at (RFC 6455, sections 1.4 and 7.1.7).
     fn dispatch(&mut self, bytes: &[u8]) {
-        if matches!(self.phase, Phase::Failing { .. }) {
-            return;
-        }
         let mut wire = Wire::new(bytes, &mut self.out);
-        loop {
+        while matches!(self.phase, Phase::Open | Phase::Closing(_)) {
             match self.protocol.read(&mut wire) {
                 Ok(Message::Text(text)) => (self.receive)(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => (self.receive)(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => {
                     self.confirmed = self.confirmed.max(confirmed_by(&payload, self.begun));
                 }
-                Ok(Message::Close(frame)) => self.phase = closed_by_peer(frame, self.now),
+                Ok(Message::Close(frame)) => {
+                    // Puts the answer into memory, which takes everything; the error is that the connection is closed.
+                    let _ = self.protocol.flush(&mut wire);
+                    return self.close(frame);
+                }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => return,
                 Err(error) => return self.fail(&error),
@@ -275,6 +285,7 @@ where
             self.out.append(&frame, self.link.role);
             self.begun += 1;
         }
+        self.batch.shrink_to(KEPT_BATCH);
         self.asked_to_close = taken.closing;
         if taken.drained
             && let Some(closing) = self.asked_to_close.take()
@@ -290,26 +301,39 @@ where
         let _ = self.protocol.close(&mut Wire::new(&[], &mut self.out), Some(frame));
     }
 
+    /// Notes the peer's close frame.
+    fn close(&mut self, frame: Option<CloseFrame>) {
+        // Without a code, 1005 stands for that (RFC 6455, section 7.1.5).
+        let (code, reason) = frame.map_or((1005, "".into()), |frame| (frame.code.into(), frame.reason.as_str().into()));
+        self.phase = Phase::Closed { code, reason, deadline: self.linger() };
+    }
+
     /// Says why to the peer before it is dropped.
     fn fail(&mut self, error: &Error) {
         let (code, reason) = verdict(error);
         self.send_close(code, &reason);
         let error = WsError::Protocol { peer: self.link.peer.clone(), reason };
-        self.phase = Phase::Failing { code: code.into(), error, deadline: self.now + LINGER };
+        self.phase = Phase::Failing { code: code.into(), error, deadline: self.linger() };
     }
 
-    /// Ends the connection once the closing handshake is over and flushed.
+    /// Until when the peer may take what is left; a deadline that is set already holds all the same.
+    fn linger(&self) -> Instant {
+        let own = self.now + LINGER;
+        self.closing_deadline().map_or(own, |set| set.min(own))
+    }
+
+    /// Shuts the socket down once nothing more is to be said.
     fn leave_if_done(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
-        if !self.out.is_flushed() || !matches!(self.phase, Phase::Closed { .. } | Phase::Failing { .. }) {
+        // It is the server that closes the socket after a closing handshake (RFC 6455, section 7.1.1).
+        let closes = matches!(self.phase, Phase::Closed { .. }) && self.link.role == Role::Server;
+        let fails = matches!(self.phase, Phase::Failing { .. });
+        if !(closes || fails) || !self.out.is_flushed() {
             return Ok(());
         }
         // An error here is one of a socket that is to be dropped anyway.
         let shut = Pin::new(&mut self.socket).poll_shutdown(cx).is_ready();
-        match &self.phase {
-            // It is the server that closes the socket first (RFC 6455, section 7.1.1).
-            Phase::Closed { .. } if shut && self.link.role == Role::Server => Err(self.ended()),
-            _ => Ok(()),
-        }
+        // One that failed stays until the peer hangs up: dropped with bytes unread it would take the close frame along.
+        if closes && shut { Err(self.ended()) } else { Ok(()) }
     }
 
     /// Pings, and ends what takes too long. True after a ping, which has to be written.
@@ -318,13 +342,14 @@ where
             return Err(self.lost(WsError::PeerGone { peer: self.link.peer.clone(), silent }));
         }
         let stall = self.link.limits.write_stalled;
-        if self.stalled.is_some_and(|since| since + stall <= self.now) {
+        if self.stalled.is_some_and(|since| after(since, stall) <= self.now) {
             return Err(self.lost(WsError::WriteStalled { peer: self.link.peer.clone(), stalled: stall }));
         }
         if self.closing_deadline().is_some_and(|deadline| deadline <= self.now) {
             return Err(self.ended());
         }
-        let ping = self.pulse.ping_due(self.now) && matches!(self.phase, Phase::Open);
+        // To a peer that takes nothing pings would only pile up.
+        let ping = self.pulse.ping_due(self.now) && matches!(self.phase, Phase::Open) && self.stalled.is_none();
         if ping {
             let payload = Message::Ping(Bytes::copy_from_slice(&self.begun.to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
@@ -335,7 +360,7 @@ where
 
     /// Sets the timer to the next thing to do. True when that is due already.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let stalled = self.stalled.map(|since| since + self.link.limits.write_stalled);
+        let stalled = self.stalled.map(|since| after(since, self.link.limits.write_stalled));
         let deadlines = [self.pulse.deadline(), stalled, self.closing_deadline()];
         let Some(next) = deadlines.into_iter().flatten().min() else { return false };
         // A timer that is too early costs one look; setting it anew for each message would cost more.
@@ -388,12 +413,6 @@ where
     }
 }
 
-fn closed_by_peer(frame: Option<CloseFrame>, now: Instant) -> Phase {
-    // Without a code, 1005 stands for that (RFC 6455, section 7.1.5).
-    let (code, reason) = frame.map_or((1005, "".into()), |frame| (frame.code.into(), frame.reason.as_str().into()));
-    Phase::Closed { code, reason, deadline: now + LINGER }
-}
-
 /// How many messages a pong confirms: each ping carries the number of those before it.
 fn confirmed_by(payload: &[u8], begun: u64) -> u64 {
     payload.try_into().map(u64::from_be_bytes).ok().filter(|count| *count <= begun).unwrap_or(0)
@@ -435,6 +454,9 @@ impl ReadBuffer {
 
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
-        SHARED.set(Some(std::mem::take(&mut self.0)));
+        SHARED.set(Some(take(&mut self.0)));
     }
 }
+
+#[cfg(test)]
+mod tests;

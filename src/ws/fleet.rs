@@ -13,8 +13,8 @@ use rxrust::{context::Context, observable::Observable, subscription::Subscriptio
 use tokio::sync::Notify;
 
 use crate::{
-    ConnConfig, Io, IoScheduler, ObservableExt, RouteSubscription, Router, RxWsClient, SendError, SerializedSubject,
-    Tag, TaggedData, WsDatatype, WsError,
+    ConnConfig, Frame, Io, IoScheduler, ObservableExt, RouteSubscription, Router, RxWsClient, SendError,
+    SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     ws::{
         component::{Component, Received},
         dialer::Dialing,
@@ -31,6 +31,9 @@ pub(crate) struct Fleet<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
     /// What is pushed, on its way through the router to the outbox of the client for its path.
     outbound: SerializedSubject<TaggedData<Outgoing>>,
+    /// Held while a message is on that way, one at a time: a subject that is busy would only take it into its queue, and
+    /// the outbox's answer would be missing.
+    pushing: Mutex<()>,
     router: Router<Tag, Outgoing, Infallible>,
     endpoint: ConnConfig,
     datatype: Arc<D>,
@@ -84,6 +87,7 @@ impl<D: WsDatatype> Fleet<D> {
             component,
             router: Io::from_parts(outbound.clone(), home).route_by_tag(),
             outbound,
+            pushing: Mutex::default(),
             endpoint,
             datatype: Arc::new(datatype),
             options,
@@ -129,17 +133,23 @@ impl<D: WsDatatype> Fleet<D> {
         })?;
         loop {
             let (number, _) = self.open(&tagged.tag).map_err(|_| SendError::Closed(()))?;
-            let receipt = Receipt::default();
-            let outgoing = Outgoing { frame: frame.clone(), receipt: Some(receipt.clone()) };
-            // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
-            self.outbound.relay(TaggedData::with_key(tagged.tag.clone(), outgoing));
-            match receipt.answer() {
-                // It is ending and has not been forgotten yet: the next one is opened in its place.
-                Some(Err(Refusal::Closed)) => self.release(&tagged.tag, number),
+            match self.push(&tagged.tag, frame.clone()) {
+                // It is ending, or its route has just gone: the next one is opened in its place.
+                Some(Err(Refusal::Closed)) | None => self.release(&tagged.tag, number),
                 Some(Err(Refusal::Full)) => return Err(SendError::Full(())),
-                Some(Ok(())) | None => return Ok(()),
+                Some(Ok(())) => return Ok(()),
             }
         }
+    }
+
+    /// The answer of the outbox that is routed to; `None` without a route.
+    fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
+        let receipt = Receipt::default();
+        let outgoing = Outgoing { frame, receipt: Some(receipt.clone()) };
+        let _one_at_a_time = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
+        self.outbound.relay(TaggedData::with_key(path.clone(), outgoing));
+        receipt.answer()
     }
 
     /// The client for `path`, made if there is none.

@@ -116,8 +116,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     ///
     /// # Errors
     ///
-    /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted. When another thread
-    ///   is pushing at this moment, it may carry out this push too, and then a refusal is an event only.
+    /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted.
     /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     pub fn send<T: Into<D::Item>>(&self, tagged: TaggedData<T>) -> Result<(), SendError<TaggedData<D::Item>>> {
@@ -186,7 +185,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         self.inner.fleet.component.closed()
     }
 
-    /// Blocks until the group has closed, and returns what it could not send.
+    /// Blocks until the group has closed, and returns what it could not send. `Duration::MAX` is no limit.
     ///
     /// # Errors
     ///

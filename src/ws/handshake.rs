@@ -141,8 +141,12 @@ fn into_stream(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
 
 /// Whether a header that is a list of tokens has this one, in any case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// What a server lets in.
@@ -252,7 +256,9 @@ impl Gate {
             Refusal::new(StatusCode::BAD_REQUEST, "one Sec-WebSocket-Key of 16 bytes in base64 is needed")
         })?;
         self.admit(request)?;
-        let subprotocol = self.subprotocols.iter().find(|name| has_token(headers, &SEC_WEBSOCKET_PROTOCOL, name));
+        // Exactly as it was offered: the client compares it with what it sent (RFC 6455, section 4.1).
+        let is_offered = |name: &&String| tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == **name);
+        let subprotocol = self.subprotocols.iter().find(is_offered);
         Ok((switching(key, subprotocol), subprotocol.cloned()))
     }
 

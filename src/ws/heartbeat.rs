@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::ws::deadline::after;
+
 /// How often a peer is pinged, and how long after a ping was due it may stay silent. `None` switches off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heartbeat {
@@ -29,7 +31,7 @@ pub(crate) struct Pulse {
 impl Pulse {
     /// `random`, uniform in 0 to 1, places the first ping, so that thousands of connections do not ping at once.
     pub(crate) fn new(heartbeat: Heartbeat, now: Instant, random: f64) -> Self {
-        let next_ping = heartbeat.interval.map(|interval| now + interval.mul_f64(random));
+        let next_ping = heartbeat.interval.map(|interval| after(now, interval.mul_f64(random)));
         Self { heartbeat, heard: now, next_ping }
     }
 
@@ -42,7 +44,7 @@ impl Pulse {
     pub(crate) fn ping_due(&mut self, now: Instant) -> bool {
         let due = self.next_ping.is_some_and(|at| at <= now);
         if due {
-            self.next_ping = self.heartbeat.interval.map(|interval| now + interval);
+            self.next_ping = self.heartbeat.interval.map(|interval| after(now, interval));
         }
         due
     }
@@ -58,7 +60,8 @@ impl Pulse {
     }
 
     fn gone_at(&self) -> Option<Instant> {
-        Some(self.heard + self.heartbeat.interval? + self.heartbeat.timeout?)
+        let Heartbeat { interval, timeout } = self.heartbeat;
+        Some(after(self.heard, interval?.saturating_add(timeout?)))
     }
 }
 
@@ -96,6 +99,16 @@ mod tests {
         assert!(!pulse.ping_due(start + 1000 * SECOND));
         assert_eq!(pulse.silence(start + 1000 * SECOND), None);
         assert_eq!(pulse.deadline(), None);
+    }
+
+    #[test]
+    fn longest_times_there_are_never_come() {
+        let now = Instant::now();
+        let heartbeat = Heartbeat { interval: Some(Duration::MAX), timeout: Some(Duration::MAX) };
+        let mut pulse = Pulse::new(heartbeat, now, 1.0 - f64::EPSILON / 2.0);
+        pulse.hear(now + SECOND);
+        assert!(!pulse.ping_due(now + 1000 * SECOND));
+        assert_eq!(pulse.silence(now + 1000 * SECOND), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod client;
 mod component;
 mod config;
 mod connection;
+mod deadline;
 mod dialer;
 mod driver;
 mod event;

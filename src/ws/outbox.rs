@@ -12,11 +12,14 @@ use std::{
 };
 
 use rxrust::observer::Observer;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     Frame, SendError,
-    ws::stats::{DropReason, SendStats, Tally},
+    ws::{
+        deadline::after,
+        stats::{DropReason, SendStats, Tally},
+    },
 };
 
 /// What a full outbox does with one more message.
@@ -35,6 +38,12 @@ const TRY_AGAIN_LATER: u16 = 1013;
 
 /// How long a peer that reads too slowly may take for what is on its way to it.
 const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
+
+/// The longest head of a frame (RFC 6455, section 5.2), which a short message needs as well.
+const FRAME_HEAD_LEN: usize = 14;
+
+/// How many places an empty queue keeps.
+const KEPT_PLACES: usize = 64;
 
 /// How much an outbox holds, and what it does when it is full.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +112,8 @@ pub(crate) struct Outbox {
 struct Core {
     bound: OutboxBound,
     state: Mutex<State>,
+    /// Tells of the closing to the one who waits for it while there is no driver.
+    closing: Notify,
     /// Called, outside of the lock, when drops have begun to wait for being reported.
     on_drop: Box<dyn Fn(&Outbox) + Send + Sync>,
 }
@@ -147,7 +158,14 @@ impl Outbox {
             alarm: false,
             waker: None,
         };
-        Self { core: Arc::new(Core { bound, state: Mutex::new(state), on_drop: Box::new(on_drop) }) }
+        Self {
+            core: Arc::new(Core {
+                bound,
+                state: Mutex::new(state),
+                closing: Notify::new(),
+                on_drop: Box::new(on_drop),
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -159,12 +177,16 @@ impl Outbox {
         let mut state = self.lock();
         let reported = state.unreported.is_empty();
         let result = f(&mut state);
-        let wake = take(&mut state.asleep) | take(&mut state.alarm);
+        let alarm = take(&mut state.alarm);
+        let wake = take(&mut state.asleep) || alarm;
         let waker = if wake { state.waker.clone() } else { None };
         let tell = reported && !state.unreported.is_empty();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
+        }
+        if alarm {
+            self.core.closing.notify_one();
         }
         if tell {
             (self.core.on_drop)(self);
@@ -195,7 +217,7 @@ impl Outbox {
         self.change(|state| state.close(code, reason, within));
     }
 
-    /// Drops what no driver has taken.
+    /// Drops what no driver has taken, but for the link's greetings.
     pub(crate) fn clear(&self) {
         self.change(|state| state.drop_untaken(DropReason::Cleared));
     }
@@ -204,7 +226,7 @@ impl Outbox {
     pub(crate) fn end(&self) -> Tally {
         self.change(|state| {
             state.close(1006, "", Duration::ZERO);
-            state.taken = 0;
+            (state.taken, state.greetings) = (0, 0);
             let unsent = state.stats.queued;
             state.drop_untaken(DropReason::Closed);
             unsent
@@ -218,7 +240,7 @@ impl Outbox {
         while len < budget
             && let Some(frame) = state.queue.get(state.taken)
         {
-            len += frame.len().max(1);
+            len += FRAME_HEAD_LEN + frame.len();
             batch.push(frame.clone());
             state.taken += 1;
         }
@@ -245,6 +267,9 @@ impl Outbox {
             state.greetings = state.greetings.saturating_sub(1);
             state.stats.queued -= Tally::of(&frame);
             state.stats.written += Tally::of(&frame);
+        }
+        if state.queue.is_empty() {
+            state.queue.shrink_to(KEPT_PLACES);
         }
     }
 
@@ -273,6 +298,16 @@ impl Outbox {
 
     pub(crate) fn closing(&self) -> Option<Closing> {
         self.lock().closing.clone()
+    }
+
+    /// Waits until it is closed. For one who waits at a time.
+    pub(crate) async fn until_closing(&self) -> Closing {
+        loop {
+            match self.closing() {
+                Some(closing) => return closing,
+                None => self.core.closing.notified().await,
+            }
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -318,31 +353,41 @@ impl State {
 
     /// An empty queue takes one message of any length.
     fn has_room(&self, frame: &Frame, bound: OutboxBound) -> bool {
-        let queued = self.stats.queued;
+        let queued = self.bounded();
         queued.messages == 0
             || (queued.messages < bound.messages as u64 && queued.len + frame.len() as u64 <= bound.len as u64)
     }
 
+    /// What the bound counts: all but the greetings, for which there must be room on a full outbox too.
+    fn bounded(&self) -> Tally {
+        let mut bounded = self.stats.queued;
+        for greeting in self.queue.iter().take(self.greetings) {
+            bounded -= Tally::of(greeting);
+        }
+        bounded
+    }
+
+    /// Where the messages begin that can be dropped: behind those that a driver has taken, and the greetings.
+    fn droppable(&self) -> usize {
+        self.taken.max(self.greetings)
+    }
+
     /// Drops the oldest messages that no driver has taken, the newest one too if nothing else helps.
     fn make_room(&mut self, bound: OutboxBound) -> Result<(), Refusal> {
-        let newest = self.queue.len();
-        let mut dropped = 0;
-        while self.stats.queued.messages > bound.messages as u64 || self.stats.queued.len > bound.len as u64 {
-            let Some(oldest) = self.queue.remove(self.taken) else { break };
-            if self.taken < self.greetings {
-                self.greetings -= 1;
-            }
+        let mut queued = self.bounded();
+        while queued.messages > 1 && (queued.messages > bound.messages as u64 || queued.len > bound.len as u64) {
+            let Some(oldest) = self.queue.remove(self.droppable()) else { break };
+            queued -= Tally::of(&oldest);
             self.count_drop(&oldest, DropReason::Overflow);
-            dropped += 1;
         }
-        if self.taken + dropped < newest { Ok(()) } else { Err(Refusal::Full) }
+        // The newest is the last one that can go.
+        if self.droppable() < self.queue.len() { Ok(()) } else { Err(Refusal::Full) }
     }
 
     fn drop_untaken(&mut self, reason: DropReason) {
-        for frame in self.queue.split_off(self.taken.min(self.queue.len())) {
+        for frame in self.queue.split_off(self.droppable()) {
             self.count_drop(&frame, reason);
         }
-        self.greetings = self.greetings.min(self.queue.len());
     }
 
     fn count_drop(&mut self, frame: &Frame, reason: DropReason) {
@@ -358,7 +403,7 @@ impl State {
     fn close(&mut self, code: u16, reason: &str, within: Duration) {
         if self.closing.is_none() {
             self.alarm = true;
-            self.closing = Some(Closing { code, reason: reason.into(), deadline: Instant::now() + within });
+            self.closing = Some(Closing { code, reason: reason.into(), deadline: after(Instant::now(), within) });
         }
     }
 }
@@ -378,5 +423,372 @@ impl<E> Observer<Outgoing, E> for Outbox {
 
     fn is_closed(&self) -> bool {
         self.lock().closing.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Poll, Wake},
+        thread,
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ws::{stats::Dropped, wait};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[derive(Default)]
+    struct WakeCount(AtomicUsize);
+
+    impl Wake for WakeCount {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn outbox(messages: usize, len: usize, overflow: Overflow) -> Outbox {
+        Outbox::new(OutboxBound { messages, len, overflow }, |_| {})
+    }
+
+    /// A message that can be told from others, of at least four bytes.
+    fn message(number: u32, len: usize) -> Frame {
+        Frame::Binary([&number.to_be_bytes()[..], &vec![0; len]].concat().into())
+    }
+
+    fn take_some(outbox: &Outbox, budget: usize) -> Vec<Frame> {
+        let mut batch = Vec::new();
+        outbox.take(&Context::from_waker(Waker::noop()), budget, &mut batch);
+        batch
+    }
+
+    fn dropped(outbox: &Outbox) -> Dropped {
+        outbox.stats().dropped
+    }
+
+    #[test]
+    fn sleeping_driver_is_woken_once_by_a_push_and_one_at_work_is_not() {
+        let outbox = outbox(9, 100, Overflow::DropLatest);
+        let count = Arc::new(WakeCount::default());
+        let waker = count.clone().into();
+        let cx = Context::from_waker(&waker);
+        let wakes = || count.0.load(Ordering::Relaxed);
+        outbox.take(&cx, 100, &mut Vec::new());
+        outbox.push(message(1, 0)).unwrap();
+        outbox.push(message(2, 0)).unwrap();
+        assert_eq!(wakes(), 1);
+        outbox.take(&cx, 100, &mut Vec::new());
+        outbox.push(message(3, 0)).unwrap();
+        assert_eq!(wakes(), 1);
+        outbox.take(&cx, 100, &mut Vec::new());
+        outbox.take(&cx, 100, &mut Vec::new());
+        outbox.attend();
+        outbox.push(message(4, 0)).unwrap();
+        assert_eq!(wakes(), 1);
+    }
+
+    #[test]
+    fn driver_is_woken_by_a_close_whatever_it_is_doing() {
+        let outbox = outbox(9, 100, Overflow::DropLatest);
+        let count = Arc::new(WakeCount::default());
+        let waker = count.clone().into();
+        outbox.push(message(1, 0)).unwrap();
+        outbox.take(&Context::from_waker(&waker), 100, &mut Vec::new());
+        outbox.attend();
+        outbox.close(1000, "", PATIENCE);
+        outbox.close(1001, "", PATIENCE);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(outbox.closing().map(|closing| closing.code), Some(1000));
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_pushes_of_several_threads_and_a_driver() {
+        const EACH: usize = 20_000;
+        let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
+        let drive = poll_fn(|cx| {
+            outbox.attend();
+            loop {
+                let mut batch = Vec::new();
+                let taken = outbox.take(cx, 1000, &mut batch);
+                outbox.written(batch.len());
+                match taken.closing {
+                    Some(_) if taken.drained => return Poll::Ready(()),
+                    _ if batch.is_empty() => return Poll::Pending,
+                    _ => {}
+                }
+            }
+        });
+        thread::scope(|scope| {
+            let pushing = [1, 2].map(|thread| {
+                let outbox = &outbox;
+                scope.spawn(move || (0..EACH).for_each(|_| outbox.push(message(thread, 0)).unwrap()))
+            });
+            scope.spawn(|| {
+                pushing.into_iter().for_each(|thread| thread.join().unwrap());
+                outbox.close(1000, "", PATIENCE);
+            });
+            assert!(wait::block_on(drive, PATIENCE).is_some());
+        });
+        assert_eq!(outbox.stats().written.messages, 2 * EACH as u64);
+    }
+
+    #[test]
+    fn close_is_heard_by_the_one_who_waits_for_it_and_by_the_one_who_comes_late() {
+        for _ in 0..200 {
+            let outbox = outbox(1, 1, Overflow::Disconnect);
+            let (pushed, second) = (outbox.clone(), message(2, 0));
+            outbox.push(message(1, 0)).unwrap();
+            let overflow = thread::spawn(move || pushed.push(second));
+            let closing = wait::block_on(outbox.until_closing(), PATIENCE).unwrap();
+            assert_eq!(closing.code, TRY_AGAIN_LATER);
+            assert_eq!(overflow.join().unwrap(), Err(Refusal::Full));
+            assert!(wait::block_on(outbox.until_closing(), PATIENCE).is_some());
+        }
+    }
+
+    #[test]
+    fn close_timeout_may_be_as_long_as_there_is() {
+        let outbox = outbox(1, 1, Overflow::DropLatest);
+        outbox.close(1000, "", Duration::MAX);
+        assert!(outbox.closing().unwrap().deadline > Instant::now() + Duration::from_secs(1 << 29));
+    }
+
+    #[test]
+    fn overflow_of_a_slow_reader_drops_what_is_not_under_way_and_closes_with_1013() {
+        let outbox = outbox(3, 100, Overflow::Disconnect);
+        (1..=3).for_each(|n| outbox.push(message(n, 0)).unwrap());
+        assert_eq!(take_some(&outbox, 1), [message(1, 0)]);
+        assert_eq!(outbox.push(message(4, 0)), Err(Refusal::Full));
+        assert_eq!(outbox.push(message(5, 0)), Err(Refusal::Closed));
+        assert_eq!((dropped(&outbox).overflow.messages, outbox.stats().accepted.messages), (3, 4));
+        assert_eq!((outbox.closing().unwrap().code, outbox.has_overflown()), (1013, true));
+        let mut batch = Vec::new();
+        assert!(outbox.take(&Context::from_waker(Waker::noop()), 100, &mut batch).drained);
+        assert_eq!(batch, []);
+    }
+
+    #[test]
+    fn newest_message_replaces_older_ones_even_if_it_is_longer_than_the_bound() {
+        let outbox = outbox(9, 20, Overflow::DropOldest);
+        (1..=3).for_each(|n| outbox.push(message(n, 1)).unwrap());
+        assert_eq!(outbox.push(message(4, 100)), Ok(()));
+        assert_eq!(take_some(&outbox, 1000), [message(4, 100)]);
+        // It is under way now: what does not fit beside it has no place.
+        assert_eq!(outbox.push(message(5, 1)), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn greetings_take_no_room_and_are_not_dropped_for_messages() {
+        for overflow in [Overflow::Disconnect, Overflow::DropOldest, Overflow::DropLatest] {
+            let outbox = outbox(2, 100, overflow);
+            outbox.push(message(1, 0)).unwrap();
+            outbox.greet(vec![message(100, 500), message(101, 500)]);
+            assert_eq!(outbox.push(message(2, 0)), Ok(()));
+            outbox.clear();
+            assert_eq!(outbox.push(message(3, 0)), Ok(()));
+            assert_eq!(take_some(&outbox, 9999), [message(100, 500), message(101, 500), message(3, 0)]);
+        }
+    }
+
+    #[test]
+    fn greetings_of_a_lost_link_are_dropped_and_its_messages_wait_for_the_next() {
+        let outbox = outbox(9, 100, Overflow::DropLatest);
+        outbox.push(message(1, 0)).unwrap();
+        outbox.greet(vec![message(100, 0), message(101, 0)]);
+        take_some(&outbox, 9999);
+        outbox.written(1);
+        outbox.link_lost();
+        assert_eq!(dropped(&outbox).greeting.messages, 1);
+        outbox.greet(vec![message(102, 0)]);
+        assert_eq!(take_some(&outbox, 9999), [message(102, 0), message(1, 0)]);
+    }
+
+    #[test]
+    fn queue_that_was_long_gives_its_memory_back() {
+        let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
+        (0..100_000).for_each(|n| outbox.push(message(n, 0)).unwrap());
+        outbox.written(take_some(&outbox, 1 << 30).len());
+        assert!(outbox.lock().queue.capacity() <= KEPT_PLACES);
+    }
+
+    /// What happens to an outbox.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        Take(usize),
+        Write(usize),
+        LoseLink,
+        Greet(usize),
+        Clear,
+        Close,
+        End,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            20 => prop_oneof![5 => 0..10usize, 1 => 0..60usize].prop_map(Step::Push),
+            8 => (0..100usize).prop_map(Step::Take),
+            8 => (0..6usize).prop_map(Step::Write),
+            2 => Just(Step::LoseLink),
+            2 => (0..3usize).prop_map(Step::Greet),
+            1 => Just(Step::Clear),
+            1 => Just(Step::Close),
+            1 => Just(Step::End),
+        ]
+    }
+
+    fn overflow() -> impl Strategy<Value = Overflow> {
+        prop_oneof![Just(Overflow::Disconnect), Just(Overflow::DropOldest), Just(Overflow::DropLatest)]
+    }
+
+    /// An outbox, and what a driver knows of it.
+    struct Model {
+        outbox: Outbox,
+        bound: OutboxBound,
+        taken: VecDeque<Frame>,
+        numbers: std::ops::RangeFrom<u32>,
+        reported: Arc<Mutex<Dropped>>,
+    }
+
+    impl Model {
+        fn new(bound: OutboxBound) -> Self {
+            let reported = Arc::new(Mutex::new(Dropped::default()));
+            let sums = reported.clone();
+            let outbox = Outbox::new(bound, move |outbox| {
+                outbox.report_drops(|reason, dropped| sums.lock().unwrap().add(reason, dropped));
+            });
+            Self { outbox, bound, taken: VecDeque::new(), numbers: 0.., reported }
+        }
+
+        fn queue(&self) -> Vec<Frame> {
+            self.outbox.lock().queue.iter().cloned().collect()
+        }
+
+        fn next_message(&mut self, len: usize) -> Frame {
+            message(self.numbers.next().unwrap(), len)
+        }
+
+        fn push(&mut self, len: usize) {
+            let frame = self.next_message(len);
+            let (before, was_closed) = (self.queue(), self.outbox.closing().is_some());
+            let first_droppable = self.outbox.lock().droppable();
+            let answer = self.outbox.push(frame.clone());
+            let mut after = self.queue();
+            assert_eq!(answer == Err(Refusal::Closed), was_closed);
+            assert_eq!(answer.is_ok(), after.last() == Some(&frame));
+            if answer.is_ok() {
+                after.pop();
+            }
+            // What was there before is there still, but for what the policy drops.
+            let gone = before.len() - after.len();
+            let droppable = match self.bound.overflow {
+                Overflow::DropLatest => 0,
+                Overflow::DropOldest => gone,
+                Overflow::Disconnect if answer == Err(Refusal::Full) => before.len() - first_droppable,
+                Overflow::Disconnect => 0,
+            };
+            assert_eq!(gone, droppable);
+            assert_eq!(
+                after,
+                [&before[..first_droppable.min(after.len())], &before[before.len().min(first_droppable + gone)..]]
+                    .concat()
+            );
+        }
+
+        fn take(&mut self, budget: usize) {
+            let expected = self.queue();
+            let batch = take_some(&self.outbox, budget);
+            assert_eq!(batch[..], expected[self.taken.len()..][..batch.len()]);
+            self.taken.extend(batch);
+        }
+
+        fn write(&mut self, count: usize) {
+            let before = self.queue();
+            // However things went meanwhile, what a driver has taken is what lies at the head.
+            assert!(before.iter().zip(&self.taken).all(|(queued, taken)| queued == taken));
+            let count = count.min(self.taken.len());
+            self.outbox.written(count);
+            self.taken.drain(..count);
+            assert_eq!(self.queue(), before[count..]);
+        }
+
+        fn greet(&mut self, count: usize) {
+            let greetings: Vec<_> = (0..count).map(|_| self.next_message(20)).collect();
+            let before = self.queue();
+            self.outbox.greet(greetings.clone());
+            assert_eq!(self.queue(), [greetings, before].concat());
+        }
+
+        fn lose_link(&mut self) {
+            let (before, greetings) = (self.queue(), self.outbox.lock().greetings);
+            self.outbox.link_lost();
+            self.taken.clear();
+            assert_eq!(self.queue(), before[greetings..]);
+        }
+
+        fn step(&mut self, step: Step) {
+            match step {
+                Step::Push(len) => self.push(len),
+                Step::Take(budget) => self.take(budget),
+                Step::Write(count) => self.write(count),
+                Step::LoseLink => self.lose_link(),
+                Step::Greet(count) => {
+                    self.lose_link();
+                    self.greet(count);
+                }
+                Step::Clear => {
+                    let kept = self.queue()[..self.outbox.lock().droppable()].to_vec();
+                    self.outbox.clear();
+                    assert_eq!(self.queue(), kept);
+                }
+                Step::Close => self.outbox.close(1000, "", PATIENCE),
+                Step::End => {
+                    let queued = self.outbox.stats().queued;
+                    assert_eq!(self.outbox.end(), queued);
+                    self.taken.clear();
+                }
+            }
+        }
+
+        fn check(&self) {
+            let state = self.outbox.lock();
+            let stats = state.stats;
+            let mut sum = stats.written;
+            sum += stats.queued;
+            sum += stats.dropped.total();
+            assert_eq!(stats.accepted, sum);
+            let in_queue = state.queue.iter().fold(Tally::default(), |mut sum, frame| {
+                sum += Tally::of(frame);
+                sum
+            });
+            assert_eq!(stats.queued, in_queue);
+            let bounded = state.bounded();
+            assert!(bounded.messages <= 1 || bounded.messages <= self.bound.messages as u64);
+            assert!(bounded.messages <= 1 || bounded.len <= self.bound.len as u64);
+            assert!(state.taken <= state.queue.len() && state.greetings <= state.queue.len());
+            assert_eq!(*self.reported.lock().unwrap(), stats.dropped);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn whatever_happens_the_sums_are_exact_the_bound_holds_and_the_order_is_kept(
+            messages in 1..6usize,
+            len in 0..60usize,
+            overflow in overflow(),
+            steps in prop::collection::vec(step(), 1..80),
+        ) {
+            let mut model = Model::new(OutboxBound { messages, len, overflow });
+            for step in steps {
+                model.step(step);
+                model.check();
+            }
+        }
     }
 }

@@ -36,6 +36,7 @@ use crate::{
 ///     .clone()
 ///     .map(|td| TaggedData::new(td.tag, td.data.to_uppercase()))
 ///     .subscribe_with(server.clone()); // a shouting server
+/// server.wait_closed(Duration::MAX)?; // for as long as it serves
 /// # Ok::<(), WsError>(())
 /// ```
 ///
@@ -117,7 +118,7 @@ impl<D: WsDatatype> RxWsServer<D> {
 
     /// Queues a message for every client that is on the tag's path now. Never blocks; what is refused becomes an event.
     ///
-    /// It is encoded once. By default 1,024 messages or 16 MiB may wait for each client; one that reads more slowly than
+    /// The tag is the path as it stands in the URL, with the `/` at its start. The message is encoded once. By default 1,024 messages or 16 MiB may wait for each client; one that reads more slowly than
     /// that is disconnected. Without a client on the path, the message is counted as unrouted and gone.
     pub fn next<T: Into<D::Item>>(&self, tagged: TaggedData<T>) {
         self.inner.acceptor.next(tagged.map(Into::into));
@@ -129,8 +130,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     ///
     /// # Errors
     ///
-    /// - [`SendError::Full`] when every client on the path refused it, its outbox being full. That some did is an event. When
-    ///   another thread is pushing at this moment, it may carry out this push too, and then a refusal is an event only.
+    /// - [`SendError::Full`] when every client on the path refused it, its outbox being full. That some did is an event.
     /// - [`SendError::Closed`] from the moment that `complete` or `error` was called, or when every client on the path is
     ///   closing.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
@@ -152,6 +152,19 @@ impl<D: WsDatatype> RxWsServer<D> {
     }
 
     /// Every connection: those that are open first, then each when it opens, before anything is read from it.
+    ///
+    /// A subscription made in the callback hears everything. A pipeline that feeds a connection ends with it:
+    ///
+    /// ```no_run
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::bind("ws://127.0.0.1:8765", WsStr)?;
+    /// server.connections().subscribe(|connection| {
+    ///     let ticks = Io::interval(Duration::from_secs(1));
+    ///     ticks.map(|n| format!("tick {n}")).subscribe_with(connection);
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
     #[must_use]
     pub fn connections(&self) -> Io<Feed<Connection<D>>> {
         Feed::of(&self.inner.acceptor.connections, &self.scheduler)
@@ -196,7 +209,7 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.acceptor.component.closed()
     }
 
-    /// Blocks until the server has closed, and returns what it could not send.
+    /// Blocks until the server has closed, and returns what it could not send. `Duration::MAX` is no limit.
     ///
     /// # Errors
     ///
@@ -213,9 +226,11 @@ impl<D: WsDatatype> ServerBuilder<D> {
         name: "server"
     );
 
-    /// Serves these paths alone; requests for others are answered with 404. The default is all.
+    /// Serves these paths alone; requests for others are answered with 404. The default is all. A missing `/` at the start
+    /// is added, and what a URL cannot hold is escaped, as [`ConnConfig::path`] does.
     pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
-        self.gate.paths = Some(paths.into_iter().map(Into::into).collect());
+        let in_url = |path: S| ConnConfig::new("localhost", 80).path(path).as_path().to_owned();
+        self.gate.paths = Some(paths.into_iter().map(in_url).collect());
         self
     }
 

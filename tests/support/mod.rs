@@ -25,6 +25,7 @@ pub(crate) enum Heard<T> {
 /// Writes down what it hears, for the test's own thread.
 pub(crate) struct Recorder<T>(Receiver<Heard<T>>);
 
+#[derive(Clone)]
 pub(crate) struct Pen<T>(mpsc::Sender<Heard<T>>);
 
 impl<T, E: std::fmt::Display> Observer<T, E> for Pen<T> {

@@ -1,0 +1,58 @@
+//! `cargo run --example quickstart`
+//!
+//! A server that shouts, a client and a group of clients, in one process and without a runtime. Ends by itself, and with an
+//! error when something expected did not happen.
+
+use std::{sync::mpsc, time::Duration};
+
+use rxplus::prelude::*;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn main() -> Result<(), WsError> {
+    // What a client sends comes back in upper case, to everybody on the same path. Port 0: any that is free.
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+    server.clone().map(|td| td.map(|text| text.to_uppercase())).subscribe_with(server.clone());
+    println!("a server shouts at {}", server.local_addr());
+
+    // A client is one connection, a group is one for each path that something is sent to.
+    let address = ConnConfig::from(server.local_addr());
+    let client = RxWsClient::connect(address.clone().path("/chat"), WsStr)?;
+    let group = RxWsClientGroup::new(address, WsStr)?;
+
+    // What both receive, as one stream. `log_errors` is what a subscriber that is a closure asks for.
+    let (hear, heard) = mpsc::channel();
+    client.clone().tag("/chat").merge(group.clone()).log_errors().subscribe(move |td| {
+        println!("heard on {}: {}", td.tag, td.data);
+        hear.send(td.data).unwrap_or(()); // nobody listens any more when `main` has failed
+    });
+
+    // What is pushed waits for the connection to be made.
+    client.next("hello");
+    group.next(TaggedData::new("/news", "rx meets websockets"));
+    group.next(TaggedData::new("/weather", "sunny"));
+    expect(&heard, ["HELLO", "RX MEETS WEBSOCKETS", "SUNNY"])?;
+
+    // The other direction: to every client on a path.
+    server.next(TaggedData::new("/news", "that was all"));
+    expect(&heard, ["that was all"])?;
+
+    client.clone().complete();
+    group.clone().complete();
+    server.clone().complete();
+    let closed = [client.wait_closed(PATIENCE)?, group.wait_closed(PATIENCE)?, server.wait_closed(PATIENCE)?];
+    let unsent: u64 = closed.iter().map(|report| report.unsent).sum();
+    println!("all closed, {unsent} messages unsent");
+    Ok(())
+}
+
+/// Waits for these messages, which come over several connections and so in any order.
+fn expect<const N: usize>(heard: &mpsc::Receiver<WsText>, expected: [&str; N]) -> Result<(), WsError> {
+    let mut missing = Vec::from(expected);
+    while !missing.is_empty() {
+        let late = |_| WsError::application(format!("{missing:?} did not come back within {PATIENCE:?}"));
+        let text = heard.recv_timeout(PATIENCE).map_err(late)?;
+        missing.retain(|expected| text != *expected);
+    }
+    Ok(())
+}
