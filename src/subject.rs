@@ -7,11 +7,13 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     fmt,
+    future::poll_fn,
     mem::{replace, take},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::{self, Poll, Waker},
 };
 
 use rxrust::{
@@ -119,6 +121,8 @@ struct State<T, E> {
     stale: bool,
     /// How many pushes wait for room.
     waiting: usize,
+    /// The tasks that wait until nothing is left to be delivered.
+    tasks: Vec<Waker>,
     /// The home thread was asked to deliver and has not begun.
     home_woken: bool,
     /// What those who subscribe later hear first.
@@ -161,6 +165,7 @@ impl<T, E> SerializedSubject<T, E> {
             terminal: None,
             stale: false,
             waiting: 0,
+            tasks: Vec::new(),
             home_woken: false,
             memory,
         };
@@ -210,6 +215,16 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
         if self.core.enqueue(Event::Next(item)) {
             self.core.wake_home();
         }
+    }
+
+    /// What this subject has still to deliver: for those who are not to run ahead of it.
+    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
+        self.core.clone()
+    }
+
+    /// Waits until everything pushed so far is delivered. Not for a callback, which would wait for itself.
+    pub(crate) async fn delivered(&self) {
+        poll_fn(|cx| self.core.poll_at_most(0, cx)).await;
     }
 
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
@@ -291,7 +306,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
             if event.is_none() && state.joining.is_empty() && !state.stale {
                 state.observers = observers;
                 state.emitting = false;
-                return;
+                let tasks = take(&mut state.tasks);
+                drop(state);
+                return tasks.into_iter().for_each(Waker::wake);
             }
             let joining = take(&mut state.joining);
             state.stale = false;
@@ -474,6 +491,25 @@ fn sweep<T, E>(observers: &mut Vec<Slot<T, E>>) {
     observers.extract_if(.., |slot| !slot.is_open()).for_each(Slot::discard);
 }
 
+/// What those who feed a subject need of it, whatever its types.
+pub(crate) trait Backlog: Send + Sync {
+    /// Ready when at most `most` events wait or are being delivered; otherwise the task is woken once none is left.
+    fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()>;
+}
+
+impl<T: Send + 'static, E: Send + 'static> Backlog for Core<T, E> {
+    fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.inbox.len() + usize::from(state.emitting) <= most {
+            return Poll::Ready(());
+        }
+        if !state.tasks.iter().any(|task| task.will_wake(cx.waker())) {
+            state.tasks.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
 /// What a subscription needs of its subject, whatever its types.
 trait Sweep: Send + Sync {
     /// Drops the observers that are no longer open.
@@ -623,5 +659,26 @@ mod tests {
                 heard.recv_timeout(PATIENCE).unwrap();
             }
         });
+    }
+
+    #[test]
+    fn one_who_is_not_to_run_ahead_waits_until_all_is_delivered() {
+        let subject = SerializedSubject::<usize>::new();
+        let (go, gone) = mpsc::channel::<()>();
+        crate::Io::new(subject.clone()).subscribe(move |_| gone.recv().unwrap());
+        let at_most = |most| subject.backlog().poll_at_most(most, &task::Context::from_waker(Waker::noop()));
+        assert!(at_most(0).is_ready());
+        thread::scope(|scope| {
+            scope.spawn(|| subject.next(1));
+            while at_most(0).is_ready() {
+                thread::yield_now();
+            }
+            subject.next(2);
+            assert!(at_most(1).is_pending() && at_most(2).is_ready());
+            let delivered = scope.spawn(|| crate::ws::wait::block_on(subject.delivered(), PATIENCE));
+            (0..2).for_each(|_| go.send(()).unwrap());
+            assert!(delivered.join().unwrap().is_some());
+        });
+        assert!(at_most(0).is_ready());
     }
 }

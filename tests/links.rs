@@ -3,6 +3,8 @@
 mod support;
 
 use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
     sync::{
         Arc, Barrier, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -192,4 +194,48 @@ fn nothing_sent_to_a_group_is_lost_while_its_paths_are_closed_again_and_again() 
     heard.sort_unstable();
     heard.dedup();
     assert_eq!(heard.len(), 2 * EACH);
+}
+
+#[test]
+fn connection_served_by_several_threads_is_told_of_before_its_first_message_is_read() {
+    const CLIENTS: usize = 40;
+    let runtime = IoRuntime::with_threads("several", 4).unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+    let (say, heard) = std::sync::mpsc::channel();
+    server.connections().subscribe(move |connection| {
+        // While this one is told of, others come and send.
+        thread::sleep(Duration::from_millis(2));
+        let say = say.clone();
+        connection.log_errors().subscribe(move |text| say.send(text).unwrap());
+    });
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| RxWsClient::builder(url(&server, "/"), WsStr).runtime(&runtime).connect().unwrap())
+        .collect();
+    clients.iter().for_each(|client| client.next("first"));
+    for _ in 0..CLIENTS {
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "first");
+    }
+}
+
+#[test]
+fn slow_reader_is_reset_after_its_last_second() {
+    let server =
+        RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 64 << 20, Overflow::Disconnect).bind().unwrap();
+    let events = Recorder::on(server.events());
+    let mut reader = TcpStream::connect(server.local_addr()).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    reader.write_all(request.as_bytes()).unwrap();
+    events.find(|event| matches!(event, ServerEvent::Connected { .. }).then_some(()));
+    // More than two operating systems' buffers hold, and then more than the outbox does.
+    (0..5).for_each(|_| server.next(TaggedData::new("/", vec![0; 16 << 20])));
+    let error = events.find(|event| match event {
+        ServerEvent::Disconnected { error, .. } => Some(error),
+        _ => None,
+    });
+    assert!(matches!(error, Some(WsError::ClosingTimedOut { .. })), "{error:?}");
+    let mut rest = Vec::new();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    let end = reader.read_to_end(&mut rest).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }

@@ -270,6 +270,8 @@ impl<D: WsDatatype> Acceptor<D> {
 
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
         self.connections.next(connection.clone());
+        // With several threads another one may be telling of it: what its subscribers are to hear is not read before.
+        self.connections.delivered().await;
         let link = self.link(&connection, opened.early_bytes);
         let receive = |frame| self.receive(&connection, frame);
         let ending = drive(opened.stream, link, receive, std::future::pending()).await;
@@ -326,6 +328,7 @@ impl<D: WsDatatype> Acceptor<D> {
             outbox: connection.outbox(),
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
+            inbound: self.component.inbound.backlog(),
             early_bytes,
         }
     }

@@ -20,6 +20,7 @@ use tungstenite::protocol::Role;
 use crate::{
     ConnConfig, Frame, Io, IoScheduler, RetryPolicy, SendError, SerializedSubject, Tag, WsDatatype, WsError, callback,
     memory::Memory,
+    subject::Backlog,
     ws::{
         component::{Component, Received},
         driver::{Ending, Link, drive},
@@ -46,6 +47,8 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) connect_timeout: Duration,
     pub(crate) subprotocols: Arc<[String]>,
     pub(crate) greeting: Option<Greeting<D::Item>>,
+    /// Where what a group's client receives goes on to.
+    inbound: Option<Arc<dyn Backlog>>,
     headers: Result<HeaderMap, WsError>,
 }
 
@@ -57,6 +60,7 @@ impl<D: WsDatatype> Default for Dialing<D> {
             connect_timeout: Duration::from_secs(10),
             subprotocols: Arc::default(),
             greeting: None,
+            inbound: None,
             headers: Ok(HeaderMap::new()),
         }
     }
@@ -71,6 +75,7 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             connect_timeout: self.connect_timeout,
             subprotocols: self.subprotocols.clone(),
             greeting: self.greeting.clone(),
+            inbound: self.inbound.clone(),
             headers: self.headers.clone(),
         }
     }
@@ -83,6 +88,11 @@ impl<D: WsDatatype> fmt::Debug for Dialing<D> {
 }
 
 impl<D: WsDatatype> Dialing<D> {
+    /// As it is, for a client whose messages go on to `inbound`.
+    pub(crate) fn feeding(self, inbound: Arc<dyn Backlog>) -> Self {
+        Self { inbound: Some(inbound), ..self }
+    }
+
     /// Adds a header; the first one that is not valid HTTP is remembered as an error.
     pub(crate) fn add_header(&mut self, name: &str, value: &str) {
         let Ok(headers) = &mut self.headers else { return };
@@ -310,6 +320,7 @@ impl<D: WsDatatype> Dialer<D> {
             outbox: self.outbox.clone(),
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
+            inbound: self.dialing.inbound.clone().unwrap_or_else(|| self.component.inbound.backlog()),
             early_bytes: opened.early_bytes,
         };
         let ending = drive(opened.stream, link, |frame| self.receive(frame), cut).await;

@@ -18,8 +18,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 use tungstenite::{
@@ -30,6 +32,7 @@ use tungstenite::{
 
 use crate::{
     Frame, WsError, WsText,
+    subject::Backlog,
     ws::{
         config::Limits,
         deadline::after,
@@ -45,6 +48,9 @@ const READ_BUFFER_LEN: usize = 64 * 1024;
 
 /// How many full read buffers one poll takes before it lets other connections have their turn.
 const READS_A_POLL: usize = 4;
+
+/// How many messages may wait for their subscribers, on a runtime of several threads, before no more are read.
+const READ_AHEAD: usize = 1024;
 
 /// How many bytes are made ready for one write.
 const WRITE_BATCH_LEN: usize = 64 * 1024;
@@ -63,8 +69,24 @@ pub(crate) struct Link {
     pub(crate) outbox: Outbox,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) limits: Limits,
+    /// Where what is received piles up if its subscribers do not keep up.
+    pub(crate) inbound: Arc<dyn Backlog>,
     /// What came together with the opening handshake.
     pub(crate) early_bytes: Bytes,
+}
+
+/// What a driver serves.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
+    /// minutes, for a peer that takes nothing.
+    fn reset_when_dropped(&self);
+}
+
+impl Socket for TcpStream {
+    fn reset_when_dropped(&self) {
+        // An error leaves it with the usual way to end.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
 }
 
 /// How a connection ended.
@@ -83,7 +105,7 @@ pub(crate) struct Ending {
 /// `receive`.
 pub(crate) async fn drive<S, F>(socket: S, link: Link, receive: F, cut: impl Future<Output = ()>) -> Ending
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
     F: FnMut(Frame),
 {
     let mut driver = Driver::new(socket, link, receive);
@@ -94,7 +116,16 @@ where
         Poll::Ready(()) => Poll::Ready(driver.lost(WsError::Cut(driver.link.peer.clone()))),
         Poll::Pending => driver.poll(cx),
     });
-    *ending.await
+    let ending = *ending.await;
+    let takes_nothing = match ending.error {
+        Some(WsError::WriteStalled { .. }) => true,
+        Some(_) => driver.link.outbox.has_overflown(),
+        None => false,
+    };
+    if takes_nothing {
+        driver.socket.reset_when_dropped();
+    }
+    ending
 }
 
 impl<S, F> Drop for Driver<S, F> {
@@ -148,7 +179,7 @@ struct Driver<S, F> {
 
 impl<S, F> Driver<S, F>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
     F: FnMut(Frame),
 {
     fn new(socket: S, mut link: Link, receive: F) -> Self {
@@ -206,14 +237,15 @@ where
         self.out.answers_len() > self.link.limits.write_buffer_len
     }
 
-    /// Reads and dispatches what is there. True when it stopped before the socket was empty.
+    /// Reads and dispatches what is there. True when it stopped before the socket was empty, and nothing else wakes it.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         let mut buffer = ReadBuffer::take();
         for _ in 0..READS_A_POLL {
-            if self.is_paused() {
+            let is_ahead = self.link.inbound.poll_at_most(READ_AHEAD, cx).is_pending();
+            if is_ahead || self.is_paused() {
                 // The heartbeat's clock stands still meanwhile: it is the write stall that decides.
                 self.pulse.hear(self.now);
-                return Ok(true);
+                return Ok(!is_ahead);
             }
             let mut space = ReadBuf::new(&mut buffer.0);
             match Pin::new(&mut self.socket).poll_read(cx, &mut space) {

@@ -84,14 +84,14 @@ impl<D: WsDatatype> Fleet<D> {
         );
         let outbound = SerializedSubject::new();
         Ok(Self {
-            component,
             router: Io::from_parts(outbound.clone(), home).route_by_tag(),
             outbound,
             pushing: Mutex::default(),
             endpoint,
             datatype: Arc::new(datatype),
             options,
-            dialing,
+            dialing: dialing.feeding(component.inbound.backlog()),
+            component,
             children: Mutex::new(Children {
                 current: HashMap::new(),
                 clients: HashMap::new(),

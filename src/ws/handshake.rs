@@ -204,7 +204,6 @@ pub(crate) async fn accept(
         async { Ok::<_, Infallible>(answer) }
     });
     let served = hyper::server::conn::http1::Builder::new()
-        .keep_alive(false)
         .max_headers(limits.headers)
         .max_buf_size(limits.header_len)
         .serve_connection(TokioIo::new(stream), service)
@@ -223,7 +222,11 @@ pub(crate) async fn accept(
 }
 
 fn asked(request: Request<Incoming>, addr: SocketAddr) -> Asked {
-    let (parts, _) = request.into_parts();
+    let (mut parts, _) = request.into_parts();
+    // Copied, since they would keep all of the buffer that the request was read into.
+    for value in parts.headers.values_mut() {
+        *value = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header value");
+    }
     Asked {
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(str::to_owned),
@@ -325,6 +328,9 @@ impl Refusal {
         let mut response = Response::new(Full::from(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        // Said here and not to hyper as a rule: it would add it to the answer that upgrades too, and clients that want that
+        // header to be "Upgrade" alone would leave.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if let Some((name, value)) = self.header {
             headers.insert(name, HeaderValue::from_static(value));

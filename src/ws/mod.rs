@@ -21,7 +21,7 @@ mod outbox;
 mod retry;
 mod server;
 mod stats;
-mod wait;
+pub(crate) mod wait;
 mod wire;
 
 pub use client::{ClientBuilder, ClientSource, RxWsClient};

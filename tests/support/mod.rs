@@ -129,8 +129,13 @@ pub(crate) fn echo_server<D: WsDatatype>(datatype: D) -> RxWsServer<D> {
 }
 
 /// A server that sends back what it receives.
-pub(crate) fn echo_server_at<D: WsDatatype>(address: &str, datatype: D) -> RxWsServer<D> {
-    let server = RxWsServer::bind(address, datatype).expect("the address is free");
+pub(crate) fn echo_server_at<D: WsDatatype>(address: impl AsRef<str>, datatype: D) -> RxWsServer<D> {
+    echo_server_with(RxWsServer::builder(address.as_ref(), datatype))
+}
+
+/// A server with options of its own that sends back what it receives.
+pub(crate) fn echo_server_with<D: WsDatatype>(options: ServerBuilder<D>) -> RxWsServer<D> {
+    let server = options.bind().expect("the address is free");
     server.connections().subscribe(|connection| {
         connection.clone().subscribe_with(connection);
     });
@@ -143,7 +148,11 @@ pub(crate) fn url<D: WsDatatype>(server: &RxWsServer<D>, path: &str) -> String {
 }
 
 /// A client that is connected.
-pub(crate) fn connected<D: WsDatatype>(server: &RxWsServer<D>, path: &str, datatype: D) -> RxWsClient<D> {
+pub(crate) fn connected<S, D>(server: &RxWsServer<S>, path: &str, datatype: D) -> RxWsClient<D>
+where
+    S: WsDatatype,
+    D: WsDatatype,
+{
     let client = RxWsClient::connect(url(server, path), datatype).expect("the address is one");
     client.wait_connected(PATIENCE).expect("the server is there");
     client

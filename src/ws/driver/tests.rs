@@ -1,6 +1,12 @@
 //! The driver against peers that are told byte for byte what to do, on a clock that only moves when all is still.
 
-use std::sync::Mutex;
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
 
 use futures::{SinkExt, StreamExt};
 use proptest::prelude::*;
@@ -14,7 +20,10 @@ use tokio_tungstenite::WebSocketStream;
 use tungstenite::protocol::frame::FrameSocket;
 
 use super::*;
-use crate::ws::outbox::{OutboxBound, Overflow};
+use crate::{
+    SerializedSubject,
+    ws::outbox::{OutboxBound, Overflow},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUIET: Heartbeat = Heartbeat { interval: None, timeout: None };
@@ -24,6 +33,10 @@ const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
+
+impl Socket for DuplexStream {
+    fn reset_when_dropped(&self) {}
+}
 
 /// A driver at work, and the other end of its socket.
 struct Rig {
@@ -40,6 +53,7 @@ struct Plan {
     role: Role,
     heartbeat: Heartbeat,
     limits: Limits,
+    inbound: Arc<dyn Backlog>,
     early_bytes: Bytes,
     /// How many bytes the socket takes that the peer has not read.
     socket_len: usize,
@@ -47,7 +61,14 @@ struct Plan {
 
 impl Plan {
     fn new(role: Role) -> Self {
-        Self { role, heartbeat: QUIET, limits: Limits::server(), early_bytes: Bytes::new(), socket_len: 1 << 20 }
+        Self {
+            role,
+            heartbeat: QUIET,
+            limits: Limits::server(),
+            inbound: SerializedSubject::<()>::new().backlog(),
+            early_bytes: Bytes::new(),
+            socket_len: 1 << 20,
+        }
     }
 
     fn link(&self, outbox: &Outbox) -> Link {
@@ -57,6 +78,7 @@ impl Plan {
             outbox: outbox.clone(),
             heartbeat: self.heartbeat,
             limits: self.limits.clone(),
+            inbound: self.inbound.clone(),
             early_bytes: self.early_bytes.clone(),
         }
     }
@@ -453,6 +475,37 @@ async fn reading_that_paused_while_it_answered_goes_on_without_a_wake_up() {
     assert_eq!(rig.began.elapsed(), Duration::ZERO);
 }
 
+/// Subscribers that keep up, or do not.
+#[derive(Default)]
+struct Subscribers {
+    keep_up: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Backlog for Subscribers {
+    fn poll_at_most(&self, _: usize, cx: &Context<'_>) -> Poll<()> {
+        if self.keep_up.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        *self.waiting.lock().unwrap() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_while_the_subscribers_do_not_keep_up_and_that_is_not_the_peers_silence() {
+    let subscribers = Arc::new(Subscribers::default());
+    let plan = Plan { heartbeat: heartbeat(10, 10), inbound: subscribers.clone(), ..Plan::new(Role::Server) };
+    let mut rig = plan.start();
+    rig.peer.write_all(&wire(Role::Client, TEXT, b"waits")).await.unwrap();
+    assert!(rig.is_open_after(1000 * SECOND).await);
+    assert!(rig.heard.try_recv().is_err());
+    subscribers.keep_up.store(true, Ordering::Relaxed);
+    subscribers.waiting.lock().unwrap().take().unwrap().wake();
+    assert_eq!(rig.heard.recv().await, Some(text("waits")));
+    assert_eq!(rig.ending().await.1, 1020);
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_survive_segments_of_one_byte_and_fragments_with_pings_between() {
     let mut rig = Plan { socket_len: 1, ..Plan::new(Role::Server) }.start();
@@ -548,7 +601,7 @@ async fn cancelled_driver_leaves_the_rest_to_the_next_one() {
     rig.task.abort();
     assert!(rig.task.await.unwrap_err().is_cancelled());
     let mut batch = Vec::new();
-    let taken = rig.outbox.take(&Context::from_waker(std::task::Waker::noop()), 1 << 20, &mut batch);
+    let taken = rig.outbox.take(&Context::from_waker(Waker::noop()), 1 << 20, &mut batch);
     assert_eq!((batch, taken.drained), (vec![binary(1000)], true));
 }
 
@@ -557,6 +610,10 @@ struct Breaking {
     portions: std::iter::Cycle<std::vec::IntoIter<usize>>,
     left: usize,
     taken: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Socket for Breaking {
+    fn reset_when_dropped(&self) {}
 }
 
 impl AsyncRead for Breaking {

@@ -1,0 +1,123 @@
+//! Where an endpoint is, what it is called, and what is wrong with an address.
+
+use super::*;
+
+#[test]
+fn one_config_of_host_port_and_path_serves_both_sides() {
+    let server = echo_server_at("ws://127.0.0.1:0/ignored", WsStr);
+    let port = server.local_addr().port();
+    let config = ConnConfig::new("127.0.0.1", port).path("/chat");
+    for address in [config.clone(), config.to_string().parse().unwrap()] {
+        let client = RxWsClient::connect(address, WsStr).unwrap();
+        let heard = Recorder::on(client.clone());
+        client.next("hello");
+        assert_eq!(heard.item(), "hello");
+    }
+    let paths = Recorder::on(server.connections().map(|connection| connection.path().clone()));
+    assert_eq!(paths.items(2), ["/chat", "/chat"]);
+}
+
+#[test]
+fn config_that_names_host_and_port_serves_a_server_too() {
+    let server = echo_server_with(RxWsServer::builder(ConnConfig::new("127.0.0.1", 0), WsStr));
+    let client = connected(&server, "/", WsStr);
+    let heard = Recorder::on(client.clone());
+    client.next("hello");
+    assert_eq!(heard.item(), "hello");
+}
+
+#[test]
+fn path_defaults_to_the_root() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    let port = server.local_addr().port();
+    let by_config = RxWsClient::connect(ConnConfig::new("127.0.0.1", port), WsStr).unwrap();
+    by_config.next("by config");
+    assert_eq!(heard.item(), TaggedData::new("/", "by config".into()));
+    let by_url = RxWsClient::connect(format!("ws://127.0.0.1:{port}"), WsStr).unwrap();
+    by_url.next("by URL");
+    assert_eq!(heard.item(), TaggedData::new("/", "by URL".into()));
+}
+
+#[test]
+fn query_reaches_the_server_and_is_no_part_of_the_tag() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (heard, connections) = (Recorder::on(server.clone()), Recorder::on(server.connections()));
+    let client = connected(&server, "/chat?room=7", WsStr);
+    client.next("hello");
+    assert_eq!(heard.item(), TaggedData::new("/chat", "hello".into()));
+    let connection = connections.item();
+    assert_eq!((connection.path().as_str(), connection.query()), ("/chat", Some("room=7")));
+}
+
+#[test]
+fn ipv6_wildcard_is_reached_over_both_stacks() {
+    let server = echo_server_at("ws://[::]:0", WsStr);
+    let port = server.local_addr().port();
+    for host in ["127.0.0.1", "::1"] {
+        let client = RxWsClient::connect(ConnConfig::new(host, port), WsStr).unwrap();
+        let heard = Recorder::on(client.clone());
+        client.next("hello");
+        assert_eq!(heard.item(), "hello");
+    }
+}
+
+#[test]
+fn bad_url_is_an_error_that_says_what_to_write() {
+    let server = RxWsServer::bind("http://127.0.0.1:0", WsStr).map(drop);
+    let client = RxWsClient::connect("127.0.0.1:8765", WsStr).map(drop);
+    let group = RxWsClientGroup::new("ws://:8765", WsStr).map(drop);
+    let faults = ["its counterpart is ws://", "it does not begin with ws://", "the host is missing"];
+    for (made, fault) in [server, client, group].into_iter().zip(faults) {
+        let error = made.unwrap_err();
+        assert!(matches!(error, WsError::InvalidUrl { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(fault) && text.contains("write it as ws://host:port/path"), "{text}");
+    }
+}
+
+#[test]
+fn port_in_use_is_an_error_that_names_it_and_its_holder_goes_on() {
+    let server = echo_server(WsStr);
+    let address = url(&server, "/");
+    let error = RxWsServer::bind(&address, WsStr).unwrap_err();
+    assert!(matches!(error, WsError::Bind { .. }), "{error:?}");
+    let advice = format!("address in use: is another server listening on {}?", server.local_addr());
+    assert!(error.to_string().contains(&advice), "{error}");
+    let client = connected(&server, "/", WsStr);
+    let heard = Recorder::on(client.clone());
+    client.next("still here");
+    assert_eq!(heard.item(), "still here");
+}
+
+#[test]
+fn header_that_is_no_http_is_an_error_when_the_endpoint_is_made() {
+    let client = RxWsClient::builder("ws://127.0.0.1:1", WsStr).header("a\nb", "c").connect().map(drop);
+    let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).header("a", "b\nc").build().map(drop);
+    for made in [client, group] {
+        assert!(matches!(made, Err(WsError::InvalidHeader(_))), "{made:?}");
+    }
+}
+
+#[test]
+fn names_are_the_given_ones_and_those_of_children_carry_their_path() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).name("hub").bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).name("robot").build().unwrap();
+    let child = group.open("/audio").unwrap();
+    let client = RxWsClient::builder(url(&server, "/"), WsStr).name("chat").connect().unwrap();
+    assert_eq!((server.name(), group.name(), client.name()), ("hub", "robot", "chat"));
+    assert_eq!(child.name(), "robot:/audio");
+    let mut names: Vec<_> = connections.items(2).iter().map(|connection| connection.name().to_owned()).collect();
+    names.iter_mut().for_each(|name| name.truncate(name.find('#').unwrap()));
+    names.sort();
+    assert_eq!(names, ["hub:/", "hub:/audio"]);
+}
+
+#[test]
+fn names_default_to_what_the_endpoint_is() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let client = connected(&server, "/", WsStr);
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    assert_eq!((server.name(), client.name(), group.name()), ("server", "client", "group"));
+}

@@ -1,0 +1,180 @@
+//! Peers that are not rxplus's: tokio-tungstenite on the other side, and frames as only others send them.
+
+use futures::{SinkExt, StreamExt};
+use tokio::net::TcpListener;
+use tokio_tungstenite::{accept_async, connect_async};
+use tungstenite::{
+    Message,
+    protocol::{
+        CloseFrame,
+        frame::{
+            Frame as WireFrame,
+            coding::{CloseCode, Data, OpCode},
+        },
+    },
+};
+
+use super::*;
+
+/// Messages of both kinds and of the lengths at which the frame header grows.
+fn messages() -> Vec<Message> {
+    let lens = [0, 1, 125, 126, 127, 65_535, 65_536, 1024 * 1024];
+    lens.iter().flat_map(|&len| [Message::text("x".repeat(len)), Message::binary(vec![0xa5; len])]).collect()
+}
+
+#[tokio::test]
+async fn foreign_client_exchanges_messages_with_our_server() {
+    let server = echo_server_with(RxWsServer::builder("ws://127.0.0.1:0", WsFrame).ping_interval(None));
+    let (mut client, _) = connect_async(url(&server, "/chat")).await.unwrap();
+    for message in messages() {
+        client.send(message.clone()).await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), message);
+    }
+    client.close(None).await.unwrap();
+    assert!(matches!(client.next().await, Some(Ok(Message::Close(_)))));
+    assert!(client.next().await.is_none());
+    until("the end of the connection", || server.connection_count() == 0);
+}
+
+#[tokio::test]
+async fn our_client_exchanges_messages_with_a_foreign_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("ws://{}", listener.local_addr().unwrap());
+    let client = RxWsClient::builder(address, WsFrame).ping_interval(None).connect().unwrap();
+    let mut heard = client.clone().into_stream();
+    let mut peer = accept_async(listener.accept().await.unwrap().0).await.unwrap();
+    for message in messages() {
+        peer.send(message.clone()).await.unwrap();
+        client.next(heard.next().await.unwrap().unwrap());
+        assert_eq!(peer.next().await.unwrap().unwrap(), message);
+    }
+    client.complete();
+    let Some(Ok(Message::Close(Some(frame)))) = peer.next().await else { panic!("something else than a close frame") };
+    assert_eq!(frame.code, CloseCode::Normal);
+}
+
+/// One message in three frames, with a ping between them (RFC 6455, section 5.4).
+fn send_in_fragments(peer: &mut Foreign, kind: Data) {
+    let frame =
+        |data: &'static str, opcode, is_last| Message::Frame(WireFrame::message(data, OpCode::Data(opcode), is_last));
+    peer.send(frame("frag", kind, false)).unwrap();
+    peer.send(frame("ment", Data::Continue, false)).unwrap();
+    peer.send(Message::Ping("are you there?".into())).unwrap();
+    peer.send(frame("ed", Data::Continue, true)).unwrap();
+}
+
+#[test]
+fn fragmented_message_arrives_whole_and_the_ping_between_is_answered_first() {
+    let server = echo_server(WsFrame);
+    let mut peer = foreign_client(&server, "/");
+    for (kind, whole) in [(Data::Text, Message::text("fragmented")), (Data::Binary, Message::binary("fragmented"))] {
+        send_in_fragments(&mut peer, kind);
+        assert_eq!(read(&mut peer), Message::Pong("are you there?".into()));
+        assert_eq!(read(&mut peer), whole);
+    }
+}
+
+#[test]
+fn client_takes_fragments_and_answers_pings_as_a_server_does() {
+    let server = ForeignServer::start();
+    let client = RxWsClient::connect(server.url(), WsFrame).unwrap();
+    client.clone().subscribe_with(client.clone());
+    let mut peer = server.accept();
+    send_in_fragments(&mut peer, Data::Text);
+    assert_eq!(read(&mut peer), Message::Pong("are you there?".into()));
+    assert_eq!(read(&mut peer), Message::text("fragmented"));
+    client.complete();
+}
+
+#[test]
+fn pong_that_nobody_asked_for_is_ignored() {
+    let server = echo_server(WsStr);
+    let mut peer = foreign_client(&server, "/");
+    peer.send(Message::Pong("unasked".into())).unwrap();
+    peer.send(Message::text("hello")).unwrap();
+    assert_eq!(read(&mut peer), Message::text("hello"));
+}
+
+#[test]
+fn completed_server_closes_foreign_clients_with_1001() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut peer = foreign_client(&server, "/");
+    connections.item();
+    server.complete();
+    assert_eq!(close_frame(&mut peer).code, CloseCode::Away);
+}
+
+#[test]
+fn completed_client_closes_a_foreign_server_with_1000() {
+    let server = ForeignServer::start();
+    let client = RxWsClient::connect(server.url(), WsStr).unwrap();
+    let mut peer = server.accept();
+    client.wait_connected(PATIENCE).unwrap();
+    client.complete();
+    assert_eq!(close_frame(&mut peer).code, CloseCode::Normal);
+}
+
+#[test]
+fn completed_connection_closes_a_foreign_client_with_1000() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut peer = foreign_client(&server, "/");
+    connections.item().complete();
+    assert_eq!(close_frame(&mut peer).code, CloseCode::Normal);
+}
+
+fn close_frame(peer: &mut Foreign) -> CloseFrame {
+    match read(peer) {
+        Message::Close(Some(frame)) => frame,
+        other => panic!("{other:?} instead of a close frame"),
+    }
+}
+
+#[test]
+fn close_code_and_reason_of_a_foreign_peer_are_told() {
+    let ours = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let events = Recorder::on(ours.events());
+    let goodbye = || Some(CloseFrame { code: CloseCode::from(4001), reason: "had enough".into() });
+    let mut peer = foreign_client(&ours, "/");
+    peer.close(goodbye()).unwrap();
+    assert_eq!(close_frame(&mut peer).code, CloseCode::from(4001));
+    let told = events.find(|event| match event {
+        ServerEvent::Disconnected { code, reason, error: None, .. } => Some((code, reason.to_string())),
+        _ => None,
+    });
+    assert_eq!(told, (4001, "had enough".into()));
+
+    let foreign = ForeignServer::start();
+    let client = RxWsClient::connect(foreign.url(), WsStr).unwrap();
+    let events = Recorder::on(client.events());
+    let mut peer = foreign.accept();
+    peer.close(goodbye()).unwrap();
+    while peer.read().is_ok() {}
+    drop(peer);
+    let told = events.find(|event| match event {
+        ClientEvent::Disconnected { code, reason, error: None, .. } => Some((code, reason.to_string())),
+        _ => None,
+    });
+    assert_eq!(told, (4001, "had enough".into()));
+}
+
+#[test]
+fn text_that_is_not_utf8_closes_with_1007() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let mut peer = foreign_client(&server, "/");
+    peer.send(Message::Frame(WireFrame::message(vec![0xff], OpCode::Data(Data::Text), true))).unwrap();
+    assert_eq!(close_frame(&mut peer).code, CloseCode::Invalid);
+}
+
+#[test]
+fn message_over_the_limit_closes_with_1009() {
+    let small = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(Limits::server().message_len(10));
+    let server = small.bind().unwrap();
+    let heard = Recorder::on(server.clone());
+    let mut peer = foreign_client(&server, "/");
+    peer.send(Message::text("ten bytes.")).unwrap();
+    assert_eq!(heard.item().data, "ten bytes.");
+    peer.send(Message::text("eleven byte")).unwrap();
+    assert_eq!(close_frame(&mut peer).code, CloseCode::Size);
+}

@@ -1,0 +1,102 @@
+//! The heartbeat: who is gone without a word is found, who is there is left alone.
+
+use tungstenite::Message;
+
+use super::*;
+
+/// Long enough for a peer that is there to answer, on a machine that is busy with other tests.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+#[test]
+fn server_finds_a_client_gone_silent_and_keeps_the_others() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let server = server.bind().unwrap();
+    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
+    let connections = Recorder::on(server.connections());
+    let client = connected(&server, "/alive", WsStr);
+    connections.item();
+    let _silent = foreign_client(&server, "/silent"); // nobody reads from it, so nobody answers a ping
+    let gone = Recorder::on(connections.item());
+    let (peer, error) = events.find(|event| match event {
+        ServerEvent::Disconnected { peer, code: 1006, error, .. } => Some((peer, error)),
+        _ => None,
+    });
+    assert_eq!(peer.path, "/silent");
+    assert!(matches!(error, Some(WsError::PeerGone { silent, .. }) if silent >= 2 * INTERVAL), "{error:?}");
+    assert!(matches!(gone.hear(), Heard::Error(_)));
+    client.next("alive");
+    assert_eq!(heard.item(), TaggedData::new("/alive", "alive".into()));
+}
+
+#[test]
+fn client_finds_a_server_gone_silent_and_connects_again() {
+    let server = ForeignServer::start();
+    let client = RxWsClient::builder(server.url(), WsStr)
+        .ping_interval(INTERVAL)
+        .ping_timeout(INTERVAL)
+        .conn_retry_timeout(Duration::from_millis(1))
+        .connect()
+        .unwrap();
+    let events = Recorder::on(client.events());
+    let _silent = server.accept();
+    let (code, error) = events.find(|event| match event {
+        ClientEvent::Disconnected { code, error, .. } => Some((code, error)),
+        _ => None,
+    });
+    assert_eq!(code, 1006);
+    assert!(matches!(error, Some(WsError::PeerGone { silent, .. }) if silent >= 2 * INTERVAL), "{error:?}");
+    client.next("hello again");
+    assert_eq!(read(&mut server.accept()).to_text().unwrap(), "hello again");
+}
+
+#[test]
+fn any_frame_of_a_peer_counts_as_life() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let server = server.bind().unwrap();
+    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
+    let mut talks = foreign_client(&server, "/talks"); // answers no ping, having read none
+    let _silent = foreign_client(&server, "/silent");
+    let mut gone = false;
+    while !gone {
+        talks.send(Message::text("I am here")).unwrap();
+        assert_eq!(heard.item().data, "I am here");
+        gone = events.rest().iter().any(|event| match event {
+            Heard::Item(ServerEvent::Disconnected { peer, .. }) => peer.path == "/silent",
+            _ => false,
+        });
+    }
+    assert_eq!(server.connection_count(), 1);
+}
+
+#[test]
+fn without_a_timeout_a_silent_peer_is_pinged_and_kept() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(Duration::from_millis(2));
+    let server = server.ping_timeout(None).bind().unwrap();
+    let heard = Recorder::on(server.clone());
+    let mut silent = foreign_client(&server, "/");
+    // tungstenite answers a ping when it reads on: the first nine are answered, late as they are, the tenth never is.
+    for _ in 0..10 {
+        assert!(matches!(silent.read().unwrap(), Message::Ping(_)));
+    }
+    silent.send(Message::text("still here")).unwrap();
+    assert_eq!(heard.item().data, "still here");
+}
+
+#[test]
+fn without_an_interval_nobody_is_pinged_or_gone() {
+    let off = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(None).ping_timeout(Duration::from_millis(1));
+    let off = off.bind().unwrap();
+    let heard = Recorder::on(off.clone());
+    let mut left_alone = foreign_client(&off, "/");
+    // Until another server has found such a peer gone.
+    let on =
+        RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(Duration::from_millis(1));
+    let on = on.bind().unwrap();
+    let events = Recorder::on(on.events());
+    let _silent = foreign_client(&on, "/");
+    events.find(|event| matches!(event, ServerEvent::Disconnected { .. }).then_some(()));
+    left_alone.send(Message::text("still here")).unwrap();
+    assert_eq!(heard.item().data, "still here");
+    off.next(TaggedData::new("/", "unpinged"));
+    assert_eq!(left_alone.read().unwrap(), Message::text("unpinged"));
+}

@@ -1,0 +1,140 @@
+//! Subscribers that panic, and those that push, subscribe or unsubscribe from within a callback.
+
+use super::*;
+
+#[test]
+fn subscriber_of_a_client_that_panics_is_removed_and_told_of_and_the_others_go_on() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", WsStr);
+    let events = Recorder::on(client.events());
+    client.clone().log_errors().subscribe(|_| panic!("a bug of the subscriber's"));
+    let heard = Recorder::on(client.clone());
+    for text in texts(0..3) {
+        client.next(text.clone());
+        assert_eq!(heard.item(), text);
+    }
+    client.complete();
+    let mut panics = 0;
+    while let Heard::Item(event) = events.hear() {
+        panics += usize::from(matches!(event, ClientEvent::SubscriberPanicked));
+    }
+    assert_eq!(panics, 1);
+}
+
+#[test]
+fn subscriber_of_a_group_that_panics_is_removed_and_told_of_and_the_others_go_on() {
+    let server = echo_server(WsStr);
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let events = Recorder::on(group.events());
+    group.clone().log_errors().subscribe(|_| panic!("a bug of the subscriber's"));
+    let heard = Recorder::on(group.clone());
+    for text in texts(0..3) {
+        group.next(TaggedData::new("/", text.clone()));
+        assert_eq!(heard.item().data, text);
+    }
+    events.find(|event| matches!(event.data, ClientEvent::SubscriberPanicked).then_some(()));
+}
+
+#[test]
+fn subscribers_of_a_server_that_panic_are_removed_and_told_of_and_the_others_go_on() {
+    let server = echo_server(WsStr);
+    let events = Recorder::on(server.events());
+    server.clone().log_errors().subscribe(|_| panic!("a bug of the subscriber's"));
+    server.connections().subscribe(|_| panic!("another bug"));
+    server.events().subscribe(|_| panic!("and another"));
+    let heard = Recorder::on(server.clone());
+    let client = connected(&server, "/", WsStr);
+    let echoed = Recorder::on(client.clone());
+    for text in texts(0..3) {
+        client.next(text.clone());
+        assert_eq!(heard.item().data, text);
+        assert_eq!(echoed.item(), text);
+    }
+    events.find(|event| matches!(event, ServerEvent::SubscriberPanicked).then_some(()));
+}
+
+#[test]
+fn subscriber_of_a_connection_that_panics_is_removed_and_told_of_and_the_others_go_on() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.connections().subscribe(|connection| {
+        connection.clone().log_errors().subscribe(|_| panic!("a bug of the subscriber's"));
+        connection.clone().subscribe_with(connection);
+    });
+    let watched = Recorder::on(server.connections());
+    let client = connected(&server, "/", WsStr);
+    let events = Recorder::on(watched.item().events());
+    let heard = Recorder::on(client.clone());
+    for text in texts(0..3) {
+        client.next(text.clone());
+        assert_eq!(heard.item(), text);
+    }
+    events.find(|event| matches!(event, ServerEvent::SubscriberPanicked).then_some(()));
+}
+
+#[test]
+fn panic_on_the_terminal_event_keeps_nobody_from_hearing_it() {
+    let client = RxWsClient::connect("ws://127.0.0.1:1", WsStr).unwrap();
+    client.clone().on_complete(|| panic!("a bug of the subscriber's")).log_errors().subscribe(|_| {});
+    let ended = Recorder::on(client.clone());
+    client.clone().complete();
+    assert_eq!(ended.hear(), Heard::Complete);
+    client.wait_closed(PATIENCE).unwrap();
+}
+
+#[test]
+fn client_pushed_into_from_its_own_callback_counts_up_with_the_echo() {
+    let server = echo_server(WsObject::<u32>::new());
+    let client = connected(&server, "/", WsObject::<u32>::new());
+    let heard = Recorder::on(client.clone());
+    client.clone().map(|n| n + 1).filter(|n| *n < 100).log_errors().merge_into(&client);
+    client.next(0u32);
+    assert_eq!(heard.items(100), (0..100).collect::<Vec<_>>());
+    client.complete();
+}
+
+#[test]
+fn subscription_made_in_a_callback_hears_what_comes_next() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", WsStr);
+    let source = client.clone();
+    let (on_message, recorders) = answers(move |_| Recorder::on(source.clone()));
+    client.clone().take(1).log_errors().subscribe(on_message);
+    client.next("first");
+    let inner = recorders.recv_timeout(PATIENCE).unwrap();
+    client.next("second");
+    assert_eq!(inner.item(), "second");
+    client.complete();
+}
+
+#[test]
+fn subscriber_that_unsubscribes_itself_hears_no_more_and_the_others_do() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", WsStr);
+    let (send, heard_by_it) = mpsc::channel();
+    let subscription = Arc::new(Mutex::new(None::<SerializedSubscription>));
+    let own = subscription.clone();
+    let subscribed = client.clone().log_errors().subscribe(move |text| {
+        send.send(text).unwrap();
+        if let Some(subscription) = own.lock().unwrap().take() {
+            subscription.unsubscribe();
+        }
+    });
+    *subscription.lock().unwrap() = Some(subscribed);
+    let heard = Recorder::on(client.clone());
+    texts(0..3).into_iter().for_each(|text| client.next(text));
+    assert_eq!(heard.items(3), texts(0..3));
+    assert_eq!(heard_by_it.iter().collect::<Vec<_>>(), ["0"]);
+}
+
+#[test]
+fn connection_pushed_into_from_the_connections_callback_sends_before_anything_else() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let all = server.clone();
+    server.connections().subscribe(move |connection| {
+        connection.next("welcome");
+        all.next(TaggedData::new(connection.path(), "somebody came"));
+    });
+    let client = connected(&server, "/", WsStr);
+    assert_eq!(Recorder::on(client).items(2), ["welcome", "somebody came"]);
+    server.complete();
+}

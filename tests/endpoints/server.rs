@@ -1,0 +1,326 @@
+//! A server and its connections.
+
+use std::{collections::HashSet, io::Write, net::Shutdown};
+
+use tungstenite::Message;
+
+use super::*;
+
+#[test]
+fn many_clients_exchange_messages_with_one_server() {
+    let server = echo_server(WsStr);
+    let runtime = IoRuntime::new("many-clients").unwrap();
+    let join = |n| {
+        let path = format!("/{}", n % 3);
+        let client = RxWsClient::builder(url(&server, &path), WsStr).runtime(&runtime).connect().unwrap();
+        (Recorder::on(client.clone()), client, n)
+    };
+    let clients: Vec<_> = (0..50).map(join).collect();
+    clients.iter().for_each(|(_, client, n)| texts(0..20).iter().for_each(|text| client.next(format!("{n}:{text}"))));
+    for (heard, _, n) in &clients {
+        let expected: Vec<_> = texts(0..20).iter().map(|text| format!("{n}:{text}")).collect();
+        assert_eq!(heard.items(20), expected);
+    }
+    assert_eq!(server.connection_count(), 50);
+}
+
+#[test]
+fn server_emits_what_clients_send_tagged_with_their_path() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    for path in ["/audio", "/chat", "/deep/er"] {
+        let client = connected(&server, path, WsStr);
+        client.next("hello");
+        assert_eq!(heard.item(), TaggedData::new(path, "hello".into()));
+    }
+}
+
+#[test]
+fn push_reaches_every_client_on_its_path_and_no_other() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let join = |path| {
+        let client = connected(&server, path, WsStr);
+        connections.item(); // its route is open
+        (Recorder::on(client.clone()), client)
+    };
+    let (first, second, other) = (join("/chat"), join("/chat"), join("/chat/room"));
+    server.next(TaggedData::new("/chat", "to the two"));
+    server.next(TaggedData::new("/chat/room", "to the other"));
+    assert_eq!((first.0.item(), second.0.item()), ("to the two".into(), "to the two".into()));
+    assert_eq!(other.0.item(), "to the other");
+    server.complete();
+    for (heard, _) in [first, second, other] {
+        assert_eq!(heard.rest(), []);
+    }
+}
+
+#[test]
+fn push_to_a_path_without_clients_is_counted_and_gone() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.send(TaggedData::new("/empty", "lost")).unwrap();
+    assert_eq!((server.stats().pushed, server.stats().unrouted), (1, 1));
+    let connections = Recorder::on(server.connections());
+    let client = connected(&server, "/empty", WsStr);
+    connections.item();
+    let heard = Recorder::on(client.clone());
+    server.next(TaggedData::new("/empty", "found"));
+    assert_eq!(heard.item(), "found");
+    assert_eq!(server.stats().unrouted, 1);
+}
+
+#[test]
+fn connections_emits_the_open_ones_first() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let early = Recorder::on(server.connections());
+    let _open: Vec<_> = (0..3).map(|_| connected(&server, "/", WsStr)).collect();
+    let ids: Vec<_> = early.items(3).iter().map(Connection::id).collect();
+    let late = Recorder::on(server.connections());
+    assert_eq!(late.items(3).iter().map(Connection::id).collect::<Vec<_>>(), ids);
+    let _another = connected(&server, "/", WsStr);
+    assert_eq!(late.item().id(), early.item().id());
+}
+
+#[test]
+fn connections_leaves_out_those_that_are_gone() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let early = Recorder::on(server.connections());
+    let (first, _second) = (connected(&server, "/1", WsStr), connected(&server, "/2", WsStr));
+    let gone = Recorder::on(early.item());
+    early.item();
+    first.complete();
+    assert_eq!(gone.hear(), Heard::Complete);
+    assert_eq!(Recorder::on(server.connections()).item().path(), "/2");
+    assert_eq!(server.connection_count(), 1);
+}
+
+#[test]
+fn subscription_made_in_the_connections_callback_hears_everything() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (record, recorders) = answers(|connection: Connection<WsStr>| Recorder::on(connection));
+    server.connections().subscribe(record);
+    for _ in 0..20 {
+        let mut stream = tcp(server.local_addr());
+        // The first message comes in one packet with the handshake.
+        let masked_hi = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+        stream.write_all(&[upgrade_request("/").as_bytes(), &masked_hi].concat()).unwrap();
+        assert_eq!(recorders.recv_timeout(PATIENCE).unwrap().item(), "hi");
+    }
+}
+
+#[test]
+fn early_messages_reach_the_first_subscriber_in_order_and_the_second_starts_with_what_comes_next() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let client = connected(&server, "/", WsStr);
+    texts(0..100).into_iter().for_each(|text| client.next(text));
+    until("the arrival of the messages", || server.stats().received.messages == 100);
+    let first = Recorder::on(server.clone());
+    let untagged = |recorder: &Recorder<_>, count| -> Vec<WsText> {
+        recorder.items(count).into_iter().map(|tagged: TaggedData<_>| tagged.data).collect()
+    };
+    assert_eq!(untagged(&first, 100), texts(0..100));
+    let second = Recorder::on(server.clone());
+    client.next("next");
+    assert_eq!(untagged(&first, 1), ["next"]);
+    assert_eq!(untagged(&second, 1), ["next"]);
+}
+
+#[test]
+fn early_messages_beyond_the_buffer_are_counted_and_told_once() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let events = Recorder::on(server.events());
+    let client = connected(&server, "/", WsStr);
+    texts(0..1030).into_iter().for_each(|text| client.next(text));
+    until("the arrival of the messages", || server.stats().early_lost.messages == 6);
+    let heard = Recorder::on(server.clone());
+    assert_eq!(heard.item().data, "6");
+    events.find(|event| matches!(event, ServerEvent::EarlyLost).then_some(()));
+    client.complete();
+    events.find(|event| match event {
+        ServerEvent::EarlyLost => panic!("told twice"),
+        ServerEvent::Disconnected { .. } => Some(()),
+        _ => None,
+    });
+}
+
+#[test]
+fn connection_with_a_subscriber_of_its_own_leaves_the_servers_early_buffer_alone() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", WsStr);
+    let echoed = Recorder::on(client.clone());
+    client.next("echoed only");
+    assert_eq!(echoed.item(), "echoed only");
+    let heard = Recorder::on(server.clone());
+    client.next("heard by both");
+    assert_eq!(heard.item().data, "heard by both");
+}
+
+#[test]
+fn connection_subscribed_with_itself_echoes() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsFrame).unwrap();
+    server.connections().subscribe(|conn| {
+        conn.clone().subscribe_with(conn);
+    });
+    let client = connected(&server, "/", WsFrame);
+    let heard = Recorder::on(client.clone());
+    for frame in [Frame::from("text"), Frame::from(vec![0, 159, 146, 150]), Frame::from(""), Frame::from(vec![])] {
+        client.next(frame.clone());
+        assert_eq!(heard.item(), frame);
+    }
+}
+
+#[test]
+fn server_subscribed_with_itself_answers_on_the_path() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.clone().map(|td| TaggedData::new(td.tag, td.data.to_uppercase())).subscribe_with(server.clone());
+    let (one, other) = (connected(&server, "/one", WsStr), connected(&server, "/other", WsStr));
+    let (heard_by_one, heard_by_other) = (Recorder::on(one.clone()), Recorder::on(other.clone()));
+    one.next("hello");
+    assert_eq!(heard_by_one.item(), "HELLO");
+    other.next("bye");
+    assert_eq!(heard_by_other.item(), "BYE");
+    server.complete();
+}
+
+#[test]
+fn connection_knows_what_was_asked_for() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).subprotocols(["v2", "v1"]).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let ask = RxWsClient::builder(url(&server, "/chat?room=7"), WsStr).header("X-Token", "secret");
+    let client = ask.subprotocols(["v1", "v2"]).connect().unwrap();
+    let events = Recorder::on(client.events());
+    let connection = connections.item();
+    assert_eq!(connection.headers()["x-token"], "secret");
+    assert_eq!(connection.subprotocol(), Some("v2"));
+    assert!(connection.peer_addr().ip().is_loopback());
+    let chosen = events.find(|event| match event {
+        ClientEvent::Connected { subprotocol, .. } => Some(subprotocol),
+        _ => None,
+    });
+    assert_eq!(chosen.as_deref(), Some("v2"));
+    let other = connected(&server, "/", WsStr);
+    assert_ne!(connections.item().id(), connection.id());
+    other.complete();
+}
+
+#[test]
+fn connection_closes_with_the_code_and_reason_given() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut peer = foreign_client(&server, "/");
+    let connection = connections.item();
+    let ended = Recorder::on(connection.clone());
+    assert!(matches!(connection.close(1005, ""), Err(WsError::InvalidClose { code: 1005, .. })));
+    assert!(matches!(connection.close(4000, &"x".repeat(124)), Err(WsError::InvalidClose { .. })));
+    connection.next("the last");
+    connection.close(4000, "enough").unwrap();
+    assert_eq!(read(&mut peer), Message::text("the last"));
+    let Message::Close(Some(frame)) = read(&mut peer) else { panic!("something else than a close frame") };
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4000, "enough"));
+    assert!(peer.read().is_err());
+    assert_eq!(ended.hear(), Heard::Complete);
+    assert_eq!(server.connection_count(), 0);
+}
+
+#[test]
+fn connection_errors_when_its_peer_vanishes_and_the_server_goes_on() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
+    let connections = Recorder::on(server.connections());
+    let peer = foreign_client(&server, "/");
+    let ended = Recorder::on(connections.item());
+    // In the middle of a frame that announces five bytes.
+    peer.get_ref().write_all(&[0x81, 0x85, 0, 0, 0, 0, b'h']).unwrap();
+    peer.get_ref().shutdown(Shutdown::Both).unwrap();
+    assert!(matches!(ended.hear(), Heard::Error(_)));
+    let code = events.find(|event| match event {
+        ServerEvent::Disconnected { code, error: Some(_), .. } => Some(code),
+        _ => None,
+    });
+    assert_eq!(code, 1006);
+    let client = connected(&server, "/", WsStr);
+    client.next("hello");
+    assert_eq!(heard.item().data, "hello");
+}
+
+#[test]
+fn peer_that_breaks_the_protocol_is_told_so_and_the_others_go_on() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
+    let mut peer = foreign_client(&server, "/");
+    peer.get_ref().write_all(&[0x83, 0x80, 0, 0, 0, 0]).unwrap(); // opcode 3 is reserved
+    let Message::Close(Some(frame)) = read(&mut peer) else { panic!("something else than a close frame") };
+    assert_eq!(u16::from(frame.code), 1002);
+    drop(peer);
+    let error = events.find(|event| match event {
+        ServerEvent::Disconnected { code: 1002, error, .. } => error,
+        _ => None,
+    });
+    assert!(matches!(error, WsError::Protocol { .. }), "{error:?}");
+    let client = connected(&server, "/", WsStr);
+    client.next("hello");
+    assert_eq!(heard.item().data, "hello");
+}
+
+#[test]
+fn client_that_reads_nothing_is_dropped_with_its_queue_and_costs_the_others_nothing() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsBytes).unwrap();
+    let (events, connections) = (Recorder::on(server.events()), Recorder::on(server.connections()));
+    let client = connected(&server, "/video", WsBytes);
+    let heard = Recorder::on(client.clone());
+    connections.item();
+    let _deaf = foreign_client(&server, "/video");
+    let dropped = Recorder::on(connections.item());
+    let picture = Bytes::from(vec![7; 1024 * 1024]);
+    // More than its outbox of 16 MiB and the socket's buffers hold.
+    for _ in 0..64 {
+        server.next(TaggedData::new("/video", picture.clone()));
+        assert_eq!(heard.item(), picture);
+    }
+    let lost = events.find(|event| match event {
+        ServerEvent::Dropped { reason: DropReason::Overflow, dropped, .. } => Some(dropped),
+        _ => None,
+    });
+    assert!(lost.messages > 1, "{lost:?}");
+    assert!(matches!(dropped.hear(), Heard::Error(_)));
+    assert_eq!(server.connection_count(), 1);
+}
+
+#[test]
+fn requests_that_open_no_connection_are_answered_and_told() {
+    let limited = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/chat"]).origins(["https://good.example"]);
+    let server = limited.bind().unwrap();
+    let events = Recorder::on(server.events());
+    let with_origin = upgrade_request("/chat").replacen("\r\n", "\r\nOrigin: https://bad.example\r\n", 1);
+    let plain = "GET /chat HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned();
+    for (request, wanted) in [(upgrade_request("/other"), 404), (with_origin, 403), (plain, 426)] {
+        let answer = http(server.local_addr(), &request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {wanted} ")), "{answer}");
+        assert!(answer.ends_with('\n'), "{answer}");
+        let status = events.find(|event| match event {
+            ServerEvent::Rejected { status, .. } => status,
+            _ => None,
+        });
+        assert_eq!(status, wanted);
+    }
+}
+
+#[test]
+fn connection_beyond_the_limit_is_answered_with_503() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).max_connections(1).bind().unwrap();
+    let heard = Recorder::on(server.clone());
+    let client = connected(&server, "/", WsStr);
+    let answer = http(server.local_addr(), &upgrade_request("/"));
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    client.next("not disturbed");
+    assert_eq!(heard.item().data, "not disturbed");
+}
+
+#[test]
+fn connection_ids_are_unique() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let _clients: Vec<_> = (0..10).map(|_| connected(&server, "/", WsStr)).collect();
+    let ids: HashSet<_> = connections.items(10).iter().map(Connection::id).collect();
+    assert_eq!(ids.len(), 10);
+}
