@@ -11,11 +11,11 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle, Id, Runtime},
     sync::oneshot,
 };
 
-use crate::WsError;
+use crate::{WsError, callback};
 
 thread_local! {
     /// The runtime whose thread this is; 0 on any other thread.
@@ -48,13 +48,15 @@ pub struct IoRuntime {
 pub(crate) struct WeakRuntime {
     core: Weak<Core>,
     id: u64,
+    /// Set if it is one of the program's own, whose threads are not known here.
+    foreign: Option<Id>,
 }
 
 struct Core {
     id: u64,
     handle: Handle,
     /// Dropping it ends the thread; a runtime of the user's own has none.
-    _running: Option<oneshot::Sender<()>>,
+    running: Option<oneshot::Sender<()>>,
 }
 
 impl IoRuntime {
@@ -95,7 +97,7 @@ impl IoRuntime {
     /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes.
     #[must_use]
     pub fn from_tokio(handle: Handle) -> Self {
-        Self { core: Arc::new(Core { id: next_id(), handle, _running: None }) }
+        Self { core: Arc::new(Core { id: next_id(), handle, running: None }) }
     }
 
     /// The one runtime of the process that is never ended, started at the first use: a thread named `rxplus-global`.
@@ -117,7 +119,7 @@ impl IoRuntime {
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel();
         thread::Builder::new().name(name.into()).spawn(move || run(runtime, id, ended)).map_err(failed)?;
-        Ok(Self { core: Arc::new(Core { id, handle, _running: Some(running) }) })
+        Ok(Self { core: Arc::new(Core { id, handle, running: Some(running) }) })
     }
 
     /// Spawns a task that keeps the threads running until it is done.
@@ -134,7 +136,8 @@ impl IoRuntime {
     }
 
     pub(crate) fn downgrade(&self) -> WeakRuntime {
-        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id }
+        let foreign = self.core.running.is_none().then(|| self.core.handle.id());
+        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id, foreign }
     }
 }
 
@@ -144,9 +147,11 @@ impl WeakRuntime {
         self.core.upgrade().map_or_else(IoRuntime::global, |core| IoRuntime { core })
     }
 
-    /// Whether the calling thread is one of this runtime's.
+    /// Whether the calling thread is one of this runtime's. In a runtime of the program's own only callbacks count: other
+    /// tasks of the program may wait for a component that runs beside them.
     pub(crate) fn is_current(&self) -> bool {
-        CURRENT.get() == self.id
+        let is_foreign = || Handle::try_current().is_ok_and(|current| Some(current.id()) == self.foreign);
+        CURRENT.get() == self.id || (self.foreign.is_some() && callback::is_inside() && is_foreign())
     }
 }
 
