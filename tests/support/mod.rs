@@ -22,6 +22,12 @@ pub(crate) enum Heard<T> {
     Complete,
 }
 
+impl<T> Heard<T> {
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete)
+    }
+}
+
 /// Writes down what it hears, for the test's own thread.
 pub(crate) struct Recorder<T>(Receiver<Heard<T>>);
 
