@@ -8,6 +8,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::VecDeque,
+    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -20,6 +21,10 @@ pub(crate) trait Drain: Send + Sync {
 
 thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// Whether the outermost callback is a task that one of our schedulers runs.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    /// How many [`LoopOwner`]s this thread has.
+    static LOOPS: Cell<usize> = const { Cell::new(0) };
     /// Beside `LATER` because it needs no destructor: reading it is a plain load.
     static ANY_LATER: Cell<bool> = const { Cell::new(false) };
     static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = const { RefCell::new(VecDeque::new()) };
@@ -41,6 +46,66 @@ pub(crate) fn run<R>(f: impl FnOnce() -> R) -> R {
         deliver_later_ones();
     }
     result
+}
+
+/// Runs a scheduler's task, or a step of it, as a callback.
+///
+/// As with [`run`], `f` must not panic. A scheduler calls it with no lock held.
+pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
+    if is_inside() {
+        return run(f);
+    }
+    run(|| {
+        IN_TASK.set(true);
+        let result = f();
+        IN_TASK.set(false);
+        result
+    })
+}
+
+/// Between two deliveries of one task: delivers what the first one pushed, rather than keeping it until the task yields.
+///
+/// Does nothing when this thread is inside of any other callback, whose caller may hold a lock.
+pub(crate) fn breathe() {
+    if ANY_LATER.get() && DEPTH.get() == 1 && IN_TASK.replace(false) {
+        deliver_later_ones();
+        DEPTH.set(1);
+        IN_TASK.set(true);
+    }
+}
+
+/// Has the calling thread wait by `room`, which blocks, once it is outside of any callback.
+///
+/// Not if the wait could be for itself: on a thread that drives a [`RunLoop`](crate::RunLoop), and within tokio, which is
+/// where all our other threads are.
+pub(crate) fn wait_outside(room: Arc<dyn Drain>) {
+    if LOOPS.get() > 0 || tokio::runtime::Handle::try_current().is_ok() {
+        return;
+    }
+    if is_inside() {
+        later(room);
+    } else {
+        room.drain();
+    }
+}
+
+/// Marks a thread as one that others may wait for, as long as it lives.
+pub(crate) struct LoopOwner {
+    // Of this thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl LoopOwner {
+    pub(crate) fn new() -> Self {
+        LOOPS.set(LOOPS.get() + 1);
+        Self { _not_send: PhantomData }
+    }
+}
+
+impl Drop for LoopOwner {
+    fn drop(&mut self) {
+        LOOPS.set(LOOPS.get() - 1);
+    }
 }
 
 /// Notes that `source` has deliveries for when the outermost callback of this thread has returned.

@@ -43,6 +43,7 @@
 //! With `panic = "abort"` a subscriber that panics ends the process: then there is no isolation.
 
 mod callback;
+mod channel;
 mod context;
 mod datatype;
 mod error;
@@ -54,10 +55,14 @@ mod operators;
 mod runtime;
 mod scheduler;
 mod subject;
+#[cfg(test)]
+mod subject_tests;
+mod sync;
 mod tagged;
 mod ws;
 
 pub use bytes::Bytes;
+pub use channel::Lossy;
 pub use context::{Io, IoBoxedObservable};
 #[cfg(feature = "json")]
 pub use datatype::WsJson;
@@ -66,7 +71,7 @@ pub use error::{DatatypeError, SendError, WsError};
 
 pub use operators::*;
 pub use runtime::IoRuntime;
-pub use scheduler::IoScheduler;
+pub use scheduler::{EventLoopScheduler, IoScheduler, RunLoop, RunLoopScheduler};
 pub use subject::{SerializedSubject, SerializedSubscription};
 pub use tagged::{Tag, TaggedData, WsText};
 pub use ws::*;

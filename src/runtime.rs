@@ -8,14 +8,16 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
+use rxrust::scheduler::TaskHandle;
 use tokio::{
     runtime::{Builder, Handle, Id, Runtime},
     sync::oneshot,
 };
 
-use crate::{WsError, callback};
+use crate::{WsError, callback, scheduler::Executor};
 
 thread_local! {
     /// The runtime whose thread this is; 0 on any other thread.
@@ -36,8 +38,21 @@ thread_local! {
 /// # Ok::<(), WsError>(())
 /// ```
 ///
-/// On one thread, callbacks of all the components that share it run one after another, in order; a callback that blocks
-/// holds up all of them. The thread ends when no handle of the runtime, no open component and no scheduled task is left.
+/// The threads end when no handle of the runtime, no open component and no scheduled task is left.
+///
+/// # What each choice means
+///
+/// | | order | a callback that blocks |
+/// |---|---|---|
+/// | a thread each (the default) | of one component: everything; between components: nothing | holds up its own component |
+/// | [`new`](Self::new), shared | everything that happens on it, one thing after another | holds up all that share it |
+/// | [`with_threads`](Self::with_threads) | the messages of each connection; one pipeline is called by one thread at a time | holds up the connections whose messages it is given, and one of the threads |
+/// | [`from_tokio`](Self::from_tokio), one thread | as `new` | holds up the program's own tasks too |
+/// | [`from_tokio`](Self::from_tokio), several | as `with_threads` | as `with_threads`, and takes a thread from the program's tasks |
+///
+/// Tasks of RxRust's operators, such as each item of `observe_on` or `delay`, keep their order on one thread and have none
+/// on several: use [`deliver_on`](crate::ObservableExt::deliver_on), which keeps it everywhere. To block as one likes, in a
+/// database call or a long computation, deliver on an [`EventLoopScheduler`](crate::EventLoopScheduler).
 #[derive(Clone)]
 pub struct IoRuntime {
     core: Arc<Core>,
@@ -55,6 +70,7 @@ pub(crate) struct WeakRuntime {
 struct Core {
     id: u64,
     handle: Handle,
+    executor: Executor,
     /// Dropping it ends the thread; a runtime of the user's own has none.
     running: Option<oneshot::Sender<()>>,
 }
@@ -97,7 +113,8 @@ impl IoRuntime {
     /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes.
     #[must_use]
     pub fn from_tokio(handle: Handle) -> Self {
-        Self { core: Arc::new(Core { id: next_id(), handle, running: None }) }
+        let executor = Executor::of(&handle);
+        Self { core: Arc::new(Core { id: next_id(), handle, executor, running: None }) }
     }
 
     /// The one runtime of the process that is never ended, started at the first use: a thread named `rxplus-global`.
@@ -119,7 +136,8 @@ impl IoRuntime {
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel();
         thread::Builder::new().name(name.into()).spawn(move || run(runtime, id, ended)).map_err(failed)?;
-        Ok(Self { core: Arc::new(Core { id, handle, running: Some(running) }) })
+        let executor = Executor::of(&handle);
+        Ok(Self { core: Arc::new(Core { id, handle, executor, running: Some(running) }) })
     }
 
     /// Spawns a task that keeps the threads running until it is done.
@@ -129,6 +147,20 @@ impl IoRuntime {
             task.await;
             drop(alive);
         });
+    }
+
+    /// Runs a scheduler's task, which keeps the threads running until it is done or cancelled.
+    pub(crate) fn schedule(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        delay: Option<Duration>,
+    ) -> TaskHandle {
+        let alive = self.clone();
+        let task = async move {
+            task.await;
+            drop(alive);
+        };
+        self.core.executor.schedule(task, delay)
     }
 
     pub(crate) fn handle(&self) -> &Handle {

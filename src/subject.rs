@@ -9,10 +9,7 @@ use std::{
     fmt,
     future::poll_fn,
     mem::{replace, take},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
     task::{self, Poll, Waker},
 };
 
@@ -27,6 +24,7 @@ use crate::{
     callback::{self, Drain},
     memory::Memory,
     scheduler::IoScheduler,
+    sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
 
 /// How many items may wait while another thread emits, before a push from outside of any callback waits for room.
@@ -619,76 +617,5 @@ impl<T, E> fmt::Debug for SerializedSubject<T, E> {
 impl fmt::Debug for SerializedSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SerializedSubscription").field("is_closed", &self.is_closed()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::IoRuntime;
-    use rxrust::prelude::*;
-    use std::{
-        sync::{Barrier, mpsc},
-        thread,
-        time::Duration,
-    };
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn item_posted_after_one_that_raced_with_the_emission_of_another_thread_is_delivered() {
-        let runtime = IoRuntime::new("home").unwrap();
-        let home = IoScheduler::on(&runtime);
-        let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing, None);
-        let (send, heard) = mpsc::channel();
-        crate::Io::new(subject.clone()).subscribe(move |n| {
-            // Lasts until the home thread, if it was woken, has found this emission.
-            for _ in 0..2 {
-                let (done, looked) = mpsc::channel();
-                if n == 1 && !home.is_current() {
-                    home.spawn(async move { done.send(()).unwrap() });
-                    looked.recv_timeout(PATIENCE).unwrap();
-                }
-            }
-            send.send(n).unwrap();
-        });
-        let meet = Barrier::new(2);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for _ in 0..5_000 {
-                    meet.wait();
-                    subject.next(1);
-                }
-            });
-            for _ in 0..5_000 {
-                meet.wait();
-                subject.post(2);
-                heard.recv_timeout(PATIENCE).unwrap();
-                heard.recv_timeout(PATIENCE).unwrap();
-                subject.post(3);
-                heard.recv_timeout(PATIENCE).unwrap();
-            }
-        });
-    }
-
-    #[test]
-    fn one_who_is_not_to_run_ahead_waits_until_all_is_delivered() {
-        let subject = SerializedSubject::<usize>::new();
-        let (go, gone) = mpsc::channel::<()>();
-        crate::Io::new(subject.clone()).subscribe(move |_| gone.recv().unwrap());
-        let at_most = |most| subject.backlog().poll_at_most(most, &task::Context::from_waker(Waker::noop()));
-        assert!(at_most(0).is_ready());
-        thread::scope(|scope| {
-            scope.spawn(|| subject.next(1));
-            while at_most(0).is_ready() {
-                thread::yield_now();
-            }
-            subject.next(2);
-            assert!(at_most(1).is_pending() && at_most(2).is_ready());
-            let delivered = scope.spawn(|| crate::ws::wait::block_on(subject.delivered(), PATIENCE));
-            (0..2).for_each(|_| go.send(()).unwrap());
-            assert!(delivered.join().unwrap().is_some());
-        });
-        assert!(at_most(0).is_ready());
     }
 }

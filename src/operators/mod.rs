@@ -1,5 +1,9 @@
 //! Operators, as one extension trait on every RxRust observable.
 
+mod deliver;
+mod deliver_local;
+mod deliver_on;
+mod into_bounded_stream;
 mod log_errors;
 mod merge_into;
 #[cfg(test)]
@@ -15,12 +19,20 @@ mod with_err;
 use std::{convert::Infallible, error::Error, hash::Hash};
 
 use rxrust::{
+    context::{Context, Local},
     observable::{CoreObservable, Observable},
     observer::Observer,
 };
 
-use crate::{Tag, TaggedData};
+use crate::{
+    RunLoop, Tag, TaggedData,
+    channel::{Bounds, Lossy},
+};
 
+pub use deliver::{DeliverObserver, DeliverSubscription, Delivery};
+pub use deliver_local::DeliverLocal;
+pub use deliver_on::DeliverOn;
+pub use into_bounded_stream::BoundedStream;
 pub use log_errors::LogErrors;
 pub use merge_into::MergeIntoObserver;
 pub use route_by_tag::{RouteObserver, RouteSubscription, Routed, Router};
@@ -193,6 +205,149 @@ pub trait ObservableExt: Observable {
         Self: Observable<Item<'a> = T, Err: Clone + Send + 'static, Inner: Clone> + 'a,
     {
         self.transform(Share::new)
+    }
+
+    /// Delivers items on the thread of `scheduler`, in order: what RxRust's `observe_on` is for, at a fraction of its cost.
+    ///
+    /// Items are queued, and the target is woken once for all that gather; `observe_on` makes a task for each.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let worker = EventLoopScheduler::new("worker");
+    /// let readings = Io::from_iter([20.5, 21.0]);
+    /// readings.deliver_on(&worker).subscribe(|celsius| println!("stored {celsius}")); // on the worker
+    /// ```
+    ///
+    /// Takes any RxRust scheduler. On one that spreads tasks over several threads it keeps the order too, being one task.
+    ///
+    /// # Bound
+    ///
+    /// When 1,048,576 items wait, a thread that pushes waits for room, once it is outside of any callback. Those that cannot
+    /// wait, since others may be waiting for them, go on: callbacks, rxplus's own threads, whatever runs inside of tokio, and
+    /// a thread that has a [`RunLoop`]. So a component's I/O thread never waits here. At twice as many items the newest are
+    /// dropped, and their number is logged (`tracing::warn!`). Use [`deliver_on_bounded`](Self::deliver_on_bounded) when
+    /// that can happen.
+    ///
+    /// A cold source that emits while it is being subscribed to, on a thread that may wait, waits too, inside of the operators
+    /// between it and this one: see [`SerializedSubject`](crate::SerializedSubject).
+    ///
+    /// # Emission
+    ///
+    /// On the scheduler's thread, in the order in which items came in; the terminal event, an error too, after the last item.
+    /// Each item is a callback of its own: what the observer pushes is delivered before the next item. After `unsubscribe`
+    /// has returned no delivery begins, and what was queued is gone. An observer that panics ends its pipeline, and no other.
+    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
+    fn deliver_on<'a, T, Sch>(self, scheduler: &Sch) -> Self::With<DeliverOn<Self::Inner, T, Sch, fn(u64)>>
+    where
+        T: Send + 'static,
+        Sch: Clone,
+        Self: Observable<Item<'a> = T> + 'a,
+    {
+        self.transform(|source| DeliverOn::unsaid(source, scheduler.clone()))
+    }
+
+    /// As [`deliver_on`](Self::deliver_on), for an observer that may be slower than the source: keeps up to `capacity` items,
+    /// drops what `lossy` says, and tells `on_lost` how many that were.
+    ///
+    /// Nobody ever waits. `on_lost` is called on the scheduler's thread, before the next items, with the number lost since
+    /// its last call; all of its calls together give the exact sum. When it panics, the pipeline ends.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let screen = EventLoopScheduler::new("screen");
+    /// let frames = Io::interval(Duration::from_millis(1));
+    /// let skipped = |count| println!("{count} frames were skipped");
+    /// frames.deliver_on_bounded(&screen, 2, Lossy::DropOldest, skipped).subscribe(|frame| println!("frame {frame}"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `capacity` is zero.
+    fn deliver_on_bounded<'a, T, Sch, L>(
+        self,
+        scheduler: &Sch,
+        capacity: usize,
+        lossy: Lossy,
+        on_lost: L,
+    ) -> Self::With<DeliverOn<Self::Inner, T, Sch, L>>
+    where
+        T: Send + 'static,
+        Sch: Clone,
+        L: FnMut(u64),
+        Self: Observable<Item<'a> = T> + 'a,
+    {
+        let bounds = Bounds::said(capacity, lossy);
+        self.transform(|source| DeliverOn::new(source, scheduler.clone(), bounds, on_lost))
+    }
+
+    /// Delivers items on the thread of `run_loop`, which is the calling one, as a `Local` observable: what comes after it,
+    /// closures and captured values, need not be `Send`.
+    ///
+    /// So a GUI's handles, or an `Rc<RefCell<..>>`, can be used as they are:
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// let run_loop = RunLoop::new();
+    /// let sum = Rc::new(Cell::new(0));
+    /// let added = sum.clone();
+    /// Io::from_iter([1, 2, 3]).deliver_local(&run_loop).subscribe(move |n| added.set(added.get() + n));
+    /// run_loop.run_pending();
+    /// assert_eq!(sum.get(), 6);
+    /// ```
+    ///
+    /// Bound and emission are those of [`deliver_on`](Self::deliver_on). When the loop is dropped, the pipeline ends and its
+    /// observer is dropped.
+    fn deliver_local<'a, T>(self, run_loop: &RunLoop) -> Local<DeliverLocal<Self, T>>
+    where
+        T: Send + 'static,
+        Self: Observable<Item<'a> = T> + 'a,
+    {
+        Local::new(DeliverLocal::new(self, run_loop.local_set()))
+    }
+
+    /// Subscribes at once, and gives the items to async code as a `futures` stream with a bound: it keeps up to `capacity`
+    /// items, drops what `lossy` says, and [counts](BoundedStream::lost) that.
+    ///
+    /// RxRust's `into_stream` keeps whatever comes.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use rxplus::prelude::*;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let mut newest = Io::from_iter(1..=5).into_bounded_stream(2, Lossy::DropOldest);
+    /// assert_eq!(newest.next().await, Some(Ok(4)));
+    /// assert_eq!(newest.next().await, Some(Ok(5)));
+    /// assert_eq!(newest.next().await, None);
+    /// assert_eq!(newest.lost(), 3);
+    /// # });
+    /// ```
+    ///
+    /// Needs no runtime of any kind. Dropping the stream unsubscribes.
+    ///
+    /// # Panics
+    ///
+    /// If `capacity` is zero.
+    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
+    fn into_bounded_stream<'a, T>(
+        self,
+        capacity: usize,
+        lossy: Lossy,
+    ) -> BoundedStream<
+        T,
+        Self::Err,
+        <Self::Inner as CoreObservable<Self::With<DeliverObserver<T, <Self as Observable>::Err>>>>::Unsub,
+    >
+    where
+        T: Send + 'static,
+        Self: Observable<Item<'a> = T, Err: Send + 'static> + 'a,
+        Self::Inner: CoreObservable<Self::With<DeliverObserver<T, <Self as Observable>::Err>>>,
+    {
+        BoundedStream::new(self, Bounds::said(capacity, lossy))
     }
 
     /// Logs the error that the source ends with, if it does, and completes instead: leaves `Err = Infallible`.

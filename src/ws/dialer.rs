@@ -409,8 +409,9 @@ impl<D: WsDatatype> Dialer<D> {
 
     fn set_state(&self, state: ConnectionState) {
         tracing::debug!(name = &*self.component.name, ?state, "client");
-        self.state.send_replace(state);
         self.states.next(state);
+        // After the emission, so that who has waited for a state finds it in `state()`.
+        self.state.send_replace(state);
     }
 }
 

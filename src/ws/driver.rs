@@ -52,6 +52,11 @@ const READS_A_POLL: usize = 4;
 /// How many messages may wait for their subscribers, on a runtime of several threads, before no more are read.
 const READ_AHEAD: usize = 1024;
 
+/// How many messages one poll dispatches before what came of them is written, by this connection and by the others. Far
+/// below what an outbox holds by default: a burst of short messages, answered or passed on one by one, must not make peers
+/// that read well look slow. More at once gains nothing.
+const MESSAGES_A_POLL: usize = 128;
+
 /// How many bytes are made ready for one write.
 const WRITE_BATCH_LEN: usize = 64 * 1024;
 
@@ -109,8 +114,6 @@ where
     F: FnMut(Frame),
 {
     let mut driver = Driver::new(socket, link, receive);
-    // What came together with the handshake lies in the protocol's buffer already.
-    driver.dispatch(&[]);
     let mut cut = pin!(cut);
     let ending = poll_fn(|cx| match cut.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(driver.lost(WsError::Cut(driver.link.peer.clone()))),
@@ -164,6 +167,8 @@ struct Driver<S, F> {
     asked_to_close: Option<Closing>,
     out: WriteBuffer,
     pulse: Pulse,
+    /// What was read and not dispatched, because the poll had dispatched its share. The protocol's buffer then holds more.
+    unread: Option<Vec<u8>>,
     /// When this poll began.
     now: Instant,
     /// Since when the socket has taken nothing of what it was offered.
@@ -198,6 +203,8 @@ where
             asked_to_close: None,
             out: WriteBuffer::default(),
             pulse: Pulse::new(link.heartbeat, now, rand::random()),
+            // What came together with the handshake lies in the protocol's buffer already.
+            unread: Some(Vec::new()),
             now,
             stalled: None,
             timer: Box::pin(sleep_until(now)),
@@ -243,12 +250,19 @@ where
     /// Reads and dispatches what is there. True when it stopped before the socket was empty, and nothing else wakes it.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         let mut buffer = ReadBuffer::take();
+        let mut share = MESSAGES_A_POLL;
         for _ in 0..READS_A_POLL {
             let is_ahead = self.link.inbound.poll_at_most(READ_AHEAD, cx).is_pending();
             if is_ahead || self.is_paused() {
                 // The heartbeat's clock stands still meanwhile: it is the write stall that decides.
                 self.pulse.hear(self.now);
                 return Ok(!is_ahead);
+            }
+            if let Some(unread) = self.unread.take() {
+                self.dispatch(&unread, &mut share);
+            }
+            if self.unread.is_some() {
+                return Ok(true);
             }
             let mut space = ReadBuf::new(&mut buffer.0);
             match Pin::new(&mut self.socket).poll_read(cx, &mut space) {
@@ -257,18 +271,23 @@ where
                 Poll::Ready(Ok(())) if space.filled().is_empty() => return Err(self.hung_up()),
                 Poll::Ready(Ok(())) => {
                     self.pulse.hear(self.now);
-                    self.dispatch(space.filled());
+                    self.dispatch(space.filled(), &mut share);
                 }
             }
         }
         Ok(true)
     }
 
-    /// Takes bytes through the protocol and hands on the messages they complete. What follows the peer's close frame, or
-    /// its mistake, is not looked at (RFC 6455, sections 1.4 and 7.1.7).
-    fn dispatch(&mut self, bytes: &[u8]) {
+    /// Takes bytes through the protocol and hands on the messages they complete, as far as `share` reaches. What follows the
+    /// peer's close frame, or its mistake, is not looked at (RFC 6455, sections 1.4 and 7.1.7).
+    fn dispatch(&mut self, bytes: &[u8], share: &mut usize) {
         let mut wire = Wire::new(bytes, &mut self.out);
         while matches!(self.phase, Phase::Open | Phase::Closing(_)) {
+            if *share == 0 {
+                self.unread = Some(wire.rest().to_vec());
+                return;
+            }
+            *share -= 1;
             match self.protocol.read(&mut wire) {
                 Ok(Message::Text(text)) => (self.receive)(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => (self.receive)(Frame::Binary(bytes)),

@@ -808,7 +808,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #![proptest_config(ProptestConfig::with_cases(300))]
 
         #[test]
         fn whatever_happens_the_sums_are_exact_the_bound_holds_and_the_order_is_kept(

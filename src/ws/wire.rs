@@ -34,6 +34,11 @@ impl<'a> Wire<'a> {
     pub(crate) fn new(input: &'a [u8], out: &'a mut WriteBuffer) -> Self {
         Self { input, out }
     }
+
+    /// What was not read of the input.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.input
+    }
 }
 
 impl Read for Wire<'_> {
@@ -340,7 +345,8 @@ mod tests {
                         let kept = starts.partition_point(|start| *start < fixed);
                         prop_assert_eq!(out.take_back(), starts.len() - kept);
                         put.truncate(starts.get(kept).copied().unwrap_or(put.len()));
-                        (starts.truncate(kept), ends.truncate(kept));
+                        starts.truncate(kept);
+                        ends.truncate(kept);
                     }
                     Step::Write(_) if out.is_empty() => {}
                     Step::Write(count) => written += out.write_to(&mut sink, count),

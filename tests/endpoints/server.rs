@@ -170,6 +170,31 @@ fn connection_subscribed_with_itself_echoes() {
 }
 
 #[test]
+fn echo_of_a_burst_far_longer_than_the_outbox_reaches_a_client_that_reads() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", WsStr);
+    let heard = Recorder::on(client.clone());
+    texts(0..20_000).into_iter().for_each(|text| client.next(text));
+    assert_eq!(heard.items(20_000), texts(0..20_000));
+    assert_eq!(server.stats().sent.dropped, Dropped::default());
+}
+
+#[test]
+fn burst_passed_on_to_a_path_reaches_every_client_that_reads() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.clone().subscribe_with(server.clone());
+    let connections = Recorder::on(server.connections());
+    let members: Vec<_> = (0..5).map(|_| (connected(&server, "/chat", WsStr), connections.item())).collect();
+    let recorders: Vec<_> = members.iter().map(|(client, _)| Recorder::on(client.clone())).collect();
+    texts(0..20_000).into_iter().for_each(|text| members[0].0.next(text));
+    for heard in recorders {
+        assert_eq!(heard.items(20_000), texts(0..20_000));
+    }
+    assert_eq!(server.stats().sent.dropped, Dropped::default());
+    server.complete();
+}
+
+#[test]
 fn server_subscribed_with_itself_answers_on_the_path() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     server.clone().map(|td| TaggedData::new(td.tag, td.data.to_uppercase())).subscribe_with(server.clone());

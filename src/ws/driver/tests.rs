@@ -661,7 +661,7 @@ fn whole_messages(bytes: Vec<u8>) -> Vec<Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn broken_links_lose_nothing_send_nothing_twice_and_keep_the_order(

@@ -1,0 +1,297 @@
+//! What `deliver_on`, `deliver_on_bounded`, `deliver_local` and `into_bounded_stream` share: a channel from the source's
+//! thread, its two ends, and the task that observes at the far one.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use rxrust::{observer::Observer, subscription::Subscription};
+
+use crate::{
+    callback::{self, Drain},
+    channel::{Bounds, Channel, End, Lossy, Pushed, Received},
+};
+
+/// From how many waiting items on a sender that may wait does so, where no capacity was asked for. As for a subject's inbox:
+/// far above what a burst needs.
+const CROWD: usize = 1 << 20;
+
+/// How many items are delivered before the thread's other tasks get their turn.
+const BATCH: usize = 256;
+
+impl Bounds {
+    /// For a queue of which nobody said how long it may be.
+    pub(super) fn unsaid() -> Self {
+        // Those that may not wait, callbacks and I/O threads, can go on for as long again.
+        Self { capacity: 2 * CROWD, lossy: Lossy::DropLatest, crowd: CROWD }
+    }
+
+    /// # Panics
+    ///
+    /// If `capacity` is zero.
+    pub(super) fn said(capacity: usize, lossy: Lossy) -> Self {
+        assert!(capacity > 0, "a queue needs a capacity of at least one");
+        Self { capacity, lossy, crowd: usize::MAX }
+    }
+}
+
+/// Both ends of a new channel.
+pub(super) fn channel<T, E>(bounds: Bounds) -> (DeliverObserver<T, E>, Receiver<T, E>) {
+    let channel = Arc::new(Channel::new(bounds));
+    (DeliverObserver { sender: Arc::new(Sender { channel: channel.clone() }) }, Receiver { channel })
+}
+
+/// The observer that queues what a source emits.
+pub struct DeliverObserver<T, E> {
+    sender: Arc<Sender<T, E>>,
+}
+
+struct Sender<T, E> {
+    channel: Arc<Channel<T, E>>,
+}
+
+/// The far end of a channel, which it closes when it is dropped.
+pub(super) struct Receiver<T, E> {
+    channel: Arc<Channel<T, E>>,
+}
+
+impl<T: Send + 'static, E: Send + 'static> Observer<T, E> for DeliverObserver<T, E> {
+    fn next(&mut self, item: T) {
+        let Pushed { lost, is_crowded } = self.sender.channel.push(item);
+        drop(lost);
+        if is_crowded {
+            callback::wait_outside(self.sender.channel.clone());
+        }
+    }
+
+    fn error(self, error: E) {
+        self.sender.channel.end(End::Error(error));
+    }
+
+    fn complete(self) {
+        self.sender.channel.end(End::Complete);
+    }
+
+    fn is_closed(&self) -> bool {
+        !self.sender.channel.is_open()
+    }
+}
+
+impl<T, E> Drop for Sender<T, E> {
+    fn drop(&mut self) {
+        self.channel.end(End::Dropped);
+    }
+}
+
+impl<T: Send, E: Send> Drain for Channel<T, E> {
+    fn drain(&self) {
+        self.wait_for_room();
+    }
+}
+
+impl<T, E> Receiver<T, E> {
+    pub(super) fn poll(&self, batch: &mut VecDeque<T>, limit: usize, cx: &mut Context<'_>) -> Poll<Received<E>> {
+        self.channel.poll(batch, limit, cx)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.is_open()
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.channel.lost()
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Receiver<T, E> {
+    pub(super) fn closing(&self) -> Closing {
+        Closing { channel: self.channel.clone() }
+    }
+}
+
+impl<T, E> Drop for Receiver<T, E> {
+    fn drop(&mut self) {
+        close(&self.channel);
+    }
+}
+
+fn close<T, E>(channel: &Channel<T, E>) {
+    let queued = channel.close();
+    callback::run(|| {
+        callback::isolate("an item's destructor", || drop(queued));
+    });
+}
+
+/// Closes a channel, whatever its types.
+#[derive(Clone)]
+pub(super) struct Closing {
+    channel: Arc<dyn Close>,
+}
+
+trait Close: Send + Sync {
+    fn close(&self);
+    fn is_open(&self) -> bool;
+}
+
+impl<T: Send, E: Send> Close for Channel<T, E> {
+    fn close(&self) {
+        close(self);
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open()
+    }
+}
+
+/// What a subscription to an observable that delivers elsewhere returns.
+///
+/// After `unsubscribe` has returned no delivery begins, and what was queued is gone; the observer is dropped on the thread
+/// that it was called on. Dropping the subscription does not unsubscribe.
+#[derive(Clone)]
+pub struct DeliverSubscription<U> {
+    source: U,
+    closing: Closing,
+}
+
+impl<U> DeliverSubscription<U> {
+    pub(super) fn new(source: U, closing: Closing) -> Self {
+        Self { source, closing }
+    }
+}
+
+impl<U: Subscription> Subscription for DeliverSubscription<U> {
+    fn unsubscribe(self) {
+        self.closing.channel.close();
+        self.source.unsubscribe();
+    }
+
+    fn is_closed(&self) -> bool {
+        !self.closing.channel.is_open()
+    }
+}
+
+/// The task that takes items out of a channel and hands them to an observer.
+pub struct Delivery<T, E, O, L> {
+    receiver: Receiver<T, E>,
+    batch: VecDeque<T>,
+    /// `None` when the delivery is over.
+    observer: Option<O>,
+    on_lost: L,
+    /// How many losses `on_lost` has heard of.
+    told: u64,
+}
+
+// Nothing in it is pinned.
+impl<T, E, O, L> Unpin for Delivery<T, E, O, L> {}
+
+impl<T, E, O, L> Delivery<T, E, O, L>
+where
+    O: Observer<T, E>,
+    L: FnMut(u64),
+{
+    pub(super) fn new(receiver: Receiver<T, E>, observer: O, on_lost: L) -> Self {
+        Self { receiver, batch: VecDeque::new(), observer: Some(observer), on_lost, told: 0 }
+    }
+
+    /// Delivers what was received. False when that was the last of it.
+    fn deliver(&mut self, received: Received<E>) -> bool {
+        let goes_on = self.tell(received.lost) && self.deliver_items();
+        match received.end {
+            None => goes_on,
+            Some(end) => {
+                if goes_on {
+                    self.deliver_end(end);
+                }
+                false
+            }
+        }
+    }
+
+    fn tell(&mut self, lost: u64) -> bool {
+        let news = lost - self.told;
+        self.told = lost;
+        let on_lost = &mut self.on_lost;
+        news == 0 || callback::run(|| callback::isolate("a callback for losses", || on_lost(news)))
+    }
+
+    fn deliver_items(&mut self) -> bool {
+        let Some(observer) = &mut self.observer else { return false };
+        while let Some(item) = self.batch.pop_front() {
+            let is_open = self.receiver.is_open();
+            let returned = callback::run(|| {
+                callback::isolate("an observer", || if is_open { observer.next(item) } else { drop(item) })
+            });
+            if !is_open || !returned {
+                return false;
+            }
+            callback::breathe();
+        }
+        self.receiver.is_open() && !observer.is_closed()
+    }
+
+    fn deliver_end(&mut self, end: End<E>) {
+        let Some(observer) = self.observer.take() else { return };
+        callback::run(|| {
+            callback::isolate("an observer", || match end {
+                End::Error(error) => observer.error(error),
+                End::Complete => observer.complete(),
+                End::Dropped => drop(observer),
+            })
+        });
+    }
+
+    /// Drops the observer, whose captured values may panic in their destructors.
+    fn finish(&mut self) {
+        close(&self.receiver.channel);
+        let rest = (self.observer.take(), std::mem::take(&mut self.batch));
+        callback::run(|| callback::isolate("an observer's destructor", || drop(rest)));
+    }
+}
+
+impl<T, E, O, L> Future for Delivery<T, E, O, L>
+where
+    O: Observer<T, E>,
+    L: FnMut(u64),
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Poll::Ready(received) = this.receiver.poll(&mut this.batch, BATCH, cx) else { return Poll::Pending };
+        if this.deliver(received) {
+            // Looks again after the thread's other tasks have had their turn.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.finish();
+        Poll::Ready(())
+    }
+}
+
+impl<T, E> Clone for DeliverObserver<T, E> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone() }
+    }
+}
+
+impl<T, E> fmt::Debug for DeliverObserver<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliverObserver").field("is_closed", &!self.sender.channel.is_open()).finish()
+    }
+}
+
+impl<U> fmt::Debug for DeliverSubscription<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliverSubscription").field("is_closed", &!self.closing.channel.is_open()).finish()
+    }
+}
+
+impl<T, E, O, L> fmt::Debug for Delivery<T, E, O, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("told", &self.told).finish_non_exhaustive()
+    }
+}

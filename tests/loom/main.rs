@@ -1,0 +1,105 @@
+//! The modules that lock, under the interleavings of two or three threads, by loom.
+//!
+//! `cargo test --test loom`
+//!
+//! Up to two preemptions, which find most races in seconds; `LOOM_MAX_PREEMPTIONS=10` tries more, for minutes.
+//!
+//! They are compiled here a second time, with loom's locks in place of the standard library's, and with a `callback` whose
+//! thread-local state is loom's. So nothing in the library itself depends on loom.
+#![allow(dead_code, unreachable_pub, reason = "each module is compiled whole, and its models use a part")]
+
+#[path = "../../src/channel.rs"]
+mod channel;
+#[path = "../../src/scheduler/handle.rs"]
+mod handle;
+#[path = "../../src/scheduler/lane.rs"]
+mod lane;
+#[path = "../../src/memory.rs"]
+mod memory;
+#[path = "../../src/subject.rs"]
+mod subject;
+
+mod models {
+    mod of_channel;
+    mod of_lane;
+    mod of_subject;
+}
+
+/// Tries `f` under all interleavings with few preemptions.
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.check(f);
+}
+
+mod sync {
+    pub(crate) use loom::sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    };
+}
+
+/// As `src/callback.rs`, without the isolation of panics: a panic is a failed model.
+mod callback {
+    use std::{
+        cell::{Cell, RefCell},
+        collections::VecDeque,
+        sync::Arc,
+    };
+
+    pub(crate) trait Drain: Send + Sync {
+        fn drain(&self);
+    }
+
+    loom::thread_local! {
+        static DEPTH: Cell<usize> = Cell::new(0);
+        static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = RefCell::new(VecDeque::new());
+    }
+
+    pub(crate) fn is_inside() -> bool {
+        DEPTH.with(Cell::get) > 0
+    }
+
+    pub(crate) fn run<R>(f: impl FnOnce() -> R) -> R {
+        let depth = DEPTH.with(|depth| depth.replace(depth.get() + 1));
+        let result = f();
+        DEPTH.with(|current| current.set(depth));
+        while depth == 0
+            && let Some(source) = LATER.with(|later| later.borrow_mut().pop_front())
+        {
+            DEPTH.with(|current| current.set(1));
+            source.drain();
+            DEPTH.with(|current| current.set(0));
+        }
+        result
+    }
+
+    pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
+        run(f)
+    }
+
+    pub(crate) fn later(source: Arc<dyn Drain>) {
+        LATER.with(|later| later.borrow_mut().push_back(source));
+    }
+
+    pub(crate) fn isolate(_: &'static str, f: impl FnOnce()) -> bool {
+        f();
+        true
+    }
+}
+
+/// A subject of the user's own has no home thread.
+mod scheduler {
+    #[derive(Clone)]
+    pub(crate) struct IoScheduler;
+
+    impl IoScheduler {
+        pub(crate) fn is_current(&self) -> bool {
+            false
+        }
+
+        pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {
+            unreachable!("the models have no home thread");
+        }
+    }
+}
