@@ -100,6 +100,16 @@ pub enum WsError {
         /// Who.
         peer: String,
     },
+    /// The peer closed the connection, with a closing handshake. What was the last cause when a client gives up.
+    #[error("{peer} closed the connection with code {code}{}", said(.reason))]
+    ClosedByPeer {
+        /// Who.
+        peer: String,
+        /// The close code (RFC 6455, section 7.4); 1005 when there was none.
+        code: u16,
+        /// The close reason.
+        reason: Arc<str>,
+    },
     /// A connection was to be closed with a code or reason that may not be sent (RFC 6455, sections 5.5 and 7.4).
     #[error("cannot close with code {code} and reason \"{reason}\"; use 1000 or 3000 to 4999, and at most 123 bytes")]
     InvalidClose {
@@ -183,6 +193,10 @@ fn bind_advice(source: &io::Error, endpoint: &ConnConfig) -> String {
         io::ErrorKind::PermissionDenied => "ports below 1024 usually need privileges".into(),
         _ => "the operating system refused".into(),
     }
+}
+
+fn said(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 fn rejection_advice(status: u16) -> &'static str {

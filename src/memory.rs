@@ -24,7 +24,15 @@ impl<T> Memory<T> {
         item_len: fn(&T) -> usize,
         on_loss: impl FnMut(usize) + Send + 'static,
     ) -> Self {
-        Self::Early(Early { items: VecDeque::new(), len: 0, bounds, item_len, on_loss: Box::new(on_loss) })
+        let (items, on_loss) = (VecDeque::new(), Box::new(on_loss));
+        Self::Early(Early { items, len: 0, bounds, loses_newest: false, item_len, on_loss })
+    }
+
+    /// Keeps the first `count` items that nobody is there to hear, until there is a first observer.
+    pub(crate) fn first(count: usize) -> Self {
+        let bounds = EarlyBounds { items: count, len: usize::MAX };
+        let (items, on_loss) = (VecDeque::new(), Box::new(|_| {}));
+        Self::Early(Early { items, len: 0, bounds, loses_newest: true, item_len: |_| 0, on_loss })
     }
 
     /// Keeps all items, told apart by `number`, until they are forgotten.
@@ -79,11 +87,13 @@ impl<T: Clone> Memory<T> {
     }
 }
 
-/// Items that wait for a first observer. Full, it loses the oldest and says so.
+/// Items that wait for a first observer. Full, it loses some and says so.
 pub(crate) struct Early<T> {
     items: VecDeque<T>,
     len: usize,
     bounds: EarlyBounds,
+    /// Whether the newest go then instead of the oldest.
+    loses_newest: bool,
     /// How many bytes an item stands for.
     item_len: fn(&T) -> usize,
     /// Hears the length of each item that is lost; must not call observers.
@@ -104,11 +114,12 @@ impl<T> Early<T> {
         self.items.push_back(item);
         let mut lost = Vec::new();
         while self.items.len() > self.bounds.items || self.len > self.bounds.len {
-            let Some(oldest) = self.items.pop_front() else { break };
-            let len = (self.item_len)(&oldest);
+            let item = if self.loses_newest { self.items.pop_back() } else { self.items.pop_front() };
+            let Some(item) = item else { break };
+            let len = (self.item_len)(&item);
             self.len -= len;
             (self.on_loss)(len);
-            lost.push(oldest);
+            lost.push(item);
         }
         lost
     }

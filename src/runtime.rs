@@ -13,11 +13,11 @@ use std::{
 
 use rxrust::scheduler::TaskHandle;
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle, Id, Runtime},
     sync::oneshot,
 };
 
-use crate::{WsError, scheduler::Executor};
+use crate::{WsError, callback, scheduler::Executor};
 
 thread_local! {
     /// The runtime whose thread this is; 0 on any other thread.
@@ -63,6 +63,8 @@ pub struct IoRuntime {
 pub(crate) struct WeakRuntime {
     core: Weak<Core>,
     id: u64,
+    /// Set if it is one of the program's own, whose threads are not known here.
+    foreign: Option<Id>,
 }
 
 struct Core {
@@ -70,7 +72,7 @@ struct Core {
     handle: Handle,
     executor: Executor,
     /// Dropping it ends the thread; a runtime of the user's own has none.
-    _running: Option<oneshot::Sender<()>>,
+    running: Option<oneshot::Sender<()>>,
 }
 
 impl IoRuntime {
@@ -112,7 +114,7 @@ impl IoRuntime {
     #[must_use]
     pub fn from_tokio(handle: Handle) -> Self {
         let executor = Executor::of(&handle);
-        Self { core: Arc::new(Core { id: next_id(), handle, executor, _running: None }) }
+        Self { core: Arc::new(Core { id: next_id(), handle, executor, running: None }) }
     }
 
     /// The one runtime of the process that is never ended, started at the first use: a thread named `rxplus-global`.
@@ -135,7 +137,7 @@ impl IoRuntime {
         let (running, ended) = oneshot::channel();
         thread::Builder::new().name(name.into()).spawn(move || run(runtime, id, ended)).map_err(failed)?;
         let executor = Executor::of(&handle);
-        Ok(Self { core: Arc::new(Core { id, handle, executor, _running: Some(running) }) })
+        Ok(Self { core: Arc::new(Core { id, handle, executor, running: Some(running) }) })
     }
 
     /// Spawns a task that keeps the threads running until it is done.
@@ -166,7 +168,8 @@ impl IoRuntime {
     }
 
     pub(crate) fn downgrade(&self) -> WeakRuntime {
-        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id }
+        let foreign = self.core.running.is_none().then(|| self.core.handle.id());
+        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id, foreign }
     }
 }
 
@@ -176,9 +179,11 @@ impl WeakRuntime {
         self.core.upgrade().map_or_else(IoRuntime::global, |core| IoRuntime { core })
     }
 
-    /// Whether the calling thread is one of this runtime's.
+    /// Whether the calling thread is one of this runtime's. In a runtime of the program's own only callbacks count: other
+    /// tasks of the program may wait for a component that runs beside them.
     pub(crate) fn is_current(&self) -> bool {
-        CURRENT.get() == self.id
+        let is_foreign = || Handle::try_current().is_ok_and(|current| Some(current.id()) == self.foreign);
+        CURRENT.get() == self.id || (self.foreign.is_some() && callback::is_inside() && is_foreign())
     }
 }
 

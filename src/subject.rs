@@ -215,6 +215,16 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
         }
     }
 
+    /// Queues `item` without delivering it: for [`settle`](Self::settle), or whoever emits next. Calls no observer.
+    pub(crate) fn leave(&self, item: T) {
+        self.core.enqueue(Event::Next(item));
+    }
+
+    /// Has the home thread deliver what was left.
+    pub(crate) fn settle(&self) {
+        self.core.wake_home();
+    }
+
     /// What this subject has still to deliver: for those who are not to run ahead of it.
     pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
         self.core.clone()

@@ -311,11 +311,7 @@ impl<D: WsDatatype> Acceptor<D> {
         Outbox::new(self.options.outbox, move |outbox| {
             let (outbox, peer, events, own) = (outbox.clone(), peer.clone(), events.clone(), own.clone());
             home.spawn(async move {
-                outbox.report_drops(|reason, dropped| {
-                    let event = ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
-                    own.next(event.clone());
-                    events.next(event);
-                });
+                report_drops(&outbox, &peer, [&own, &events]);
             });
         })
     }
@@ -342,7 +338,7 @@ impl<D: WsDatatype> Acceptor<D> {
 
     /// Tells those who watch the connection, and those who watch the server.
     fn tell(&self, connection: &Connection<D>, event: ServerEvent) {
-        connection.emit_event(event.clone());
+        connection.told().next(event.clone());
         self.component.events.next(event);
     }
 
@@ -360,9 +356,7 @@ impl<D: WsDatatype> Acceptor<D> {
     fn dismiss(&self, connection: &Connection<D>, ending: Ending) {
         let peer = connection.peer().clone();
         let unsent = connection.outbox().end();
-        connection.outbox().report_drops(|reason, dropped| {
-            self.tell(connection, ServerEvent::Dropped { peer: peer.clone(), reason, dropped });
-        });
+        report_drops(&connection.outbox(), &peer, [connection.told(), &self.component.events]);
         self.connections.forget(peer.id);
         self.forget(connection, unsent);
         let Ending { code, reason, error, unconfirmed } = ending;
@@ -382,4 +376,13 @@ impl<D: WsDatatype> Acceptor<D> {
             open.unsent += unsent;
         }
     }
+}
+
+/// Tells those who watch the connection, and those who watch the server, of what an outbox has dropped.
+fn report_drops(outbox: &Outbox, peer: &Peer, told: [&SerializedSubject<ServerEvent>; 2]) {
+    outbox.report_drops(|reason, dropped| {
+        let event = ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
+        told.iter().for_each(|events| events.leave(event.clone()));
+    });
+    told.iter().for_each(|events| events.settle());
 }

@@ -25,7 +25,7 @@ use crate::{
 const EARLY_MESSAGES: EarlyBounds = EarlyBounds { items: 1024, len: 1024 * 1024 };
 
 /// How many events are kept for the first subscriber of `events()`.
-const EARLY_EVENTS: EarlyBounds = EarlyBounds { items: 256, len: usize::MAX };
+const EARLY_EVENTS: usize = 256;
 
 /// A message that arrived, and how many bytes it took.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         [early_lost, panicked]: [V; 2],
         count_lost: impl Fn(usize) + Send + 'static,
     ) -> Self {
-        let events = SerializedSubject::at_home(home.clone(), Memory::early(EARLY_EVENTS, |_| 0, |_| {}), None);
+        let events = SerializedSubject::at_home(home.clone(), Memory::first(EARLY_EVENTS), None);
         let mut first = Some((events.clone(), early_lost));
         let on_loss = move |len| {
             count_lost(len);

@@ -282,8 +282,9 @@ impl<D: WsDatatype> Connection<D> {
         self.core().listeners.load(Ordering::Relaxed) > 0
     }
 
-    pub(crate) fn emit_event(&self, event: ServerEvent) {
-        self.core().component.events.next(event);
+    /// What its `events()` emit.
+    pub(crate) fn told(&self) -> &SerializedSubject<ServerEvent> {
+        &self.core().component.events
     }
 
     /// Ends the subscribers when the connection is gone.

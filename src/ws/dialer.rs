@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use rxrust::context::Context;
 use tokio::{
     sync::{Notify, watch},
@@ -29,6 +29,7 @@ use crate::{
         inlet::{Inlet, InletCounts},
         options::Options,
         outbox::{Closing, Outbox},
+        request::{ConnRequest, add_header},
         stats::Stats,
     },
 };
@@ -37,8 +38,14 @@ use crate::{
 pub(crate) const NORMAL: u16 = 1000;
 pub(crate) const INTERNAL_ERROR: u16 = 1011;
 
+/// The close code of a server that has looked at the client and does not want it (RFC 6455, section 7.4.1).
+const POLICY_VIOLATION: u16 = 1008;
+
 /// Makes the messages that are sent first on every connection to a path.
 type Greeting<I> = Arc<dyn Fn(&str) -> Vec<I> + Send + Sync>;
+
+/// Changes what an attempt to connect asks for.
+type Requesting = Arc<dyn Fn(ConnRequest) -> ConnRequest + Send + Sync>;
 
 /// How a client reaches its server.
 pub(crate) struct Dialing<D: WsDatatype> {
@@ -47,6 +54,7 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) connect_timeout: Duration,
     pub(crate) subprotocols: Arc<[String]>,
     pub(crate) greeting: Option<Greeting<D::Item>>,
+    pub(crate) request: Option<Requesting>,
     /// Where what a group's client receives goes on to.
     inbound: Option<Arc<dyn Backlog>>,
     headers: Result<HeaderMap, WsError>,
@@ -60,6 +68,7 @@ impl<D: WsDatatype> Default for Dialing<D> {
             connect_timeout: Duration::from_secs(10),
             subprotocols: Arc::default(),
             greeting: None,
+            request: None,
             inbound: None,
             headers: Ok(HeaderMap::new()),
         }
@@ -75,6 +84,7 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             connect_timeout: self.connect_timeout,
             subprotocols: self.subprotocols.clone(),
             greeting: self.greeting.clone(),
+            request: self.request.clone(),
             inbound: self.inbound.clone(),
             headers: self.headers.clone(),
         }
@@ -95,13 +105,10 @@ impl<D: WsDatatype> Dialing<D> {
 
     /// Adds a header; the first one that is not valid HTTP is remembered as an error.
     pub(crate) fn add_header(&mut self, name: &str, value: &str) {
-        let Ok(headers) = &mut self.headers else { return };
-        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            (Ok(name), Ok(value)) => {
-                headers.append(name, value);
-            }
-            // The value may be a secret: it is not repeated.
-            _ => self.headers = Err(WsError::InvalidHeader(name.into())),
+        if let Ok(headers) = &mut self.headers
+            && let Err(error) = add_header(headers, name, value)
+        {
+            self.headers = Err(error);
         }
     }
 
@@ -240,8 +247,10 @@ impl<D: WsDatatype> Dialer<D> {
     pub(crate) async fn run(self: Arc<Self>) {
         let served = self.serve().await;
         let ended = if self.outbox.has_overflown() { Err(self.overflow()) } else { served };
-        if let Err(error) = ended {
-            self.component.ask_to_end(Err(error));
+        if let Err(error) = ended
+            && self.component.ask_to_end(Err(error.clone()))
+        {
+            self.component.events.next(ClientEvent::Failed { error });
         }
         let report = CloseReport::from(self.outbox.end());
         self.set_state(ConnectionState::Closed);
@@ -256,7 +265,7 @@ impl<D: WsDatatype> Dialer<D> {
         let mut since = Instant::now();
         loop {
             self.set_state(ConnectionState::Connecting);
-            let Some(opened) = self.unless_done(Box::pin(self.connect())).await else { return Ok(()) };
+            let Some(opened) = self.unless_done(Box::pin(self.connect(attempt))).await else { return Ok(()) };
             let error = match opened {
                 Ok(opened) => {
                     let (error, proven) = self.serve_link(opened, attempt).await;
@@ -267,17 +276,16 @@ impl<D: WsDatatype> Dialer<D> {
                 }
                 Err(error) => {
                     self.component.events.next(ClientEvent::ConnectFailed { attempt, error: error.clone() });
-                    Some(error)
+                    error
                 }
             };
             if self.is_done() {
                 return Ok(());
             }
-            if matches!(error, Some(WsError::Cut(_))) {
+            if matches!(error, WsError::Cut(_)) {
                 // It was asked for: nothing has failed that the policy had to judge.
                 continue;
             }
-            let error = error.unwrap_or_else(|| WsError::Closed(self.ask.endpoint.to_string()));
             let Some(delay) = self.delay(attempt, since, &error) else {
                 let endpoint = self.ask.endpoint.clone();
                 return Err(WsError::RetriesExhausted {
@@ -297,14 +305,25 @@ impl<D: WsDatatype> Dialer<D> {
         }
     }
 
-    async fn connect(&self) -> Result<Opened, WsError> {
+    async fn connect(&self, attempt: u32) -> Result<(Opened, String), WsError> {
+        let ask = self.ask(attempt)?;
         let after = self.dialing.connect_timeout;
-        let opened = timeout(after, handshake::connect(&self.ask, &self.options.limits)).await;
-        opened.unwrap_or_else(|_| Err(WsError::HandshakeTimedOut { endpoint: self.ask.endpoint.clone(), after }))
+        let opened = timeout(after, handshake::connect(&ask, &self.options.limits)).await;
+        let opened = opened.map_err(|_| WsError::HandshakeTimedOut { endpoint: ask.endpoint.clone(), after })??;
+        Ok((opened, ask.endpoint.to_string()))
     }
 
-    /// Serves one connection. Returns what ended it, if not a closing handshake, and whether it had proved itself.
-    async fn serve_link(&self, opened: Opened, attempt: u32) -> (Option<WsError>, bool) {
+    /// What to ask for in this attempt.
+    fn ask(&self, attempt: u32) -> Result<Ask, WsError> {
+        let Some(change) = &self.dialing.request else { return Ok(self.ask.clone()) };
+        let mut asked = Err(WsError::application("the function given to request(..) panicked"));
+        let request = ConnRequest::new(self.ask.clone(), attempt);
+        callback::run(|| callback::isolate("a request function", || asked = change(request).into_ask()));
+        asked
+    }
+
+    /// Serves one connection, to `peer`. Returns what ended it, and whether it had proved itself.
+    async fn serve_link(&self, (opened, peer): (Opened, String), attempt: u32) -> (WsError, bool) {
         let began = Instant::now();
         let heard_before = self.inlet.counts.received();
         self.links.fetch_add(1, Relaxed);
@@ -316,7 +335,7 @@ impl<D: WsDatatype> Dialer<D> {
         self.outbox.greet(self.greetings());
         let link = Link {
             role: Role::Client,
-            peer: self.ask.endpoint.to_string(),
+            peer: peer.clone(),
             outbox: self.outbox.clone(),
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
@@ -326,11 +345,13 @@ impl<D: WsDatatype> Dialer<D> {
         let ending = drive(opened.stream, link, |frame| self.receive(frame), cut).await;
         let proven = self.inlet.counts.received() != heard_before || began.elapsed() >= self.dialing.min_uptime;
         let Ending { code, reason, error, unconfirmed } = ending;
+        // With several threads another one may still be delivering what this connection received.
+        self.component.inbound.delivered().await;
         self.set_state(ConnectionState::Disconnected);
         report_drops(&self.outbox, &self.component.events);
-        let told = ClientEvent::Disconnected { code, reason, error: error.clone(), unconfirmed };
+        let told = ClientEvent::Disconnected { code, reason: reason.clone(), error: error.clone(), unconfirmed };
         self.component.events.next(told);
-        (error, proven)
+        (error.unwrap_or(WsError::ClosedByPeer { peer, code, reason }), proven)
     }
 
     fn receive(&self, frame: Frame) {
@@ -410,10 +431,17 @@ fn tell_of_drops(home: IoScheduler, events: SerializedSubject<ClientEvent>) -> i
 }
 
 fn report_drops(outbox: &Outbox, events: &SerializedSubject<ClientEvent>) {
-    outbox.report_drops(|reason, dropped| events.next(ClientEvent::Dropped { reason, dropped }));
+    outbox.report_drops(|reason, dropped| events.leave(ClientEvent::Dropped { reason, dropped }));
+    events.settle();
 }
 
 /// Whether waiting does not make this failure go away.
 fn will_not_change(error: &WsError) -> bool {
-    matches!(error, WsError::Rejected { status: 401 | 403 | 404, .. })
+    match error {
+        // "Request timeout", "too early" and "too many requests" (RFC 9110, 8470 and 6585) ask for patience.
+        WsError::Rejected { status: 408 | 425 | 429, .. } => false,
+        WsError::Rejected { status, .. } => (400..500).contains(status),
+        WsError::ClosedByPeer { code, .. } => *code == POLICY_VIOLATION,
+        _ => false,
+    }
 }

@@ -229,7 +229,10 @@ where
     /// One turn; true when there is more to do at once.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         self.now = Instant::now();
-        self.link.outbox.attend();
+        if self.link.outbox.attend() {
+            // It is to be dropped: the queue is gone, and what lies here unwritten goes with it.
+            self.take_back();
+        }
         let stopped = self.read(cx)?;
         self.write(cx)?;
         self.leave_if_done(cx)?;
@@ -319,10 +322,21 @@ where
                 Poll::Ready(Err(error)) => return Err(self.broken(error)),
                 Poll::Pending => {
                     self.stalled.get_or_insert(self.now);
+                    if self.link.outbox.drops_oldest() {
+                        // What has not begun to be written may have to make room for something newer.
+                        self.take_back();
+                    }
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Gives the messages of which nothing was written back to the outbox, as far as that is possible.
+    fn take_back(&mut self) {
+        let count = self.out.take_back();
+        self.begun -= count as u64;
+        self.link.outbox.give_back(count);
     }
 
     /// Moves messages from the outbox into the write buffer, and our close frame behind the last one.
@@ -330,7 +344,9 @@ where
         if !matches!(self.phase, Phase::Open) {
             return;
         }
-        let budget = WRITE_BATCH_LEN.saturating_sub(self.out.len());
+        // A socket that takes nothing is offered what is here already before anything is encoded for it.
+        let is_blocked = self.stalled.is_some() && !self.out.is_empty();
+        let budget = if is_blocked { 0 } else { WRITE_BATCH_LEN.saturating_sub(self.out.len()) };
         let taken = self.link.outbox.take(cx, budget, &mut self.batch);
         for frame in self.batch.drain(..) {
             self.out.append(&frame, self.link.role);

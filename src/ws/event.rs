@@ -103,6 +103,12 @@ pub enum ClientEvent {
     EarlyLost,
     /// A subscriber panicked and was removed.
     SubscriberPanicked,
+    /// The client cannot go on, and its subject errors with this: the retry policy is used up, or the outbox was full under
+    /// [`Overflow::Disconnect`](crate::Overflow).
+    Failed {
+        /// Why.
+        error: WsError,
+    },
     /// The client is closed; the last event.
     Closed(CloseReport),
 }

@@ -144,6 +144,18 @@ macro_rules! client_options {
             self
         }
 
+        /// Has `request` change what each attempt to connect asks for: a fresh token, another URL.
+        ///
+        /// It is called before every attempt, on the I/O thread, so it should not take long. If it panics, the attempt
+        /// fails and the next one is made as the [`RetryPolicy`](crate::RetryPolicy) says.
+        pub fn request(
+            mut self,
+            request: impl Fn($crate::ConnRequest) -> $crate::ConnRequest + Send + Sync + 'static,
+        ) -> Self {
+            self.dialing.request = Some(std::sync::Arc::new(request));
+            self
+        }
+
         /// Offers subprotocols (RFC 6455, section 1.9), the preferred one first.
         pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
             self.dialing.subprotocols = names.into_iter().map(Into::into).collect();

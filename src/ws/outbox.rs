@@ -253,9 +253,27 @@ impl Outbox {
         Taken { closing: state.closing.clone(), drained }
     }
 
-    /// The driver is at work and looks here before it sleeps: nobody has to wake it.
-    pub(crate) fn attend(&self) {
-        self.lock().asleep = false;
+    /// The driver is at work and looks here before it sleeps: nobody has to wake it. True when the connection is to be
+    /// dropped because this was full.
+    pub(crate) fn attend(&self) -> bool {
+        let mut state = self.lock();
+        state.asleep = false;
+        state.overflown
+    }
+
+    /// Whether the oldest message has to go when this is full.
+    pub(crate) fn drops_oldest(&self) -> bool {
+        self.core.bound.overflow == Overflow::DropOldest
+    }
+
+    /// The driver has not begun to write the last `count` messages that it took.
+    pub(crate) fn give_back(&self, count: usize) {
+        self.change(|state| {
+            state.taken = state.taken.saturating_sub(count);
+            if state.overflown {
+                state.drop_untaken(DropReason::Overflow);
+            }
+        });
     }
 
     /// The operating system has taken the last byte of the first `count` messages.
@@ -287,9 +305,11 @@ impl Outbox {
     }
 
     /// Tells of the drops that nobody has told of yet.
+    ///
+    /// `tell` must not call observers: it runs under the lock, so that no report comes behind the one of the end.
     pub(crate) fn report_drops(&self, tell: impl Fn(DropReason, Tally)) {
-        let unreported = take(&mut self.lock().unreported);
-        unreported.into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
+        let mut state = self.lock();
+        take(&mut state.unreported).into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
     }
 
     pub(crate) fn stats(&self) -> SendStats {
@@ -621,6 +641,7 @@ mod tests {
         Push(usize),
         Take(usize),
         Write(usize),
+        GiveBack(usize),
         LoseLink,
         Greet(usize),
         Clear,
@@ -633,6 +654,7 @@ mod tests {
             20 => prop_oneof![5 => 0..10usize, 1 => 0..60usize].prop_map(Step::Push),
             8 => (0..100usize).prop_map(Step::Take),
             8 => (0..6usize).prop_map(Step::Write),
+            3 => (0..6usize).prop_map(Step::GiveBack),
             2 => Just(Step::LoseLink),
             2 => (0..3usize).prop_map(Step::Greet),
             1 => Just(Step::Clear),
@@ -716,6 +738,16 @@ mod tests {
             assert_eq!(self.queue(), before[count..]);
         }
 
+        fn give_back(&mut self, count: usize) {
+            let before = self.queue();
+            self.taken.truncate(self.taken.len().saturating_sub(count));
+            self.outbox.give_back(count);
+            // Once it has overflown, nothing is left for a later turn.
+            let state = self.outbox.lock();
+            let kept = if state.overflown { state.droppable() } else { before.len() };
+            assert!(state.taken == self.taken.len() && state.queue == &before[..kept]);
+        }
+
         fn greet(&mut self, count: usize) {
             let greetings: Vec<_> = (0..count).map(|_| self.next_message(20)).collect();
             let before = self.queue();
@@ -735,6 +767,7 @@ mod tests {
                 Step::Push(len) => self.push(len),
                 Step::Take(budget) => self.take(budget),
                 Step::Write(count) => self.write(count),
+                Step::GiveBack(count) => self.give_back(count),
                 Step::LoseLink => self.lose_link(),
                 Step::Greet(count) => {
                     self.lose_link();

@@ -37,9 +37,11 @@ pub struct RetryPolicy {
     on_rejected: Rejected,
 }
 
-/// What follows an answer that will not change by waiting: HTTP 401, 403 or 404, or a TLS certificate of another name.
+/// What follows an answer that will not change by waiting.
 ///
-/// Either way the answer is reported at once.
+/// Such answers are an HTTP status of 400 to 499 other than 408, 425 and 429, which say "later"; a connection that the server
+/// closes with code 1008, "policy violation" (RFC 6455, section 7.4.1); and a TLS certificate of another name. Either way
+/// the answer is reported at once.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rejected {

@@ -53,6 +53,7 @@ impl Read for Wire<'_> {
 impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.bytes.extend_from_slice(bytes);
+        self.out.fixed = self.out.end();
         Ok(bytes.len())
     }
 
@@ -73,6 +74,8 @@ pub(crate) struct WriteBuffer {
     messages: VecDeque<Placed>,
     /// Their bytes, with those already taken.
     messages_len: usize,
+    /// Where the last frame that is no message ends, counted like the ends of messages.
+    fixed: u64,
     /// A transport with a buffer of its own, such as TLS, has not emptied it yet.
     unflushed: bool,
 }
@@ -82,6 +85,12 @@ struct Placed {
     /// Where it ends, counted from the first byte of the connection.
     end: u64,
     len: usize,
+}
+
+impl Placed {
+    fn start(&self) -> u64 {
+        self.end - self.len as u64
+    }
 }
 
 impl WriteBuffer {
@@ -105,7 +114,12 @@ impl WriteBuffer {
         self.before + self.taken as u64
     }
 
-    fn is_empty(&self) -> bool {
+    /// How many bytes there have been.
+    fn end(&self) -> u64 {
+        self.before + self.bytes.len() as u64
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -130,8 +144,19 @@ impl WriteBuffer {
             mask(&mut self.bytes[start..], key);
         }
         let len = self.bytes.len() - before;
-        self.messages.push_back(Placed { end: self.before + self.bytes.len() as u64, len });
+        self.messages.push_back(Placed { end: self.end(), len });
         self.messages_len += len;
+    }
+
+    /// Removes the messages of which no byte was taken and which no other frame follows, and returns how many.
+    pub(crate) fn take_back(&mut self) -> usize {
+        let kept_len = self.written().max(self.fixed);
+        let kept = self.messages.partition_point(|message| message.start() < kept_len);
+        let Some(first) = self.messages.get(kept) else { return 0 };
+        self.bytes.truncate((first.start() - self.before) as usize);
+        let removed = self.messages.split_off(kept);
+        self.messages_len -= removed.iter().map(|message| message.len).sum::<usize>();
+        removed.len()
     }
 
     /// Writes as much as the socket takes at once and returns how many messages that completed.
@@ -260,11 +285,17 @@ mod tests {
         Append(usize),
         Control(usize),
         Write(usize),
+        TakeBack,
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let len = || prop_oneof![0..300usize, 0..100_000usize];
-        prop_oneof![len().prop_map(Step::Append), len().prop_map(Step::Control), (1..80_000usize).prop_map(Step::Write)]
+        prop_oneof![
+            len().prop_map(Step::Append),
+            len().prop_map(Step::Control),
+            (1..80_000usize).prop_map(Step::Write),
+            Just(Step::TakeBack)
+        ]
     }
 
     proptest! {
@@ -293,19 +324,29 @@ mod tests {
         #[test]
         fn message_ends_and_answers_are_counted_to_the_byte(steps in prop::collection::vec(step(), 1..60)) {
             let (mut out, mut sink) = (WriteBuffer::default(), Sink { room: 0, taken: Vec::new() });
-            // Every byte that was put in, by whether it belongs to a message; and where the messages end.
-            let (mut put, mut ends, mut written) = (Vec::<bool>::new(), Vec::new(), 0);
+            // Every byte that was put in, by whether it belongs to a message; and where the messages begin and end.
+            let (mut put, mut starts, mut ends, mut written) = (Vec::<bool>::new(), Vec::new(), Vec::new(), 0);
             for step in steps {
                 match step {
                     Step::Append(len) => {
                         let before = out.len();
                         out.append(&Frame::Binary(vec![1; len].into()), Role::Server);
+                        starts.push(put.len());
                         put.extend(std::iter::repeat_n(true, out.len() - before));
                         ends.push(put.len());
                     }
                     Step::Control(len) => {
                         Wire::new(&[], &mut out).write_all(&vec![2; len]).unwrap();
                         put.extend(std::iter::repeat_n(false, len));
+                    }
+                    Step::TakeBack => {
+                        let fixed = put.iter().rposition(|is_message| !*is_message).map_or(0, |last| last + 1);
+                        let fixed = fixed.max(sink.taken.len());
+                        let kept = starts.partition_point(|start| *start < fixed);
+                        prop_assert_eq!(out.take_back(), starts.len() - kept);
+                        put.truncate(starts.get(kept).copied().unwrap_or(put.len()));
+                        starts.truncate(kept);
+                        ends.truncate(kept);
                     }
                     Step::Write(_) if out.is_empty() => {}
                     Step::Write(count) => written += out.write_to(&mut sink, count),

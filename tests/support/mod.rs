@@ -1,6 +1,9 @@
 //! What the tests over sockets share: peers, and somebody who writes down what is heard.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod foreign;
+pub(crate) mod proxy;
+
 use std::{
     sync::mpsc::{self, Receiver},
     time::{Duration, Instant},
@@ -17,6 +20,12 @@ pub(crate) enum Heard<T> {
     Item(T),
     Error(String),
     Complete,
+}
+
+impl<T> Heard<T> {
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete)
+    }
 }
 
 /// Writes down what it hears, for the test's own thread.
@@ -82,6 +91,27 @@ impl<T: Send + 'static> Recorder<T> {
     /// The next `count` items.
     pub(crate) fn items(&self, count: usize) -> Vec<T> {
         (0..count).map(|_| self.item()).collect()
+    }
+
+    /// Notes the items up to the first that is `wanted`.
+    pub(crate) fn note_until(&self, noted: &mut Vec<T>, wanted: impl Fn(&T) -> bool) {
+        loop {
+            noted.push(self.item());
+            if noted.last().is_some_and(&wanted) {
+                return;
+            }
+        }
+    }
+
+    /// Everything up to the terminal event, and that.
+    pub(crate) fn to_the_end(&self) -> (Vec<T>, Heard<T>) {
+        let mut items = Vec::new();
+        loop {
+            match self.hear() {
+                Heard::Item(item) => items.push(item),
+                end => return (items, end),
+            }
+        }
     }
 
     /// What has come and was not waited for.

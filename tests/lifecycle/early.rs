@@ -1,0 +1,144 @@
+//! Rule 2: what is kept for a first subscriber, and how much.
+
+use std::{sync::mpsc, thread};
+
+use super::*;
+
+/// A client that has received `texts` and has no subscriber.
+fn client_that_received(texts: Vec<String>) -> RxWsClient<WsStr> {
+    let count = texts.len() as u64;
+    let server = foreign_server(move |_, mut peer| {
+        texts.iter().for_each(|text| peer.send(text.as_str().into()).unwrap());
+        // Echoes from then on.
+        while let Ok(message) = peer.read() {
+            let _ = peer.send(message);
+        }
+    });
+    let client = RxWsClient::connect(format!("ws://{server}"), WsStr).unwrap();
+    until("receiving", || client.stats().received.messages == count);
+    client
+}
+
+fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn first_subscriber_hears_what_came_before_it_on_the_io_thread_and_a_second_one_does_not() {
+    let client = client_that_received(numbered(3));
+    let (send, threads) = mpsc::channel();
+    let first =
+        Recorder::on(client.clone().tap(move |_| send.send(thread::current().name().map(str::to_owned)).unwrap()));
+    assert_eq!(first.items(3), ["0", "1", "2"]);
+    let second = Recorder::on(client.clone());
+    client.next("newer");
+    assert_eq!((first.item(), second.item()), ("newer".into(), "newer".into()));
+    assert!(threads.try_iter().all(|name| name.as_deref() == Some("rxplus-client")));
+    client.complete();
+}
+
+#[test]
+fn of_too_many_early_messages_the_oldest_go_counted_with_one_event() {
+    let client = client_that_received(numbered(1500));
+    let stats = client.stats();
+    let heard = Recorder::on(client.clone());
+    assert_eq!(heard.items(1024), numbered(1500)[476..]);
+    assert_eq!(stats.early_lost.messages, 476);
+    assert_eq!(stats.early_lost.len, numbered(476).iter().map(|text| text.len() as u64).sum::<u64>());
+    let events = Recorder::on(client.events());
+    client.clone().complete();
+    let (events, _) = events.to_the_end();
+    assert_eq!(events.iter().filter(|event| matches!(event, ClientEvent::EarlyLost)).count(), 1);
+}
+
+#[test]
+fn early_messages_take_no_more_than_a_mebibyte() {
+    let long = |letter: &str| letter.repeat(500_000);
+    let client = client_that_received(vec![long("a"), long("b"), long("c")]);
+    assert_eq!(client.stats().early_lost, tally(1, 500_000));
+    assert_eq!(Recorder::on(client.clone()).items(2), [long("b"), long("c")]);
+    client.complete();
+}
+
+#[test]
+fn server_has_one_early_buffer_for_all_connections_and_paths() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let clients = ["/a", "/b"].map(|path| foreign_client(server.local_addr(), path));
+    for mut client in clients {
+        let before = server.stats().received.messages;
+        for text in numbered(800) {
+            client.send(text.into()).unwrap();
+        }
+        until("receiving", || server.stats().received.messages == before + 800);
+    }
+    assert_eq!(server.stats().early_lost.messages, 576);
+    let heard = Recorder::on(server.clone());
+    let (first, second): (Vec<_>, Vec<_>) = heard.items(1024).into_iter().partition(|tagged| tagged.tag == "/a");
+    assert_eq!((first.len(), second.len()), (224, 800));
+    assert_eq!(first[0].data, "576");
+    server.complete();
+}
+
+#[test]
+fn connection_with_a_subscriber_of_its_own_leaves_the_servers_early_buffer_alone() {
+    let server = echo_server(WsStr);
+    let mut client = foreign_client(server.local_addr(), "/echo");
+    client.send("for the connection".into()).unwrap();
+    assert_eq!(client.read().unwrap().to_text().unwrap(), "for the connection");
+    let heard = Recorder::on(server.clone());
+    client.send("for both".into()).unwrap();
+    assert_eq!(heard.item().data, "for both");
+    server.complete();
+}
+
+#[test]
+fn server_that_has_had_a_subscriber_keeps_nothing_for_the_next() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let mut client = foreign_client(server.local_addr(), "/");
+    server.clone().log_errors().subscribe(|_| {}).unsubscribe();
+    client.send("unheard".into()).unwrap();
+    until("receiving", || server.stats().received.messages == 1);
+    let heard = Recorder::on(server.clone());
+    client.send("heard".into()).unwrap();
+    assert_eq!(heard.item().data, "heard");
+    assert_eq!(server.stats().early_lost, Tally::default());
+    server.complete();
+}
+
+#[test]
+fn subscription_made_when_a_connection_is_emitted_hears_everything() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (send, heard) = mpsc::channel();
+    server.connections().subscribe(move |connection| {
+        let send = send.clone();
+        connection.log_errors().subscribe(move |text| send.send(text).unwrap_or(()));
+    });
+    for round in 0..50 {
+        let mut client = foreign_client(server.local_addr(), "/");
+        client.send(format!("first of {round}").into()).unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), format!("first of {round}"));
+    }
+    server.complete();
+}
+
+#[test]
+fn first_256_events_are_kept_for_the_first_subscriber() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    for _ in 0..200 {
+        drop(foreign_client(server.local_addr(), "/"));
+    }
+    until("coming and going", || server.stats().accepted == 200 && server.connection_count() == 0);
+    let events = Recorder::on(server.events());
+    // One connection after another comes and goes, so each makes two events.
+    let (first, later) = (events.items(256), Recorder::on(server.events()));
+    let ids = first.iter().filter_map(|event| match event {
+        ServerEvent::Connected { peer } => Some(peer.id),
+        _ => None,
+    });
+    assert_eq!(ids.min(), Some(1));
+    let _client = foreign_client(server.local_addr(), "/");
+    for events in [events, later] {
+        assert!(matches!(events.item(), ServerEvent::Connected { peer } if peer.id == 201));
+    }
+    server.complete();
+}

@@ -1,0 +1,272 @@
+//! Rules 5, 6 and 13: what an outbox keeps, refuses and drops, and that each is counted and told.
+
+use std::net::TcpListener;
+
+use super::*;
+
+/// A client that nobody answers, with room for two messages.
+fn unanswered(overflow: Overflow) -> (RxWsClient<WsStr>, TcpListener) {
+    // Takes connections, as the system does for it, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    (RxWsClient::builder(url, WsStr).outbox(2, 1000, overflow).connect().unwrap(), silent)
+}
+
+#[test]
+fn what_is_pushed_without_a_connection_is_sent_in_order_after_the_greeting() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = RxWsClient::builder(format!("ws://{port}"), WsStr)
+        .conn_retry_timeout(Duration::from_millis(1))
+        .greeting(|path| [format!("hello from {path}")])
+        .connect()
+        .unwrap();
+    (0..100).for_each(|number| client.next(number.to_string()));
+    let failed = Recorder::on(client.events());
+    failed.find(|event| matches!(event, ClientEvent::ConnectFailed { .. }).then_some(()));
+    assert_eq!(client.stats().sent.queued.messages, 100);
+
+    let server = RxWsServer::bind(format!("ws://{port}"), WsStr).unwrap();
+    let heard = Recorder::on(server.clone().untag());
+    assert_eq!(heard.item(), "hello from /");
+    assert_eq!(heard.items(100), (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
+    client.clone().complete();
+    assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+    let sent = client.stats().sent;
+    assert_eq!((sent.accepted.messages, sent.written.messages), (101, 101));
+    server.complete();
+}
+
+#[test]
+fn full_outbox_hands_the_newest_back_with_a_count_and_an_event() {
+    let (client, _silent) = unanswered(Overflow::DropLatest);
+    client.send("one").unwrap();
+    client.send("two").unwrap();
+    assert!(matches!(client.send("three"), Err(SendError::Full(item)) if item == "three"));
+    let told = |event| match event {
+        ClientEvent::Dropped { reason, dropped } => Some((reason, dropped)),
+        _ => None,
+    };
+    let events = Recorder::on(client.events());
+    assert_eq!(events.find(told), (DropReason::Overflow, tally(1, 5)));
+    client.clear_outbox();
+    assert_eq!(events.find(told), (DropReason::Cleared, tally(2, 6)));
+    let sent = client.stats().sent;
+    assert_accounted(sent);
+    assert_eq!((sent.accepted, sent.queued), (tally(3, 11), Tally::default()));
+    client.complete();
+}
+
+#[test]
+fn full_outbox_lets_the_oldest_go_under_drop_oldest() {
+    let (client, _silent) = unanswered(Overflow::DropOldest);
+    (0..5).for_each(|number| client.send(number.to_string()).unwrap());
+    let sent = client.stats().sent;
+    assert_accounted(sent);
+    assert_eq!((sent.queued, sent.dropped.overflow), (tally(2, 2), tally(3, 3)));
+    client.complete();
+}
+
+#[test]
+fn empty_outbox_takes_one_message_of_any_length() {
+    let (client, _silent) = unanswered(Overflow::DropLatest);
+    client.send("x".repeat(5000)).unwrap();
+    assert!(matches!(client.send("y"), Err(SendError::Full(_))));
+    client.complete();
+}
+
+#[test]
+fn client_whose_outbox_is_full_under_disconnect_ends_with_that_error() {
+    let (client, _silent) = unanswered(Overflow::Disconnect);
+    let (heard, events) = (Recorder::on(client.clone()), Recorder::on(client.events()));
+    client.send("one").unwrap();
+    client.send("two").unwrap();
+    assert!(matches!(client.send("three"), Err(SendError::Full(_))));
+    assert!(matches!(client.send("four"), Err(SendError::Closed(_))));
+    client.wait_closed(PATIENCE).unwrap();
+    let (_, end) = heard.to_the_end();
+    assert!(matches!(end, Heard::Error(error) if error.contains("3 messages of 11 bytes are lost")));
+    let (events, _) = events.to_the_end();
+    assert_eq!(announced_by_client(&events).0, tally(3, 11));
+    assert!(events.iter().any(|event| matches!(event, ClientEvent::Failed { error: WsError::OutboxFull { .. } })));
+}
+
+#[test]
+fn message_of_which_the_system_took_a_part_is_sent_whole_on_the_next_link_and_once() {
+    let limits = Limits::server().message_len(16 << 20);
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits).bind().unwrap();
+    let heard = Recorder::on(server.clone().untag());
+    for end in [End::Fin, End::Reset] {
+        let proxy = Proxy::to(server.local_addr());
+        let at_once = RetryPolicy::fixed(Duration::from_millis(1));
+        let client = RxWsClient::builder(proxy.url("/"), WsStr).retry(at_once).connect().unwrap();
+        client.wait_connected(PATIENCE).unwrap();
+        // More than the system's buffers hold, so that its end has not been taken when the link is cut.
+        let (long, short) = ("long ".repeat(2 << 20), "short");
+        proxy.cut_after(Direction::Up, 1 << 20, end);
+        client.next(long.as_str());
+        client.next(short);
+        assert!(heard.item() == *long && heard.item() == *short, "whole, and in order");
+        client.clone().complete();
+        assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+        assert_eq!((client.stats().reconnects, client.stats().sent.written.messages), (1, 2));
+        assert_eq!(heard.rest(), []);
+    }
+    server.complete();
+}
+
+#[test]
+fn frames_arrive_whole_over_a_link_that_passes_single_bytes() {
+    let server = echo_server(WsStr);
+    let proxy = Proxy::to(server.local_addr());
+    proxy.segment(1);
+    let client = RxWsClient::connect(proxy.url("/"), WsStr).unwrap();
+    let heard = Recorder::on(client.clone());
+    let texts = ["", "a", "äöü", &"long ".repeat(100)];
+    texts.iter().for_each(|text| client.next(*text));
+    assert_eq!(heard.items(4), texts);
+    client.clone().complete();
+    assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+    server.complete();
+}
+
+#[test]
+fn messages_before_a_ping_that_was_answered_are_confirmed() {
+    let server = foreign_server(|_, mut peer| {
+        let mut texts = 0;
+        // Reading answers a ping. The text behind the answer says to the test that it has arrived.
+        while let Ok(message) = peer.read() {
+            texts += u32::from(message.is_text());
+            if message.is_ping() && texts == 10 {
+                peer.send("answered".into()).unwrap();
+            }
+            if texts == 13 {
+                return;
+            }
+        }
+    });
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).ping_interval(Duration::from_millis(5)).connect();
+    let client = client.unwrap();
+    let (heard, events) = (Recorder::on(client.clone()), Recorder::on(client.events()));
+    (0..10).for_each(|number| client.next(number.to_string()));
+    assert_eq!(heard.item(), "answered");
+    (0..3).for_each(|number| client.next(number.to_string()));
+    let unconfirmed = events.find(|event| match event {
+        ClientEvent::Disconnected { unconfirmed, .. } => Some(unconfirmed),
+        _ => None,
+    });
+    assert!(unconfirmed <= 3, "{unconfirmed} of 13, of which 10 were confirmed");
+    client.complete();
+}
+
+#[test]
+fn slow_reader_is_told_1013_after_the_message_being_written_and_its_queue_is_dropped() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
+    let server = server.bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut slow = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    let events = Recorder::on(connection.events());
+    let message = Bytes::from(vec![7; 1 << 20]);
+    while connection.send(message.clone()).is_ok() {
+        // Four more than the system takes at once come sooner or later.
+        std::thread::yield_now();
+    }
+    // It reads after all, before the second is over.
+    let mut read = 0;
+    let close = loop {
+        match slow.read() {
+            Ok(tungstenite::Message::Close(frame)) => break frame,
+            Ok(_) => read += 1,
+            Err(error) => panic!("{error} instead of a close frame, after {read} messages"),
+        }
+    };
+    assert_eq!(close.map(|frame| u16::from(frame.code)), Some(1013));
+    while slow.read().is_ok() {}
+    connection.wait_closed(PATIENCE).unwrap();
+    let sent = connection.stats().sent;
+    assert_accounted(sent);
+    assert_eq!(sent.written.messages, read);
+    assert_eq!(announced_by_server(&events.to_the_end().0).0, sent.dropped.total());
+    server.complete();
+}
+
+#[test]
+fn slow_reader_hears_the_newest_under_drop_oldest_also_of_what_was_about_to_be_written() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(10, 1 << 20, Overflow::DropOldest);
+    let server = server.bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut slow = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    // Until the system takes no more: then something waits for longer than it takes to be written.
+    let long = "long ".repeat(10_000);
+    loop {
+        connection.send(long.as_str()).unwrap();
+        let patience = Instant::now() + Duration::from_millis(100);
+        let waits = || connection.stats().sent.queued.messages > 0;
+        while waits() && Instant::now() < patience {
+            std::thread::yield_now();
+        }
+        if waits() {
+            break;
+        }
+    }
+    (0..1000).for_each(|number| connection.next(number.to_string()));
+    let sent = connection.stats().sent;
+    assert_accounted(sent);
+    connection.clone().complete();
+    let (texts, code) = read_to_the_end(&mut slow);
+    let newest: Vec<u64> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    // One place is taken by the long one of which a part was written.
+    assert_eq!((newest, code), ((991..1000).collect(), Some(1000)));
+    server.complete();
+}
+
+#[test]
+fn slow_reader_that_stays_slow_is_reset_within_about_a_second() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
+    let server = server.bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut slow = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    while connection.send(vec![7; 1 << 20]).is_ok() {
+        std::thread::yield_now();
+    }
+    let overflown = Instant::now();
+    connection.wait_closed(PATIENCE).unwrap();
+    assert!(overflown.elapsed() < Duration::from_secs(3), "{:?}", overflown.elapsed());
+    // What the system still held for it is gone too.
+    let reset = loop {
+        if let Err(error) = slow.read() {
+            break error;
+        }
+    };
+    let is_reset =
+        matches!(&reset, tungstenite::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset);
+    assert!(is_reset, "{reset}");
+    assert_accounted(connection.stats().sent);
+    server.complete();
+}
+
+#[test]
+fn message_to_a_path_counts_once_as_pushed_and_once_for_each_connection() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut clients = [(); 3].map(|()| foreign_client(server.local_addr(), "/feed?who=me"));
+    let mut other = foreign_client(server.local_addr(), "/other");
+    let on_feed: Vec<_> = connections.items(4).into_iter().filter(|connection| connection.path() == "/feed").collect();
+    server.next(TaggedData::new("/feed", "news"));
+    server.next(TaggedData::new("/nobody", "unheard"));
+    server.next(TaggedData::new("/other", "else"));
+    for client in &mut clients {
+        assert_eq!(client.read().unwrap().to_text().unwrap(), "news");
+    }
+    assert_eq!(other.read().unwrap().to_text().unwrap(), "else");
+    let stats = server.stats();
+    assert_eq!((stats.pushed, stats.unrouted, stats.sent.accepted), (3, 1, tally(4, 16)));
+    let sums = on_feed.iter().fold(Tally::default(), |mut sum, connection| {
+        add(&mut sum, connection.stats().sent.accepted);
+        sum
+    });
+    assert_eq!(sums, tally(3, 12));
+    server.complete();
+}

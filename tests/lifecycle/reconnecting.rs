@@ -1,0 +1,349 @@
+//! Rules 7, 8 and 15: when a client tries again, and with what.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use super::*;
+
+const AT_ONCE: Duration = Duration::from_millis(1);
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// The wait after a connection that the server closed with `code`.
+fn delay_after_close(code: u16, policy: RetryPolicy) -> Duration {
+    let server = foreign_server(move |_, peer| close(peer, code));
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
+    let delay = Recorder::on(client.events()).find(|event| match event {
+        ClientEvent::Reconnecting { delay, .. } => Some(delay),
+        _ => None,
+    });
+    client.complete();
+    delay
+}
+
+#[test]
+fn close_code_decides_how_soon_to_try_again() {
+    let policy = RetryPolicy::exponential().first_delay(AT_ONCE).max_delay(NEVER);
+    for code in [1000, 1001, 1011, 1012, 1013, 4000] {
+        assert_eq!(delay_after_close(code, policy.clone()), AT_ONCE, "after {code}");
+    }
+    assert_eq!(delay_after_close(1008, policy), NEVER);
+}
+
+#[test]
+fn policy_violation_ends_a_client_that_is_to_give_up() {
+    let server = foreign_server(|_, peer| close(peer, 1008));
+    let policy = RetryPolicy::exponential().on_rejected(Rejected::GiveUp);
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
+    let (events, heard) = (Recorder::on(client.events()), Recorder::on(client.clone()));
+    assert!(matches!(heard.to_the_end().1, Heard::Error(error) if error.contains("gave up")));
+    let (events, _) = events.to_the_end();
+    assert!(events.iter().any(|event| matches!(event, ClientEvent::Disconnected { code: 1008, .. })));
+    let failed = |event: &ClientEvent| matches!(event, ClientEvent::Failed { error: WsError::RetriesExhausted { .. } });
+    assert!(events.iter().any(failed));
+}
+
+/// A server that answers every request with `status`.
+fn refusing_server(status: u16) -> SocketAddr {
+    use std::io::{Read, Write};
+    raw_server(move |_, mut stream| {
+        let mut request = [0; 4096];
+        if stream.read(&mut request).is_ok() {
+            let _ = write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = stream.read(&mut request);
+        }
+    })
+}
+
+#[test]
+fn http_status_decides_how_soon_to_try_again_and_is_told_at_once() {
+    let policy = RetryPolicy::exponential().first_delay(AT_ONCE).max_delay(NEVER);
+    let answers = [(400, NEVER), (401, NEVER), (403, NEVER), (404, NEVER), (410, NEVER)];
+    for (status, expected) in answers.into_iter().chain([408, 425, 429, 500, 503].map(|status| (status, AT_ONCE))) {
+        let url = format!("ws://{}", refusing_server(status));
+        let client = RxWsClient::builder(url, WsStr).retry(policy.clone()).connect().unwrap();
+        let events = Recorder::on(client.events());
+        assert!(
+            matches!(events.item(), ClientEvent::ConnectFailed { attempt: 0, error: WsError::Rejected { status: told, .. } }
+                if told == status)
+        );
+        assert!(
+            matches!(events.item(), ClientEvent::Reconnecting { attempt: 1, delay } if delay == expected),
+            "{status}"
+        );
+        client.complete();
+    }
+}
+
+#[test]
+fn client_gives_up_when_its_retries_are_used_up() {
+    let server = raw_server(|_, stream| drop(stream));
+    let policy = RetryPolicy::fixed(AT_ONCE).max_retries(2);
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
+    let (events, heard) = (Recorder::on(client.events()), Recorder::on(client.clone()));
+    client.next("never sent");
+    assert!(matches!(heard.to_the_end().1, Heard::Error(error) if error.contains("after 3 attempts")));
+    let (events, _) = events.to_the_end();
+    let attempts = events.iter().filter_map(|event| match event {
+        ClientEvent::ConnectFailed { attempt, .. } => Some(*attempt),
+        _ => None,
+    });
+    assert_eq!(attempts.collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(announced_by_client(&events).0, tally(1, 10));
+    assert_eq!(client.wait_closed(PATIENCE).unwrap().unsent, 1);
+}
+
+#[test]
+fn client_gives_up_when_its_time_is_used_up() {
+    let server = raw_server(|_, stream| drop(stream));
+    let policy = RetryPolicy::fixed(AT_ONCE).max_elapsed(Duration::from_millis(50));
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
+    assert!(matches!(Recorder::on(client).to_the_end().1, Heard::Error(error) if error.contains("gave up")));
+}
+
+#[test]
+fn message_received_proves_a_connection_and_one_that_hangs_up_proves_nothing() {
+    let attempts = |greets: bool| {
+        let server = foreign_server(move |_, mut peer| {
+            if greets {
+                peer.send("welcome".into()).unwrap();
+            }
+            close(peer, 1000);
+        });
+        let policy = RetryPolicy::fixed(AT_ONCE);
+        let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
+        let events = Recorder::on(client.events());
+        let reconnecting = || {
+            events.find(|event| match event {
+                ClientEvent::Reconnecting { attempt, .. } => Some(attempt),
+                _ => None,
+            })
+        };
+        let attempts = [(); 4].map(|()| reconnecting());
+        client.complete();
+        attempts
+    };
+    assert_eq!(attempts(true), [1, 1, 1, 1]);
+    assert_eq!(attempts(false), [1, 2, 3, 4]);
+}
+
+#[test]
+fn time_alone_proves_a_connection_too() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/"), WsStr)
+        .conn_retry_timeout(AT_ONCE)
+        .min_uptime(Duration::ZERO)
+        .connect()
+        .unwrap();
+    let events = Recorder::on(client.events());
+    for _ in 0..3 {
+        events.find(|event| matches!(event, ClientEvent::Connected { .. }).then_some(()));
+        proxy.end(End::Reset);
+        let again = events.find(|event| match event {
+            ClientEvent::Reconnecting { attempt, .. } => Some(attempt),
+            _ => None,
+        });
+        assert_eq!(again, 1);
+    }
+    client.complete();
+    server.complete();
+}
+
+#[test]
+fn connect_timeout_is_its_own_and_not_the_retry_delay() {
+    let server = raw_server(|_, mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr)
+        .conn_retry_timeout(NEVER)
+        .connect_timeout(Duration::from_millis(50))
+        .connect()
+        .unwrap();
+    let events = Recorder::on(client.events());
+    assert!(matches!(
+        events.item(),
+        ClientEvent::ConnectFailed { error: WsError::HandshakeTimedOut { after, .. }, .. } if after.as_millis() == 50
+    ));
+    client.complete();
+}
+
+#[test]
+fn reconnect_cuts_a_wait_short_from_within_the_callback_that_tells_of_it() {
+    let server = foreign_server(|number, mut peer| match number {
+        0..3 => drop(peer),
+        _ => drop(peer.read()),
+    });
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).conn_retry_timeout(NEVER).connect().unwrap();
+    let events = Recorder::on(client.events());
+    let again = client.clone();
+    client.state().subscribe(move |state| {
+        if matches!(state, ConnectionState::Reconnecting { .. }) {
+            again.reconnect();
+        }
+    });
+    for _ in 0..4 {
+        events.find(|event| matches!(event, ClientEvent::Connected { .. }).then_some(()));
+    }
+    client.complete();
+}
+
+#[test]
+fn reconnect_drops_the_connection_and_makes_another_at_once() {
+    let server = echo_server(WsStr);
+    let client = RxWsClient::builder(url(&server, "/"), WsStr).conn_retry_timeout(NEVER).connect().unwrap();
+    let (events, heard) = (Recorder::on(client.events()), Recorder::on(client.clone()));
+    for text in ["one", "two", "three"] {
+        events.find(|event| matches!(event, ClientEvent::Connected { .. }).then_some(()));
+        client.next(text);
+        assert_eq!(heard.item(), text);
+        client.reconnect();
+    }
+    client.complete();
+    server.complete();
+}
+
+#[test]
+fn request_is_called_before_every_attempt_and_may_change_all_of_it() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).subprotocols(["v2"]).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let there = url(&server, "/chat?room=7");
+    let client = RxWsClient::builder("ws://127.0.0.1:9/elsewhere", WsStr)
+        .header("Authorization", "stale")
+        .conn_retry_timeout(AT_ONCE)
+        .request(move |request| {
+            assert_eq!(request.endpoint().as_path(), "/elsewhere");
+            let token = format!("token {}", request.attempt());
+            let request = request.header("Authorization", token).subprotocols(["v2"]);
+            match request.attempt() {
+                0 => request,
+                1 => request.url("not an address"),
+                2 => request.header("not a header", ""),
+                3 => panic!("no token to be had"),
+                _ => request.url(there.as_str()),
+            }
+        })
+        .connect()
+        .unwrap();
+    let events = Recorder::on(client.events());
+    let connection = connections.item();
+    assert_eq!(
+        (&**connection.path(), connection.query(), connection.subprotocol()),
+        ("/chat", Some("room=7"), Some("v2"))
+    );
+    let tokens: Vec<_> = connection.headers().get_all("authorization").iter().collect();
+    assert_eq!(tokens, ["token 4"]);
+    let errors = [(); 4].map(|()| {
+        events.find(|event| match event {
+            ClientEvent::ConnectFailed { error, .. } => Some(error),
+            _ => None,
+        })
+    });
+    assert!(
+        matches!(
+            &errors,
+            [WsError::Connect { .. }, WsError::InvalidUrl { .. }, WsError::InvalidHeader(_), WsError::Application(_)]
+        ),
+        "{errors:?}"
+    );
+    client.complete();
+    server.complete();
+}
+
+#[test]
+fn request_of_a_group_is_called_for_each_path() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr)
+        .request(|request| {
+            let path = request.endpoint().as_path().to_owned();
+            request.header("X-Path", path)
+        })
+        .build()
+        .unwrap();
+    for path in ["/a", "/b"] {
+        group.open(path).unwrap();
+        assert_eq!(connections.item().headers()["x-path"], path);
+    }
+    group.complete();
+    server.complete();
+}
+
+#[test]
+fn peer_that_falls_silent_is_gone_after_interval_and_timeout_on_both_sides() {
+    let (interval, timeout) = (Duration::from_millis(100), Duration::from_millis(100));
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(interval).ping_timeout(timeout);
+    let server = server.bind().unwrap();
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/"), WsStr).ping_interval(interval).ping_timeout(timeout);
+    let client = client.connect().unwrap();
+    let (at_client, at_server) = (Recorder::on(client.events()), Recorder::on(server.events()));
+    client.wait_connected(PATIENCE).unwrap();
+    proxy.silence(true);
+    at_client.find(|event| match event {
+        ClientEvent::Disconnected { code, error, .. } => {
+            assert!(code == 1006 && matches!(error, Some(WsError::PeerGone { .. })), "{code} {error:?}");
+            Some(())
+        }
+        _ => None,
+    });
+    at_server.find(|event| match event {
+        ServerEvent::Disconnected { error, .. } => {
+            assert!(matches!(error, Some(WsError::PeerGone { .. })), "{error:?}");
+            Some(())
+        }
+        _ => None,
+    });
+    client.complete();
+    server.complete();
+}
+
+#[test]
+fn peer_that_only_answers_pings_late_stays() {
+    let interval = Duration::from_millis(50);
+    let server = echo_server(WsStr);
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/"), WsStr).ping_interval(interval).ping_timeout(PATIENCE).connect();
+    let client = client.unwrap();
+    let heard = Recorder::on(client.clone());
+    client.wait_connected(PATIENCE).unwrap();
+    proxy.delay(4 * interval);
+    client.next("through");
+    assert_eq!(heard.item(), "through");
+    assert_eq!(client.stats().reconnects, 0);
+    client.complete();
+    server.complete();
+}
+
+#[test]
+fn group_lives_on_when_a_child_fails_and_opens_it_afresh() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/good"]).bind().unwrap();
+    let heard_by_server = Recorder::on(server.clone());
+    let policy = RetryPolicy::exponential().on_rejected(Rejected::GiveUp);
+    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr)
+        .retry(policy)
+        .request(move |request| {
+            count.fetch_add(usize::from(request.endpoint().as_path() == "/bad"), SeqCst);
+            request
+        })
+        .build()
+        .unwrap();
+    let (events, heard) = (Recorder::on(group.events()), Recorder::on(group.clone()));
+    for round in 1..=2 {
+        group.next(TaggedData::new("/bad", "lost"));
+        let error = events.find(|tagged| match tagged.data {
+            ClientEvent::Failed { error } if tagged.tag == "/bad" => Some(error),
+            _ => None,
+        });
+        assert!(matches!(error, WsError::RetriesExhausted { .. }));
+        assert_eq!(asked.load(SeqCst), round);
+        group.next(TaggedData::new("/good", "heard"));
+        assert_eq!(heard_by_server.item().data, "heard");
+        until("forgetting", || group.paths() == ["/good"]);
+    }
+    assert_eq!(group.stats().all.sent.dropped.closed, tally(2, 8));
+    group.complete();
+    assert_eq!(heard.to_the_end().1, Heard::Complete);
+    server.complete();
+}

@@ -1,0 +1,139 @@
+//! Rule 16: in which order a client tells of what happens to it.
+
+use std::{sync::mpsc, thread};
+
+use super::*;
+
+/// What a client emits, on whichever of its observables.
+#[derive(Debug, PartialEq)]
+enum Told {
+    State(ConnectionState),
+    Event(&'static str),
+    Item(WsText),
+    EndOfStates,
+    EndOfEvents,
+    End,
+}
+
+fn name(event: &ClientEvent) -> &'static str {
+    match event {
+        ClientEvent::Connected { .. } => "connected",
+        ClientEvent::Disconnected { .. } => "disconnected",
+        ClientEvent::Reconnecting { .. } => "reconnecting",
+        ClientEvent::Closed(_) => "closed",
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Everything that `client` tells, in one list; each entry with whether it was told on the I/O thread.
+fn everything_of(client: &RxWsClient<WsStr>) -> mpsc::Receiver<(Told, bool)> {
+    let (send, told) = mpsc::channel();
+    let tell = move |told| {
+        let on_io_thread = thread::current().name() == Some("rxplus-client");
+        send.send((told, on_io_thread)).unwrap_or(());
+    };
+    let [a, b, c, d, e, f] = [(); 6].map(|()| tell.clone());
+    client.state().on_complete(move || a(Told::EndOfStates)).subscribe(move |state| b(Told::State(state)));
+    client.events().on_complete(move || c(Told::EndOfEvents)).subscribe(move |event| d(Told::Event(name(&event))));
+    client.clone().log_errors().on_complete(move || e(Told::End)).subscribe(move |item| f(Told::Item(item)));
+    told
+}
+
+#[test]
+fn state_changes_before_its_event_and_messages_lie_between_connected_and_disconnected() {
+    use ConnectionState::*;
+    let (open, may_open) = mpsc::channel::<()>();
+    let may_open = std::sync::Arc::new(std::sync::Mutex::new(may_open));
+    let server = raw_server(move |number, stream| {
+        if number == 0 {
+            may_open.lock().unwrap().recv().unwrap();
+        }
+        let mut peer = tungstenite::accept(stream).unwrap();
+        peer.send(format!("message {number}").into()).unwrap();
+        if number == 1 {
+            while peer.read().is_ok() {}
+        }
+    });
+    let delay = Duration::from_millis(1);
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).conn_retry_timeout(delay).connect().unwrap();
+    let told = everything_of(&client);
+    // From now on nothing is missed.
+    open.send(()).unwrap();
+    let message = |number| Told::Item(format!("message {number}").into());
+    let mut expected = vec![
+        Told::State(Connected),
+        Told::Event("connected"),
+        message(0),
+        Told::State(Disconnected),
+        Told::Event("disconnected"),
+        Told::State(Reconnecting { attempt: 1, delay }),
+        Told::Event("reconnecting"),
+        Told::State(Connecting),
+        Told::State(Connected),
+        Told::Event("connected"),
+        message(1),
+    ];
+    let hear = || told.recv_timeout(PATIENCE).unwrap();
+    let mut all = Vec::new();
+    while all.last() != Some(&message(1)) {
+        let (told, on_io_thread) = hear();
+        assert!(on_io_thread, "{told:?}");
+        all.push(told);
+    }
+    // Where it was when the test subscribed is up to chance.
+    all.drain(..all.iter().position(|told| *told == Told::State(Connected)).unwrap());
+    assert_eq!(all, expected);
+
+    client.complete();
+    expected = vec![
+        Told::State(Disconnected),
+        Told::Event("disconnected"),
+        Told::State(Closed),
+        Told::EndOfStates,
+        Told::Event("closed"),
+        Told::EndOfEvents,
+        Told::End,
+    ];
+    assert_eq!(told.iter().map(|(told, _)| told).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn state_begins_with_the_current_one_at_any_time() {
+    let server = echo_server(WsStr);
+    let client = support::connected(&server, "/", WsStr);
+    assert_eq!(Recorder::on(client.state()).item(), ConnectionState::Connected);
+    client.clone().complete();
+    client.wait_closed(PATIENCE).unwrap();
+    assert_eq!(Recorder::<ConnectionState>::on(client.state()).to_the_end().1, Heard::Complete);
+    server.complete();
+}
+
+#[test]
+fn with_several_threads_a_connection_is_told_to_be_lost_after_its_last_message() {
+    let (go, may_go) = mpsc::channel::<()>();
+    let may_go = std::sync::Arc::new(std::sync::Mutex::new(may_go));
+    let server = foreign_server(move |_, mut peer| {
+        (0..1000).for_each(|_| peer.send("early".into()).unwrap());
+        may_go.lock().unwrap().recv().unwrap();
+        (0..10).for_each(|_| peer.send("late".into()).unwrap());
+    });
+    let runtime = IoRuntime::with_threads("several", 2).unwrap();
+    for _ in 0..50 {
+        let builder = RxWsClient::builder(format!("ws://{server}"), WsStr).runtime(&runtime);
+        let client = builder.conn_retry_timeout(Duration::from_secs(3600)).connect().unwrap();
+        let (send, told) = mpsc::channel();
+        let tell = send.clone();
+        client.state().subscribe(move |state| tell.send(Told::State(state)).unwrap_or(()));
+        until("the early ones", || client.stats().received.messages == 1000);
+        // One thread delivers what was kept, while on another the rest comes and the connection ends.
+        client.clone().log_errors().subscribe(move |item| send.send(Told::Item(item)).unwrap_or(()));
+        go.send(()).unwrap();
+        let mut all = Vec::new();
+        while !matches!(all.last(), Some(Told::State(ConnectionState::Reconnecting { .. }))) {
+            all.push(told.recv_timeout(PATIENCE).unwrap());
+        }
+        let lost = all.iter().rposition(|told| *told == Told::State(ConnectionState::Disconnected)).unwrap();
+        assert_eq!(all[..lost].iter().filter(|told| matches!(told, Told::Item(_))).count(), 1010);
+        client.complete();
+    }
+}
