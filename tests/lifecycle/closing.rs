@@ -37,7 +37,13 @@ fn server_with_1000_connections_and_full_outboxes_writes_it_all_and_leaves_nothi
 
     // Nothing is written while the server's thread is held, so all the outboxes fill.
     let (release, held) = mpsc::channel::<()>();
-    IoScheduler::on(&runtime).schedule(async move { held.recv().unwrap_or(()) }, None);
+    let (hold, holding) = mpsc::channel();
+    let hold = async move {
+        hold.send(()).unwrap();
+        held.recv().unwrap_or(());
+    };
+    IoScheduler::on(&runtime).schedule(hold, None);
+    holding.recv_timeout(PATIENCE).unwrap();
     let message = Bytes::from(vec![7; 100]);
     (0..QUEUED).for_each(|_| server.send(TaggedData::new("/", message.clone())).unwrap());
     assert!(matches!(server.send(TaggedData::new("/", message)), Err(SendError::Full(_))));
