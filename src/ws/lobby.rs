@@ -100,13 +100,10 @@ impl Crowd {
         if limits.connections.is_some_and(|limit| self.inside >= limit) {
             return (Some("this server has as many connections as it allows (Limits::connections)"), None);
         }
-        if let Some(limit) = limits.connections_per_address {
-            if !count_in(&mut self.addresses, address, limit) {
-                return (
-                    Some("your address has as many connections as it may (Limits::connections_per_address)"),
-                    None,
-                );
-            }
+        if let Some(limit) = limits.connections_per_address
+            && !count_in(&mut self.addresses, address, limit)
+        {
+            return (Some("your address has as many connections as it may (Limits::connections_per_address)"), None);
         }
         self.inside += 1;
         (None, Some(address))

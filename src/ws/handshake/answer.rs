@@ -3,7 +3,7 @@
 use std::{io::Write, net::TcpStream, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    HeaderName, HeaderValue, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_VERSION},
 };
 use tokio::{
@@ -20,18 +20,18 @@ const LINGER_LEN: u64 = 256 * 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Without its line break; empty on an answer that is no refusal.
     pub(super) line: String,
 }
 
 impl Answer {
     pub(super) fn new(status: StatusCode, line: impl Into<String>) -> Self {
-        Self { status, headers: HeaderMap::new(), line: line.into() }
+        Self { status, headers: Vec::new(), line: line.into() }
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 

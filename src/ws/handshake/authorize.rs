@@ -110,14 +110,14 @@ impl Refuse {
         self
     }
 
-    /// Sets a header of the answer, `Retry-After` or `Location` say.
+    /// Adds a header to the answer, `Retry-After` or `Location` say.
     ///
     /// # Panics
     ///
     /// If it is not valid HTTP.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            (Ok(name), Ok(value)) => self.0.headers.insert(name, value),
+            (Ok(name), Ok(value)) => self.0.headers.push((name, value)),
             _ => panic!("\"{name}\" is not a valid HTTP header, or its value is not"),
         };
         self

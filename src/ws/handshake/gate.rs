@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Version,
+    HeaderValue, Method, Request, StatusCode, Version,
     header::{
         ALLOW, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
         SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
@@ -106,12 +106,12 @@ fn is_key(key: &[u8]) -> bool {
 
 fn switching(key: &HeaderValue, subprotocol: Option<&String>) -> Answer {
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is a header value");
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    if let Some(Ok(name)) = subprotocol.map(HeaderValue::try_from) {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, name);
+    let answer = Answer::new(StatusCode::SWITCHING_PROTOCOLS, "")
+        .with(CONNECTION, HeaderValue::from_static("Upgrade"))
+        .with(UPGRADE, HeaderValue::from_static("websocket"))
+        .with(SEC_WEBSOCKET_ACCEPT, accept);
+    match subprotocol.map(HeaderValue::try_from) {
+        Some(Ok(name)) => answer.with(SEC_WEBSOCKET_PROTOCOL, name),
+        _ => answer,
     }
-    Answer { status: StatusCode::SWITCHING_PROTOCOLS, headers, line: String::new() }
 }
