@@ -137,6 +137,8 @@ fn client_that_never_reads_costs_a_broadcast_nothing() {
     let _deaf = Raw::upgraded(site.addr());
     let good = connected(&site.server, "/", WsStr);
     let heard = Recorder::on(good.clone());
+    // A client may know that it is connected a moment before its server does.
+    until("both connected", || site.server.connection_count() == 2);
     let message = "x".repeat(64 * 1024);
     // One at a time, so that it is not the good one whose outbox is full.
     for number in 0..1000 {
