@@ -83,13 +83,19 @@ impl Site {
     }
 
     fn serves_a_good_client(&self) {
+        // A machine with other work to do may be slow once; a server that was harmed is slow each time.
+        let times: Vec<_> = (0..3).map(|_| self.time_of_a_good_client()).take_while(|time| *time >= SOON).collect();
+        assert!(times.len() < 3, "good clients were served after {times:?} only");
+    }
+
+    fn time_of_a_good_client(&self) -> Duration {
         let began = Instant::now();
         let client = connected(&self.server, "/", WsStr);
         let heard = Recorder::on(client.clone());
         client.next("hello");
         assert_eq!(heard.item(), "hello");
         client.complete();
-        assert!(began.elapsed() < SOON, "a good client was served after {:?} only", began.elapsed());
+        began.elapsed()
     }
 
     /// Waits until nobody is connected any more.
