@@ -62,6 +62,42 @@ pub enum WsError {
         /// Which rule the answer broke.
         reason: String,
     },
+    /// The server's certificate is for other names. Waiting does not change that: see
+    /// [`RetryPolicy::on_rejected`](crate::RetryPolicy::on_rejected).
+    #[error("the certificate of {endpoint} is not for \"{}\"; it is for: {names}", .endpoint.host())]
+    CertificateName {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// What it is for.
+        names: String,
+    },
+    /// The server's certificate is out of date.
+    #[error("the certificate of {0} has expired; its owner must renew it, or this machine's clock is wrong")]
+    CertificateExpired(ConnConfig),
+    /// The server's certificate is from nobody whom the client trusts.
+    #[error(
+        "the certificate of {0} is from an issuer not trusted here; trust one of your own with ClientTls::with_roots_pem"
+    )]
+    UnknownIssuer(ConnConfig),
+    /// The server wants a certificate from the client.
+    #[error("{0} wants a client certificate; show one with ClientTls::with_roots_and_identity_pem")]
+    CertificateRequired(ConnConfig),
+    /// TLS with the server failed otherwise.
+    #[error("cannot set up TLS with {endpoint}; does it speak TLS, on this port?")]
+    Tls {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// What went wrong.
+        source: Arc<io::Error>,
+    },
+    /// A certificate, a key or an address cannot be used for TLS.
+    #[error("cannot use {what} for TLS: {reason}")]
+    TlsSetup {
+        /// What.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
     /// The transport failed.
     #[error("the connection to {peer} broke")]
     Transport {
@@ -201,6 +237,7 @@ fn said(reason: &str) -> String {
 
 fn rejection_advice(status: u16) -> &'static str {
     match status {
+        300..=399 => "; follow_redirects() would follow it, if it is a redirect",
         401 | 403 => "; it wants other credentials or another origin",
         404 => "; it does not serve this path",
         426 => "; it wants another protocol version",

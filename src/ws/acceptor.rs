@@ -24,7 +24,7 @@ use tungstenite::protocol::Role;
 
 use crate::{
     Connection, Frame, Io, IoScheduler, ObservableExt, Router, SendError, SerializedSubject, Tag, TaggedData,
-    WsDatatype, WsError,
+    UpgradeRequest, WsDatatype, WsError,
     memory::Memory,
     ws::{
         component::{Component, Received},
@@ -32,11 +32,13 @@ use crate::{
         dialer::INTERNAL_ERROR,
         driver::{Ending, Link, drive},
         event::{CloseReport, Peer, ServerEvent},
-        handshake::{self, Asked, Gate, Opened, Refused},
+        handshake::{self, Admitted, Gate, Grant, Refused},
         inlet::InletCounts,
+        lobby::{Lobby, Visit},
         options::Options,
         outbox::{Outbox, Outgoing, Receipt},
         stats::{SendStats, ServerStats, Tally},
+        tls::ServerTls,
     },
 };
 
@@ -60,6 +62,8 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     datatype: Arc<D>,
     options: Options,
     gate: Gate,
+    tls: Option<ServerTls>,
+    lobby: Arc<Lobby>,
     open: Mutex<Open<D>>,
     /// Becomes the close code when the server is to end.
     closing: watch::Sender<Option<u16>>,
@@ -80,7 +84,7 @@ struct Open<D: WsDatatype> {
 }
 
 impl<D: WsDatatype> Acceptor<D> {
-    pub(crate) fn new(datatype: D, options: Options, gate: Gate, home: IoScheduler) -> Self {
+    pub(crate) fn new(datatype: D, options: Options, gate: Gate, tls: Option<ServerTls>, home: IoScheduler) -> Self {
         let early = Arc::new(InletCounts::default());
         let lost = early.clone();
         let component = Component::keeping_early(
@@ -98,8 +102,10 @@ impl<D: WsDatatype> Acceptor<D> {
             outbound,
             pushing: Mutex::default(),
             datatype: Arc::new(datatype),
+            lobby: Lobby::new(options.limits.clone()),
             options,
             gate,
+            tls,
             open: Mutex::new(Open {
                 connections: BTreeMap::new(),
                 accepted: 0,
@@ -203,11 +209,15 @@ impl<D: WsDatatype> Acceptor<D> {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, addr)) => {
-                        let is_full = self.options.limits.connections.is_some_and(|limit| serving.len() >= limit);
-                        serving.spawn(self.clone().serve(stream, addr, is_full));
-                    }
+                    Ok((stream, addr)) => match self.lobby.enter(addr.ip()) {
+                        Some(visit) => {
+                            serving.spawn(self.clone().serve(stream, addr, visit));
+                        }
+                        None => self.turn_away(stream, addr),
+                    },
                     Err(error) => {
+                        // It may be file descriptors that are wanting.
+                        self.lobby.make_room();
                         let peer = self.component.name.to_string();
                         let error = WsError::Transport { peer, source: Arc::new(error) };
                         self.component.events.next(ServerEvent::AcceptFailed { error });
@@ -227,35 +237,49 @@ impl<D: WsDatatype> Acceptor<D> {
         self.component.end(ServerEvent::Closed(report), report);
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, is_full: bool) {
-        match self.shake_hands(stream, addr, is_full).await {
-            Ok((opened, asked)) => self.converse(opened, asked).await,
-            Err(Refused { status, reason }) => {
-                self.component.events.next(ServerEvent::Rejected { addr, status, reason });
-            }
+    async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, mut visit: Visit) {
+        // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
+        match Box::pin(self.shake_hands(stream, addr, &mut visit)).await {
+            Ok(admitted) => Box::pin(self.converse(admitted)).await,
+            Err(refused) => self.tell_of_refusal(addr, refused),
         }
     }
 
-    async fn shake_hands(
-        &self,
-        stream: TcpStream,
-        addr: SocketAddr,
-        is_full: bool,
-    ) -> Result<(Opened, Asked), Refused> {
-        let limit = self.options.limits.handshake;
-        let gone = |reason: &str| Refused { status: None, reason: reason.into() };
-        stream.set_nodelay(true).map_err(|error| gone(&error.to_string()))?;
-        // On the heap for as long as it lasts: its 4 KiB would otherwise be a part of the connection's task for life.
-        let handshake = Box::pin(handshake::accept(stream, addr, &self.gate, is_full, &self.options.limits));
+    async fn shake_hands(&self, stream: TcpStream, addr: SocketAddr, visit: &mut Visit) -> Result<Admitted, Refused> {
+        let limits = &self.options.limits;
+        let gone = |reason: &str| Err(Refused::unanswered(reason));
+        let asked_to_leave = visit.asked_to_leave();
         tokio::select! {
-            shaken = timeout(limit, handshake) => shaken.unwrap_or_else(|_| Err(gone("the handshake took too long"))),
-            () = self.until_closing() => Err(gone("the server is closing")),
+            shaken = timeout(
+                limits.handshake,
+                handshake::accept(stream, addr, visit, &self.gate, self.tls.as_ref(), limits),
+            ) => {
+                shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
+            }
+            () = asked_to_leave => gone("it made room for other handshakes (Limits::handshakes)"),
+            () = self.until_closing() => gone("the server is closing"),
         }
+    }
+
+    /// Refuses a peer for which there is not even room to hear it.
+    fn turn_away(&self, stream: TcpStream, addr: SocketAddr) {
+        let reason = "this server has as many handshakes under way as it allows (Limits::handshakes)";
+        // In the middle of nowhere, a TLS client would not understand it.
+        let status = self.tls.is_none().then_some(503);
+        if status.is_some() {
+            handshake::turn_away(stream, reason);
+        }
+        self.tell_of_refusal(addr, Refused { status, reason: reason.into() });
+    }
+
+    fn tell_of_refusal(&self, addr: SocketAddr, Refused { status, reason }: Refused) {
+        self.component.events.next(ServerEvent::Rejected { addr, status, reason });
     }
 
     /// Serves a connection from its opening handshake to its end.
-    async fn converse(&self, opened: Opened, asked: Asked) {
-        let connection = self.admit(&opened, asked);
+    async fn converse(&self, admitted: Admitted) {
+        let Admitted { opened, request, grant } = admitted;
+        let connection = self.admit(opened.subprotocol, request, grant);
         let path = connection.path().clone();
         // Inbound: what it receives flows into the server's subject, tagged with its path. One that has subscribers of its
         // own does not fill the buffer for the server's first one.
@@ -279,10 +303,10 @@ impl<D: WsDatatype> Acceptor<D> {
         self.dismiss(&connection, ending);
     }
 
-    fn admit(&self, opened: &Opened, asked: Asked) -> Connection<D> {
+    fn admit(&self, subprotocol: Option<String>, request: UpgradeRequest, grant: Option<Grant>) -> Connection<D> {
         let mut open = self.lock();
         open.accepted += 1;
-        let peer = Peer { id: open.accepted, path: asked.path.as_str().into(), addr: asked.addr };
+        let peer = Peer { id: open.accepted, path: request.path().into(), addr: request.peer_addr() };
         let name = format!("{}:{}#{}", self.component.name, peer.path, peer.id);
         let component = Component::new(name.into(), self.component.home.clone(), ServerEvent::SubscriberPanicked);
         let connection = Connection::new(Accepted {
@@ -291,8 +315,9 @@ impl<D: WsDatatype> Acceptor<D> {
             datatype: self.datatype.clone(),
             discards_inbound: self.options.discards_inbound,
             peer,
-            asked,
-            subprotocol: opened.subprotocol.clone(),
+            request,
+            grant,
+            subprotocol,
             close_timeout: self.options.limits.close_timeout,
         });
         open.connections.insert(connection.id(), connection.clone());

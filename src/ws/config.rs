@@ -1,10 +1,9 @@
-//! Where an endpoint is, and what its peers may cost it.
+//! Where an endpoint is.
 
 use std::{
     fmt::{self, Write},
     net::{Ipv6Addr, SocketAddr},
     str::FromStr,
-    time::Duration,
 };
 
 use crate::WsError;
@@ -321,169 +320,6 @@ impl fmt::Display for ConnConfig {
     }
 }
 
-/// What a peer may cost an endpoint in time and memory.
-///
-/// A server's and a client's defaults differ: a server meets strangers. Each method says what exceeding its limit does;
-/// the other connections never notice.
-///
-/// ```
-/// use std::time::Duration;
-/// use rxplus::Limits;
-///
-/// let limits = Limits::server().message_len(64 * 1024).handshake(Duration::from_secs(3)).connections(500);
-/// assert_ne!(limits, Limits::server());
-/// ```
-#[must_use]
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    pub(crate) handshake: Duration,
-    pub(crate) message_len: usize,
-    pub(crate) write_stalled: Duration,
-    pub(crate) close_timeout: Duration,
-    pub(crate) write_buffer_len: usize,
-    pub(crate) header_len: usize,
-    pub(crate) headers: usize,
-    pub(crate) connections: Option<usize>,
-}
-
-/// The smallest request head that hyper can be limited to.
-const MIN_HEADER_LEN: usize = 8 * 1024;
-
-/// What every request holds: Host, Upgrade, Connection, Sec-WebSocket-Key and Sec-WebSocket-Version (RFC 6455,
-/// section 4.1).
-const MIN_HEADERS: usize = 5;
-
-impl Limits {
-    /// The defaults of a server: messages of at most 1 MiB and at most 10,000 connections.
-    pub fn server() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            message_len: 1024 * 1024,
-            write_stalled: Duration::from_secs(30),
-            close_timeout: Duration::from_secs(5),
-            write_buffer_len: 2 * 1024 * 1024,
-            header_len: 16 * 1024,
-            headers: 100,
-            connections: Some(10_000),
-        }
-    }
-
-    /// The defaults of a client or a group: messages of at most 16 MiB, since a client has chosen its server.
-    pub fn client() -> Self {
-        Self { message_len: 16 * 1024 * 1024, connections: None, ..Self::server() }
-    }
-
-    /// Sets how long a server waits for an opening handshake, from the accepted connection to its answer. The default
-    /// is 10 s.
-    ///
-    /// A peer that takes longer is disconnected, so that silent ones cannot hold connections. A client has
-    /// `connect_timeout` instead.
-    ///
-    /// # Panics
-    ///
-    /// If `time` is zero, in which no handshake can succeed.
-    pub fn handshake(mut self, time: Duration) -> Self {
-        assert!(!time.is_zero(), "the handshake limit must be longer than zero");
-        self.handshake = time;
-        self
-    }
-
-    /// Sets the longest message, in bytes, that is received. The default is 1 MiB on a server, 16 MiB on a client.
-    ///
-    /// It holds for a whole message, whatever the number of its frames. A longer one closes the connection with code
-    /// 1009 (RFC 6455, section 7.4.1) as soon as a frame announces it, before memory is reserved.
-    ///
-    /// # Panics
-    ///
-    /// If `len` is zero.
-    pub fn message_len(mut self, len: usize) -> Self {
-        assert!(len > 0, "message_len must be at least one byte");
-        self.message_len = len;
-        self
-    }
-
-    /// Sets for how long a peer may take nothing of what is written to it. The default is 30 s.
-    ///
-    /// Then the connection is dropped, with [`WsError::WriteStalled`].
-    ///
-    /// # Panics
-    ///
-    /// If `time` is zero, which would drop every connection at its first wait.
-    pub fn write_stalled(mut self, time: Duration) -> Self {
-        assert!(!time.is_zero(), "write_stalled must be longer than zero");
-        self.write_stalled = time;
-        self
-    }
-
-    /// Sets how long closing may take: flushing the outbox, and the closing handshake. The default is 5 s.
-    ///
-    /// Then the socket is closed all the same, and what is left in the outbox is counted as dropped.
-    ///
-    /// # Panics
-    ///
-    /// If `time` is zero, which would lose whatever is queued.
-    pub fn close_timeout(mut self, time: Duration) -> Self {
-        assert!(!time.is_zero(), "close_timeout must be longer than zero");
-        self.close_timeout = time;
-        self
-    }
-
-    /// Sets how many bytes of encoded frames may wait for the operating system, per connection. The default is 2 MiB.
-    ///
-    /// While more wait, messages stay in the outbox, whose own bound then decides. A single longer message is written
-    /// all the same.
-    ///
-    /// # Panics
-    ///
-    /// If `len` is zero.
-    pub fn write_buffer_len(mut self, len: usize) -> Self {
-        assert!(len > 0, "write_buffer_len must be at least one byte");
-        self.write_buffer_len = len;
-        self
-    }
-
-    /// Sets the longest head, in bytes, of the HTTP request or answer that opens a connection. The default is 16 KiB.
-    ///
-    /// A server answers a longer one with HTTP status 431; a client reports [`WsError::Handshake`].
-    ///
-    /// # Panics
-    ///
-    /// If `len` is below 8 KiB, which large cookies and tokens fill.
-    pub fn header_len(mut self, len: usize) -> Self {
-        assert!(len >= MIN_HEADER_LEN, "header_len must be at least {MIN_HEADER_LEN} bytes, not {len}");
-        self.header_len = len;
-        self
-    }
-
-    /// Sets how many header fields the HTTP request or answer that opens a connection may have. The default is 100.
-    ///
-    /// A server answers a request with more of them with HTTP status 431; a client reports [`WsError::Handshake`].
-    ///
-    /// # Panics
-    ///
-    /// If `count` is below 5, the number that every WebSocket request has.
-    pub fn headers(mut self, count: usize) -> Self {
-        assert!(count >= MIN_HEADERS, "headers must be at least {MIN_HEADERS}, not {count}");
-        self.headers = count;
-        self
-    }
-
-    /// Sets how many connections a server holds at once, handshakes included. The default is 10,000; `None` is no
-    /// limit.
-    ///
-    /// A further one is answered with HTTP status 503. Without effect on a client.
-    ///
-    /// # Panics
-    ///
-    /// If `count` is zero: such a server would serve nobody.
-    pub fn connections(mut self, count: impl Into<Option<usize>>) -> Self {
-        self.connections = count.into();
-        assert!(self.connections != Some(0), "connections must be at least 1, or None for no limit");
-        self
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -625,25 +461,6 @@ mod tests {
     #[should_panic(expected = "takes a host name or an IP address: the host \"h/x\" contains '/'")]
     fn host_with_a_path_panics() {
         let _ = ConnConfig::new("h/x", 1);
-    }
-
-    #[test]
-    #[should_panic(expected = "header_len must be at least 8192 bytes, not 80")]
-    fn header_len_that_hyper_refuses_panics() {
-        let _ = Limits::server().header_len(80);
-    }
-
-    #[test]
-    #[should_panic(expected = "connections must be at least 1")]
-    fn no_connections_at_all_panics() {
-        let _ = Limits::server().connections(0);
-    }
-
-    #[test]
-    fn none_lifts_the_limit_of_connections() {
-        assert_eq!(Limits::server().connections, Some(10_000));
-        assert_eq!(Limits::server().connections(None).connections, None);
-        assert_eq!(Limits::server().connections(7).connections, Some(7));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! [`Connection`]: one accepted connection as a subject.
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
     net::SocketAddr,
@@ -26,7 +27,7 @@ use crate::{
         component::{Component, Feed, Received},
         dialer::{INTERNAL_ERROR, NORMAL},
         event::{CloseReport, Peer, ServerEvent},
-        handshake::Asked,
+        handshake::{Grant, UpgradeRequest},
         inlet::{Inlet, InletCounts},
         keeper::{Keeper, Kept},
         outbox::Outbox,
@@ -74,7 +75,8 @@ struct Core<D: WsDatatype> {
     inlet: Inlet<D>,
     outbox: Outbox,
     peer: Peer,
-    asked: Asked,
+    request: UpgradeRequest,
+    grant: Option<Grant>,
     subprotocol: Option<String>,
     close_timeout: Duration,
     rejected: AtomicU64,
@@ -89,15 +91,25 @@ pub(crate) struct Accepted<D: WsDatatype> {
     pub(crate) discards_inbound: bool,
     pub(crate) outbox: Outbox,
     pub(crate) peer: Peer,
-    pub(crate) asked: Asked,
+    pub(crate) request: UpgradeRequest,
+    pub(crate) grant: Option<Grant>,
     pub(crate) subprotocol: Option<String>,
     pub(crate) close_timeout: Duration,
 }
 
 impl<D: WsDatatype> Connection<D> {
     pub(crate) fn new(accepted: Accepted<D>) -> Self {
-        let Accepted { component, datatype, discards_inbound, outbox, peer, asked, subprotocol, close_timeout } =
-            accepted;
+        let Accepted {
+            component,
+            datatype,
+            discards_inbound,
+            outbox,
+            peer,
+            request,
+            grant,
+            subprotocol,
+            close_timeout,
+        } = accepted;
         let inlet = Inlet {
             datatype,
             path: peer.path.clone(),
@@ -111,7 +123,8 @@ impl<D: WsDatatype> Connection<D> {
             inlet,
             outbox,
             peer,
-            asked,
+            request,
+            grant,
             subprotocol,
             close_timeout,
             rejected: AtomicU64::new(0),
@@ -191,13 +204,13 @@ impl<D: WsDatatype> Connection<D> {
     /// What follows the `?` in what it asked for.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.core().asked.query.as_deref()
+        self.core().request.query()
     }
 
     /// The headers of its opening handshake.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        &self.core().asked.headers
+        self.core().request.headers()
     }
 
     /// Where it comes from.
@@ -210,6 +223,13 @@ impl<D: WsDatatype> Connection<D> {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.core().subprotocol.as_deref()
+    }
+
+    /// What the server's [`authorize`](crate::ServerBuilder::authorize) returned for it; `None` without one, and when that is
+    /// no `T`.
+    #[must_use]
+    pub fn grant<T: Any>(&self) -> Option<&T> {
+        self.core().grant.as_deref()?.downcast_ref()
     }
 
     /// The server's name, the path and the number: `server:/chat#7`.

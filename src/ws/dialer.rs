@@ -31,6 +31,7 @@ use crate::{
         outbox::{Closing, Outbox},
         request::{ConnRequest, add_header},
         stats::Stats,
+        tls::ClientTls,
     },
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) request: Option<Requesting>,
     /// Where what a group's client receives goes on to.
     inbound: Option<Arc<dyn Backlog>>,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) follows_redirects: bool,
     headers: Result<HeaderMap, WsError>,
 }
 
@@ -70,6 +73,8 @@ impl<D: WsDatatype> Default for Dialing<D> {
             greeting: None,
             request: None,
             inbound: None,
+            tls: None,
+            follows_redirects: false,
             headers: Ok(HeaderMap::new()),
         }
     }
@@ -86,6 +91,8 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             greeting: self.greeting.clone(),
             request: self.request.clone(),
             inbound: self.inbound.clone(),
+            tls: self.tls.clone(),
+            follows_redirects: self.follows_redirects,
             headers: self.headers.clone(),
         }
     }
@@ -112,8 +119,18 @@ impl<D: WsDatatype> Dialing<D> {
         }
     }
 
-    pub(crate) fn headers(&self) -> Result<HeaderMap, WsError> {
-        self.headers.clone()
+    /// What to ask of the server at `endpoint`.
+    ///
+    /// # Errors
+    ///
+    /// When a header is not valid HTTP, or there is no TLS for an endpoint that wants it.
+    pub(crate) fn ask(&self, endpoint: ConnConfig) -> Result<Ask, WsError> {
+        let tls = match &self.tls {
+            None if endpoint.is_tls() => Some(ClientTls::system()?),
+            given => given.clone(),
+        };
+        let (headers, subprotocols) = (self.headers.clone()?, self.subprotocols.clone());
+        Ok(Ask { endpoint, headers, subprotocols, tls, follows_redirects: self.follows_redirects })
     }
 }
 
@@ -139,7 +156,7 @@ impl<D: WsDatatype> Dialer<D> {
     ///
     /// # Errors
     ///
-    /// When a header is not valid HTTP.
+    /// As [`Dialing::ask`].
     pub(crate) fn new(
         endpoint: ConnConfig,
         datatype: Arc<D>,
@@ -173,7 +190,7 @@ impl<D: WsDatatype> Dialer<D> {
             outbox,
             states: SerializedSubject::at_home(home, Memory::Latest(initial), None),
             state: watch::Sender::new(initial),
-            ask: Ask { endpoint, headers: dialing.headers()?, subprotocols: dialing.subprotocols.clone() },
+            ask: dialing.ask(endpoint)?,
             options,
             dialing,
             reconnect: Notify::new(),
@@ -442,6 +459,7 @@ fn will_not_change(error: &WsError) -> bool {
         WsError::Rejected { status: 408 | 425 | 429, .. } => false,
         WsError::Rejected { status, .. } => (400..500).contains(status),
         WsError::ClosedByPeer { code, .. } => *code == POLICY_VIOLATION,
+        WsError::CertificateName { .. } => true,
         _ => false,
     }
 }

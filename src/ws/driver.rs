@@ -18,10 +18,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 use tungstenite::{
@@ -34,9 +32,9 @@ use crate::{
     Frame, WsError, WsText,
     subject::Backlog,
     ws::{
-        config::Limits,
         deadline::after,
         heartbeat::{Heartbeat, Pulse},
+        limits::Limits,
         outbox::{Closing, Outbox},
         wire::{Wire, WriteBuffer},
     },
@@ -85,13 +83,6 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
     /// minutes, for a peer that takes nothing.
     fn reset_when_dropped(&self);
-}
-
-impl Socket for TcpStream {
-    fn reset_when_dropped(&self) {
-        // An error leaves it with the usual way to end.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
 }
 
 /// How a connection ended.
@@ -195,7 +186,7 @@ where
             .read_buffer_size(1024)
             .write_buffer_size(0)
             .max_message_size(Some(link.limits.message_len))
-            .max_frame_size(Some(link.limits.message_len));
+            .max_frame_size(Some(link.limits.frame()));
         Self {
             socket,
             protocol: WebSocketContext::from_partially_read(early_bytes.to_vec(), link.role, Some(config)),
@@ -377,7 +368,7 @@ where
 
     /// Says why to the peer before it is dropped.
     fn fail(&mut self, error: &Error) {
-        let (code, reason) = verdict(error);
+        let (code, reason) = verdict(error, &self.link.limits);
         self.send_close(code, &reason);
         let error = WsError::Protocol { peer: self.link.peer.clone(), reason };
         self.phase = Phase::Failing { code: code.into(), error, deadline: self.linger() };
@@ -486,8 +477,11 @@ fn confirmed_by(payload: &[u8], begun: u64) -> u64 {
 }
 
 /// What a peer's mistake is called, as a close code (RFC 6455, section 7.4.1) and in words.
-fn verdict(error: &Error) -> (CloseCode, String) {
+fn verdict(error: &Error, limits: &Limits) -> (CloseCode, String) {
     match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) if *max_size < limits.message_len => {
+            (CloseCode::Size, format!("a frame of {size} bytes is over the limit of {max_size}, Limits::frame_len"))
+        }
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             (CloseCode::Size, format!("a message of {size} bytes is over the limit of {max_size}, Limits::message_len"))
         }

@@ -71,8 +71,8 @@ impl<D: WsDatatype> Fleet<D> {
         dialing: Dialing<D>,
         home: IoScheduler,
     ) -> Result<Self, WsError> {
-        // What is wrong with a header is told when the group is made, not when a path is opened.
-        dialing.headers()?;
+        // What is wrong with a header, say, is told when the group is made, not when a path is opened.
+        dialing.ask(endpoint.clone())?;
         let early = Arc::new(InletCounts::default());
         let lost = early.clone();
         let component = Component::keeping_early(

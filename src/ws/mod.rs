@@ -15,24 +15,39 @@ mod handshake;
 mod heartbeat;
 mod inlet;
 mod keeper;
+mod limits;
 mod listen;
+mod lobby;
 mod options;
 mod outbox;
 mod request;
 mod retry;
 mod server;
 mod stats;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+mod transport;
 pub(crate) mod wait;
 mod wire;
 
 pub use client::{ClientBuilder, ClientSource, RxWsClient};
 pub use component::Feed;
-pub use config::{ConnConfig, Limits};
+pub use config::ConnConfig;
 pub use connection::{Connection, ConnectionSource};
 pub use event::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};
 pub use group::{GroupBuilder, GroupSource, RxWsClientGroup};
+pub use handshake::{Refuse, UpgradeRequest};
+pub use http::HeaderMap;
+pub use limits::Limits;
 pub use outbox::Overflow;
 pub use request::ConnRequest;
 pub use retry::{Rejected, RetryPolicy};
 pub use server::{RxWsServer, ServerBuilder, ServerSource};
 pub use stats::{DropReason, Dropped, GroupStats, SendStats, ServerStats, Stats, Tally};
+#[cfg(feature = "tls")]
+pub use tls::{ClientTls, ServerTls};
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     IoRuntime, WsError,
     ws::{
-        config::Limits,
         heartbeat::Heartbeat,
+        limits::Limits,
         outbox::{OutboxBound, Overflow},
     },
 };
@@ -165,6 +165,22 @@ macro_rules! client_options {
         /// Sets the limit for reaching the server and the opening handshake together. The default is 10 s.
         pub fn connect_timeout(mut self, limit: std::time::Duration) -> Self {
             self.dialing.connect_timeout = limit;
+            self
+        }
+
+        /// Follows redirects, at most 5 in a row. The default is not to: a redirect is an error then.
+        ///
+        /// None is followed from `wss` to `ws`, and headers given with `header` go to the host and port they were given for
+        /// and nowhere else.
+        pub fn follow_redirects(mut self) -> Self {
+            self.dialing.follows_redirects = true;
+            self
+        }
+
+        /// Sets whom to trust, and what to show, on `wss://` addresses. The default is to trust whom the system trusts.
+        #[cfg(feature = "tls")]
+        pub fn tls(mut self, tls: impl Into<$crate::ClientTls>) -> Self {
+            self.dialing.tls = Some(tls.into());
             self
         }
 

@@ -17,11 +17,12 @@ use crate::{
         acceptor::Acceptor,
         component::{Feed, Received},
         event::{CloseReport, ServerEvent},
-        handshake::Gate,
+        handshake::{Authorize, Gate, Refuse, UpgradeRequest},
         keeper::{Keeper, Kept},
         listen::listen,
         options::{Options, common_options},
         stats::ServerStats,
+        tls::ServerTls,
     },
 };
 
@@ -72,6 +73,7 @@ pub struct ServerBuilder<D: WsDatatype> {
     datatype: D,
     options: Options,
     gate: Gate,
+    tls: Option<ServerTls>,
 }
 
 impl<D: WsDatatype> RxWsServer<D> {
@@ -113,6 +115,7 @@ impl<D: WsDatatype> RxWsServer<D> {
             datatype,
             options: Options::server(),
             gate: Gate::default(),
+            tls: None,
         }
     }
 
@@ -241,6 +244,51 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
+    /// Has the program decide on each request, which it sees with its path, query, headers and address, before it becomes a
+    /// connection. May be asynchronous. The default lets in everybody.
+    ///
+    /// What it returns is kept on the connection, where [`Connection::grant`] finds it. [`Refuse`] says which HTTP status
+    /// the request is answered with instead.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// struct User(String);
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .authorize(|request| async move {
+    ///         match request.header("authorization") {
+    ///             Some("Bearer open sesame") => Ok(User("Ali".into())),
+    ///             _ => Err(Refuse::status(401).because("say the word")),
+    ///         }
+    ///     })
+    ///     .bind()?;
+    /// server.connections().subscribe(|connection| {
+    ///     let user: &User = connection.grant().unwrap();
+    ///     connection.next(format!("hello {}", user.0));
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// It is called on the server's I/O thread, only with requests that are otherwise accepted, and its time counts towards
+    /// `Limits::handshake`. If it panics, the request is answered with 500, and nobody else notices.
+    pub fn authorize<F, R, G>(mut self, decide: F) -> Self
+    where
+        F: Fn(UpgradeRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<G, Refuse>> + Send + 'static,
+        G: Send + Sync + 'static,
+    {
+        self.gate.authorize = Some(Authorize::new(decide));
+        self
+    }
+
+    /// Serves over TLS, with this certificate, whether the address says `wss` or not.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<ServerTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// Speaks these subprotocols (RFC 6455, section 1.9), the preferred one first. The default is none.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.gate.subprotocols = names.into_iter().map(Into::into).collect();
@@ -261,6 +309,10 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// As [`RxWsServer::bind`].
     pub fn bind(self) -> Result<RxWsServer<D>, WsError> {
         let endpoint = self.endpoint?;
+        if endpoint.is_tls() && self.tls.is_none() {
+            let reason = "a server needs a certificate; give it one with .tls(ServerTls::..), of the feature \"tls\"";
+            return Err(WsError::TlsSetup { what: endpoint.to_string(), reason: reason.into() });
+        }
         let failed = |error| WsError::Bind { endpoint: endpoint.clone(), source: Arc::new(error) };
         let listener = listen(&endpoint)?;
         let local_addr = listener.local_addr().map_err(failed)?;
@@ -270,7 +322,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
             TcpListener::from_std(listener).map_err(failed)?
         };
         let home = IoScheduler::on(&runtime);
-        let acceptor = Arc::new(Acceptor::new(self.datatype, self.options, self.gate, home.clone()));
+        let acceptor = Arc::new(Acceptor::new(self.datatype, self.options, self.gate, self.tls, home.clone()));
         runtime.spawn(acceptor.clone().run(listener));
         let kept = Arc::downgrade(&acceptor);
         let keeper = Keeper::new(move || {

@@ -1,0 +1,187 @@
+//! A client's side of the opening handshake.
+
+use std::{error::Error, future::Future, pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{
+        CONNECTION, HOST, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+};
+use http_body_util::Empty;
+use hyper::{body::Incoming, client::conn::http1, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tungstenite::handshake::{client::generate_key, derive_accept_key};
+
+use super::{Opened, has_token, only, redirect};
+use crate::{
+    ConnConfig, WsError,
+    ws::{
+        limits::Limits,
+        tls::{ClientTls, certificate_failure},
+        transport::Transport,
+    },
+};
+
+/// How many redirects are followed in a row.
+const MAX_REDIRECTS: usize = 5;
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) endpoint: ConnConfig,
+    pub(crate) headers: HeaderMap,
+    pub(crate) subprotocols: Arc<[String]>,
+    /// `None` for the system's roots, if there is need of TLS at all.
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) follows_redirects: bool,
+}
+
+/// What a server answered.
+enum Reply {
+    Opened(Opened),
+    /// Ask there instead.
+    Moved(HeaderValue),
+}
+
+/// Connects to a server and makes the opening handshake. The caller bounds the time.
+pub(crate) async fn connect(ask: &Ask, limits: &Limits) -> Result<Opened, WsError> {
+    let mut ask = ask.clone();
+    for _ in 0..=MAX_REDIRECTS {
+        match exchange(&ask, limits).await? {
+            Reply::Opened(opened) => return Ok(opened),
+            Reply::Moved(location) => ask = redirect::follow(&ask, &location)?,
+        }
+    }
+    Err(no_websocket(&ask.endpoint, format!("more than {MAX_REDIRECTS} redirects led to it")))
+}
+
+async fn exchange(ask: &Ask, limits: &Limits) -> Result<Reply, WsError> {
+    let endpoint = &ask.endpoint;
+    let stream = reach(ask).await?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_headers(limits.headers)
+        .max_buf_size(limits.header_len)
+        .title_case_headers(true)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(endpoint, &error))?;
+    let key = generate_key();
+    let request = request(ask, &key)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|error| failed(endpoint, &error))?;
+        if ask.follows_redirects
+            && let Some(location) = moved(&response)
+        {
+            return Ok(Reply::Moved(location));
+        }
+        let subprotocol = check(ask, &key, &response)?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| failed(endpoint, &error))?;
+        let opened = into_stream(upgraded).map(|(stream, early_bytes)| Opened { stream, early_bytes, subprotocol });
+        opened.map(Reply::Opened).ok_or_else(|| no_websocket(endpoint, "the upgrade failed"))
+    };
+    beside(connection.with_upgrades(), exchange).await
+}
+
+/// Connects, with TLS if the endpoint has it.
+async fn reach(ask: &Ask) -> Result<Transport, WsError> {
+    let endpoint = &ask.endpoint;
+    let unreachable = |error| WsError::Connect { endpoint: endpoint.clone(), source: Arc::new(error) };
+    let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    match (endpoint.is_tls(), &ask.tls) {
+        (false, _) => Ok(Transport::Plain(stream)),
+        (true, Some(tls)) => tls.connect(stream, endpoint).await,
+        (true, None) => ClientTls::system()?.connect(stream, endpoint).await,
+    }
+}
+
+/// Polls `connection` as long as `exchange`, which needs it, is not done.
+async fn beside<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+    let mut connection = pin!(connection);
+    let mut exchange = pin!(exchange);
+    tokio::select! {
+        biased;
+        result = &mut exchange => result,
+        // It has handed over what the exchange waits for.
+        _ = &mut connection => exchange.await,
+    }
+}
+
+fn request(ask: &Ask, key: &str) -> Result<Request<Empty<Bytes>>, WsError> {
+    let endpoint = &ask.endpoint;
+    let mut builder = Request::get(endpoint.request_target())
+        .header(HOST, endpoint.authority())
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, key);
+    if !ask.subprotocols.is_empty() {
+        builder = builder.header(SEC_WEBSOCKET_PROTOCOL, ask.subprotocols.join(", "));
+    }
+    if let Some(headers) = builder.headers_mut() {
+        headers.extend(ask.headers.clone());
+    }
+    builder.body(Empty::new()).map_err(|error| no_websocket(endpoint, error))
+}
+
+/// Holds the server's answer against RFC 6455, section 4.1, and returns the subprotocol it chose.
+fn check(ask: &Ask, key: &str, response: &Response<Incoming>) -> Result<Option<String>, WsError> {
+    let endpoint = &ask.endpoint;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(WsError::Rejected { endpoint: endpoint.clone(), status: response.status().as_u16() });
+    }
+    let headers = response.headers();
+    let accept = derive_accept_key(key.as_bytes());
+    let mut chosen = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let (chosen, another) = (chosen.next().map(|value| value.to_str().unwrap_or("").to_owned()), chosen.next());
+    let broken = if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+        Some("the answer does not upgrade to WebSocket")
+    } else if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
+        Some("the answer's Sec-WebSocket-Accept does not belong to this request")
+    } else if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        Some("the answer uses an extension that was not offered")
+    } else if another.is_some() || chosen.as_ref().is_some_and(|chosen| !ask.subprotocols.contains(chosen)) {
+        Some("the answer chooses a subprotocol that was not offered")
+    } else {
+        None
+    };
+    match broken {
+        Some(reason) => Err(no_websocket(endpoint, reason)),
+        None => Ok(chosen),
+    }
+}
+
+/// Where a redirect leads.
+fn moved(response: &Response<Incoming>) -> Option<HeaderValue> {
+    let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    only(response.headers(), &LOCATION).filter(|_| moved).cloned()
+}
+
+/// What hyper found wrong with the exchange, with its cause.
+fn failed(endpoint: &ConnConfig, error: &hyper::Error) -> WsError {
+    // hyper has no other way to ask for this, in its client.
+    if error.is_parse() && error.to_string().contains("too large") {
+        return no_websocket(endpoint, "the head of its answer is too large (Limits::header_len, Limits::headers)");
+    }
+    let transport = error.source().and_then(|source| source.downcast_ref());
+    if let Some(error) = transport.and_then(|error| certificate_failure(endpoint, error)) {
+        return error;
+    }
+    match error.source() {
+        Some(source) => no_websocket(endpoint, format!("{error}: {source}")),
+        None => no_websocket(endpoint, error),
+    }
+}
+
+pub(super) fn no_websocket(endpoint: &ConnConfig, reason: impl ToString) -> WsError {
+    WsError::Handshake { endpoint: endpoint.clone(), reason: reason.to_string() }
+}
+
+fn into_stream(upgraded: Upgraded) -> Option<(Transport, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<Transport>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}

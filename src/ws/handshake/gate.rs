@@ -1,0 +1,117 @@
+//! Which requests a server lets in.
+
+use std::sync::Arc;
+
+use http::{
+    HeaderValue, Method, Request, StatusCode, Version,
+    header::{
+        ALLOW, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    },
+};
+use tungstenite::handshake::derive_accept_key;
+
+use super::{Authorize, answer::Answer, has_token, only, tokens};
+
+/// What a server lets in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate {
+    /// The paths served; `None` for all.
+    pub(crate) paths: Option<Arc<[String]>>,
+    /// The origins served, as browsers send them; `None` for all.
+    pub(crate) origins: Option<Arc<[String]>>,
+    /// In the order of preference.
+    pub(crate) subprotocols: Arc<[String]>,
+    /// The program's own decision; `None` lets in everybody.
+    pub(crate) authorize: Option<Authorize>,
+}
+
+/// The answer that opens a connection, and the subprotocol it chooses.
+pub(super) struct Opening {
+    pub(super) answer: Answer,
+    pub(super) subprotocol: Option<String>,
+}
+
+impl Gate {
+    /// Holds a request against RFC 6455, section 4.2.1, and what this server serves.
+    pub(super) fn judge(&self, request: &Request<()>) -> Result<Opening, Answer> {
+        let key = well_formed(request)?;
+        self.serves(request)?;
+        let headers = request.headers();
+        // Exactly as it was offered: the client compares it with what it sent (RFC 6455, section 4.1).
+        let is_offered = |name: &&String| tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == **name);
+        let subprotocol = self.subprotocols.iter().find(is_offered);
+        Ok(Opening { answer: switching(key, subprotocol), subprotocol: subprotocol.cloned() })
+    }
+
+    fn serves(&self, request: &Request<()>) -> Result<(), Answer> {
+        let path = request.uri().path();
+        if self.paths.as_ref().is_some_and(|paths| !paths.iter().any(|served| served == path)) {
+            return Err(Answer::new(StatusCode::NOT_FOUND, "this path is not served"));
+        }
+        // Other programs than browsers send no origin and are not bound by it (RFC 6455, section 10.2).
+        let refused = |origin: &HeaderValue| match &self.origins {
+            Some(origins) => !origins.iter().any(|served| served.as_bytes() == origin.as_bytes()),
+            None => false,
+        };
+        if request.headers().get_all(ORIGIN).into_iter().any(refused) {
+            return Err(Answer::new(StatusCode::FORBIDDEN, "this origin is not served"));
+        }
+        Ok(())
+    }
+}
+
+/// The key of a request that asks for a connection as RFC 6455, section 4.2.1, says.
+fn well_formed(request: &Request<()>) -> Result<&HeaderValue, Answer> {
+    let headers = request.headers();
+    let bad = |line| Err(Answer::new(StatusCode::BAD_REQUEST, line));
+    if request.method() != Method::GET {
+        let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket connection begins with GET");
+        return Err(answer.with(ALLOW, HeaderValue::from_static("GET")));
+    }
+    if !asks_to_upgrade(request) {
+        return Err(Answer::upgrade_required("this is a WebSocket server; connect with a WebSocket client"));
+    }
+    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Answer::upgrade_required("this server speaks version 13 of the WebSocket protocol"));
+    }
+    if only(headers, &HOST).is_none() {
+        return bad("one Host header is needed");
+    }
+    if !request.uri().path().starts_with('/') {
+        return bad("the request is for no path");
+    }
+    // What follows the head is frames. A body in their place would be read as such.
+    if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|len| len != "0") {
+        return bad("a request for a WebSocket connection has no body");
+    }
+    match only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes())) {
+        Some(key) => Ok(key),
+        None => bad("one Sec-WebSocket-Key of 16 bytes in base64 is needed"),
+    }
+}
+
+fn asks_to_upgrade(request: &Request<()>) -> bool {
+    let headers = request.headers();
+    request.version() >= Version::HTTP_11
+        && has_token(headers, &UPGRADE, "websocket")
+        && has_token(headers, &CONNECTION, "upgrade")
+}
+
+/// Whether this is the base64 of 16 bytes, as RFC 6455, section 4.2.1, wants it.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
+}
+
+fn switching(key: &HeaderValue, subprotocol: Option<&String>) -> Answer {
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is a header value");
+    let answer = Answer::new(StatusCode::SWITCHING_PROTOCOLS, "")
+        .with(CONNECTION, HeaderValue::from_static("Upgrade"))
+        .with(UPGRADE, HeaderValue::from_static("websocket"))
+        .with(SEC_WEBSOCKET_ACCEPT, accept);
+    match subprotocol.map(HeaderValue::try_from) {
+        Some(Ok(name)) => answer.with(SEC_WEBSOCKET_PROTOCOL, name),
+        _ => answer,
+    }
+}

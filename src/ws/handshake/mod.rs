@@ -1,0 +1,45 @@
+//! The opening handshake (RFC 6455, section 4) of both sides: the only place that knows HTTP.
+
+mod answer;
+mod authorize;
+mod client;
+mod gate;
+mod head;
+mod redirect;
+mod server;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::ws::transport::Transport;
+
+pub(crate) use answer::turn_away;
+pub(crate) use authorize::{Authorize, Grant};
+pub use authorize::{Refuse, UpgradeRequest};
+pub(crate) use client::{Ask, connect};
+pub(crate) use gate::Gate;
+pub(crate) use server::{Admitted, Refused, accept};
+
+/// A stream after its opening handshake.
+pub(crate) struct Opened {
+    pub(crate) stream: Transport,
+    /// What came together with the handshake.
+    pub(crate) early_bytes: Bytes,
+    pub(crate) subprotocol: Option<String>,
+}
+
+/// Whether a header that is a list of tokens has this one, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// The value of a header that is there exactly once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).into_iter();
+    values.next().filter(|_| values.next().is_none())
+}

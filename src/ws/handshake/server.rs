@@ -1,0 +1,124 @@
+//! A server's side of the opening handshake.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use tokio::net::TcpStream;
+
+use super::{
+    Gate, Grant, Opened, Refuse, UpgradeRequest,
+    answer::Answer,
+    gate::Opening,
+    head::{self, Unreadable},
+};
+use crate::ws::{limits::Limits, lobby::Visit, tls::ServerTls, transport::Transport};
+
+/// A connection that was let in.
+pub(crate) struct Admitted {
+    pub(crate) opened: Opened,
+    pub(crate) request: UpgradeRequest,
+    /// What `authorize` returned.
+    pub(crate) grant: Option<Grant>,
+}
+
+/// Why a request was answered with an HTTP status instead of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    /// `None` when there was no request to answer.
+    pub(crate) status: Option<u16>,
+    pub(crate) reason: Arc<str>,
+}
+
+impl Refused {
+    pub(crate) fn unanswered(reason: impl Into<Arc<str>>) -> Self {
+        Self { status: None, reason: reason.into() }
+    }
+}
+
+/// Makes the opening handshake with a client, TLS included. The caller bounds the time.
+pub(crate) async fn accept(
+    stream: TcpStream,
+    addr: SocketAddr,
+    visit: &mut Visit,
+    gate: &Gate,
+    tls: Option<&ServerTls>,
+    limits: &Limits,
+) -> Result<Admitted, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    stream.set_nodelay(true).map_err(broken)?;
+    // Whoever only connects costs no buffer.
+    stream.peek(&mut [0]).await.map_err(broken)?;
+    // In boxes what does not wait to be heard: thousands may wait at once, and carry the room for nothing else.
+    let mut stream = match tls {
+        Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Refused::unanswered)?,
+        None => Transport::Plain(stream),
+    };
+    let head = head::read(&mut stream, limits).await;
+    visit.has_asked();
+    Box::pin(reply(stream, addr, head, visit, gate)).await
+}
+
+/// Lets a peer in, or tells it why not.
+async fn reply(
+    mut stream: Transport,
+    addr: SocketAddr,
+    head: Result<(Request<()>, Bytes), Unreadable>,
+    visit: &mut Visit,
+    gate: &Gate,
+) -> Result<Admitted, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    let verdict = match head {
+        Ok((request, early_bytes)) => judge(request, addr, visit, gate).await.map(|let_in| (let_in, early_bytes)),
+        Err(Unreadable::Gone(error)) => return Err(broken(error)),
+        Err(Unreadable::TooLarge) => Err(too_large()),
+        Err(Unreadable::NoHttp { looks_like_tls }) => Err(no_http(looks_like_tls && stream.is_plain())),
+    };
+    match verdict {
+        Ok(((Opening { answer, subprotocol }, request, grant), early_bytes)) => {
+            answer.write(&mut stream).await.map_err(broken)?;
+            Ok(Admitted { opened: Opened { stream, early_bytes, subprotocol }, request, grant })
+        }
+        Err(answer) => {
+            answer.write_last(stream).await;
+            Err(Refused { status: Some(answer.status.as_u16()), reason: answer.line.into() })
+        }
+    }
+}
+
+/// Decides on a request: the protocol first, then what is served, then what there is room for, and then the program.
+async fn judge(
+    request: Request<()>,
+    addr: SocketAddr,
+    visit: &mut Visit,
+    gate: &Gate,
+) -> Result<(Opening, UpgradeRequest, Option<Grant>), Answer> {
+    let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
+    if let Some(refusal) = visit.refusal() {
+        return Err(full(refusal));
+    }
+    let opening = gate.judge(&request)?;
+    visit.take_path(request.uri().path()).map_err(full)?;
+    let request = UpgradeRequest::new(request, addr);
+    let grant = match &gate.authorize {
+        Some(authorize) => {
+            let decided = authorize.decide(request.clone()).await;
+            Some(decided.map_err(Refuse::into_answer)?)
+        }
+        None => None,
+    };
+    Ok((opening, request, grant))
+}
+
+fn too_large() -> Answer {
+    let line = "the head of the request is too large (Limits::header_len, Limits::headers)";
+    Answer::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, line)
+}
+
+fn no_http(looks_like_tls: bool) -> Answer {
+    let line = match looks_like_tls {
+        true => "this server speaks no TLS; connect with ws:// instead of wss://",
+        false => "this is no HTTP/1.1 request",
+    };
+    Answer::new(StatusCode::BAD_REQUEST, line)
+}

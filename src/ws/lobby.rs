@@ -1,0 +1,240 @@
+//! Who is inside a server: its connections and opening handshakes, counted by address and path.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::pending,
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::ws::limits::Limits;
+
+/// How long an opening handshake is left alone: twice the round trip of a slow network. One that has not even sent its
+/// request by then may have to make room for a newcomer.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Lets visitors in as far as the limits allow.
+pub(crate) struct Lobby {
+    limits: Limits,
+    crowd: Mutex<Crowd>,
+}
+
+#[derive(Default)]
+struct Crowd {
+    inside: usize,
+    /// Counted only while there is a limit of it.
+    addresses: HashMap<IpAddr, usize>,
+    paths: HashMap<String, usize>,
+    /// Those whose request has not come yet, the oldest first.
+    waiting: BTreeMap<u64, Waiting>,
+    visits: u64,
+}
+
+struct Waiting {
+    since: Instant,
+    ask_to_leave: oneshot::Sender<()>,
+}
+
+/// A peer's place inside, from its arrival to the end of its connection.
+pub(crate) struct Visit {
+    lobby: Arc<Lobby>,
+    number: u64,
+    asked_to_leave: Option<oneshot::Receiver<()>>,
+    refusal: Option<&'static str>,
+    address: Option<IpAddr>,
+    path: Option<String>,
+}
+
+impl Lobby {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, crowd: Mutex::default() })
+    }
+
+    /// Lets a peer begin its opening handshake, if only to be refused with an answer; `None` when there is no room even
+    /// for that.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Visit> {
+        let now = Instant::now();
+        let mut crowd = self.lock();
+        if crowd.waiting.len() >= self.limits.handshakes && !crowd.make_room(now, GRACE) {
+            return None;
+        }
+        let (refusal, address) = crowd.admit(subscriber(address), &self.limits);
+        crowd.visits += 1;
+        let number = crowd.visits;
+        let (ask_to_leave, asked_to_leave) = oneshot::channel();
+        crowd.waiting.insert(number, Waiting { since: now, ask_to_leave });
+        drop(crowd);
+        let lobby = self.clone();
+        Some(Visit { lobby, number, asked_to_leave: Some(asked_to_leave), refusal, address, path: None })
+    }
+
+    /// Has the peer leave whose request is awaited for the longest time.
+    pub(crate) fn make_room(&self) {
+        self.lock().make_room(Instant::now(), Duration::ZERO);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Crowd {
+    /// Has the oldest of those who wait leave, if it has waited for `time`.
+    fn make_room(&mut self, now: Instant, time: Duration) -> bool {
+        match self.waiting.first_entry() {
+            Some(oldest) if now.duration_since(oldest.get().since) >= time => {
+                // It may be leaving by itself.
+                let _ = oldest.remove().ask_to_leave.send(());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts a newcomer in, and returns under which address; or says which limit keeps it out.
+    fn admit(&mut self, address: IpAddr, limits: &Limits) -> (Option<&'static str>, Option<IpAddr>) {
+        if limits.connections.is_some_and(|limit| self.inside >= limit) {
+            return (Some("this server has as many connections as it allows (Limits::connections)"), None);
+        }
+        if let Some(limit) = limits.connections_per_address
+            && !count_in(&mut self.addresses, address, limit)
+        {
+            return (Some("your address has as many connections as it may (Limits::connections_per_address)"), None);
+        }
+        self.inside += 1;
+        (None, Some(address))
+    }
+}
+
+impl Visit {
+    /// Why it may not stay, if so.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        self.refusal
+    }
+
+    /// Takes a place on a path, or says which limit keeps it out.
+    pub(crate) fn take_path(&mut self, path: &str) -> Result<(), &'static str> {
+        let Some(limit) = self.lobby.limits.connections_per_path else { return Ok(()) };
+        if !count_in(&mut self.lobby.lock().paths, path.to_owned(), limit) {
+            return Err("this path has as many connections as it allows (Limits::connections_per_path)");
+        }
+        self.path = Some(path.to_owned());
+        Ok(())
+    }
+
+    /// The request has come: from now on it is not asked to leave.
+    pub(crate) fn has_asked(&mut self) {
+        self.lobby.lock().waiting.remove(&self.number);
+    }
+
+    /// Resolves when the peer is to leave, to make room for others.
+    pub(crate) fn asked_to_leave(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let asked = self.asked_to_leave.take();
+        async {
+            let asked = match asked {
+                Some(asked) => asked.await.is_ok(),
+                None => false,
+            };
+            if !asked {
+                pending().await
+            }
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut crowd = self.lobby.lock();
+        crowd.waiting.remove(&self.number);
+        if let Some(address) = self.address {
+            crowd.inside -= 1;
+            count_out(&mut crowd.addresses, &address);
+        }
+        if let Some(path) = &self.path {
+            count_out(&mut crowd.paths, path);
+        }
+    }
+}
+
+fn count_in<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K, limit: usize) -> bool {
+    let count = counts.entry(key).or_default();
+    let has_room = *count < limit;
+    *count += usize::from(has_room);
+    has_room
+}
+
+fn count_out<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+/// What an address is counted as: a provider's subscriber has a whole /64 network of IPv6.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one_and_mapped_ones_as_ipv4() {
+        assert_eq!(subscriber(ip("2001:db8:1:2:3::9")), subscriber(ip("2001:db8:1:2:ffff::1")));
+        assert_ne!(subscriber(ip("2001:db8:1:2::1")), subscriber(ip("2001:db8:1:3::1")));
+        assert_eq!(subscriber(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn what_enters_is_counted_out_again() {
+        let lobby = Lobby::new(Limits::server().connections(2).connections_per_address(1).connections_per_path(1));
+        let mut first = lobby.enter(ip("10.0.0.1")).unwrap();
+        assert_eq!(first.refusal(), None);
+        first.take_path("/a").unwrap();
+        assert!(lobby.enter(ip("10.0.0.1")).unwrap().refusal().unwrap().contains("connections_per_address"));
+        let mut second = lobby.enter(ip("10.0.0.2")).unwrap();
+        assert!(second.take_path("/a").unwrap_err().contains("connections_per_path"));
+        assert!(lobby.enter(ip("10.0.0.3")).unwrap().refusal().unwrap().contains("Limits::connections)"));
+        drop((first, second));
+        let crowd = lobby.lock();
+        assert!(crowd.inside == 0 && crowd.addresses.is_empty() && crowd.paths.is_empty() && crowd.waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_has_waited_longest_makes_room_after_the_grace() {
+        let lobby = Lobby::new(Limits::server().handshakes(2));
+        let mut oldest = lobby.enter(ip("10.0.0.1")).unwrap();
+        let mut other = lobby.enter(ip("10.0.0.1")).unwrap();
+        assert!(lobby.enter(ip("10.0.0.1")).is_none());
+        tokio::time::advance(GRACE).await;
+        let third = lobby.enter(ip("10.0.0.1"));
+        oldest.asked_to_leave().await;
+        assert!(third.is_some() && lobby.enter(ip("10.0.0.1")).is_some(), "the second one makes room as well");
+        other.asked_to_leave().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_sent_its_request_is_left_alone() {
+        let lobby = Lobby::new(Limits::server().handshakes(1));
+        let mut visit = lobby.enter(ip("10.0.0.1")).unwrap();
+        visit.has_asked();
+        tokio::time::advance(GRACE).await;
+        assert!(lobby.enter(ip("10.0.0.1")).is_some());
+        let asked = tokio::time::timeout(GRACE, visit.asked_to_leave()).await;
+        assert!(asked.is_err());
+    }
+}

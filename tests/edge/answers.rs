@@ -1,0 +1,141 @@
+//! What is no WebSocket request gets an answer that says so.
+
+use rxplus::prelude::*;
+
+use crate::{
+    Site,
+    raw::{KEY, REQUEST, Raw},
+};
+
+/// The request with one line replaced, or left out if it is empty.
+fn request(line: usize, by: &str) -> Vec<String> {
+    let mut lines: Vec<_> = REQUEST.map(String::from).into();
+    lines[line] = by.into();
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+/// Sends a request and returns the whole answer.
+fn answer(site: &Site, lines: &[String]) -> String {
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(lines);
+    String::from_utf8(raw.rest()).unwrap()
+}
+
+#[track_caller]
+fn is_refused(site: &Site, lines: &[String], status: u16, line: &str) -> String {
+    let answer = answer(site, lines);
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{lines:?} got {answer:?}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(body.contains(line) && body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
+    let (told, reason) = site.refusal();
+    assert_eq!((told, reason.as_str()), (Some(status), body.trim_end()), "the event tells the same");
+    answer
+}
+
+#[test]
+fn keys_and_hosts_that_are_not_exactly_one_get_400() {
+    let site = Site::new();
+    is_refused(&site, &request(5, ""), 400, "one Sec-WebSocket-Key");
+    is_refused(&site, &request(5, &format!("{KEY}\r\n{KEY}")), 400, "one Sec-WebSocket-Key");
+    is_refused(&site, &request(5, "Sec-WebSocket-Key: short"), 400, "one Sec-WebSocket-Key");
+    is_refused(&site, &request(1, ""), 400, "one Host header");
+    is_refused(&site, &request(1, "Host: a\r\nHost: b"), 400, "one Host header");
+    is_refused(&site, &request(1, "Host: a\r\nContent-Length: 5"), 400, "has no body");
+    site.is_unharmed();
+}
+
+#[test]
+fn what_is_no_http_gets_400() {
+    let site = Site::new();
+    is_refused(&site, &["\u{1}\u{2}\u{3} garbage".into()], 400, "no HTTP/1.1 request");
+    is_refused(&site, &request(1, "Host: a\r\nno colon"), 400, "no HTTP/1.1 request");
+    site.is_unharmed();
+}
+
+#[test]
+fn tls_hello_on_a_plain_port_gets_400_and_the_event_says_what_it_was() {
+    let site = Site::new();
+    let mut raw = Raw::connect(site.addr());
+    raw.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on");
+    assert!(raw.rest().starts_with(b"HTTP/1.1 400 "));
+    drop(raw);
+    assert!(site.refusal().1.contains("connect with ws://"));
+    site.is_unharmed();
+}
+
+#[test]
+fn unserved_origin_gets_403_and_unserved_path_404() {
+    let site = Site::with(|builder| builder.paths(["/", "/a"]).origins(["https://ours.example"]));
+    is_refused(&site, &request(0, "GET /b HTTP/1.1"), 404, "path");
+    is_refused(&site, &request(1, "Host: h\r\nOrigin: https://other.example"), 403, "origin");
+    site.is_unharmed();
+}
+
+#[test]
+fn other_methods_get_405_and_are_told_which_one_to_use() {
+    let site = Site::new();
+    for method in ["POST", "HEAD", "OPTIONS", "BREW"] {
+        let answer = is_refused(&site, &request(0, &format!("{method} / HTTP/1.1")), 405, "begins with GET");
+        assert!(answer.contains("allow: GET\r\n"), "{answer}");
+    }
+    site.is_unharmed();
+}
+
+#[test]
+fn wrong_versions_and_plain_http_get_426_and_are_told_the_right_version() {
+    let site = Site::new();
+    for lines in [
+        request(0, "GET / HTTP/1.0"),
+        request(2, ""),
+        request(3, ""),
+        request(3, "Upgrade: h2c"),
+        request(4, ""),
+        request(4, "Sec-WebSocket-Version: 8"),
+        request(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"),
+    ] {
+        let answer = is_refused(&site, &lines, 426, "WebSocket");
+        assert!(answer.contains("sec-websocket-version: 13\r\n"), "{answer}");
+    }
+    site.is_unharmed();
+}
+
+#[test]
+fn too_large_a_head_gets_431_even_if_the_peer_is_still_sending_it() {
+    let site = Site::new();
+    let long = format!("Host: h\r\nX: {}", "x".repeat(64 * 1024));
+    is_refused(&site, &request(1, &long), 431, "Limits::header_len");
+    let many: String = (0..1000).map(|number| format!("\r\nX{number}: x")).collect();
+    is_refused(&site, &request(1, &format!("Host: h{many}")), 431, "Limits::header_len");
+    let path = format!("GET /{} HTTP/1.1", "x".repeat(64 * 1024));
+    is_refused(&site, &request(0, &path), 431, "Limits::header_len");
+    site.is_unharmed();
+}
+
+#[test]
+fn one_connection_too_many_gets_503() {
+    let site = Site::with(|builder| builder.max_connections(1));
+    let only = Raw::upgraded(site.addr());
+    is_refused(&site, &request(0, "GET / HTTP/1.1"), 503, "Limits::connections");
+    drop(only);
+    site.is_empty();
+    site.is_unharmed();
+}
+
+#[test]
+fn frames_that_come_with_the_request_are_heard() {
+    let site = Site::new();
+    let mut raw = Raw::connect(site.addr());
+    let hello = crate::raw::frame(crate::raw::Side::Client, crate::raw::TEXT, b"hello");
+    raw.send(&[format!("{}\r\n\r\n", REQUEST.join("\r\n")).as_bytes(), &hello].concat());
+    raw.head();
+    let mut echo = [0; 7];
+    std::io::Read::read_exact(&mut raw.0, &mut echo).unwrap();
+    assert_eq!(&echo, b"\x81\x05hello");
+}
+
+#[test]
+fn server_with_a_wss_address_and_no_certificate_is_not_made() {
+    let error = RxWsServer::bind("wss://127.0.0.1:0", WsStr).unwrap_err().to_string();
+    assert!(error.contains(".tls(ServerTls::"), "{error}");
+}

@@ -1,0 +1,156 @@
+//! Each row of the table of limits: what exceeding it does, and that the text names it.
+
+use std::time::Duration;
+
+use rxplus::prelude::*;
+
+use crate::{
+    Site,
+    raw::{BINARY_BEGIN, PING, REQUEST, Raw, Side::Client, TEXT, frame, header},
+    support::{PATIENCE, Recorder, url},
+};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+fn with(limits: Limits) -> Site {
+    Site::with(|builder| builder.limits(limits))
+}
+
+fn answer(site: &Site, lines: &[&str]) -> String {
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(lines);
+    String::from_utf8(raw.rest()).unwrap()
+}
+
+#[test]
+fn handshake_over_its_time_is_dropped() {
+    let site = with(Limits::server().handshake(SHORT));
+    let mut silent = Raw::connect(site.addr());
+    assert_eq!(silent.rest(), b"");
+    assert_eq!(site.refusal(), (None, "the handshake took too long (Limits::handshake)".into()));
+    site.is_unharmed();
+}
+
+#[test]
+fn one_handshake_too_many_gets_503_while_the_others_are_young() {
+    let site = with(Limits::server().handshakes(1));
+    let mut young = Raw::connect(site.addr());
+    let refused = Raw::connect(site.addr()).rest();
+    let text = String::from_utf8(refused).unwrap();
+    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("Limits::handshakes"), "{text}");
+    assert_eq!(site.refusal().0, Some(503));
+    young.ask(&REQUEST);
+    assert!(young.head().starts_with("HTTP/1.1 101 "));
+}
+
+#[test]
+fn one_handshake_too_many_takes_the_place_of_one_that_is_old() {
+    let site = with(Limits::server().handshakes(1));
+    let mut old = Raw::connect(site.addr());
+    let mut attempts = std::iter::from_fn(|| {
+        let mut raw = Raw::connect(site.addr());
+        raw.ask(&REQUEST);
+        Some(raw.head())
+    });
+    assert!(attempts.any(|answer| answer.starts_with("HTTP/1.1 101 ")));
+    assert_eq!(old.rest(), b"");
+}
+
+#[test]
+fn head_over_its_length_or_with_too_many_headers_gets_431() {
+    let site = with(Limits::server().header_len(8192).headers(6));
+    let long = format!("X: {}", "x".repeat(8192));
+    assert!(answer(&site, &[&REQUEST[..], &[&long]].concat()).starts_with("HTTP/1.1 431 "));
+    assert!(answer(&site, &[&REQUEST[..], &["A: a", "B: b"]].concat()).starts_with("HTTP/1.1 431 "));
+}
+
+#[test]
+fn message_over_its_length_closes_with_1009() {
+    let site = with(Limits::server().message_len(1000));
+    let mut raw = Raw::upgraded(site.addr());
+    raw.send(&frame(Client, BINARY_BEGIN, &[0; 600]));
+    raw.send(&frame(Client, 0x80, &[0; 600]));
+    assert_eq!(raw.close_code(), Some(1009));
+    drop(raw);
+    let (code, error) = site.failure();
+    assert!(code == 1009 && error.contains("Limits::message_len") && error.contains("1000"), "{error}");
+    site.is_unharmed();
+}
+
+#[test]
+fn frame_over_its_length_closes_with_1009() {
+    let site = with(Limits::server().frame_len(1000));
+    let mut raw = Raw::upgraded(site.addr());
+    raw.send(&header(Client, TEXT, 1001));
+    assert_eq!(raw.close_code(), Some(1009));
+    drop(raw);
+    let (code, error) = site.failure();
+    assert!(code == 1009 && error.contains("Limits::frame_len") && error.contains("1000"), "{error}");
+    site.is_unharmed();
+}
+
+#[test]
+fn peer_that_takes_nothing_is_dropped_after_the_write_stall() {
+    let site = with(Limits::server().write_stalled(SHORT));
+    let _deaf = Raw::upgraded(site.addr());
+    let connection = Recorder::on(site.server.connections()).find(Some);
+    until_full(&connection);
+    let (code, error) = site.failure();
+    assert!(code == 1006 && error.contains("has taken nothing"), "{error}");
+    site.is_unharmed();
+}
+
+/// Pushes until the socket takes no more, and the outbox with it.
+fn until_full(connection: &Connection<WsStr>) {
+    let message = "x".repeat(256 * 1024);
+    while connection.stats().sent.queued.messages < 20 {
+        connection.next(&*message);
+    }
+}
+
+#[test]
+fn peer_that_does_not_take_its_pongs_is_not_read_from_beyond_the_write_buffer() {
+    let site = with(Limits::server().write_buffer_len(64 * 1024).write_stalled(SHORT));
+    let mut raw = Raw::upgraded(site.addr());
+    let pings = frame(Client, PING, &[0; 125]).repeat(1000);
+    let taken = raw.flood(&pings, 256 << 20);
+    assert!(taken < 32 << 20, "{taken}");
+    assert!(site.failure().1.contains("has taken nothing"));
+    site.is_unharmed();
+}
+
+#[test]
+fn peer_that_does_not_answer_a_close_is_dropped_after_the_close_timeout() {
+    let site = with(Limits::server().close_timeout(SHORT));
+    let _mute = Raw::upgraded(site.addr());
+    let connection = Recorder::on(site.server.connections()).find(Some);
+    connection.clone().complete();
+    connection.wait_closed(PATIENCE).unwrap();
+    assert!(site.failure().1.contains("closing handshake in time"));
+    site.is_unharmed();
+}
+
+#[test]
+fn connections_over_their_number_get_503_handshakes_included() {
+    let site = with(Limits::server().connections(2));
+    let (_open, _half_open) = (Raw::upgraded(site.addr()), Raw::connect(site.addr()));
+    assert!(answer(&site, &REQUEST).contains("(Limits::connections)"));
+}
+
+#[test]
+fn connections_of_an_address_over_their_number_get_503() {
+    let site = with(Limits::server().connections_per_address(1));
+    let _open = Raw::upgraded(site.addr());
+    let answer = answer(&site, &REQUEST);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("(Limits::connections_per_address)"), "{answer}");
+}
+
+#[test]
+fn connections_of_a_path_over_their_number_get_503_and_other_paths_are_served() {
+    let site = with(Limits::server().connections_per_path(1));
+    let _open = Raw::upgraded(site.addr());
+    let answer = answer(&site, &REQUEST);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("(Limits::connections_per_path)"), "{answer}");
+    let other = RxWsClient::connect(url(&site.server, "/other"), WsStr).unwrap();
+    other.wait_connected(PATIENCE).unwrap();
+}

@@ -1,0 +1,261 @@
+//! `wss://` on both sides, with certificates made on the spot.
+
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rxplus::{prelude::*, rustls};
+
+use crate::{
+    Site, alone,
+    raw::{REQUEST, Raw},
+    support::{PATIENCE, Recorder},
+};
+
+/// An issuer of certificates.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM format.
+struct Identity {
+    certificate: String,
+    key: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // Issuers are told apart by their names.
+        let name = format!("authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self { pem: params.self_signed(&key).unwrap().pem(), issuer: Issuer::new(params, key) }
+    }
+
+    fn issue(&self, name: &str) -> Identity {
+        self.issue_with(CertificateParams::new(vec![name.into()]).unwrap())
+    }
+
+    fn issue_expired(&self, name: &str) -> Identity {
+        let mut params = CertificateParams::new(vec![name.into()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        self.issue_with(params)
+    }
+
+    fn issue_with(&self, params: CertificateParams) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        Identity { certificate: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    fn trust(&self) -> ClientTls {
+        ClientTls::with_roots_pem(&self.pem).unwrap()
+    }
+}
+
+fn serve(identity: &Identity) -> Site {
+    let tls = ServerTls::from_pem(&identity.certificate, &identity.key).unwrap();
+    Site::over(|builder| builder.tls(tls))
+}
+
+fn wss(site: &Site, path: &str) -> String {
+    format!("wss://127.0.0.1:{}{path}", site.addr().port())
+}
+
+fn client(site: &Site, tls: ClientTls) -> RxWsClient<WsStr> {
+    RxWsClient::builder(wss(site, "/"), WsStr)
+        .tls(tls)
+        .retry(RetryPolicy::exponential().max_retries(0).on_rejected(Rejected::GiveUp))
+        .connect()
+        .unwrap()
+}
+
+#[track_caller]
+fn is_served(client: &RxWsClient<WsStr>) {
+    let heard = Recorder::on(client.clone());
+    client.next("hello");
+    assert_eq!(heard.item(), "hello");
+}
+
+/// Why the first attempt to connect failed.
+fn failure(client: &RxWsClient<WsStr>) -> WsError {
+    Recorder::on(client.events()).find(|event| match event {
+        ClientEvent::ConnectFailed { error, .. } => Some(error),
+        _ => None,
+    })
+}
+
+#[test]
+fn messages_go_there_and_back_and_the_closing_handshake_too() {
+    let authority = Authority::new();
+    let site = serve(&authority.issue("127.0.0.1"));
+    let client = client(&site, authority.trust());
+    is_served(&client);
+    let large = "x".repeat(900_000);
+    let heard = Recorder::on(client.clone());
+    client.next(&*large);
+    assert!(heard.item() == *large);
+    client.clone().complete();
+    assert_eq!(client.wait_closed(PATIENCE).unwrap().unsent, 0);
+    let ending = site.events.find(|event| match event {
+        ServerEvent::Disconnected { code, error, .. } => Some((code, error.is_none())),
+        _ => None,
+    });
+    assert_eq!(ending, (1000, true));
+}
+
+#[test]
+fn certificate_for_another_name_is_a_rejection_that_waiting_does_not_change() {
+    let authority = Authority::new();
+    let site = serve(&authority.issue("other.example"));
+    let error = failure(&client(&site, authority.trust()));
+    assert!(matches!(&error, WsError::CertificateName { names, .. } if names.contains("other.example")), "{error:?}");
+    let persistent = RxWsClient::builder(wss(&site, "/"), WsStr)
+        .tls(authority.trust())
+        .retry(RetryPolicy::exponential().on_rejected(Rejected::GiveUp))
+        .connect()
+        .unwrap();
+    assert!(persistent.wait_connected(PATIENCE).unwrap_err().to_string().contains("gave up"));
+}
+
+#[test]
+fn expired_certificate_has_an_error_of_its_own() {
+    let authority = Authority::new();
+    let site = serve(&authority.issue_expired("127.0.0.1"));
+    let error = failure(&client(&site, authority.trust()));
+    assert!(matches!(error, WsError::CertificateExpired(_)), "{error:?}");
+}
+
+#[test]
+fn unknown_issuer_has_an_error_of_its_own_that_names_the_way_to_trust_it() {
+    let site = serve(&Authority::new().issue("127.0.0.1"));
+    let error = failure(&client(&site, Authority::new().trust()));
+    assert!(matches!(error, WsError::UnknownIssuer(_)), "{error:?}");
+    assert!(error.to_string().contains("with_roots_pem"), "{error}");
+    let (_, reason) = site.refusal();
+    assert!(reason.contains("refuses the server's certificate"), "{reason}");
+}
+
+#[test]
+fn client_certificate_is_asked_for_and_shown() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let server = ours.issue("127.0.0.1");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pem(&theirs.pem)).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(vec![pem(&server.certificate)], key(&server.key))
+        .unwrap();
+    let site = Site::over(|builder| builder.tls(Arc::new(config)));
+    let known = theirs.issue("someone");
+    let tls = ClientTls::with_roots_and_identity_pem(&ours.pem, known.certificate, known.key).unwrap();
+    is_served(&client(&site, tls));
+    let error = failure(&client(&site, ours.trust()));
+    assert!(matches!(error, WsError::CertificateRequired(_)), "{error:?}");
+}
+
+fn pem(text: &str) -> rustls::pki_types::CertificateDer<'static> {
+    rustls::pki_types::pem::PemObject::from_pem_slice(text.as_bytes()).unwrap()
+}
+
+fn key(text: &str) -> rustls::pki_types::PrivateKeyDer<'static> {
+    rustls::pki_types::pem::PemObject::from_pem_slice(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn server_reads_its_certificate_from_files() {
+    let identity = Authority::new().issue("127.0.0.1");
+    let folder = std::env::temp_dir().join(format!("rxplus-edge-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&certificate, &identity.certificate).unwrap();
+    std::fs::write(&key, &identity.key).unwrap();
+    ServerTls::from_pem_files(&certificate, &key).unwrap();
+    let swapped = ServerTls::from_pem_files(&key, &certificate).unwrap_err();
+    assert!(matches!(swapped, WsError::TlsSetup { .. }), "{swapped:?}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn plain_http_on_a_tls_port_is_hung_up_on() {
+    let authority = Authority::new();
+    let site = serve(&authority.issue("127.0.0.1"));
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&REQUEST);
+    raw.rest();
+    assert!(site.refusal().1.contains("wss://"));
+    is_served(&client(&site, authority.trust()));
+}
+
+#[test]
+fn silence_in_the_tls_handshake_is_ended_by_the_handshake_limit() {
+    let authority = Authority::new();
+    let identity = authority.issue("127.0.0.1");
+    let tls = ServerTls::from_pem(&identity.certificate, &identity.key).unwrap();
+    let limits = Limits::server().handshake(std::time::Duration::from_millis(500));
+    let site = Site::over(|builder| builder.tls(tls).limits(limits));
+    let mut raw = Raw::connect(site.addr());
+    raw.send(b"\x16\x03\x01");
+    assert_eq!(raw.rest(), b"");
+    assert!(site.refusal().1.contains("Limits::handshake"));
+    is_served(&client(&site, authority.trust()));
+}
+
+#[test]
+fn connection_cut_without_the_end_of_tls_is_an_abnormal_closure() {
+    let authority = Authority::new();
+    let site = serve(&authority.issue("127.0.0.1"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pem(&authority.pem)).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    runtime.block_on(async {
+        let tcp = tokio::net::TcpStream::connect(site.addr()).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        let (socket, _) = tokio_tungstenite::client_async("ws://127.0.0.1/", tls).await.unwrap();
+        // Dropped, it says neither goodbye.
+        drop(socket);
+    });
+    let (code, error) = site.failure();
+    assert!(code == 1006 && error.contains("without a closing handshake"), "{error}");
+}
+
+#[test]
+fn server_that_speaks_no_tls_has_a_clear_error() {
+    let _alone = alone();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("wss://{}", listener.local_addr().unwrap());
+    let client = RxWsClient::builder(address, WsStr).tls(Authority::new().trust()).connect().unwrap();
+    let mut plain = listener.accept().unwrap().0;
+    std::io::Write::write_all(&mut plain, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    let error = failure(&client);
+    assert!(matches!(error, WsError::Tls { .. }), "{error:?}");
+    assert!(error.to_string().contains("does it speak TLS"), "{error}");
+}
+
+#[test]
+fn what_connects_trusts_the_system_s_roots_alone_unless_told_otherwise() {
+    let site = serve(&Authority::new().issue("127.0.0.1"));
+    // Where the system has none, making the client says so.
+    match RxWsClient::connect(wss(&site, "/"), WsStr) {
+        Ok(client) => assert!(matches!(failure(&client), WsError::UnknownIssuer(_))),
+        Err(error) => assert!(matches!(error, WsError::TlsSetup { .. }), "{error:?}"),
+    }
+}
