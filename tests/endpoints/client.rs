@@ -40,7 +40,7 @@ fn early_messages_reach_the_first_subscriber_in_order() {
     let server = echo_server(WsStr);
     let client = connected(&server, "/", WsStr);
     texts(0..100).into_iter().for_each(|text| client.next(text));
-    until("the arrival of the messages", || client.stats().received.messages == 100);
+    until_settled("the arrival of the messages", &client, |client| client.stats().received.messages == 100);
     let heard = Recorder::on(client.clone());
     client.next("newer");
     assert_eq!(heard.items(100), texts(0..100));
@@ -218,7 +218,7 @@ fn client_that_discards_what_arrives_still_sends() {
     let client = RxWsClient::builder(url(&server, "/"), WsStr).discard_inbound().connect().unwrap();
     let heard = Recorder::on(client.clone());
     client.next("hello");
-    until("the arrival of the echo", || client.stats().received.messages == 1);
+    until_settled("the arrival of the echo", &client, |client| client.stats().received.messages == 1);
     client.complete();
     assert_eq!(heard.hear(), Heard::Complete);
 }

@@ -113,7 +113,7 @@ fn early_messages_reach_the_first_subscriber_in_order_and_the_second_starts_with
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let client = connected(&server, "/", WsStr);
     texts(0..100).into_iter().for_each(|text| client.next(text));
-    until("the arrival of the messages", || server.stats().received.messages == 100);
+    until_settled("the arrival of the messages", &server, |server| server.stats().received.messages == 100);
     let first = Recorder::on(server.clone());
     let untagged = |recorder: &Recorder<_>, count| -> Vec<WsText> {
         recorder.items(count).into_iter().map(|tagged: TaggedData<_>| tagged.data).collect()

@@ -15,7 +15,7 @@ fn client_that_received(texts: Vec<String>) -> RxWsClient<WsStr> {
         }
     });
     let client = RxWsClient::connect(format!("ws://{server}"), WsStr).unwrap();
-    until("receiving", || client.stats().received.messages == count);
+    until_settled("receiving", &client, |client| client.stats().received.messages == count);
     client
 }
 
@@ -69,7 +69,7 @@ fn server_has_one_early_buffer_for_all_connections_and_paths() {
         for text in numbered(800) {
             client.send(text.into()).unwrap();
         }
-        until("receiving", || server.stats().received.messages == before + 800);
+        until_settled("receiving", &server, |server| server.stats().received.messages == before + 800);
     }
     assert_eq!(server.stats().early_lost.messages, 576);
     let heard = Recorder::on(server.clone());
@@ -97,7 +97,7 @@ fn server_that_has_had_a_subscriber_keeps_nothing_for_the_next() {
     let mut client = foreign_client(server.local_addr(), "/");
     server.clone().log_errors().subscribe(|_| {}).unsubscribe();
     client.send("unheard".into()).unwrap();
-    until("receiving", || server.stats().received.messages == 1);
+    until_settled("receiving", &server, |server| server.stats().received.messages == 1);
     let heard = Recorder::on(server.clone());
     client.send("heard".into()).unwrap();
     assert_eq!(heard.item().data, "heard");

@@ -23,7 +23,7 @@ use support::{
     Heard, PATIENCE, Recorder, echo_server,
     foreign::{close, foreign_client, foreign_server, raw_server, read_to_the_end},
     proxy::{Direction, End, Proxy},
-    until, url,
+    until, until_settled, url,
 };
 
 const fn tally(messages: u64, len: u64) -> Tally {

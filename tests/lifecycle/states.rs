@@ -124,7 +124,7 @@ fn with_several_threads_a_connection_is_told_to_be_lost_after_its_last_message()
         let (send, told) = mpsc::channel();
         let tell = send.clone();
         client.state().subscribe(move |state| tell.send(Told::State(state)).unwrap_or(()));
-        until("the early ones", || client.stats().received.messages == 1000);
+        until_settled("the early ones", &client, |client| client.stats().received.messages == 1000);
         // One thread delivers what was kept, while on another the rest comes and the connection ends.
         client.clone().log_errors().subscribe(move |item| send.send(Told::Item(item)).unwrap_or(()));
         go.send(()).unwrap();

@@ -129,6 +129,18 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// As [`until`], and then waits until the thread of `component` is done with what it was doing: counts change in the middle
+/// of that.
+pub(crate) fn until_settled<C>(what: &str, component: &C, condition: impl Fn(&C) -> bool)
+where
+    C: Context<Scheduler = IoScheduler>,
+{
+    until(what, || condition(component));
+    let (done, settled) = mpsc::channel();
+    component.scheduler().schedule(async move { done.send(()).expect("the test waits") }, None);
+    settled.recv_timeout(PATIENCE).expect("the thread comes to rest");
+}
+
 /// A server that sends back what it receives, on a port of its own.
 pub(crate) fn echo_server<D: WsDatatype>(datatype: D) -> RxWsServer<D> {
     echo_server_at("ws://127.0.0.1:0", datatype)
