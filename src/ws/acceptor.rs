@@ -36,7 +36,7 @@ use crate::{
         inlet::InletCounts,
         lobby::{Lobby, Visit},
         options::Options,
-        outbox::{Outbox, Outgoing, Receipt},
+        outbox::{Outbox, Outgoing, Receipt, Refusal},
         stats::{SendStats, ServerStats, Tally},
         tls::ServerTls,
     },
@@ -57,7 +57,7 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     outbound: SerializedSubject<TaggedData<Outgoing>>,
     /// Held while a message is on that way, one at a time: a subject that is busy would only take it into its queue, and
     /// the outboxes' answer would be missing.
-    pushing: Mutex<()>,
+    pushing: Mutex<Receipt>,
     router: Router<Tag, Outgoing, Infallible>,
     datatype: Arc<D>,
     options: Options,
@@ -70,6 +70,8 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     early: Arc<InletCounts>,
     pushed: AtomicU64,
     rejected: AtomicU64,
+    /// Messages for whose path there were only connections that were ending.
+    missed: AtomicU64,
 }
 
 /// The open connections, and the sums of those that were.
@@ -118,6 +120,7 @@ impl<D: WsDatatype> Acceptor<D> {
             early,
             pushed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
         }
     }
 
@@ -127,24 +130,18 @@ impl<D: WsDatatype> Acceptor<D> {
 
     /// Encodes a message once and offers it to every connection on its path, or says why not.
     pub(crate) fn send(&self, tagged: TaggedData<D::Item>) -> Result<(), SendError<TaggedData<D::Item>>> {
-        let receipt = Receipt::default();
-        self.offer(&tagged, Some(receipt.clone()))
-            .and_then(|()| match receipt.answer() {
-                Some(Err(refusal)) => Err(refusal.of(())),
-                Some(Ok(())) | None => Ok(()),
-            })
-            .map_err(|error| error.map(|()| tagged))
+        self.offer(&tagged).map_err(|error| error.map(|()| tagged))
     }
 
     /// As [`send`](Self::send), with an event instead of an answer.
     pub(crate) fn next(&self, tagged: TaggedData<D::Item>) {
         // The outboxes themselves tell of what they drop, and a closed server ignores what is pushed.
-        if let Err(SendError::Encode((), error)) = self.offer(&tagged, None) {
+        if let Err(SendError::Encode((), error)) = self.offer(&tagged) {
             self.component.events.post(ServerEvent::Unencodable { path: tagged.tag, error });
         }
     }
 
-    fn offer(&self, tagged: &TaggedData<D::Item>, receipt: Option<Receipt>) -> Result<(), SendError<()>> {
+    fn offer(&self, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
         if self.is_closing() {
             return Err(SendError::Closed(()));
         }
@@ -153,10 +150,26 @@ impl<D: WsDatatype> Acceptor<D> {
             SendError::Encode((), error)
         })?;
         self.pushed.fetch_add(1, Ordering::Relaxed);
-        let _one_at_a_time = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.push(&tagged.tag, frame) {
+            Some(Err(Refusal::Full)) => Err(SendError::Full(())),
+            // All of its connections are ending: as good as none.
+            Some(Err(Refusal::Closed)) if !self.is_closing() => {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Some(Err(Refusal::Closed)) => Err(SendError::Closed(())),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// The answer of the outboxes on `path`; `None` where there are none.
+    fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
+        let receipt = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+        receipt.clear();
+        let outgoing = Outgoing { frame, receipt: receipt.clone() };
         // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
-        self.outbound.relay(TaggedData::with_key(tagged.tag.clone(), Outgoing { frame, receipt }));
-        Ok(())
+        self.outbound.relay(TaggedData::with_key(path.clone(), outgoing));
+        receipt.answer()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -186,7 +199,7 @@ impl<D: WsDatatype> Acceptor<D> {
             connections: open.connections.len(),
             accepted: open.accepted,
             pushed: self.pushed.load(Ordering::Relaxed),
-            unrouted: self.router.unrouted(),
+            unrouted: self.router.unrouted() + self.missed.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
             sent: open.sent,
             received: open.received,

@@ -33,7 +33,7 @@ pub(crate) struct Fleet<D: WsDatatype> {
     outbound: SerializedSubject<TaggedData<Outgoing>>,
     /// Held while a message is on that way, one at a time: a subject that is busy would only take it into its queue, and
     /// the outbox's answer would be missing.
-    pushing: Mutex<()>,
+    pushing: Mutex<Receipt>,
     router: Router<Tag, Outgoing, Infallible>,
     endpoint: ConnConfig,
     datatype: Arc<D>,
@@ -144,9 +144,9 @@ impl<D: WsDatatype> Fleet<D> {
 
     /// The answer of the outbox that is routed to; `None` without a route.
     fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
-        let receipt = Receipt::default();
-        let outgoing = Outgoing { frame, receipt: Some(receipt.clone()) };
-        let _one_at_a_time = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let receipt = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+        receipt.clear();
+        let outgoing = Outgoing { frame, receipt: receipt.clone() };
         // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
         self.outbound.relay(TaggedData::with_key(path.clone(), outgoing));
         receipt.answer()

@@ -6,7 +6,10 @@
 use std::{
     collections::VecDeque,
     mem::take,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
     task::{Context, Waker},
     time::Duration,
 };
@@ -84,22 +87,41 @@ impl Refusal {
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) frame: Frame,
-    pub(crate) receipt: Option<Receipt>,
+    pub(crate) receipt: Receipt,
 }
 
-/// Where the outboxes that a message was offered to leave their answers.
+/// Where the outboxes that a message was offered to leave their answers: the best one counts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Receipt(Arc<Mutex<Option<Result<(), Refusal>>>>);
+pub(crate) struct Receipt(Arc<AtomicU8>);
+
+const CLOSED: u8 = 1;
+const FULL: u8 = 2;
+const ACCEPTED: u8 = 3;
 
 impl Receipt {
+    /// Forgets the answers of the message before.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// The answer, if any outbox has given one: acceptance if at least one accepted.
     pub(crate) fn answer(&self) -> Option<Result<(), Refusal>> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.0.load(Ordering::Relaxed) {
+            ACCEPTED => Some(Ok(())),
+            FULL => Some(Err(Refusal::Full)),
+            CLOSED => Some(Err(Refusal::Closed)),
+            _ => None,
+        }
     }
 
     fn note(&self, answer: Result<(), Refusal>) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *noted = Some(noted.map_or(answer, |before| before.or(answer)));
+        let answer = match answer {
+            Ok(()) => ACCEPTED,
+            Err(Refusal::Full) => FULL,
+            Err(Refusal::Closed) => CLOSED,
+        };
+        // The pusher reads it on this thread.
+        self.0.fetch_max(answer, Ordering::Relaxed);
     }
 }
 
@@ -431,9 +453,7 @@ impl State {
 impl<E> Observer<Outgoing, E> for Outbox {
     fn next(&mut self, outgoing: Outgoing) {
         let answer = self.push(outgoing.frame);
-        if let Some(receipt) = outgoing.receipt {
-            receipt.note(answer);
-        }
+        outgoing.receipt.note(answer);
     }
 
     // Where the routing ends is not where the connection does: its owner closes it.

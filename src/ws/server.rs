@@ -134,8 +134,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// # Errors
     ///
     /// - [`SendError::Full`] when every client on the path refused it, its outbox being full. That some did is an event.
-    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called, or when every client on the path is
-    ///   closing.
+    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     pub fn send<T: Into<D::Item>>(&self, tagged: TaggedData<T>) -> Result<(), SendError<TaggedData<D::Item>>> {
         self.inner.acceptor.send(tagged.map(Into::into))

@@ -119,7 +119,7 @@ pub struct ServerStats {
     pub accepted: u64,
     /// Messages given to `next` and `send` that could be encoded; each counts once, to however many connections it went.
     pub pushed: u64,
-    /// Messages among those for whose path there was no connection.
+    /// Messages among those for whose path there was no connection, or none that was not ending.
     pub unrouted: u64,
     /// Messages that could not be encoded.
     pub rejected: u64,
