@@ -1,0 +1,160 @@
+//! The hand-written servers: tokio-tungstenite as it is tuned, and as most write it. One thread each, as ours.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use futures::{FutureExt, SinkExt, StreamExt};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async_with_config,
+    tungstenite::{
+        Message,
+        handshake::server::{Request, Response},
+        protocol::WebSocketConfig,
+    },
+};
+
+use crate::competitor::SPEAKER;
+
+/// Where what a speaker says goes.
+type Listeners = Arc<Mutex<Vec<UnboundedSender<Message>>>>;
+
+/// How a server answers.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    Echo,
+    FanOut(Listeners),
+}
+
+/// One task a connection reads all that is ready, feeds what comes of it, and flushes once.
+pub(crate) fn tuned(answer: Answer) -> SocketAddr {
+    serve(move |socket| tuned_connection(socket, answer.clone()))
+}
+
+/// A stream split in two, each message sent on its own.
+pub(crate) fn usual(answer: Answer) -> SocketAddr {
+    serve(move |socket| usual_connection(socket, answer.clone()))
+}
+
+fn serve<F>(connection: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            send.send(listener.local_addr().expect("a bound socket")).expect("the main thread waits");
+            loop {
+                let (socket, _) = listener.accept().await.expect("file descriptors");
+                socket.set_nodelay(true).expect("a connected socket");
+                tokio::spawn(connection(socket));
+            }
+        });
+    });
+    receive.recv().expect("the server starts")
+}
+
+async fn handshake(socket: TcpStream, config: WebSocketConfig) -> Option<(WebSocketStream<TcpStream>, String)> {
+    let mut path = String::new();
+    #[expect(clippy::result_large_err, reason = "tungstenite's own signature")]
+    let note_path = |request: &Request, response: Response| {
+        path = request.uri().path().to_owned();
+        Ok(response)
+    };
+    let stream = accept_hdr_async_with_config(socket, note_path, Some(config)).await.ok()?;
+    Some((stream, path))
+}
+
+async fn tuned_connection(socket: TcpStream, answer: Answer) {
+    let config = WebSocketConfig::default().read_buffer_size(4 * 1024);
+    let Some((mut stream, path)) = Box::pin(handshake(socket, config)).await else { return };
+    match answer {
+        Answer::Echo => while echo_batch(&mut stream).await.is_some() {},
+        Answer::FanOut(listeners) if path == SPEAKER => {
+            while let Some(Ok(message)) = stream.next().await {
+                listeners.lock().expect("no panics").retain(|listener| listener.send(message.clone()).is_ok());
+            }
+        }
+        Answer::FanOut(listeners) => {
+            let mut published = subscribe(&listeners);
+            while publish_batch(&mut stream, &mut published).await.is_some() {}
+        }
+    }
+}
+
+async fn echo_batch(stream: &mut WebSocketStream<TcpStream>) -> Option<()> {
+    let mut received = stream.next().await;
+    loop {
+        let message = received?.ok()?;
+        if message.is_text() {
+            stream.feed(message).await.ok()?;
+        }
+        match stream.next().now_or_never() {
+            Some(next) => received = next,
+            None => break,
+        }
+    }
+    stream.flush().await.ok()
+}
+
+async fn publish_batch(
+    stream: &mut WebSocketStream<TcpStream>,
+    published: &mut UnboundedReceiver<Message>,
+) -> Option<()> {
+    tokio::select! {
+        received = stream.next() => {
+            received?.ok()?;
+        }
+        message = published.recv() => {
+            stream.feed(message?).await.ok()?;
+            while let Ok(message) = published.try_recv() {
+                stream.feed(message).await.ok()?;
+            }
+            stream.flush().await.ok()?;
+        }
+    }
+    Some(())
+}
+
+fn subscribe(listeners: &Listeners) -> UnboundedReceiver<Message> {
+    let (send, receive) = unbounded_channel();
+    listeners.lock().expect("no panics").push(send);
+    receive
+}
+
+async fn usual_connection(socket: TcpStream, answer: Answer) {
+    let Some((stream, path)) = handshake(socket, WebSocketConfig::default()).await else { return };
+    let (mut sink, mut stream) = stream.split();
+    match answer {
+        Answer::Echo => {
+            while let Some(Ok(message)) = stream.next().await {
+                if message.is_text() && sink.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+        Answer::FanOut(listeners) if path == SPEAKER => {
+            while let Some(Ok(message)) = stream.next().await {
+                listeners.lock().expect("no panics").retain(|listener| listener.send(message.clone()).is_ok());
+            }
+        }
+        Answer::FanOut(listeners) => {
+            let mut published = subscribe(&listeners);
+            tokio::spawn(async move {
+                while let Some(message) = published.recv().await {
+                    if sink.send(message).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! A competitor as a process of its own: started pinned to one core, asked for its clock through its standard input.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
+
+use crate::{baseline, baseline::Answer, client, ours};
+
+/// The path of who speaks in a fan-out, and of those who listen.
+pub(crate) const SPEAKER: &str = "/speaker";
+pub(crate) const LISTENERS: &str = "/listeners";
+
+const COMPETITOR_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+
+/// Prepares the process that makes the load.
+pub(crate) fn prepare_load() {
+    prepare(LOAD_CORE);
+}
+
+fn prepare(core: usize) {
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        let mut cores = CpuSet::new();
+        cores.set(core);
+        // Not allowed in some containers; the CPU clock is then still a process's own.
+        let _ = sched_setaffinity(None, &cores);
+    }
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit is allowed");
+}
+
+/// The competitor's side.
+pub(crate) fn run(args: &[String]) {
+    prepare(COMPETITOR_CORE);
+    let fan_out = || Answer::FanOut(std::sync::Arc::default());
+    let addr = match args[0].as_str() {
+        "ours" => ours::connections(),
+        "ours-tagged" => ours::tagged(),
+        "ours-fan-out" => ours::fan_out(),
+        "tuned" => baseline::tuned(Answer::Echo),
+        "tuned-fan-out" => baseline::tuned(fan_out()),
+        "usual" => baseline::usual(Answer::Echo),
+        "usual-fan-out" => baseline::usual(fan_out()),
+        name => client::run(name, &args[1..]),
+    };
+    println!("{addr}");
+    for _ in std::io::stdin().lines() {
+        let clock = clock_gettime(ClockId::ProcessCPUTime);
+        println!("{}", clock.tv_sec as u64 * 1_000_000_000 + clock.tv_nsec as u64);
+    }
+}
+
+/// The load's side of a competitor.
+pub(crate) struct Competitor {
+    process: Child,
+    ask: ChildStdin,
+    answer: BufReader<ChildStdout>,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Competitor {
+    pub(crate) fn start(name: &str, args: &[String]) -> Self {
+        let itself = std::env::current_exe().expect("a path to this program");
+        let mut process = Command::new(itself)
+            .args(["compete", name])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the competitor starts");
+        let ask = process.stdin.take().expect("a piped input");
+        let mut answer = BufReader::new(process.stdout.take().expect("a piped output"));
+        let addr = line(&mut answer).parse().expect("the competitor says where it listens");
+        Self { process, ask, answer, addr }
+    }
+
+    /// The CPU time it has used, in nanoseconds.
+    pub(crate) fn cpu(&mut self) -> f64 {
+        self.ask.write_all(b"\n").expect("the competitor lives");
+        line(&mut self.answer).parse().expect("a number")
+    }
+
+    /// The memory it has for itself, in bytes.
+    pub(crate) fn memory(&self) -> f64 {
+        let path = format!("/proc/{}/smaps_rollup", self.process.id());
+        let rollup = std::fs::read_to_string(path).expect("the competitor lives");
+        let anonymous =
+            rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).expect("a line of the kernel's");
+        let kib: f64 = anonymous.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib * 1024.0
+    }
+}
+
+fn line(from: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).expect("the competitor lives");
+    line.trim().to_owned()
+}
+
+impl Drop for Competitor {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

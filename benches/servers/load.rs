@@ -1,0 +1,159 @@
+//! The load on a server: many connections driven by one thread, which counts bytes and looks at none.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::fd::OwnedFd,
+};
+
+use rustix::{
+    event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    time::Timespec,
+};
+
+use crate::wire::{PATIENCE, connect_all, masked_frame, plain_frame};
+
+/// Larger than any socket buffer hands over at once.
+const READ_LEN: usize = 1024 * 1024;
+
+pub(crate) struct Swarm {
+    epoll: OwnedFd,
+    peers: Vec<Peer>,
+    buffer: Vec<u8>,
+    /// Peers that have not yet received what they are to receive.
+    waiting: usize,
+}
+
+/// One connection. It sends bursts, each of them once the answer to the former is there.
+struct Peer {
+    socket: TcpStream,
+    bursts: usize,
+    unsent: usize,
+    unheard: usize,
+}
+
+/// What each peer sends at once, and how many bytes it gets for that.
+pub(crate) struct Burst {
+    bytes: Vec<u8>,
+    answer_len: usize,
+}
+
+impl Burst {
+    /// Messages that come back.
+    pub(crate) fn echoed(payload_len: usize, in_flight: usize) -> Self {
+        Self {
+            bytes: masked_frame(payload_len).repeat(in_flight),
+            answer_len: plain_frame(payload_len).len() * in_flight,
+        }
+    }
+}
+
+impl Swarm {
+    pub(crate) fn connect(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Self {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance");
+        let peers: Vec<_> = connect_all(addr, paths).into_iter().map(Peer::new).collect();
+        for (number, peer) in peers.iter().enumerate() {
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            epoll::add(&epoll, &peer.socket, EventData::new_u64(number as u64), flags).expect("room in epoll");
+        }
+        Self { epoll, peers, buffer: vec![0; READ_LEN], waiting: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Has the peers in `range` send `bursts` bursts each, and returns when all answers are there.
+    pub(crate) fn echo(&mut self, range: std::ops::Range<usize>, burst: &Burst, bursts: usize) {
+        self.waiting = range.len();
+        for number in range {
+            let peer = &mut self.peers[number];
+            peer.bursts = bursts;
+            peer.begin(burst);
+        }
+        self.await_answers(burst);
+    }
+
+    /// Has the last peer send a burst, and returns when each other one has what comes of it, `rounds` times.
+    pub(crate) fn fan_out(&mut self, burst: &Burst, rounds: usize) {
+        let listeners = self.peers.len() - 1;
+        for _ in 0..rounds {
+            self.waiting = listeners;
+            for listener in &mut self.peers[..listeners] {
+                listener.bursts = 1;
+                listener.unheard = burst.answer_len;
+            }
+            let speaker = &mut self.peers[listeners];
+            speaker.unsent = burst.bytes.len();
+            speaker.write(burst);
+            assert_eq!(speaker.unsent, 0, "a burst of a speaker fits into its socket");
+            self.await_answers(burst);
+        }
+    }
+
+    fn await_answers(&mut self, burst: &Burst) {
+        let mut events: Vec<Event> = Vec::with_capacity(1024);
+        while self.waiting > 0 {
+            events.clear();
+            let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience)).expect("epoll");
+            assert!(!events.is_empty(), "the server stopped answering");
+            for event in &events {
+                let peer = &mut self.peers[event.data.u64() as usize];
+                self.waiting -= usize::from(peer.turn(burst, &mut self.buffer));
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn new(socket: TcpStream) -> Self {
+        socket.set_nonblocking(true).expect("a connected socket");
+        Self { socket, bursts: 0, unsent: 0, unheard: 0 }
+    }
+
+    fn begin(&mut self, burst: &Burst) {
+        self.unsent = burst.bytes.len();
+        self.unheard = burst.answer_len;
+        self.write(burst);
+    }
+
+    /// Reads and writes what is possible. True when the last answer has come.
+    fn turn(&mut self, burst: &Burst, buffer: &mut [u8]) -> bool {
+        self.write(burst);
+        if self.unheard == 0 {
+            return false;
+        }
+        self.read(buffer);
+        if self.unheard > 0 {
+            return false;
+        }
+        self.bursts -= 1;
+        if self.bursts > 0 {
+            self.begin(burst);
+        }
+        self.bursts == 0
+    }
+
+    fn write(&mut self, burst: &Burst) {
+        while self.unsent > 0 {
+            let from = burst.bytes.len() - self.unsent;
+            match self.socket.write(&burst.bytes[from..]) {
+                Ok(len) => self.unsent -= len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("the server went away: {error}"),
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) {
+        while self.unheard > 0 {
+            match self.socket.read(buffer) {
+                Ok(0) => panic!("the server hung up"),
+                Ok(len) => self.unheard = self.unheard.checked_sub(len).expect("no more than was asked for"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("the server went away: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Our servers: each a line of Rx.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rxplus::prelude::*;
+
+use crate::competitor::LISTENERS;
+
+/// Far beyond a run: the load counts bytes, and pings would be among them. The timers are set all the same.
+const PING_INTERVAL: Duration = Duration::from_secs(100 * 24 * 3600);
+
+fn server() -> RxWsServer<WsStr> {
+    RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(PING_INTERVAL).bind().expect("a free port")
+}
+
+/// An echo through each connection on its own.
+pub(crate) fn connections() -> SocketAddr {
+    let server = server();
+    server.connections().subscribe(|connection| {
+        connection.clone().subscribe_with(connection);
+    });
+    stay(server)
+}
+
+/// An echo through the server's own subject: what comes from a path goes to that path.
+pub(crate) fn tagged() -> SocketAddr {
+    let server = server();
+    server.clone().subscribe_with(server.clone());
+    stay(server)
+}
+
+/// What a speaker says goes to all that listen.
+pub(crate) fn fan_out() -> SocketAddr {
+    let server = server();
+    server.clone().map(|said| TaggedData::new(LISTENERS, said.data)).subscribe_with(server.clone());
+    stay(server)
+}
+
+/// Leaves the server running until the process ends.
+fn stay(server: RxWsServer<WsStr>) -> SocketAddr {
+    let addr = server.local_addr();
+    std::mem::forget(server);
+    addr
+}

@@ -1,0 +1,280 @@
+//! What is measured: each scenario's competitors run side by side and are measured in turn, so that what the machine does
+//! besides falls on all of them.
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    client::Link,
+    competitor::{Competitor, LISTENERS, SPEAKER, prepare_load},
+    load::{Burst, Swarm},
+    report::{
+        Report,
+        Target::{self, Most, Ratio},
+    },
+    wire::connect_all,
+};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+struct Bench {
+    report: Report,
+    quick: bool,
+    /// Runs the scenarios whose name contains this.
+    only: String,
+}
+
+pub(crate) fn run(args: &[String]) {
+    prepare_load();
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let only = args.iter().find(|arg| !arg.starts_with("--")).cloned().unwrap_or_default();
+    let mut bench = Bench { report: Report::default(), quick, only };
+    bench.echoes();
+    bench.fan_outs();
+    bench.handshakes();
+    bench.clients();
+    bench.memory_after_large_messages();
+    bench.many_connections();
+    print!("{}", bench.report.table());
+    let raw = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench/servers.csv");
+    bench.report.save(&raw);
+    println!("\nThe raw numbers are in {}", raw.display());
+}
+
+impl Bench {
+    fn wants(&self, scenario: &str) -> bool {
+        let wanted = scenario.contains(&self.only);
+        if wanted {
+            eprintln!("{scenario} ...");
+        }
+        wanted
+    }
+
+    fn rounds(&self) -> usize {
+        if self.quick { 5 } else { 21 }
+    }
+
+    fn echoes(&mut self) {
+        let tagged = [("ours", Ratio(1.0, 1.5)), ("ours-tagged", Ratio(0.9, 1.3))];
+        self.echo(
+            "echo 128 B, 1 in flight",
+            64,
+            (128, 1),
+            60,
+            &[("ours", Ratio(0.95, 1.06)), ("ours-tagged", Ratio(0.9, 1.0))],
+        );
+        self.echo("echo 128 B, 16 in flight", 64, (128, 16), 60, &tagged);
+        self.echo("echo 16 KiB, 1 in flight", 64, (16 * KIB, 1), 20, &[("ours", Ratio(1.25, 1.43))]);
+        self.echo("echo 16 KiB, 16 in flight", 64, (16 * KIB, 16), 2, &[("ours", Ratio(1.25, 1.43))]);
+        self.echo("echo 1 MiB, 1 in flight", 16, (MIB, 1), 4, &[("ours", Ratio(1.5, 2.0))]);
+    }
+
+    /// Compares echoes over `peers` connections, each with a path of its own.
+    fn echo(
+        &mut self,
+        scenario: &str,
+        peers: usize,
+        (payload_len, in_flight): (usize, usize),
+        bursts: usize,
+        ours: &[(&'static str, Target)],
+    ) {
+        if !self.wants(scenario) {
+            return;
+        }
+        let burst = Burst::echoed(payload_len, in_flight);
+        let names = ours.iter().map(|(name, _)| *name).chain(["tuned", "usual"]);
+        let mut contest: Vec<_> = names.map(|name| (name, Echo::start(name, peers))).collect();
+        contest.iter_mut().for_each(|(_, echo)| _ = echo.cost(&burst, bursts / 4 + 1));
+        for round in 0..self.rounds() {
+            for (name, echo) in &mut contest {
+                if is_sampled(name, round) {
+                    self.report.add(scenario, name, "ns", echo.cost(&burst, bursts) / in_flight as f64);
+                }
+            }
+        }
+        ours.iter().for_each(|(name, target)| self.report.compare(scenario, name, "tuned", Some(*target)));
+    }
+
+    fn fan_outs(&mut self) {
+        self.fan_out("fan-out to 500, 1 at a time", 500, 1, 60, Ratio(1.05, 1.25));
+        self.fan_out("fan-out to 500, 16 at a time", 500, 16, 10, Ratio(1.2, 1.55));
+        self.fan_out("fan-out to 5,000, 4 at a time", 5000, 4, 4, Ratio(1.2, 1.5));
+    }
+
+    fn fan_out(&mut self, scenario: &str, listeners: usize, at_a_time: usize, rounds: usize, target: Target) {
+        if !self.wants(scenario) {
+            return;
+        }
+        let burst = Burst::echoed(128, at_a_time);
+        let paths = || (0..listeners).map(|_| LISTENERS).chain([SPEAKER]).map(String::from);
+        let start = |(name, started)| {
+            let server = Competitor::start(started, &[]);
+            let swarm = Swarm::connect(server.addr, paths());
+            (name, Echo { server, swarm })
+        };
+        let names = [("ours", "ours-fan-out"), ("tuned", "tuned-fan-out"), ("usual", "usual-fan-out")];
+        let mut contest = names.map(start);
+        contest.iter_mut().for_each(|(_, echo)| echo.swarm.fan_out(&burst, 2));
+        for round in 0..self.rounds() {
+            for (name, Echo { server, swarm }) in &mut contest {
+                if is_sampled(name, round) {
+                    let before = server.cpu();
+                    swarm.fan_out(&burst, rounds);
+                    let deliveries = rounds * at_a_time * listeners;
+                    self.report.add(scenario, name, "ns", (server.cpu() - before) / deliveries as f64);
+                }
+            }
+        }
+        self.report.compare(scenario, "ours", "tuned", Some(target));
+    }
+
+    fn handshakes(&mut self) {
+        let scenario = "handshake";
+        const AT_ONCE: usize = 300;
+        if !self.wants(scenario) {
+            return;
+        }
+        let names = ["ours", "tuned", "usual"];
+        let mut contest = names.map(|name| (name, Competitor::start(name, &[])));
+        for round in 0..self.rounds() {
+            for (name, server) in &mut contest {
+                let before = server.cpu();
+                drop(connect_all(server.addr, paths(AT_ONCE)));
+                // Until the server has noticed that they are gone.
+                std::thread::sleep(Duration::from_millis(30));
+                let cost = (server.cpu() - before) / AT_ONCE as f64;
+                if round > 0 {
+                    self.report.add(scenario, name, "ns", cost);
+                }
+            }
+        }
+        self.report.compare(scenario, "ours", "tuned", Some(Ratio(0.7, 1.0)));
+    }
+
+    fn clients(&mut self) {
+        let receiving = ["client-ours-receiving", "client-tuned-receiving"];
+        self.client("client receiving 128 B", receiving, Link::receiving);
+        self.client("client sending 128 B", ["client-ours-sending", "client-tuned-sending"], Link::sending);
+    }
+
+    fn client(&mut self, scenario: &str, names: [&'static str; 2], cost: fn(&mut Link) -> f64) {
+        if !self.wants(scenario) {
+            return;
+        }
+        let mut contest = names.map(Link::start);
+        contest.iter_mut().for_each(|link| _ = cost(link));
+        for _ in 0..self.rounds() {
+            for (name, link) in ["ours", "tuned"].into_iter().zip(&mut contest) {
+                self.report.add(scenario, name, "ns", cost(link));
+            }
+        }
+        self.report.compare(scenario, "ours", "tuned", Some(Ratio(0.9, 1.0)));
+    }
+
+    fn memory_after_large_messages(&mut self) {
+        let scenario = "kept after a 1 MiB echo";
+        const PEERS: usize = 100;
+        if !self.wants(scenario) {
+            return;
+        }
+        let burst = Burst::echoed(MIB, 1);
+        for name in ["ours", "tuned", "usual"] {
+            let mut echo = Echo::start(name, PEERS);
+            // One goes ahead, for what the process itself keeps.
+            echo.swarm.echo(0..1, &burst, 1);
+            let before = echo.server.memory();
+            (1..PEERS).for_each(|peer| echo.swarm.echo(peer..peer + 1, &burst, 1));
+            self.report.add(scenario, name, "B", (echo.server.memory() - before).max(0.0) / (PEERS - 1) as f64);
+        }
+        self.report.compare(scenario, "ours", "tuned", Some(Most(128.0 * KIB as f64, 16.0 * KIB as f64)));
+    }
+
+    /// What 10,000 connections cost while they are idle, and how much more an echo costs among them than among ten.
+    fn many_connections(&mut self) {
+        let idle = "idle connection";
+        if !self.wants(idle) && !self.wants("growth") {
+            return;
+        }
+        let many = if self.quick { 2000 } else { 10_000 };
+        for name in ["ours", "ours-tagged", "tuned"] {
+            let mut few = Echo::start(name, 10);
+            let server = Competitor::start(name, &[]);
+            let before = server.memory();
+            let swarm = Swarm::connect(server.addr, paths(many));
+            self.report.add(idle, name, "B", (server.memory() - before) / many as f64);
+            let mut many = Echo { server, swarm };
+            self.growth(name, &mut few, &mut many);
+        }
+        let usual = Competitor::start("usual", &[]);
+        let (before, many) = (usual.memory(), many / 10);
+        let _open = connect_all(usual.addr, paths(many));
+        self.report.add(idle, "usual", "B", (usual.memory() - before) / many as f64);
+        self.report.compare(idle, "ours", "tuned", Some(Most(6.0 * KIB as f64, 3.5 * KIB as f64)));
+        for name in ["ours", "ours-tagged", "tuned"] {
+            let scenario = format!("growth of {name} from 10 connections to many");
+            self.report.compare(&scenario, "many", "few", Some(Ratio(0.67, 1.0)));
+        }
+        let scenario = "one path among many, tagged";
+        self.report.compare(scenario, "many", "few", Some(Ratio(0.9, 1.0)));
+    }
+
+    fn growth(&mut self, name: &str, few: &mut Echo, many: &mut Echo) {
+        let burst = Burst::echoed(128, 1);
+        let scenario = format!("growth of {name} from 10 connections to many");
+        for _ in 0..self.rounds() {
+            self.report.add(&scenario, "few", "ns", few.cost_in_turn(&burst, 200));
+            self.report.add(&scenario, "many", "ns", many.cost_in_turn(&burst, 1));
+            if name == "ours-tagged" {
+                let scenario = "one path among many, tagged";
+                self.report.add(scenario, "few", "ns", few.cost_of_one(&burst, 1000));
+                self.report.add(scenario, "many", "ns", many.cost_of_one(&burst, 1000));
+            }
+        }
+    }
+}
+
+/// What most write takes its time; three samples show it.
+fn is_sampled(name: &str, round: usize) -> bool {
+    name != "usual" || round < 3
+}
+
+fn paths(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|number| format!("/{number}"))
+}
+
+/// A server, and its load.
+struct Echo {
+    server: Competitor,
+    swarm: Swarm,
+}
+
+impl Echo {
+    fn start(name: &str, peers: usize) -> Self {
+        let server = Competitor::start(name, &[]);
+        let swarm = Swarm::connect(server.addr, paths(peers));
+        Self { server, swarm }
+    }
+
+    /// The server's CPU time for a message of each burst, all peers at once, in nanoseconds.
+    fn cost(&mut self, burst: &Burst, bursts: usize) -> f64 {
+        let before = self.server.cpu();
+        self.swarm.echo(0..self.swarm.len(), burst, bursts);
+        (self.server.cpu() - before) / (self.swarm.len() * bursts) as f64
+    }
+
+    /// As [`cost`](Self::cost), ten peers at a time.
+    fn cost_in_turn(&mut self, burst: &Burst, rounds: usize) -> f64 {
+        let before = self.server.cpu();
+        for _ in 0..rounds {
+            (0..self.swarm.len()).step_by(10).for_each(|first| self.swarm.echo(first..first + 10, burst, 1));
+        }
+        (self.server.cpu() - before) / (self.swarm.len() * rounds) as f64
+    }
+
+    /// As [`cost`](Self::cost), one peer alone.
+    fn cost_of_one(&mut self, burst: &Burst, bursts: usize) -> f64 {
+        let before = self.server.cpu();
+        self.swarm.echo(0..1, burst, bursts);
+        (self.server.cpu() - before) / bursts as f64
+    }
+}
