@@ -96,6 +96,11 @@ enum Event<T, E> {
 
 struct Core<T, E> {
     state: Mutex<State<T, E>>,
+    /// A terminal event was accepted: nothing may follow it. Changed under the lock, and read without it by every observer
+    /// that feeds this subject, after each item.
+    closed: AtomicBool,
+    /// The memory is one for a first observer. As `closed`: read by every connection of a server for every message.
+    keeps_early: AtomicBool,
     /// Signalled when the inbox has room again.
     room: Condvar,
     /// Where a backlog and what other threads post is delivered; `None` in a subject of the user's own.
@@ -111,8 +116,6 @@ struct State<T, E> {
     joining: Vec<Slot<T, E>>,
     /// Events that wait for the one who emits.
     inbox: VecDeque<Event<T, E>>,
-    /// A terminal event was accepted: nothing may follow it.
-    closed: bool,
     /// The terminal event, once its delivery has begun.
     terminal: Option<Terminal<E>>,
     /// Somebody unsubscribed while another emitted.
@@ -154,12 +157,12 @@ impl<T, E> SerializedSubject<T, E> {
     }
 
     fn build(home: Option<IoScheduler>, memory: Memory<T>, on_panic: Option<PanicHook>) -> Self {
+        let keeps_early = AtomicBool::new(memory.is_early());
         let state = State {
             observers: Vec::new(),
             emitting: false,
             joining: Vec::new(),
             inbox: VecDeque::new(),
-            closed: false,
             terminal: None,
             stale: false,
             waiting: 0,
@@ -167,12 +170,13 @@ impl<T, E> SerializedSubject<T, E> {
             home_woken: false,
             memory,
         };
-        Self { core: Arc::new(Core { state: Mutex::new(state), room: Condvar::new(), home, on_panic }) }
+        let (state, closed) = (Mutex::new(state), AtomicBool::new(false));
+        Self { core: Arc::new(Core { state, closed, keeps_early, room: Condvar::new(), home, on_panic }) }
     }
 
     /// Whether items are still kept for a first observer.
     pub(crate) fn keeps_early(&self) -> bool {
-        self.core.lock().memory.is_early()
+        self.core.keeps_early.load(Ordering::Relaxed)
     }
 
     /// Forgets a member, so that later observers do not hear of it.
@@ -252,6 +256,15 @@ impl<T, E: Clone> Event<T, E> {
 }
 
 impl<T, E> Core<T, E> {
+    /// Whether `event` may still come; notes that nothing may follow a terminal one. Only under the lock.
+    fn admits(&self, event: &Event<T, E>) -> bool {
+        let admits = !self.closed.load(Ordering::Relaxed);
+        if matches!(event, Event::Terminal { .. }) {
+            self.closed.store(true, Ordering::Release);
+        }
+        admits
+    }
+
     /// The state, also after a panic: none can happen while the lock is held.
     fn lock(&self) -> MutexGuard<'_, State<T, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -273,7 +286,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         if state.emitting {
             state = self.wait_for_room(state);
         }
-        if !state.admits(&event) {
+        if !self.admits(&event) {
             return;
         }
         if state.emitting || !state.inbox.is_empty() {
@@ -289,7 +302,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     /// Queues `event`. True when it is up to the caller to have it delivered.
     fn enqueue(&self, event: Event<T, E>) -> bool {
         let mut state = self.lock();
-        if state.admits(&event) {
+        if self.admits(&event) {
             state.inbox.push_back(event);
         }
         !state.emitting && !state.inbox.is_empty()
@@ -353,6 +366,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     fn join(self: &Arc<Self>, mut slot: Slot<T, E>) {
         let mut state = self.lock();
         slot.backlog = state.memory.backlog();
+        self.keeps_early.store(state.memory.is_early(), Ordering::Relaxed);
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
             callback::run(|| slot.end(|| terminal));
@@ -390,15 +404,6 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Drain for Core<T, E> 
         if !state.emitting {
             self.deliver(state, None);
         }
-    }
-}
-
-impl<T, E> State<T, E> {
-    /// Whether `event` may still come; notes that nothing may follow a terminal one.
-    fn admits(&mut self, event: &Event<T, E>) -> bool {
-        let admits = !self.closed;
-        self.closed |= matches!(event, Event::Terminal { .. });
-        admits
     }
 }
 
@@ -582,7 +587,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Observer<T, E> for Se
     }
 
     fn is_closed(&self) -> bool {
-        self.core.lock().closed
+        self.core.closed.load(Ordering::Acquire)
     }
 }
 
@@ -610,7 +615,7 @@ where
 
 impl<T, E> fmt::Debug for SerializedSubject<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SerializedSubject").field("closed", &self.core.lock().closed).finish_non_exhaustive()
+        f.debug_struct("SerializedSubject").field("closed", &self.core.closed).finish_non_exhaustive()
     }
 }
 

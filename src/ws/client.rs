@@ -293,7 +293,7 @@ where
     }
 
     fn is_closed(&self) -> bool {
-        self.inner.dialer.outbox.closing().is_some()
+        self.inner.dialer.outbox.is_closing()
     }
 }
 

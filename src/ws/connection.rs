@@ -157,7 +157,7 @@ impl<D: WsDatatype> Connection<D> {
         let (core, item) = (self.core(), item.into());
         match core.inlet.datatype.encode(&core.peer.path, &item) {
             Ok(frame) => core.outbox.push(frame).map_err(|refusal| refusal.of(item)),
-            Err(_) if core.outbox.closing().is_some() => Err(SendError::Closed(item)),
+            Err(_) if core.outbox.is_closing() => Err(SendError::Closed(item)),
             Err(error) => {
                 core.rejected.fetch_add(1, Ordering::Relaxed);
                 Err(SendError::Encode(item, error))
@@ -378,7 +378,7 @@ where
     }
 
     fn is_closed(&self) -> bool {
-        self.core().outbox.closing().is_some()
+        self.core().outbox.is_closing()
     }
 }
 

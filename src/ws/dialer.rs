@@ -203,7 +203,7 @@ impl<D: WsDatatype> Dialer<D> {
     pub(crate) fn send(&self, item: D::Item) -> Result<(), SendError<D::Item>> {
         match self.inlet.datatype.encode(&self.inlet.path, &item) {
             Ok(frame) => self.outbox.push(frame).map_err(|refusal| refusal.of(item)),
-            Err(_) if self.outbox.closing().is_some() => Err(SendError::Closed(item)),
+            Err(_) if self.outbox.is_closing() => Err(SendError::Closed(item)),
             Err(error) => {
                 self.rejected.fetch_add(1, Relaxed);
                 Err(SendError::Encode(item, error))

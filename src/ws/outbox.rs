@@ -8,7 +8,10 @@ use std::{
     mem::take,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{
+            AtomicBool, AtomicU8,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     task::{Context, Waker},
     time::Duration,
@@ -101,12 +104,12 @@ const ACCEPTED: u8 = 3;
 impl Receipt {
     /// Forgets the answers of the message before.
     pub(crate) fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.0.store(0, Relaxed);
     }
 
     /// The answer, if any outbox has given one: acceptance if at least one accepted.
     pub(crate) fn answer(&self) -> Option<Result<(), Refusal>> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.load(Relaxed) {
             ACCEPTED => Some(Ok(())),
             FULL => Some(Err(Refusal::Full)),
             CLOSED => Some(Err(Refusal::Closed)),
@@ -121,7 +124,7 @@ impl Receipt {
             Err(Refusal::Closed) => CLOSED,
         };
         // The pusher reads it on this thread.
-        self.0.fetch_max(answer, Ordering::Relaxed);
+        self.0.fetch_max(answer, Relaxed);
     }
 }
 
@@ -136,6 +139,12 @@ struct Core {
     state: Mutex<State>,
     /// Tells of the closing to the one who waits for it while there is no driver.
     closing: Notify,
+    /// Closing was asked for. Set under the lock, and read without it by what feeds the outbox, after each message.
+    refuses: AtomicBool,
+    /// As `refuses`: it was closed for being full.
+    overflown: AtomicBool,
+    /// The driver found nothing to take and wants to be woken by the next message. Set under the lock.
+    asleep: AtomicBool,
     /// Called, outside of the lock, when drops have begun to wait for being reported.
     on_drop: Box<dyn Fn(&Outbox) + Send + Sync>,
 }
@@ -151,8 +160,6 @@ struct State {
     unreported: VecDeque<(DropReason, Tally)>,
     closing: Option<Closing>,
     overflown: bool,
-    /// The driver found nothing to take and wants to be woken by the next message.
-    asleep: bool,
     /// The driver has to know at once, whatever it is doing.
     alarm: bool,
     waker: Option<Waker>,
@@ -176,18 +183,19 @@ impl Outbox {
             unreported: VecDeque::new(),
             closing: None,
             overflown: false,
-            asleep: false,
             alarm: false,
             waker: None,
         };
-        Self {
-            core: Arc::new(Core {
-                bound,
-                state: Mutex::new(state),
-                closing: Notify::new(),
-                on_drop: Box::new(on_drop),
-            }),
-        }
+        let core = Core {
+            bound,
+            state: Mutex::new(state),
+            closing: Notify::new(),
+            refuses: AtomicBool::new(false),
+            overflown: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            on_drop: Box::new(on_drop),
+        };
+        Self { core: Arc::new(core) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -199,8 +207,10 @@ impl Outbox {
         let mut state = self.lock();
         let reported = state.unreported.is_empty();
         let result = f(&mut state);
+        self.core.refuses.store(state.closing.is_some(), Release);
+        self.core.overflown.store(state.overflown, Release);
         let alarm = take(&mut state.alarm);
-        let wake = take(&mut state.asleep) || alarm;
+        let wake = self.awaken() || alarm;
         let waker = if wake { state.waker.clone() } else { None };
         let tell = reported && !state.unreported.is_empty();
         drop(state);
@@ -268,7 +278,7 @@ impl Outbox {
         }
         let drained = state.taken == state.queue.len();
         // A driver that takes nothing because its socket is blocked is woken by the socket.
-        state.asleep = batch.is_empty() && budget > 0;
+        self.core.asleep.store(batch.is_empty() && budget > 0, Relaxed);
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
@@ -277,10 +287,16 @@ impl Outbox {
 
     /// The driver is at work and looks here before it sleeps: nobody has to wake it. True when the connection is to be
     /// dropped because this was full.
+    ///
+    /// Without the lock, which each poll of a driver would otherwise take once more.
     pub(crate) fn attend(&self) -> bool {
-        let mut state = self.lock();
-        state.asleep = false;
-        state.overflown
+        self.awaken();
+        self.core.overflown.load(Acquire)
+    }
+
+    /// Notes that the driver need not be woken; true when it had to.
+    fn awaken(&self) -> bool {
+        self.core.asleep.load(Relaxed) && self.core.asleep.swap(false, Relaxed)
     }
 
     /// Whether the oldest message has to go when this is full.
@@ -350,6 +366,11 @@ impl Outbox {
                 None => self.core.closing.notified().await,
             }
         }
+    }
+
+    /// Whether it refuses everything; without the lock.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.core.refuses.load(Acquire)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -462,7 +483,7 @@ impl<E> Observer<Outgoing, E> for Outbox {
     fn complete(self) {}
 
     fn is_closed(&self) -> bool {
-        self.lock().closing.is_some()
+        self.is_closing()
     }
 }
 
@@ -487,7 +508,7 @@ mod tests {
 
     impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.0.fetch_add(1, Relaxed);
         }
     }
 
@@ -516,7 +537,7 @@ mod tests {
         let count = Arc::new(WakeCount::default());
         let waker = count.clone().into();
         let cx = Context::from_waker(&waker);
-        let wakes = || count.0.load(Ordering::Relaxed);
+        let wakes = || count.0.load(Relaxed);
         outbox.take(&cx, 100, &mut Vec::new());
         outbox.push(message(1, 0)).unwrap();
         outbox.push(message(2, 0)).unwrap();
@@ -541,7 +562,7 @@ mod tests {
         outbox.attend();
         outbox.close(1000, "", PATIENCE);
         outbox.close(1001, "", PATIENCE);
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(count.0.load(Relaxed), 1);
         assert_eq!(outbox.closing().map(|closing| closing.code), Some(1000));
     }
 
