@@ -301,7 +301,7 @@ impl<D: WsDatatype> Acceptor<D> {
             .received()
             .filter(move |_| !(heard.is_heard() && inbound.keeps_early()))
             .tag(path.clone())
-            .merge_into(&self.component.inbound);
+            .merge_into(&self.component.inbound.fed());
         // Outbound: what is pushed for its path goes into its outbox.
         let routed = self.router.tag(path).subscribe_with(connection.outbox());
 

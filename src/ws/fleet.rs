@@ -184,7 +184,7 @@ impl<D: WsDatatype> Fleet<D> {
 
     fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
         // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
-        client.dialer().received().tag(path.clone()).merge_into(&self.component.inbound);
+        client.dialer().received().tag(path.clone()).merge_into(&self.component.inbound.fed());
         let (fleet, ended) = (Arc::downgrade(self), path.clone());
         let retire = move || {
             if let Some(fleet) = fleet.upgrade() {
