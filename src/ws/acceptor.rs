@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -13,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rxrust::{context::Context, observable::Observable, subscription::Subscription};
+use rxrust::{observable::Observable, subscription::Subscription};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -23,8 +22,8 @@ use tokio::{
 use tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, Io, IoScheduler, ObservableExt, Router, SendError, SerializedSubject, Tag, TaggedData,
-    UpgradeRequest, WsDatatype, WsError,
+    Connection, Frame, IoScheduler, ObservableExt, SendError, SerializedSubject, TaggedData, UpgradeRequest,
+    WsDatatype, WsError,
     memory::Memory,
     ws::{
         component::{Component, Received},
@@ -36,8 +35,9 @@ use crate::{
         inlet::InletCounts,
         lobby::{Lobby, Visit},
         options::Options,
-        outbox::{Outbox, Outgoing, Receipt, Refusal},
+        outbox::{Outbox, Refusal},
         stats::{SendStats, ServerStats, Tally},
+        switchboard::Switchboard,
         tls::ServerTls,
     },
 };
@@ -53,12 +53,7 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, ServerEvent>,
     /// What `connections()` emits.
     pub(crate) connections: SerializedSubject<Connection<D>>,
-    /// What is pushed, on its way through the router to the outboxes of its path.
-    outbound: SerializedSubject<TaggedData<Outgoing>>,
-    /// Held while a message is on that way, one at a time: a subject that is busy would only take it into its queue, and
-    /// the outboxes' answer would be missing.
-    pushing: Mutex<Receipt>,
-    router: Router<Tag, Outgoing, Infallible>,
+    switchboard: Switchboard,
     datatype: Arc<D>,
     options: Options,
     gate: Gate,
@@ -96,13 +91,10 @@ impl<D: WsDatatype> Acceptor<D> {
             [ServerEvent::EarlyLost, ServerEvent::SubscriberPanicked],
             move |len| lost.count_early_lost(len),
         );
-        let outbound = SerializedSubject::new();
         Self {
             component,
             connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
-            router: Io::from_parts(outbound.clone(), home).route_by_tag(),
-            outbound,
-            pushing: Mutex::default(),
+            switchboard: Switchboard::new(home),
             datatype: Arc::new(datatype),
             lobby: Lobby::new(options.limits.clone()),
             options,
@@ -150,7 +142,7 @@ impl<D: WsDatatype> Acceptor<D> {
             SendError::Encode((), error)
         })?;
         self.pushed.fetch_add(1, Ordering::Relaxed);
-        match self.push(&tagged.tag, frame) {
+        match self.switchboard.push(&tagged.tag, frame) {
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.
             Some(Err(Refusal::Closed)) if !self.is_closing() => {
@@ -160,16 +152,6 @@ impl<D: WsDatatype> Acceptor<D> {
             Some(Err(Refusal::Closed)) => Err(SendError::Closed(())),
             Some(Ok(())) | None => Ok(()),
         }
-    }
-
-    /// The answer of the outboxes on `path`; `None` where there are none.
-    fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
-        let receipt = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
-        receipt.clear();
-        let outgoing = Outgoing { frame, receipt: receipt.clone() };
-        // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
-        self.outbound.relay(TaggedData::with_key(path.clone(), outgoing));
-        receipt.answer()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -199,7 +181,7 @@ impl<D: WsDatatype> Acceptor<D> {
             connections: open.connections.len(),
             accepted: open.accepted,
             pushed: self.pushed.load(Ordering::Relaxed),
-            unrouted: self.router.unrouted() + self.missed.load(Ordering::Relaxed),
+            unrouted: self.switchboard.unrouted() + self.missed.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
             sent: open.sent,
             received: open.received,
@@ -303,7 +285,7 @@ impl<D: WsDatatype> Acceptor<D> {
             .tag(path.clone())
             .merge_into(&self.component.inbound.fed());
         // Outbound: what is pushed for its path goes into its outbox.
-        let routed = self.router.tag(path).subscribe_with(connection.outbox());
+        let routed = self.switchboard.connect(path, connection.outbox());
 
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
         self.connections.next(connection.clone());

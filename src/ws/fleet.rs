@@ -2,39 +2,34 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use rxrust::{context::Context, observable::Observable, subscription::Subscription};
+use rxrust::{observable::Observable, subscription::Subscription};
 use tokio::sync::Notify;
 
 use crate::{
-    ConnConfig, Frame, Io, IoScheduler, ObservableExt, RouteSubscription, Router, RxWsClient, SendError,
-    SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
+    ConnConfig, IoScheduler, ObservableExt, RouteSubscription, RxWsClient, SendError, Tag, TaggedData, WsDatatype,
+    WsError,
     ws::{
         component::{Component, Received},
         dialer::Dialing,
         event::{ClientEvent, CloseReport},
         inlet::InletCounts,
         options::Options,
-        outbox::{Outgoing, Receipt, Refusal},
+        outbox::Refusal,
         stats::{GroupStats, Stats},
+        switchboard::Switchboard,
     },
 };
 
 /// A group, as its handles and its task share it.
 pub(crate) struct Fleet<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
-    /// What is pushed, on its way through the router to the outbox of the client for its path.
-    outbound: SerializedSubject<TaggedData<Outgoing>>,
-    /// Held while a message is on that way, one at a time: a subject that is busy would only take it into its queue, and
-    /// the outbox's answer would be missing.
-    pushing: Mutex<Receipt>,
-    router: Router<Tag, Outgoing, Infallible>,
+    switchboard: Switchboard,
     endpoint: ConnConfig,
     datatype: Arc<D>,
     options: Options,
@@ -59,7 +54,7 @@ struct Children<D: WsDatatype> {
 /// The client that takes a path's messages.
 struct Current {
     number: u64,
-    /// From the router into its outbox.
+    /// From the switchboard into its outbox.
     routed: RouteSubscription,
 }
 
@@ -82,11 +77,8 @@ impl<D: WsDatatype> Fleet<D> {
             [ClientEvent::EarlyLost, ClientEvent::SubscriberPanicked].map(|event| TaggedData::new("", event)),
             move |len| lost.count_early_lost(len),
         );
-        let outbound = SerializedSubject::new();
         Ok(Self {
-            router: Io::from_parts(outbound.clone(), home).route_by_tag(),
-            outbound,
-            pushing: Mutex::default(),
+            switchboard: Switchboard::new(home),
             endpoint,
             datatype: Arc::new(datatype),
             options,
@@ -133,23 +125,13 @@ impl<D: WsDatatype> Fleet<D> {
         })?;
         loop {
             let (number, _) = self.open(&tagged.tag).map_err(|_| SendError::Closed(()))?;
-            match self.push(&tagged.tag, frame.clone()) {
+            match self.switchboard.push(&tagged.tag, frame.clone()) {
                 // It is ending, or its route has just gone: the next one is opened in its place.
                 Some(Err(Refusal::Closed)) | None => self.release(&tagged.tag, number),
                 Some(Err(Refusal::Full)) => return Err(SendError::Full(())),
                 Some(Ok(())) => return Ok(()),
             }
         }
-    }
-
-    /// The answer of the outbox that is routed to; `None` without a route.
-    fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
-        let receipt = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
-        receipt.clear();
-        let outgoing = Outgoing { frame, receipt: receipt.clone() };
-        // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
-        self.outbound.relay(TaggedData::with_key(path.clone(), outgoing));
-        receipt.answer()
     }
 
     /// The client for `path`, made if there is none.
@@ -168,7 +150,7 @@ impl<D: WsDatatype> Fleet<D> {
         let client = self.start(path)?;
         // Outbound: what is pushed for this path goes into its outbox. Before anybody else can see the client: a message
         // pushed by another thread would find no route.
-        let routed = self.router.tag(path.clone()).subscribe_with(client.dialer().outbox.clone());
+        let routed = self.switchboard.connect(path.clone(), client.dialer().outbox.clone());
         children.current.insert(path.clone(), Current { number, routed });
         children.clients.insert(number, client.clone());
         drop(children);

@@ -24,6 +24,7 @@ mod request;
 mod retry;
 mod server;
 mod stats;
+mod switchboard;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
