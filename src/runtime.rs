@@ -13,11 +13,14 @@ use std::{
 
 use rxrust::scheduler::TaskHandle;
 use tokio::{
-    runtime::{Builder, Handle, Id, Runtime},
+    runtime::{Builder, Handle, Id, Runtime, RuntimeFlavor},
     sync::oneshot,
 };
 
-use crate::{WsError, callback, scheduler::Executor};
+use crate::{WsError, callback, scheduler::Executor, ws::wait};
+
+/// How long a callback that blocks can keep the other threads of a runtime from their sockets.
+const NUDGE: Duration = Duration::from_millis(50);
 
 thread_local! {
     /// The runtime whose thread this is; 0 on any other thread.
@@ -187,11 +190,18 @@ impl WeakRuntime {
     }
 }
 
-/// Serves until nobody needs the runtime any more.
-fn run(runtime: Runtime, id: u64, ended: oneshot::Receiver<()>) {
+/// Serves until nobody needs the runtime any more. An error is what says it: the sender was dropped.
+fn run(runtime: Runtime, id: u64, mut ended: oneshot::Receiver<()>) {
     CURRENT.set(id);
-    // An error is what says it: the sender was dropped.
-    let _ = runtime.block_on(ended);
+    if runtime.handle().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        let _ = runtime.block_on(ended);
+        return;
+    }
+    // A worker that has looked for events and then runs a callback that blocks leaves nobody to look for more: tokio's other
+    // workers sleep until there is a task. So there is one from time to time.
+    while wait::block_on(&mut ended, NUDGE).is_none() {
+        runtime.spawn(async {});
+    }
 }
 
 fn next_id() -> u64 {

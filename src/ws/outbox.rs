@@ -491,7 +491,7 @@ impl<E> Observer<Outgoing, E> for Outbox {
 mod tests {
     use std::{
         future::poll_fn,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::atomic::AtomicUsize,
         task::{Poll, Wake},
         thread,
     };
