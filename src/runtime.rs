@@ -97,6 +97,8 @@ impl IoRuntime {
     /// Components then run side by side, and so do the connections of one: the messages of each connection stay in order,
     /// those of different connections interleave as they come. A pipeline is still called by one thread at a time.
     ///
+    /// A callback that blocks holds its thread, with the task it woke last; the other threads go on within 50 ms.
+    ///
     /// # Errors
     ///
     /// [`WsError::Runtime`] when the operating system refuses a thread.
