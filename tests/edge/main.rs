@@ -83,9 +83,8 @@ impl Site {
     }
 
     fn serves_a_good_client(&self) {
-        // A machine with other work to do may be slow once; a server that was harmed is slow each time.
-        let times: Vec<_> = (0..3).map(|_| self.time_of_a_good_client()).take_while(|time| *time >= SOON).collect();
-        assert!(times.len() < 3, "good clients were served after {times:?} only");
+        let time = self.time_of_a_good_client();
+        assert!(time < SOON, "a good client was served after {time:?}");
     }
 
     fn time_of_a_good_client(&self) -> Duration {
