@@ -25,7 +25,7 @@ use tokio::{
 use tungstenite::{
     Error, Message,
     error::CapacityError,
-    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext, frame::coding::CloseCode},
+    protocol::{CloseFrame, Role, frame::coding::CloseCode},
 };
 
 use crate::{
@@ -36,6 +36,7 @@ use crate::{
         heartbeat::{Heartbeat, Pulse},
         limits::Limits,
         outbox::{Closing, Outbox},
+        reader::{Block, Reader},
         wire::{Wire, WriteBuffer},
     },
 };
@@ -152,14 +153,14 @@ struct Driver<S, F> {
     socket: S,
     link: Link,
     receive: F,
-    protocol: WebSocketContext,
+    reader: Reader,
     phase: Phase,
     /// A closing handshake that was asked for and waits for the messages before it.
     asked_to_close: Option<Closing>,
     out: WriteBuffer,
     pulse: Pulse,
-    /// What was read and not dispatched, because the poll had dispatched its share. The protocol's buffer then holds more.
-    unread: Option<Vec<u8>>,
+    /// What was read and not dispatched, because the poll had dispatched its share; and what came with the handshake.
+    unread: Bytes,
     /// When this poll began.
     now: Instant,
     /// Since when the socket has taken nothing of what it was offered.
@@ -180,22 +181,14 @@ where
 {
     fn new(socket: S, mut link: Link, receive: F) -> Self {
         let now = Instant::now();
-        // Taken out, since it holds on to the memory of the opening handshake.
-        let early_bytes = take(&mut link.early_bytes);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(1024)
-            .write_buffer_size(0)
-            .max_message_size(Some(link.limits.message_len))
-            .max_frame_size(Some(link.limits.frame()));
         Self {
             socket,
-            protocol: WebSocketContext::from_partially_read(early_bytes.to_vec(), link.role, Some(config)),
+            reader: Reader::new(link.role, link.limits.message_len, link.limits.frame()),
             phase: Phase::Open,
             asked_to_close: None,
             out: WriteBuffer::default(),
             pulse: Pulse::new(link.heartbeat, now, rand::random()),
-            // What came together with the handshake lies in the protocol's buffer already.
-            unread: Some(Vec::new()),
+            unread: take(&mut link.early_bytes),
             now,
             stalled: None,
             timer: Box::pin(sleep_until(now)),
@@ -241,6 +234,12 @@ where
     /// Reads and dispatches what is there. True when it stopped before the socket was empty, and nothing else wakes it.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         let mut buffer = ReadBuffer::take();
+        let stopped = self.read_into(&mut buffer, cx);
+        buffer.give_back();
+        stopped
+    }
+
+    fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         let mut share = MESSAGES_A_POLL;
         for _ in 0..READS_A_POLL {
             let is_ahead = self.link.inbound.poll_at_most(READ_AHEAD, cx).is_pending();
@@ -249,37 +248,39 @@ where
                 self.pulse.hear(self.now);
                 return Ok(!is_ahead);
             }
-            if let Some(unread) = self.unread.take() {
-                self.dispatch(&unread, &mut share);
+            if !self.unread.is_empty() {
+                let unread = take(&mut self.unread);
+                let rest = self.dispatch(&unread, &mut buffer.block, &mut share);
+                self.unread = unread.slice_ref(rest);
             }
-            if self.unread.is_some() {
+            if !self.unread.is_empty() {
                 return Ok(true);
             }
-            let mut space = ReadBuf::new(&mut buffer.0);
+            let mut space = ReadBuf::new(&mut buffer.bytes);
             match Pin::new(&mut self.socket).poll_read(cx, &mut space) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(error)) => return Err(self.broken(error)),
                 Poll::Ready(Ok(())) if space.filled().is_empty() => return Err(self.hung_up()),
                 Poll::Ready(Ok(())) => {
                     self.pulse.hear(self.now);
-                    self.dispatch(space.filled(), &mut share);
+                    let rest = self.dispatch(space.filled(), &mut buffer.block, &mut share);
+                    self.unread = Bytes::copy_from_slice(rest);
                 }
             }
         }
         Ok(true)
     }
 
-    /// Takes bytes through the protocol and hands on the messages they complete, as far as `share` reaches. What follows the
-    /// peer's close frame, or its mistake, is not looked at (RFC 6455, sections 1.4 and 7.1.7).
-    fn dispatch(&mut self, bytes: &[u8], share: &mut usize) {
-        let mut wire = Wire::new(bytes, &mut self.out);
+    /// Takes bytes through the protocol and hands on the messages they complete, as far as `share` reaches; returns the rest.
+    /// What follows the peer's close frame, or its mistake, is not looked at (RFC 6455, sections 1.4 and 7.1.7).
+    fn dispatch<'a>(&mut self, mut bytes: &'a [u8], block: &mut Block, share: &mut usize) -> &'a [u8] {
         while matches!(self.phase, Phase::Open | Phase::Closing(_)) {
-            if *share == 0 {
-                self.unread = Some(wire.rest().to_vec());
-                return;
+            // Without bytes there is no message more, but the answer to a ping may be left.
+            if *share == 0 && !bytes.is_empty() {
+                return bytes;
             }
-            *share -= 1;
-            match self.protocol.read(&mut wire) {
+            *share = share.saturating_sub(1);
+            match self.reader.read(&mut bytes, block, &mut self.out) {
                 Ok(Message::Text(text)) => (self.receive)(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => (self.receive)(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => {
@@ -287,14 +288,15 @@ where
                 }
                 Ok(Message::Close(frame)) => {
                     // Puts the answer into memory, which takes everything; the error is that the connection is closed.
-                    let _ = self.protocol.flush(&mut wire);
-                    return self.close(frame);
+                    let _ = self.reader.protocol.flush(&mut Wire::new(&[], &mut self.out));
+                    self.close(frame);
                 }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
-                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => return,
-                Err(error) => return self.fail(&error),
+                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => break,
+                Err(error) => self.fail(&error),
             }
         }
+        &[]
     }
 
     /// Writes what is there to be written, as far as the socket takes it.
@@ -356,7 +358,7 @@ where
     fn send_close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason: fitting(reason).into() };
         // Into memory, which takes everything; after a close frame of the peer's there is no other to send.
-        let _ = self.protocol.close(&mut Wire::new(&[], &mut self.out), Some(frame));
+        let _ = self.reader.protocol.close(&mut Wire::new(&[], &mut self.out), Some(frame));
     }
 
     /// Notes the peer's close frame.
@@ -411,7 +413,7 @@ where
         if ping {
             let payload = Message::Ping(Bytes::copy_from_slice(&self.begun.to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
-            let _ = self.protocol.write(&mut Wire::new(&[], &mut self.out), payload);
+            let _ = self.reader.protocol.write(&mut Wire::new(&[], &mut self.out), payload);
         }
         Ok(self.arm(cx) || ping)
     }
@@ -499,23 +501,25 @@ fn fitting(reason: &str) -> &str {
     &reason[..end]
 }
 
-/// The read buffer that the connections of a thread share.
-struct ReadBuffer(Box<[u8]>);
+/// The memory for reading that the connections of a thread share.
+struct ReadBuffer {
+    bytes: Box<[u8]>,
+    block: Block,
+}
 
 thread_local! {
-    static SHARED: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+    static SHARED: Cell<Option<ReadBuffer>> = const { Cell::new(None) };
 }
 
 impl ReadBuffer {
     /// Takes the thread's buffer; while a callback has another driver run inside this one, that one gets its own.
     fn take() -> Self {
-        Self(SHARED.take().unwrap_or_else(|| vec![0; READ_BUFFER_LEN].into()))
+        let new = || Self { bytes: vec![0; READ_BUFFER_LEN].into(), block: Block::default() };
+        SHARED.take().unwrap_or_else(new)
     }
-}
 
-impl Drop for ReadBuffer {
-    fn drop(&mut self) {
-        SHARED.set(Some(take(&mut self.0)));
+    fn give_back(self) {
+        SHARED.set(Some(self));
     }
 }
 

@@ -20,6 +20,7 @@ mod listen;
 mod lobby;
 mod options;
 mod outbox;
+mod reader;
 mod request;
 mod retry;
 mod server;

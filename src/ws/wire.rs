@@ -34,11 +34,6 @@ impl<'a> Wire<'a> {
     pub(crate) fn new(input: &'a [u8], out: &'a mut WriteBuffer) -> Self {
         Self { input, out }
     }
-
-    /// What was not read of the input.
-    pub(crate) fn rest(&self) -> &'a [u8] {
-        self.input
-    }
 }
 
 impl Read for Wire<'_> {
@@ -123,6 +118,11 @@ impl WriteBuffer {
         self.len() == 0
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Whether the operating system has taken everything.
     pub(crate) fn is_flushed(&self) -> bool {
         self.is_empty() && !self.unflushed
@@ -205,7 +205,7 @@ impl WriteBuffer {
 }
 
 /// Masks a payload in place, eight bytes at a time.
-fn mask(payload: &mut [u8], key: [u8; 4]) {
+pub(crate) fn mask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let mut chunks = payload.chunks_exact_mut(8);

@@ -1,0 +1,372 @@
+//! From bytes to messages, before tungstenite where that is safe.
+//!
+//! tungstenite's own way costs a message three buffers' bookkeeping, clears memory before it reads into it, and keeps the
+//! largest buffer there ever was. A message in one frame, as nearly all are, needs no more than its payload: that is
+//! gathered here. All that takes judgement, control frames, fragments, and what breaks the rules, goes to tungstenite as it
+//! came, frame by frame.
+
+use std::io::{self, Cursor};
+
+use bytes::{Bytes, BytesMut};
+use tungstenite::{
+    Error, Message, Utf8Bytes,
+    protocol::{
+        Role, WebSocketConfig, WebSocketContext,
+        frame::{
+            FrameHeader,
+            coding::{Data, OpCode},
+        },
+    },
+};
+
+use crate::ws::wire::{Wire, WriteBuffer, mask};
+
+/// The longest message that shares its memory with its neighbours: one that is kept keeps them all.
+const SHARED_LEN: usize = 1024;
+
+/// How much memory short messages share.
+const BLOCK_LEN: usize = 4 * 1024;
+
+/// How much memory is set aside on the word of a peer that so much will come.
+const TRUSTED_LEN: usize = 1024 * 1024;
+
+/// The longest frame after which tungstenite, which keeps its largest buffer, may keep it.
+const KEPT_LEN: usize = 8 * 1024;
+
+/// Takes messages out of what is read.
+pub(crate) struct Reader {
+    /// Also says what is to be sent besides messages.
+    pub(crate) protocol: WebSocketContext,
+    role: Role,
+    message_len: usize,
+    frame_len: usize,
+    part: Part,
+    /// The first bytes of a header that has not come whole.
+    head: Vec<u8>,
+    /// The protocol has a part of a message in several frames.
+    is_fragmented: bool,
+}
+
+/// What comes next.
+enum Part {
+    Head,
+    /// A message that is gathered here.
+    Message {
+        is_text: bool,
+        key: [u8; 4],
+        payload: Vec<u8>,
+        len: usize,
+    },
+    /// The rest of a frame for the protocol, which before was given `given` bytes of it.
+    Protocol {
+        given: u64,
+        left: u64,
+    },
+}
+
+/// The memory that the short messages of a thread share, one block after the other.
+pub(crate) struct Block(BytesMut);
+
+impl Default for Block {
+    fn default() -> Self {
+        Self(BytesMut::with_capacity(BLOCK_LEN))
+    }
+}
+
+impl Block {
+    /// A payload in memory of its own or of the block, which takes the place of its messages once they are gone.
+    fn copy(&mut self, payload: &[u8], key: [u8; 4]) -> Bytes {
+        self.0.extend_from_slice(payload);
+        mask(&mut self.0, key);
+        self.0.split().freeze()
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(role: Role, message_len: usize, frame_len: usize) -> Self {
+        let protocol = protocol(role, message_len, frame_len);
+        Self { protocol, role, message_len, frame_len, part: Part::Head, head: Vec::new(), is_fragmented: false }
+    }
+
+    /// The next message in `input`, as `WebSocketContext::read` gives it: `WouldBlock` is the end of the input.
+    pub(crate) fn read(
+        &mut self,
+        input: &mut &[u8],
+        block: &mut Block,
+        out: &mut WriteBuffer,
+    ) -> Result<Message, Error> {
+        loop {
+            let complete = match &self.part {
+                Part::Head => self.begin(input, block)?,
+                Part::Message { .. } => self.gather(input)?,
+                Part::Protocol { .. } => self.pass_on(input, out)?,
+            };
+            if let Some(message) = complete {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Reads a header, and the message too if it is short and there.
+    fn begin(&mut self, input: &mut &[u8], block: &mut Block) -> Result<Option<Message>, Error> {
+        let Some(found) = self.header(input) else { return Err(end_of_input()) };
+        let Ok((header, len, header_len)) = found else {
+            // The protocol has a word for what is wrong with it.
+            self.part = Part::Protocol { given: 0, left: u64::MAX };
+            return Ok(None);
+        };
+        let frame_len = len.saturating_add(header_len as u64);
+        let OpCode::Data(kind @ (Data::Text | Data::Binary)) = header.opcode else {
+            self.is_fragmented &= !(header.opcode == OpCode::Data(Data::Continue) && header.is_final);
+            self.part = Part::Protocol { given: 0, left: frame_len };
+            return Ok(None);
+        };
+        if !self.is_plain(&header, len) {
+            self.is_fragmented |= !header.is_final;
+            self.part = Part::Protocol { given: 0, left: frame_len };
+            return Ok(None);
+        }
+        if self.head.is_empty() {
+            *input = &input[header_len..];
+        }
+        self.head.clear();
+        let (len, key, is_text) = (len as usize, header.mask.unwrap_or_default(), kind == Data::Text);
+        if len <= SHARED_LEN
+            && let Some((payload, rest)) = input.split_at_checked(len)
+        {
+            *input = rest;
+            return message(is_text, block.copy(payload, key)).map(Some);
+        }
+        self.part = Part::Message { is_text, key, payload: Vec::new(), len };
+        Ok(None)
+    }
+
+    /// The header at the front of the input; `None` while it is not whole.
+    fn header(&mut self, input: &mut &[u8]) -> Option<Result<Found, Error>> {
+        if self.head.is_empty()
+            && let Some(found) = parse(input)
+        {
+            return Some(found);
+        }
+        while let Some((byte, rest)) = input.split_first() {
+            self.head.push(*byte);
+            *input = rest;
+            if let Some(found) = parse(&self.head) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Whether a frame is a message by itself and breaks no rule.
+    fn is_plain(&self, header: &FrameHeader, len: u64) -> bool {
+        header.is_final
+            && !(header.rsv1 || header.rsv2 || header.rsv3)
+            && header.mask.is_some() == (self.role == Role::Server)
+            && len <= self.message_len.min(self.frame_len) as u64
+            && !self.is_fragmented
+            && self.protocol.can_read()
+    }
+
+    fn gather(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
+        let Part::Message { is_text, key, payload, len } = &mut self.part else { return Ok(None) };
+        let (here, rest) = input.split_at(input.len().min(*len - payload.len()));
+        *input = rest;
+        if payload.capacity() - payload.len() < here.len() {
+            // To what it will need, but no faster than it fills.
+            let wanted = (*len).min(TRUSTED_LEN.max(2 * payload.len())).max(payload.len() + here.len());
+            payload.reserve_exact(wanted - payload.len());
+        }
+        let start = payload.len();
+        payload.extend_from_slice(here);
+        let mut key = *key;
+        key.rotate_left(start % 4);
+        mask(&mut payload[start..], key);
+        if payload.len() < *len {
+            return Err(end_of_input());
+        }
+        let (is_text, payload) = (*is_text, std::mem::take(payload));
+        self.part = Part::Head;
+        message(is_text, payload.into()).map(Some)
+    }
+
+    /// Gives the protocol a frame, and no byte more: so it holds nothing between frames.
+    fn pass_on(&mut self, input: &mut &[u8], out: &mut WriteBuffer) -> Result<Option<Message>, Error> {
+        let Part::Protocol { given, left } = &mut self.part else { return Ok(None) };
+        let here = if self.head.is_empty() { *input } else { &self.head };
+        let here = &here[..here.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
+        let len = here.len();
+        let result = self.protocol.read(&mut Wire::new(here, out));
+        if self.head.is_empty() {
+            *input = &input[len..];
+        }
+        self.head.clear();
+        *given += len as u64;
+        *left -= len as u64;
+        match result {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other.map(Some),
+        }
+        if *left == 0 {
+            let is_large = *given > KEPT_LEN as u64;
+            self.part = Part::Head;
+            if is_large && !self.is_fragmented && self.protocol.can_write() {
+                self.protocol = protocol(self.role, self.message_len, self.frame_len);
+            }
+        } else if input.is_empty() {
+            return Err(end_of_input());
+        }
+        Ok(None)
+    }
+}
+
+fn protocol(role: Role, message_len: usize, frame_len: usize) -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        // Each connection has it for life, and control frames are no longer.
+        .read_buffer_size(256)
+        .write_buffer_size(0)
+        .max_message_size(Some(message_len))
+        .max_frame_size(Some(frame_len));
+    WebSocketContext::new(role, Some(config))
+}
+
+/// A header, the length of its payload, and its own.
+type Found = (FrameHeader, u64, usize);
+
+fn parse(bytes: &[u8]) -> Option<Result<Found, Error>> {
+    let mut cursor = Cursor::new(bytes);
+    let found = FrameHeader::parse(&mut cursor).transpose()?;
+    Some(found.map(|(header, len)| (header, len, cursor.position() as usize)))
+}
+
+fn message(is_text: bool, payload: Bytes) -> Result<Message, Error> {
+    if !is_text {
+        return Ok(Message::Binary(payload));
+    }
+    Ok(Message::Text(Utf8Bytes::try_from(payload)?))
+}
+
+fn end_of_input() -> Error {
+    Error::Io(io::ErrorKind::WouldBlock.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 6000;
+    const FRAME_LIMIT: usize = 5000;
+
+    /// What a reader that gets `pieces` makes of them, up to the first error; and what it answers.
+    fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Result<Message, String>>, Vec<u8>) {
+        let (mut reader, mut out, mut heard) =
+            (Reader::new(role, LIMIT, FRAME_LIMIT), WriteBuffer::default(), Vec::new());
+        let mut block = Block::default();
+        for piece in pieces {
+            let mut input = *piece;
+            loop {
+                match reader.read(&mut input, &mut block, &mut out) {
+                    Ok(message) => heard.push(Ok(message)),
+                    Err(Error::Io(_)) => break,
+                    Err(error) => {
+                        heard.push(Err(error.to_string()));
+                        return (heard, out.into_bytes());
+                    }
+                }
+            }
+            assert!(input.is_empty());
+        }
+        (heard, out.into_bytes())
+    }
+
+    /// The same by tungstenite alone.
+    fn expected(role: Role, bytes: &[u8]) -> (Vec<Result<Message, String>>, Vec<u8>) {
+        let (mut protocol, mut out, mut heard) =
+            (protocol(role, LIMIT, FRAME_LIMIT), WriteBuffer::default(), Vec::new());
+        let mut wire = Wire::new(bytes, &mut out);
+        loop {
+            match protocol.read(&mut wire) {
+                Ok(message) => heard.push(Ok(message)),
+                Err(Error::Io(_)) => break,
+                Err(error) => {
+                    heard.push(Err(error.to_string()));
+                    break;
+                }
+            }
+        }
+        (heard, out.into_bytes())
+    }
+
+    /// A frame, with a mistake now and then.
+    fn frame() -> impl Strategy<Value = Vec<u8>> {
+        let first = prop_oneof![
+            8 => prop_oneof![Just(0x81u8), Just(0x82)],
+            4 => prop_oneof![Just(0x01u8), Just(0x02), Just(0x00), Just(0x80)],
+            2 => prop_oneof![Just(0x89u8), Just(0x8a), Just(0x88)],
+            1 => any::<u8>(),
+        ];
+        let len = prop_oneof![6 => 0..126usize, 3 => 0..2000usize, 2 => 4000..7000usize];
+        let is_masked = prop::bool::weighted(0.97);
+        (first, len, is_masked, any::<[u8; 4]>(), prop::bool::weighted(0.95)).prop_map(
+            |(first, len, is_masked, key, is_text)| {
+                let mask_bit = u8::from(is_masked) << 7;
+                let mut frame = match len {
+                    0..126 => vec![first, mask_bit | len as u8],
+                    _ => [&[first, mask_bit | 126], &(len as u16).to_be_bytes()[..]].concat(),
+                };
+                let mut payload = vec![if is_text { b'x' } else { 0xff }; len];
+                if is_masked {
+                    frame.extend(key);
+                    mask(&mut payload, key);
+                }
+                frame.extend(payload);
+                frame
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn all_streams_are_read_as_tungstenite_reads_them_however_they_are_cut(
+            frames in prop::collection::vec(frame(), 0..12),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let bytes = frames.concat();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                pieces.push(&bytes[from..cut]);
+                from = cut;
+            }
+            prop_assert_eq!(read(Role::Server, &pieces), expected(Role::Server, &bytes));
+        }
+    }
+
+    #[test]
+    fn message_declared_long_takes_no_memory_before_it_comes() {
+        let mut reader = Reader::new(Role::Client, 1 << 40, 1 << 40);
+        let mut frame = vec![0x82, 127];
+        frame.extend((1u64 << 39).to_be_bytes());
+        frame.push(0);
+        let read = reader.read(&mut &frame[..], &mut Block::default(), &mut WriteBuffer::default());
+        assert!(matches!(read, Err(Error::Io(_))));
+        let Part::Message { payload, .. } = &reader.part else { panic!("a message is gathered") };
+        assert!(payload.capacity() <= TRUSTED_LEN);
+    }
+
+    #[test]
+    fn kept_message_keeps_no_more_than_a_block() {
+        let frame = [&[0x82, 100][..], &[7; 100]].concat();
+        let (mut reader, mut block) = (Reader::new(Role::Client, LIMIT, FRAME_LIMIT), Block::default());
+        let mut messages = Vec::new();
+        for _ in 0..1000 {
+            messages.push(reader.read(&mut &frame[..], &mut block, &mut WriteBuffer::default()).unwrap());
+            assert!(block.0.capacity() <= BLOCK_LEN);
+        }
+        assert!(messages.iter().all(|message| *message == Message::Binary(vec![7; 100].into())));
+    }
+}
