@@ -44,6 +44,10 @@ impl<T> Memory<T> {
         matches!(self, Self::Early(_))
     }
 
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
     pub(crate) fn forget(&mut self, number: u64) -> Option<T> {
         match self {
             Self::Members { members, .. } => members.remove(&number),

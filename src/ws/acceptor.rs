@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -60,8 +60,10 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     tls: Option<ServerTls>,
     lobby: Arc<Lobby>,
     open: Mutex<Open<D>>,
-    /// Becomes the close code when the server is to end.
-    closing: watch::Sender<Option<u16>>,
+    /// Tells the tasks that the server is to end.
+    closing: watch::Sender<bool>,
+    /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
+    close_code: AtomicU16,
     early: Arc<InletCounts>,
     pushed: AtomicU64,
     rejected: AtomicU64,
@@ -108,7 +110,8 @@ impl<D: WsDatatype> Acceptor<D> {
                 undecodable: 0,
                 unsent: Tally::default(),
             }),
-            closing: watch::Sender::new(None),
+            closing: watch::Sender::new(false),
+            close_code: AtomicU16::new(0),
             early,
             pushed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
@@ -155,19 +158,21 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.borrow().is_some()
+        self.close_code.load(Ordering::SeqCst) != 0
     }
 
     async fn until_closing(&self) {
         // An error is impossible: `self` holds the sender.
-        let _ = self.closing.subscribe().wait_for(Option::is_some).await;
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     /// Has the server end, and its subscribers with it, once all connections are closed. The first call counts.
     pub(crate) fn finish(&self, how: Result<(), WsError>) {
         let code = if how.is_ok() { GOING_AWAY } else { INTERNAL_ERROR };
         if self.component.ask_to_end(how) {
-            self.closing.send_replace(Some(code));
+            // Before anybody is woken: whoever closes the connections there are must see it.
+            self.close_code.store(code, Ordering::SeqCst);
+            self.closing.send_replace(true);
         }
     }
 
@@ -368,7 +373,7 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     fn close(&self, connection: &Connection<D>) {
-        let code = self.closing.borrow().unwrap_or(GOING_AWAY);
+        let code = self.close_code.load(Ordering::SeqCst);
         connection.outbox().close(code, "", self.options.limits.close_timeout);
     }
 

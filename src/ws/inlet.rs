@@ -19,7 +19,8 @@ pub(crate) struct Inlet<D: WsDatatype> {
     pub(crate) counts: Arc<InletCounts>,
 }
 
-/// What came in.
+/// What came in. Counted by one thread at a time, the driver's, so a load and a store do: two atomic additions took 4 % of
+/// an echo.
 #[derive(Debug, Default)]
 pub(crate) struct InletCounts {
     messages: AtomicU64,
@@ -59,8 +60,8 @@ impl<D: WsDatatype> Inlet<D> {
 
 impl InletCounts {
     fn count_received(&self, len: usize) {
-        self.messages.fetch_add(1, Relaxed);
-        self.len.fetch_add(len as u64, Relaxed);
+        self.messages.store(self.messages.load(Relaxed) + 1, Relaxed);
+        self.len.store(self.len.load(Relaxed) + len as u64, Relaxed);
     }
 
     pub(crate) fn count_early_lost(&self, len: usize) {
