@@ -2,6 +2,7 @@
 
 use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tungstenite::Utf8Bytes;
 
@@ -40,6 +41,11 @@ impl WsText {
     // No `From`: a trait impl would make tungstenite's type a part of this crate's promise.
     pub(crate) fn from_utf8_bytes(text: Utf8Bytes) -> Self {
         Self(text)
+    }
+
+    /// Its bytes, which are not copied.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        self.0.clone().into()
     }
 }
 

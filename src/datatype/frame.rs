@@ -41,6 +41,14 @@ impl Frame {
         }
     }
 
+    /// The payload, which is not copied.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        match self {
+            Self::Text(text) => text.to_bytes(),
+            Self::Binary(bytes) => bytes.clone(),
+        }
+    }
+
     /// Takes the text out of a text frame.
     ///
     /// # Errors

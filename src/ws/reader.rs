@@ -5,7 +5,11 @@
 //! gathered here. All that takes judgement, control frames, fragments, and what breaks the rules, goes to tungstenite as it
 //! came, frame by frame.
 
-use std::io::{self, Cursor};
+use std::{
+    collections::VecDeque,
+    io::{self, Cursor},
+    mem::take,
+};
 
 use bytes::{Bytes, BytesMut};
 use tungstenite::{
@@ -29,6 +33,12 @@ const BLOCK_LEN: usize = 4 * 1024;
 
 /// How much memory is set aside on the word of a peer that so much will come.
 const TRUSTED_LEN: usize = 1024 * 1024;
+
+/// The shortest message whose memory is used again.
+const SPARE_LEN: usize = 64 * 1024;
+
+/// How many messages' memory is kept for that, by a thread.
+const SPARES: usize = 8;
 
 /// The longest frame after which tungstenite, which keeps its largest buffer, may keep it.
 const KEPT_LEN: usize = 8 * 1024;
@@ -54,7 +64,7 @@ enum Part {
     Message {
         is_text: bool,
         key: [u8; 4],
-        payload: Vec<u8>,
+        payload: BytesMut,
         len: usize,
     },
     /// The rest of a frame for the protocol, which before was given `given` bytes of it.
@@ -64,21 +74,45 @@ enum Part {
     },
 }
 
-/// The memory that the short messages of a thread share, one block after the other.
-pub(crate) struct Block(BytesMut);
+/// The memory for the messages of a thread.
+pub(crate) struct Block {
+    /// What short messages share, one block after the other.
+    short: BytesMut,
+    /// The memory of long messages, which is used again once they are gone. The allocator would give it back to the
+    /// operating system each time, and clearing it anew is half the cost of an echo of 1 MiB.
+    long: VecDeque<BytesMut>,
+}
 
 impl Default for Block {
     fn default() -> Self {
-        Self(BytesMut::with_capacity(BLOCK_LEN))
+        Self { short: BytesMut::with_capacity(BLOCK_LEN), long: VecDeque::new() }
     }
 }
 
 impl Block {
+    /// Memory for a message that is not here yet.
+    fn provide(&mut self, len: usize) -> BytesMut {
+        let is_free = |spare: &mut BytesMut| len >= SPARE_LEN && spare.try_reclaim(len);
+        let free = self.long.iter_mut().position(is_free).and_then(|at| self.long.remove(at));
+        free.unwrap_or_default()
+    }
+
+    /// The message that was gathered in `memory`, which waits until that is gone.
+    fn take(&mut self, memory: &mut BytesMut) -> Bytes {
+        let mut memory = take(memory);
+        let message = memory.split().freeze();
+        if (SPARE_LEN..=TRUSTED_LEN).contains(&message.len()) {
+            self.long.truncate(SPARES - 1);
+            self.long.push_front(memory);
+        }
+        message
+    }
+
     /// A payload in memory of its own or of the block, which takes the place of its messages once they are gone.
     fn copy(&mut self, payload: &[u8], key: [u8; 4]) -> Bytes {
-        self.0.extend_from_slice(payload);
-        mask(&mut self.0, key);
-        self.0.split().freeze()
+        self.short.extend_from_slice(payload);
+        mask(&mut self.short, key);
+        self.short.split().freeze()
     }
 }
 
@@ -98,7 +132,7 @@ impl Reader {
         loop {
             let complete = match &self.part {
                 Part::Head => self.begin(input, block)?,
-                Part::Message { .. } => self.gather(input)?,
+                Part::Message { .. } => self.gather(input, block)?,
                 Part::Protocol { .. } => self.pass_on(input, out)?,
             };
             if let Some(message) = complete {
@@ -137,7 +171,7 @@ impl Reader {
             *input = rest;
             return message(is_text, block.copy(payload, key)).map(Some);
         }
-        self.part = Part::Message { is_text, key, payload: Vec::new(), len };
+        self.part = Part::Message { is_text, key, payload: block.provide(len), len };
         Ok(None)
     }
 
@@ -168,14 +202,14 @@ impl Reader {
             && self.protocol.can_read()
     }
 
-    fn gather(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
+    fn gather(&mut self, input: &mut &[u8], block: &mut Block) -> Result<Option<Message>, Error> {
         let Part::Message { is_text, key, payload, len } = &mut self.part else { return Ok(None) };
         let (here, rest) = input.split_at(input.len().min(*len - payload.len()));
         *input = rest;
         if payload.capacity() - payload.len() < here.len() {
             // To what it will need, but no faster than it fills.
             let wanted = (*len).min(TRUSTED_LEN.max(2 * payload.len())).max(payload.len() + here.len());
-            payload.reserve_exact(wanted - payload.len());
+            payload.reserve(wanted - payload.len());
         }
         let start = payload.len();
         payload.extend_from_slice(here);
@@ -185,9 +219,9 @@ impl Reader {
         if payload.len() < *len {
             return Err(end_of_input());
         }
-        let (is_text, payload) = (*is_text, std::mem::take(payload));
+        let (is_text, payload) = (*is_text, block.take(payload));
         self.part = Part::Head;
-        message(is_text, payload.into()).map(Some)
+        message(is_text, payload).map(Some)
     }
 
     /// Gives the protocol a frame, and no byte more: so it holds nothing between frames.
@@ -365,7 +399,7 @@ mod tests {
         let mut messages = Vec::new();
         for _ in 0..1000 {
             messages.push(reader.read(&mut &frame[..], &mut block, &mut WriteBuffer::default()).unwrap());
-            assert!(block.0.capacity() <= BLOCK_LEN);
+            assert!(block.short.capacity() <= BLOCK_LEN);
         }
         assert!(messages.iter().all(|message| *message == Message::Binary(vec![7; 100].into())));
     }
