@@ -410,6 +410,10 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         } else if state.emitting {
             state.joining.push(slot);
         } else if slot.backlog.is_empty() && state.joining.is_empty() {
+            if state.observers.len() < 2 {
+                // Most have no more, and a connection has several subjects: a vector begins with room for four.
+                state.observers.reserve_exact(1);
+            }
             state.observers.push(slot);
         } else {
             state.joining.push(slot);

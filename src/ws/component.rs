@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -134,23 +134,22 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
     }
 }
 
-/// Opens once, for everybody who waits or will wait.
-#[derive(Debug)]
-pub(crate) struct Latch(watch::Sender<Option<CloseReport>>);
-
-impl Default for Latch {
-    fn default() -> Self {
-        Self(watch::Sender::new(None))
-    }
-}
+/// Opens once, for everybody who waits or will wait. Made when the first one does: it takes 360 bytes, and hardly anybody
+/// waits for a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Latch(OnceLock<watch::Sender<Option<CloseReport>>>);
 
 impl Latch {
     pub(crate) fn open(&self, report: CloseReport) {
-        self.0.send_replace(Some(report));
+        self.sender().send_replace(Some(report));
+    }
+
+    fn sender(&self) -> &watch::Sender<Option<CloseReport>> {
+        self.0.get_or_init(|| watch::Sender::new(None))
     }
 
     pub(crate) fn opened(&self) -> impl Future<Output = CloseReport> + Send + use<> {
-        let mut receiver = self.0.subscribe();
+        let mut receiver = self.sender().subscribe();
         async move {
             // An error means that the component was dropped without having ended, with its runtime.
             let report = receiver.wait_for(Option::is_some).await.ok().and_then(|report| *report);

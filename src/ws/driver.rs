@@ -11,9 +11,9 @@ use std::{
     future::poll_fn,
     io,
     mem::take,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -59,9 +59,6 @@ const MESSAGES_A_POLL: usize = 128;
 /// How many bytes are made ready for one write.
 const WRITE_BATCH_LEN: usize = 64 * 1024;
 
-/// How many places for messages the way from the outbox keeps.
-const KEPT_BATCH: usize = 64;
-
 /// How long a peer may take to hear why it is being dropped.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -100,27 +97,27 @@ pub(crate) struct Ending {
 
 /// Serves `socket` until its connection ends, or is dropped because `cut` resolved. Text and binary messages go to
 /// `receive`.
-pub(crate) async fn drive<S, F>(socket: S, link: Link, receive: F, cut: impl Future<Output = ()>) -> Ending
+pub(crate) fn drive<S, F>(
+    socket: S,
+    link: Link,
+    receive: F,
+    cut: impl Future<Output = ()>,
+) -> impl Future<Output = Ending>
 where
     S: Socket,
     F: FnMut(Frame),
 {
+    // Not an `async fn`, in which an argument keeps its place beside what becomes of it: the driver would be there twice.
     let mut driver = Driver::new(socket, link, receive);
-    let mut cut = pin!(cut);
-    let ending = poll_fn(|cx| match cut.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(driver.lost(WsError::Cut(driver.link.peer.clone()))),
-        Poll::Pending => driver.poll(cx),
-    });
-    let ending = *ending.await;
-    let takes_nothing = match ending.error {
-        Some(WsError::WriteStalled { .. }) => true,
-        Some(_) => driver.link.outbox.has_overflown(),
-        None => false,
-    };
-    if takes_nothing {
-        driver.socket.reset_when_dropped();
-    }
-    ending
+    let mut cut = Box::pin(cut);
+    poll_fn(move |cx| {
+        let ending = match cut.as_mut().poll(cx) {
+            Poll::Ready(()) => driver.lost(WsError::Cut(driver.link.peer.clone())),
+            Poll::Pending => ready!(driver.poll(cx)),
+        };
+        driver.let_go(&ending);
+        Poll::Ready(*ending)
+    })
 }
 
 impl<S, F> Drop for Driver<S, F> {
@@ -165,9 +162,8 @@ struct Driver<S, F> {
     now: Instant,
     /// Since when the socket has taken nothing of what it was offered.
     stalled: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
-    /// Frames between the outbox and the write buffer; kept for its memory.
-    batch: Vec<Frame>,
+    /// Made when there is something to wait for.
+    timer: Option<Pin<Box<Sleep>>>,
     /// Messages given to the write buffer, written whole, and confirmed by a pong.
     begun: u64,
     written: u64,
@@ -188,16 +184,28 @@ where
             asked_to_close: None,
             out: WriteBuffer::default(),
             pulse: Pulse::new(link.heartbeat, now, rand::random()),
-            unread: take(&mut link.early_bytes),
+            // Copied, since it holds on to the memory of the opening handshake.
+            unread: Bytes::copy_from_slice(&take(&mut link.early_bytes)),
             now,
             stalled: None,
-            timer: Box::pin(sleep_until(now)),
-            batch: Vec::new(),
+            timer: None,
             begun: 0,
             written: 0,
             confirmed: 0,
             link,
             receive,
+        }
+    }
+
+    /// Has a peer that takes nothing not be waited for.
+    fn let_go(&mut self, ending: &Ending) {
+        let takes_nothing = match ending.error {
+            Some(WsError::WriteStalled { .. }) => true,
+            Some(_) => self.link.outbox.has_overflown(),
+            None => false,
+        };
+        if takes_nothing {
+            self.socket.reset_when_dropped();
         }
     }
 
@@ -288,7 +296,8 @@ where
                 }
                 Ok(Message::Close(frame)) => {
                     // Puts the answer into memory, which takes everything; the error is that the connection is closed.
-                    let _ = self.reader.protocol.flush(&mut Wire::new(&[], &mut self.out));
+                    let mut wire = Wire::new(&[], &mut self.out);
+                    let _ = self.reader.with_protocol(|protocol| protocol.flush(&mut wire));
                     self.close(frame);
                 }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
@@ -340,12 +349,10 @@ where
         // A socket that takes nothing is offered what is here already before anything is encoded for it.
         let is_blocked = self.stalled.is_some() && !self.out.is_empty();
         let budget = if is_blocked { 0 } else { WRITE_BATCH_LEN.saturating_sub(self.out.len()) };
-        let taken = self.link.outbox.take(cx, budget, &mut self.batch);
-        for frame in self.batch.drain(..) {
-            self.out.append(&frame, self.link.role);
+        let taken = self.link.outbox.take_each(cx, budget, |frame| {
+            self.out.append(frame, self.link.role);
             self.begun += 1;
-        }
-        self.batch.shrink_to(KEPT_BATCH);
+        });
         self.asked_to_close = taken.closing;
         if taken.drained
             && let Some(closing) = self.asked_to_close.take()
@@ -358,7 +365,8 @@ where
     fn send_close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason: fitting(reason).into() };
         // Into memory, which takes everything; after a close frame of the peer's there is no other to send.
-        let _ = self.reader.protocol.close(&mut Wire::new(&[], &mut self.out), Some(frame));
+        let mut wire = Wire::new(&[], &mut self.out);
+        let _ = self.reader.with_protocol(|protocol| protocol.close(&mut wire, Some(frame)));
     }
 
     /// Notes the peer's close frame.
@@ -413,7 +421,8 @@ where
         if ping {
             let payload = Message::Ping(Bytes::copy_from_slice(&self.begun.to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
-            let _ = self.reader.protocol.write(&mut Wire::new(&[], &mut self.out), payload);
+            let mut wire = Wire::new(&[], &mut self.out);
+            let _ = self.reader.with_protocol(|protocol| protocol.write(&mut wire, payload));
         }
         Ok(self.arm(cx) || ping)
     }
@@ -424,10 +433,11 @@ where
         let deadlines = [self.pulse.deadline(), stalled, self.closing_deadline()];
         let Some(next) = deadlines.into_iter().flatten().min() else { return false };
         // A timer that is too early costs one look; setting it anew for each message would cost more.
-        if self.timer.is_elapsed() || next < self.timer.deadline() {
-            self.timer.as_mut().reset(next);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if timer.is_elapsed() || next < timer.deadline() {
+            timer.as_mut().reset(next);
         }
-        self.timer.as_mut().poll(cx).is_ready()
+        timer.as_mut().poll(cx).is_ready()
     }
 
     fn closing_deadline(&self) -> Option<Instant> {

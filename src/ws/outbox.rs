@@ -266,23 +266,31 @@ impl Outbox {
     }
 
     /// Takes messages for a driver until `budget` bytes are reached; with nothing to take, has it woken by the next change.
-    pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Taken {
+    ///
+    /// Each is shown to `f` where it lies, under the lock: a copy of a handle and its drop cost more than the copying of a
+    /// short message.
+    pub(crate) fn take_each(&self, cx: &Context<'_>, budget: usize, mut f: impl FnMut(&Frame)) -> Taken {
         let mut state = self.lock();
-        let mut len = 0;
+        let (mut len, before) = (0, state.taken);
         while len < budget
             && let Some(frame) = state.queue.get(state.taken)
         {
             len += FRAME_HEAD_LEN + frame.len();
-            batch.push(frame.clone());
+            f(frame);
             state.taken += 1;
         }
         let drained = state.taken == state.queue.len();
         // A driver that takes nothing because its socket is blocked is woken by the socket.
-        self.core.asleep.store(batch.is_empty() && budget > 0, Relaxed);
+        self.core.asleep.store(state.taken == before && budget > 0, Relaxed);
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
         Taken { closing: state.closing.clone(), drained }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Taken {
+        self.take_each(cx, budget, |frame| batch.push(frame.clone()))
     }
 
     /// The driver is at work and looks here before it sleeps: nobody has to wake it. True when the connection is to be

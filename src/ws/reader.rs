@@ -40,13 +40,11 @@ const SPARE_LEN: usize = 64 * 1024;
 /// How many messages' memory is kept for that, by a thread.
 const SPARES: usize = 8;
 
-/// The longest frame after which tungstenite, which keeps its largest buffer, may keep it.
-const KEPT_LEN: usize = 8 * 1024;
-
 /// Takes messages out of what is read.
 pub(crate) struct Reader {
-    /// Also says what is to be sent besides messages.
-    pub(crate) protocol: WebSocketContext,
+    /// There while it has something to remember: half a KiB that an idle connection does without, and its largest buffer,
+    /// which it keeps.
+    protocol: Option<Box<WebSocketContext>>,
     role: Role,
     message_len: usize,
     frame_len: usize,
@@ -67,9 +65,8 @@ enum Part {
         payload: BytesMut,
         len: usize,
     },
-    /// The rest of a frame for the protocol, which before was given `given` bytes of it.
+    /// The rest of a frame for the protocol.
     Protocol {
-        given: u64,
         left: u64,
     },
 }
@@ -118,8 +115,23 @@ impl Block {
 
 impl Reader {
     pub(crate) fn new(role: Role, message_len: usize, frame_len: usize) -> Self {
-        let protocol = protocol(role, message_len, frame_len);
-        Self { protocol, role, message_len, frame_len, part: Part::Head, head: Vec::new(), is_fragmented: false }
+        Self { protocol: None, role, message_len, frame_len, part: Part::Head, head: Vec::new(), is_fragmented: false }
+    }
+
+    /// Has the protocol do something besides reading.
+    pub(crate) fn with_protocol<R>(&mut self, f: impl FnOnce(&mut WebSocketContext) -> R) -> R {
+        let new = || Box::new(protocol(self.role, self.message_len, self.frame_len));
+        let result = f(self.protocol.get_or_insert_with(new));
+        self.forget_protocol();
+        result
+    }
+
+    /// Lets the protocol go if it is as a new one would be.
+    fn forget_protocol(&mut self) {
+        let is_open = self.protocol.as_ref().is_some_and(|protocol| protocol.can_write());
+        if is_open && !self.is_fragmented && matches!(self.part, Part::Head) {
+            self.protocol = None;
+        }
     }
 
     /// The next message in `input`, as `WebSocketContext::read` gives it: `WouldBlock` is the end of the input.
@@ -146,18 +158,18 @@ impl Reader {
         let Some(found) = self.header(input) else { return Err(end_of_input()) };
         let Ok((header, len, header_len)) = found else {
             // The protocol has a word for what is wrong with it.
-            self.part = Part::Protocol { given: 0, left: u64::MAX };
+            self.part = Part::Protocol { left: u64::MAX };
             return Ok(None);
         };
         let frame_len = len.saturating_add(header_len as u64);
         let OpCode::Data(kind @ (Data::Text | Data::Binary)) = header.opcode else {
             self.is_fragmented &= !(header.opcode == OpCode::Data(Data::Continue) && header.is_final);
-            self.part = Part::Protocol { given: 0, left: frame_len };
+            self.part = Part::Protocol { left: frame_len };
             return Ok(None);
         };
         if !self.is_plain(&header, len) {
             self.is_fragmented |= !header.is_final;
-            self.part = Part::Protocol { given: 0, left: frame_len };
+            self.part = Part::Protocol { left: frame_len };
             return Ok(None);
         }
         if self.head.is_empty() {
@@ -199,7 +211,7 @@ impl Reader {
             && header.mask.is_some() == (self.role == Role::Server)
             && len <= self.message_len.min(self.frame_len) as u64
             && !self.is_fragmented
-            && self.protocol.can_read()
+            && self.protocol.as_ref().is_none_or(|protocol| protocol.can_read())
     }
 
     fn gather(&mut self, input: &mut &[u8], block: &mut Block) -> Result<Option<Message>, Error> {
@@ -226,27 +238,24 @@ impl Reader {
 
     /// Gives the protocol a frame, and no byte more: so it holds nothing between frames.
     fn pass_on(&mut self, input: &mut &[u8], out: &mut WriteBuffer) -> Result<Option<Message>, Error> {
-        let Part::Protocol { given, left } = &mut self.part else { return Ok(None) };
+        let Part::Protocol { left } = &mut self.part else { return Ok(None) };
         let here = if self.head.is_empty() { *input } else { &self.head };
         let here = &here[..here.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
         let len = here.len();
-        let result = self.protocol.read(&mut Wire::new(here, out));
+        let new = || Box::new(protocol(self.role, self.message_len, self.frame_len));
+        let result = self.protocol.get_or_insert_with(new).read(&mut Wire::new(here, out));
         if self.head.is_empty() {
             *input = &input[len..];
         }
         self.head.clear();
-        *given += len as u64;
         *left -= len as u64;
         match result {
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => return other.map(Some),
         }
         if *left == 0 {
-            let is_large = *given > KEPT_LEN as u64;
             self.part = Part::Head;
-            if is_large && !self.is_fragmented && self.protocol.can_write() {
-                self.protocol = protocol(self.role, self.message_len, self.frame_len);
-            }
+            self.forget_protocol();
         } else if input.is_empty() {
             return Err(end_of_input());
         }
@@ -256,7 +265,7 @@ impl Reader {
 
 fn protocol(role: Role, message_len: usize, frame_len: usize) -> WebSocketContext {
     let config = WebSocketConfig::default()
-        // Each connection has it for life, and control frames are no longer.
+        // Control frames are no longer.
         .read_buffer_size(256)
         .write_buffer_size(0)
         .max_message_size(Some(message_len))
