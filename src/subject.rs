@@ -72,8 +72,9 @@ pub struct SerializedSubject<T, E = Infallible> {
 /// Dropping the subscription does not unsubscribe.
 #[derive(Clone)]
 pub struct SerializedSubscription {
+    number: u64,
     open: Arc<AtomicBool>,
-    subject: Weak<dyn Sweep>,
+    subject: Weak<dyn Remove>,
 }
 
 /// Told, outside of all locks, that an observer panicked and was removed.
@@ -101,6 +102,9 @@ struct Core<T, E> {
     closed: AtomicBool,
     /// The memory is one for a first observer. As `closed`: read by every connection of a server for every message.
     keeps_early: AtomicBool,
+    /// Somebody unsubscribed while another emitted. Changed under the lock, and read without it before each observer's
+    /// turn: one flag for all of them, since to look at each one's own is a memory access for each.
+    stale: AtomicBool,
     /// Signalled when the inbox has room again.
     room: Condvar,
     /// Where a backlog and what other threads post is delivered; `None` in a subject of the user's own.
@@ -112,14 +116,14 @@ struct State<T, E> {
     /// Empty while somebody emits, who has them.
     observers: Vec<Slot<T, E>>,
     emitting: bool,
-    /// Subscribed since the last event began; they join before the next one.
-    joining: Vec<Slot<T, E>>,
+    /// Subscribed since the last event began, with what they hear first; they join before the next one.
+    joining: Vec<(Slot<T, E>, VecDeque<T>)>,
+    /// How many have subscribed.
+    subscribed: u64,
     /// Events that wait for the one who emits.
     inbox: VecDeque<Event<T, E>>,
     /// The terminal event, once its delivery has begun.
     terminal: Option<Terminal<E>>,
-    /// Somebody unsubscribed while another emitted.
-    stale: bool,
     /// How many pushes wait for room.
     waiting: usize,
     /// The tasks that wait until nothing is left to be delivered.
@@ -131,11 +135,10 @@ struct State<T, E> {
 }
 
 struct Slot<T, E> {
+    /// Counted up: by it a slot is found among thousands.
+    number: u64,
     open: Arc<AtomicBool>,
     observer: BoxedObserverSend<'static, T, E>,
-    /// What this observer hears before anything else.
-    backlog: VecDeque<T>,
-    on_panic: Option<PanicHook>,
 }
 
 impl<T, E> Default for SerializedSubject<T, E> {
@@ -162,16 +165,17 @@ impl<T, E> SerializedSubject<T, E> {
             observers: Vec::new(),
             emitting: false,
             joining: Vec::new(),
+            subscribed: 0,
             inbox: VecDeque::new(),
             terminal: None,
-            stale: false,
             waiting: 0,
             tasks: Vec::new(),
             home_woken: false,
             memory,
         };
-        let (state, closed) = (Mutex::new(state), AtomicBool::new(false));
-        Self { core: Arc::new(Core { state, closed, keeps_early, room: Condvar::new(), home, on_panic }) }
+        let (state, room) = (Mutex::new(state), Condvar::new());
+        let (closed, stale) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { core: Arc::new(Core { state, closed, keeps_early, stale, room, home, on_panic }) }
     }
 
     /// Whether items are still kept for a first observer.
@@ -189,7 +193,11 @@ impl<T, E> SerializedSubject<T, E> {
 impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, E> {
     /// Emits `item`, or leaves it to whoever is emitting. Ignored after a terminal event.
     pub fn next(&self, item: T) {
-        self.core.push(Event::Next(item));
+        if callback::is_inside() {
+            self.core.push_later(Event::Next(item));
+        } else {
+            self.core.emit_item(item);
+        }
     }
 
     /// Ends the subject with an error. Ignored after a terminal event.
@@ -204,7 +212,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
 
     /// Emits as a part of the emission this is called in, as an operator does: at once, unless somebody is emitting.
     pub(crate) fn relay(&self, item: T) {
-        self.core.emit(Event::Next(item));
+        self.core.emit_item(item);
     }
 
     /// This subject as a component's own sources feed it: each item is [relayed](Self::relay).
@@ -218,7 +226,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
 
     /// As [`relay`](Self::relay), with the terminal event.
     pub(crate) fn relay_end(&self, error: Option<E>) {
-        self.core.emit(Event::terminal(error.map_or(Terminal::Complete, Terminal::Error)));
+        self.core.emit(self.core.lock(), Event::terminal(error.map_or(Terminal::Complete, Terminal::Error)));
     }
 
     /// Queues `item`, in the order of the calls, for the home thread to deliver.
@@ -250,11 +258,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
 
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
         let open = Arc::new(AtomicBool::new(true));
-        let on_panic = self.core.on_panic.clone();
-        let observer = Box::new(observer);
-        self.core.join(Slot { open: open.clone(), observer, backlog: VecDeque::new(), on_panic });
-        let subject: Arc<dyn Sweep> = self.core.clone();
-        SerializedSubscription { open, subject: Arc::downgrade(&subject) }
+        let number = self.core.join(open.clone(), Box::new(observer));
+        let subject: Arc<dyn Remove> = self.core.clone();
+        SerializedSubscription { number, open, subject: Arc::downgrade(&subject) }
     }
 }
 
@@ -282,44 +288,43 @@ impl<T, E> Core<T, E> {
 
 impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     fn push(self: &Arc<Self>, event: Event<T, E>) {
-        if !callback::is_inside() {
-            self.emit(event);
-        } else if self.enqueue(event) {
+        if callback::is_inside() {
+            self.push_later(event);
+        } else {
+            self.emit(self.lock(), event);
+        }
+    }
+
+    /// Has `event` delivered once this thread is outside of any callback.
+    fn push_later(self: &Arc<Self>, event: Event<T, E>) {
+        if self.enqueue(event) {
             callback::later(self.clone());
         }
     }
 
-    /// Delivers `event` now, or leaves it to the one who is emitting.
-    fn emit(&self, event: Event<T, E>) {
-        let state = self.lock();
-        match event {
-            Event::Next(item) if state.is_quiet() => {
-                if !self.closed.load(Ordering::Relaxed) {
-                    self.deliver_item(state, item);
-                }
-            }
-            event => self.emit_with_care(state, event),
+    /// As [`emit`](Self::emit), and in the usual case, an item and nothing else to be done, without the moves and the looks of
+    /// [`deliver`](Self::deliver), which take half as long again as all of this.
+    fn emit_item(&self, item: T) {
+        let mut state = self.lock();
+        if !self.is_quiet(&state) {
+            return self.emit(state, Event::Next(item));
         }
-    }
-
-    /// The usual case, an item and nothing else to be done: without the moves and the looks of [`deliver`](Self::deliver),
-    /// which take half as long again as all of this.
-    fn deliver_item(&self, mut state: MutexGuard<'_, State<T, E>>, item: T) {
         state.emitting = true;
         let mut observers = take(&mut state.observers);
         drop(state);
         callback::run(|| {
-            emit_to(&mut observers, item);
+            self.emit_to(&mut observers, item);
             let mut state = self.lock();
             state.observers = observers;
             state.emitting = false;
-            if state.has_work() {
+            if self.has_work(&state) {
                 self.deliver(state, None);
             }
         });
     }
 
-    fn emit_with_care<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, event: Event<T, E>) {
+    /// Delivers `event` now, or leaves it to the one who is emitting.
+    fn emit<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, event: Event<T, E>) {
         if state.emitting {
             state = self.wait_for_room(state);
         }
@@ -334,6 +339,19 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         } else {
             callback::run(|| self.deliver(state, Some(event)));
         }
+    }
+
+    /// Nobody emits, and the next item goes to the observers there are, and nowhere else.
+    fn is_quiet(&self, state: &State<T, E>) -> bool {
+        !state.emitting && !self.has_work(state) && state.memory.is_nothing() && !self.closed.load(Ordering::Relaxed)
+    }
+
+    fn has_work(&self, state: &State<T, E>) -> bool {
+        !state.inbox.is_empty()
+            || !state.joining.is_empty()
+            || state.waiting > 0
+            || !state.tasks.is_empty()
+            || self.stale.load(Ordering::Relaxed)
     }
 
     /// Queues `event`. True when it is up to the caller to have it delivered.
@@ -361,7 +379,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         let mut observers = take(&mut state.observers);
         loop {
             let event = event.take().or_else(|| state.inbox.pop_front());
-            if event.is_none() && state.joining.is_empty() && !state.stale {
+            let stale = self.stale.load(Ordering::Relaxed);
+            if event.is_none() && state.joining.is_empty() && !stale {
                 state.observers = observers;
                 state.emitting = false;
                 let tasks = take(&mut state.tasks);
@@ -369,7 +388,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
                 return tasks.into_iter().for_each(Waker::wake);
             }
             let joining = take(&mut state.joining);
-            state.stale = false;
+            self.stale.store(false, Ordering::Relaxed);
             if state.waiting > 0 {
                 self.room.notify_all();
             }
@@ -389,37 +408,50 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
             };
             drop(state);
             discard(forgotten);
-            admit(&mut observers, joining);
+            self.admit(&mut observers, joining);
+            if stale {
+                sweep(&mut observers);
+            }
             // What is not isolated by itself: the destructor of an item or of an error.
             callback::isolate("a destructor", || match event {
-                Some(Event::Next(item)) => emit_to(&mut observers, item),
-                Some(Event::Terminal { told, .. }) => observers.drain(..).for_each(|slot| slot.end(|| told.clone())),
-                None => sweep(&mut observers),
+                Some(Event::Next(item)) => self.emit_to(&mut observers, item),
+                Some(Event::Terminal { told, .. }) => {
+                    observers.drain(..).for_each(|slot| self.end(slot, || told.clone()))
+                }
+                None => {}
             });
             state = self.lock();
         }
     }
 
-    fn join(self: &Arc<Self>, mut slot: Slot<T, E>) {
+    /// Takes in an observer and returns its number.
+    fn join(self: &Arc<Self>, open: Arc<AtomicBool>, observer: BoxedObserverSend<'static, T, E>) -> u64 {
         let mut state = self.lock();
-        slot.backlog = state.memory.backlog();
+        state.subscribed += 1;
+        let number = state.subscribed;
+        let mut slot = Slot { number, open, observer };
+        let backlog = state.memory.backlog();
         self.keeps_early.store(state.memory.is_early(), Ordering::Relaxed);
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
-            callback::run(|| slot.end(|| terminal));
+            callback::run(|| {
+                self.replay(&mut slot, backlog);
+                self.end(slot, || terminal);
+            });
         } else if state.emitting {
-            state.joining.push(slot);
-        } else if slot.backlog.is_empty() && state.joining.is_empty() {
+            state.joining.push((slot, backlog));
+        } else if backlog.is_empty() && state.joining.is_empty() {
             if state.observers.len() < 2 {
                 // Most have no more, and a connection has several subjects: a vector begins with room for four.
                 state.observers.reserve_exact(1);
             }
             state.observers.push(slot);
         } else {
-            state.joining.push(slot);
+            state.joining.push((slot, backlog));
             drop(state);
             self.wake_home();
         }
+        number
     }
 
     /// Has the home thread deliver what waits.
@@ -448,14 +480,80 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Drain for Core<T, E> 
     }
 }
 
-impl<T, E> State<T, E> {
-    /// Nobody emits, and the next item goes to the observers there are, and nowhere else.
-    fn is_quiet(&self) -> bool {
-        !self.emitting && !self.has_work() && self.memory.is_nothing()
+/// Calling observers: outside of the lock, each in isolation from the others.
+impl<T: Clone, E> Core<T, E> {
+    fn emit_to(&self, observers: &mut Vec<Slot<T, E>>, item: T) {
+        let Some((last, others)) = observers.split_last_mut() else { return discard(item) };
+        let mut any_closed = false;
+        for slot in others {
+            any_closed |= !self.next(slot, || item.clone());
+        }
+        any_closed |= !self.next(last, || item);
+        if any_closed {
+            sweep(observers);
+        }
     }
 
-    fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || !self.joining.is_empty() || self.stale || self.waiting > 0 || !self.tasks.is_empty()
+    fn admit(&self, observers: &mut Vec<Slot<T, E>>, joining: Vec<(Slot<T, E>, VecDeque<T>)>) {
+        for (mut slot, backlog) in joining {
+            self.replay(&mut slot, backlog);
+            if slot.is_open() {
+                observers.push(slot);
+            } else {
+                slot.discard();
+            }
+        }
+    }
+
+    fn replay(&self, slot: &mut Slot<T, E>, mut backlog: VecDeque<T>) {
+        while slot.is_open()
+            && let Some(item) = backlog.pop_front()
+            && self.next(slot, || item)
+        {}
+        discard(backlog);
+    }
+
+    /// Delivers an item, which is made inside of the isolation: a `clone` is user code too. False when the observer takes
+    /// no more.
+    fn next(&self, slot: &mut Slot<T, E>, item: impl FnOnce() -> T) -> bool {
+        let open = !self.stale.load(Ordering::Acquire) || slot.is_open();
+        let observer = &mut slot.observer;
+        let mut finished = !open;
+        let returned = callback::isolate("an observer", || {
+            if open {
+                observer.next(item());
+                finished = observer.is_closed();
+            } else {
+                drop(item); // here, because of its destructor
+            }
+        });
+        if finished || !returned {
+            slot.close();
+        }
+        if !returned {
+            self.tell_of_panic();
+        }
+        returned && !finished
+    }
+
+    fn end(&self, slot: Slot<T, E>, terminal: impl FnOnce() -> Terminal<E>) {
+        if !slot.close() {
+            return slot.discard();
+        }
+        let observer = slot.observer;
+        let returned = callback::isolate("an observer", || match terminal() {
+            Terminal::Error(error) => observer.error(error),
+            Terminal::Complete => observer.complete(),
+        });
+        if !returned {
+            self.tell_of_panic();
+        }
+    }
+
+    fn tell_of_panic(&self) {
+        if let Some(hook) = &self.on_panic {
+            hook();
+        }
     }
 }
 
@@ -468,87 +566,15 @@ impl<T, E> Slot<T, E> {
         self.open.swap(false, Ordering::AcqRel)
     }
 
-    /// Delivers an item, which is made inside of the isolation: a `clone` is user code too. False when the observer takes
-    /// no more.
-    fn next(&mut self, item: impl FnOnce() -> T) -> bool {
-        let open = self.is_open();
-        let observer = &mut self.observer;
-        let mut finished = !open;
-        let returned = callback::isolate("an observer", || {
-            if open {
-                observer.next(item());
-                finished = observer.is_closed();
-            } else {
-                drop(item); // here, because of its destructor
-            }
-        });
-        if finished || !returned {
-            self.close();
-        }
-        if !returned {
-            tell(&self.on_panic);
-        }
-        returned && !finished
-    }
-
-    fn replay(&mut self) {
-        while let Some(item) = self.backlog.pop_front()
-            && self.next(|| item)
-        {}
-        discard(take(&mut self.backlog).into());
-    }
-
-    fn end(mut self, terminal: impl FnOnce() -> Terminal<E>) {
-        self.replay();
-        if !self.close() {
-            return self.discard();
-        }
-        let observer = self.observer;
-        let returned = callback::isolate("an observer", || match terminal() {
-            Terminal::Error(error) => observer.error(error),
-            Terminal::Complete => observer.complete(),
-        });
-        if !returned {
-            tell(&self.on_panic);
-        }
-    }
-
     /// Drops the observer, whose captured values may panic in their destructors.
     fn discard(self) {
         callback::isolate("an observer's destructor", || drop(self));
     }
 }
 
-fn tell(hook: &Option<PanicHook>) {
-    if let Some(hook) = hook {
-        hook();
-    }
-}
-
-/// Drops items, whose destructors are user code.
-fn discard<T>(items: Vec<T>) {
-    if !items.is_empty() {
-        callback::isolate("an item's destructor", || drop(items));
-    }
-}
-
-fn admit<T, E>(observers: &mut Vec<Slot<T, E>>, joining: Vec<Slot<T, E>>) {
-    for mut slot in joining {
-        slot.replay();
-        observers.push(slot);
-    }
-}
-
-fn emit_to<T: Clone, E>(observers: &mut Vec<Slot<T, E>>, item: T) {
-    let Some((last, others)) = observers.split_last_mut() else { return discard(vec![item]) };
-    let mut any_closed = false;
-    for slot in others {
-        any_closed |= !slot.next(|| item.clone());
-    }
-    any_closed |= !last.next(|| item);
-    if any_closed {
-        sweep(observers);
-    }
+/// Drops an item, or several, whose destructors are user code.
+fn discard<T>(items: T) {
+    callback::isolate("an item's destructor", || drop(items));
 }
 
 /// Drops the observers that have unsubscribed, finished or panicked.
@@ -576,41 +602,50 @@ impl<T: Send + 'static, E: Send + 'static> Backlog for Core<T, E> {
 }
 
 /// What a subscription needs of its subject, whatever its types.
-trait Sweep: Send + Sync {
-    /// Drops the observers that are no longer open.
-    fn sweep(&self);
+trait Remove: Send + Sync {
+    /// Drops an observer that is no longer open.
+    fn remove(&self, number: u64);
 }
 
-impl<T: Send + 'static, E: Send + 'static> Sweep for Core<T, E> {
-    fn sweep(&self) {
+impl<T: Send + 'static, E: Send + 'static> Remove for Core<T, E> {
+    fn remove(&self, number: u64) {
         let mut state = self.lock();
         if state.emitting {
-            state.stale = true;
-            return;
+            return self.stale.store(true, Ordering::Release);
         }
         let State { observers, joining, .. } = &mut *state;
-        let closed = |slot: &mut Slot<T, E>| !slot.is_open();
-        let gone: Vec<_> = observers.extract_if(.., closed).chain(joining.extract_if(.., closed)).collect();
+        let gone = match observers.binary_search_by_key(&number, |slot| slot.number) {
+            Ok(at) => Some((observers.remove(at), VecDeque::new())),
+            Err(_) => joining.iter().position(|(slot, _)| slot.number == number).map(|at| joining.remove(at)),
+        };
         drop(state);
-        callback::run(|| gone.into_iter().for_each(Slot::discard));
+        if let Some((slot, backlog)) = gone {
+            callback::run(|| {
+                slot.discard();
+                discard(backlog);
+            });
+        }
     }
 }
 
 impl<T, E> Drop for Core<T, E> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let slots = take(&mut state.observers).into_iter().chain(take(&mut state.joining));
-        slots.for_each(Slot::discard);
+        take(&mut state.observers).into_iter().for_each(Slot::discard);
+        for (slot, backlog) in take(&mut state.joining) {
+            slot.discard();
+            discard(backlog);
+        }
     }
 }
 
 impl Subscription for SerializedSubscription {
     fn unsubscribe(self) {
-        // Closed already means that somebody else has seen to the sweeping.
+        // Closed already means that somebody else has seen to the removal.
         if self.open.swap(false, Ordering::AcqRel)
             && let Some(subject) = self.subject.upgrade()
         {
-            subject.sweep();
+            subject.remove(self.number);
         }
     }
 
