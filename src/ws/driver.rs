@@ -162,8 +162,8 @@ struct Driver<S, F> {
     now: Instant,
     /// Since when the socket has taken nothing of what it was offered.
     stalled: Option<Instant>,
-    /// Made when there is something to wait for.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Made when there is something to wait for; with when it wakes the task, so that it need not be asked each time.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Messages given to the write buffer, written whole, and confirmed by a pong.
     begun: u64,
     written: u64,
@@ -433,10 +433,12 @@ where
         let deadlines = [self.pulse.deadline(), stalled, self.closing_deadline()];
         let Some(next) = deadlines.into_iter().flatten().min() else { return false };
         // A timer that is too early costs one look; setting it anew for each message would cost more.
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
-        if timer.is_elapsed() || next < timer.deadline() {
-            timer.as_mut().reset(next);
+        if self.timer.as_ref().is_some_and(|(set, _)| self.now < *set && *set <= next) {
+            return false;
         }
+        let (set, timer) = self.timer.get_or_insert_with(|| (next, Box::pin(sleep_until(next))));
+        *set = next;
+        timer.as_mut().reset(next);
         timer.as_mut().poll(cx).is_ready()
     }
 
