@@ -5,14 +5,14 @@ use std::{
     mem::{replace, take},
 };
 
-/// What a new observer hears before anything else.
+/// What a new observer hears before anything else. In boxes, since most subjects have none and there are many of them.
 pub(crate) enum Memory<T> {
     /// Nothing: it hears what comes next.
     Nothing,
     /// What nobody has heard yet: for the first observer alone.
-    Early(Early<T>),
+    Early(Box<Early<T>>),
     /// The item emitted last.
-    Latest(T),
+    Latest(Box<T>),
     /// All items that have not been forgotten, by their number.
     Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
 }
@@ -25,14 +25,19 @@ impl<T> Memory<T> {
         on_loss: impl FnMut(usize) + Send + 'static,
     ) -> Self {
         let (items, on_loss) = (VecDeque::new(), Box::new(on_loss));
-        Self::Early(Early { items, len: 0, bounds, loses_newest: false, item_len, on_loss })
+        Self::Early(Box::new(Early { items, len: 0, bounds, loses_newest: false, item_len, on_loss }))
     }
 
     /// Keeps the first `count` items that nobody is there to hear, until there is a first observer.
     pub(crate) fn first(count: usize) -> Self {
         let bounds = EarlyBounds { items: count, len: usize::MAX };
         let (items, on_loss) = (VecDeque::new(), Box::new(|_| {}));
-        Self::Early(Early { items, len: 0, bounds, loses_newest: true, item_len: |_| 0, on_loss })
+        Self::Early(Box::new(Early { items, len: 0, bounds, loses_newest: true, item_len: |_| 0, on_loss }))
+    }
+
+    /// Keeps the item emitted last, and `initial` before there is one.
+    pub(crate) fn latest(initial: T) -> Self {
+        Self::Latest(Box::new(initial))
     }
 
     /// Keeps all items, told apart by `number`, until they are forgotten.
@@ -66,7 +71,7 @@ impl<T: Clone> Memory<T> {
             Self::Early(early) if nobody => (None, early.push(item)),
             Self::Nothing | Self::Early(_) => (Some(item), Vec::new()),
             Self::Latest(latest) => {
-                let former = replace(latest, item.clone());
+                let former = replace(&mut **latest, item.clone());
                 (Some(item), vec![former])
             }
             Self::Members { members, number } => {
@@ -85,7 +90,7 @@ impl<T: Clone> Memory<T> {
                 *self = Self::Nothing;
                 items
             }
-            Self::Latest(latest) => VecDeque::from([latest.clone()]),
+            Self::Latest(latest) => VecDeque::from([T::clone(latest)]),
             Self::Members { members, .. } => members.values().cloned().collect(),
         }
     }

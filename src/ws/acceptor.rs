@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rxrust::{observable::Observable, subscription::Subscription};
+use rxrust::{context::Context, subscription::Subscription};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -22,7 +22,7 @@ use tokio::{
 use tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, IoScheduler, ObservableExt, SendError, SerializedSubject, TaggedData, UpgradeRequest,
+    Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, TaggedData, UpgradeRequest,
     WsDatatype, WsError,
     memory::Memory,
     ws::{
@@ -31,6 +31,7 @@ use crate::{
         dialer::INTERNAL_ERROR,
         driver::{Ending, Link, drive},
         event::{CloseReport, Peer, ServerEvent},
+        feeder::Source,
         handshake::{self, Admitted, Gate, Grant, Refused},
         inlet::InletCounts,
         lobby::{Lobby, Visit},
@@ -65,7 +66,6 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
     close_code: AtomicU16,
     early: Arc<InletCounts>,
-    pushed: AtomicU64,
     rejected: AtomicU64,
     /// Messages for whose path there were only connections that were ending.
     missed: AtomicU64,
@@ -90,7 +90,7 @@ impl<D: WsDatatype> Acceptor<D> {
             options.name.clone(),
             home.clone(),
             |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
-            [ServerEvent::EarlyLost, ServerEvent::SubscriberPanicked],
+            [|| ServerEvent::EarlyLost, || ServerEvent::SubscriberPanicked],
             move |len| lost.count_early_lost(len),
         );
         Self {
@@ -113,7 +113,6 @@ impl<D: WsDatatype> Acceptor<D> {
             closing: watch::Sender::new(false),
             close_code: AtomicU16::new(0),
             early,
-            pushed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }
@@ -144,7 +143,6 @@ impl<D: WsDatatype> Acceptor<D> {
             self.rejected.fetch_add(1, Ordering::Relaxed);
             SendError::Encode((), error)
         })?;
-        self.pushed.fetch_add(1, Ordering::Relaxed);
         match self.switchboard.push(&tagged.tag, frame) {
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.
@@ -185,7 +183,7 @@ impl<D: WsDatatype> Acceptor<D> {
         let mut stats = ServerStats {
             connections: open.connections.len(),
             accepted: open.accepted,
-            pushed: self.pushed.load(Ordering::Relaxed),
+            pushed: self.switchboard.pushed(),
             unrouted: self.switchboard.unrouted() + self.missed.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
             sent: open.sent,
@@ -281,14 +279,9 @@ impl<D: WsDatatype> Acceptor<D> {
         let Admitted { opened, request, grant } = admitted;
         let connection = self.admit(opened.subprotocol, request, grant);
         let path = connection.path().clone();
-        // Inbound: what it receives flows into the server's subject, tagged with its path. One that has subscribers of its
-        // own does not fill the buffer for the server's first one.
-        let (heard, inbound) = (connection.clone(), self.component.inbound.clone());
-        connection
-            .received()
-            .filter(move |_| !(heard.is_heard() && inbound.keeps_early()))
-            .tag(path.clone())
-            .merge_into(&self.component.inbound.fed());
+        // Inbound: what it receives flows into the server's subject, tagged with its path.
+        let received = Io::from_parts(Source::new(), self.component.home.clone());
+        let mut feeder = received.tag(path.clone()).merge_into(&self.component.inbound.fed());
         // Outbound: what is pushed for its path goes into its outbox.
         let routed = self.switchboard.connect(path, connection.outbox());
 
@@ -297,7 +290,11 @@ impl<D: WsDatatype> Acceptor<D> {
         // With several threads another one may be telling of it: what its subscribers are to hear is not read before.
         self.connections.delivered().await;
         let link = self.link(&connection, opened.early_bytes);
-        let receive = |frame| self.receive(&connection, frame);
+        let receive = |frame| {
+            if let Some(received) = self.receive(&connection, frame) {
+                self.emit(&connection, received, |received| feeder.next(received));
+            }
+        };
         let ending = drive(opened.stream, link, receive, std::future::pending()).await;
         routed.unsubscribe();
         self.dismiss(&connection, ending);
@@ -308,7 +305,7 @@ impl<D: WsDatatype> Acceptor<D> {
         open.accepted += 1;
         let peer = Peer { id: open.accepted, path: request.path().into(), addr: request.peer_addr() };
         let name = format!("{}:{}#{}", self.component.name, peer.path, peer.id);
-        let component = Component::new(name.into(), self.component.home.clone(), ServerEvent::SubscriberPanicked);
+        let component = Component::new(name.into(), self.component.home.clone(), || ServerEvent::SubscriberPanicked);
         let connection = Connection::new(Accepted {
             outbox: self.outbox(&peer, component.events.clone()),
             component,
@@ -354,11 +351,25 @@ impl<D: WsDatatype> Acceptor<D> {
         }
     }
 
-    fn receive(&self, connection: &Connection<D>, frame: Frame) {
+    /// What is in a frame, if it is anything.
+    fn receive(&self, connection: &Connection<D>, frame: Frame) -> Option<Received<D::Item>> {
         let len = frame.len();
-        if let Err(error) = connection.inlet().receive(frame) {
+        connection.inlet().take(frame).unwrap_or_else(|error| {
             self.tell(connection, ServerEvent::Undecodable { peer: connection.peer().clone(), error, len });
+            None
+        })
+    }
+
+    /// Emits a message to the server's subscribers, by `feed`, and to those of the connection.
+    fn emit(&self, connection: &Connection<D>, received: Received<D::Item>, feed: impl FnOnce(Received<D::Item>)) {
+        if !connection.is_heard() {
+            return feed(received);
         }
+        // One that has subscribers of its own does not fill the buffer for the server's first one.
+        if !self.component.inbound.keeps_early() {
+            feed(received.clone());
+        }
+        connection.heard().next(received);
     }
 
     /// Tells those who watch the connection, and those who watch the server.

@@ -46,21 +46,21 @@ pub(crate) struct Component<T, V> {
 }
 
 impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V> {
-    /// A component that keeps nothing for those who subscribe later. `panicked` is emitted when a subscriber did.
-    pub(crate) fn new(name: Arc<str>, home: IoScheduler, panicked: V) -> Self {
+    /// A component that keeps nothing for those who subscribe later. `panicked` makes what is emitted when a subscriber did.
+    pub(crate) fn new(name: Arc<str>, home: IoScheduler, panicked: fn() -> V) -> Self {
         let events = SerializedSubject::at_home(home.clone(), Memory::Nothing, None);
         Self::of(name, home, events, Memory::Nothing, panicked)
     }
 
     /// A component that keeps, for its first subscribers, what comes before them.
     ///
-    /// `len` tells how long a message is. The lengths of those that are lost go to `count_lost`, and `early_lost` is
-    /// emitted when that begins.
+    /// `len` tells how long a message is. The lengths of those that are lost go to `count_lost`, and what `early_lost` makes
+    /// is emitted when that begins.
     pub(crate) fn keeping_early(
         name: Arc<str>,
         home: IoScheduler,
         len: fn(&T) -> usize,
-        [early_lost, panicked]: [V; 2],
+        [early_lost, panicked]: [fn() -> V; 2],
         count_lost: impl Fn(usize) + Send + 'static,
     ) -> Self {
         let events = SerializedSubject::at_home(home.clone(), Memory::first(EARLY_EVENTS), None);
@@ -68,15 +68,21 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         let on_loss = move |len| {
             count_lost(len);
             if let Some((events, early_lost)) = first.take() {
-                events.post(early_lost);
+                events.post(early_lost());
             }
         };
         Self::of(name, home, events, Memory::early(EARLY_MESSAGES, len, on_loss), panicked)
     }
 
-    fn of(name: Arc<str>, home: IoScheduler, events: SerializedSubject<V>, memory: Memory<T>, panicked: V) -> Self {
+    fn of(
+        name: Arc<str>,
+        home: IoScheduler,
+        events: SerializedSubject<V>,
+        memory: Memory<T>,
+        panicked: fn() -> V,
+    ) -> Self {
         let told = events.clone();
-        let on_panic = Arc::new(move || told.post(panicked.clone()));
+        let on_panic = Arc::new(move || told.post(panicked()));
         let inbound = SerializedSubject::at_home(home.clone(), memory, Some(on_panic));
         Self { name, home, inbound, events, terminal: Mutex::new(None), closed: Latch::default() }
     }

@@ -80,7 +80,7 @@ struct Core<D: WsDatatype> {
     subprotocol: Option<String>,
     close_timeout: Duration,
     rejected: AtomicU64,
-    /// How many subscribers it has, beside its server.
+    /// How many subscribers it has. Asked for with each message: one that has none emits nothing.
     listeners: Arc<AtomicUsize>,
 }
 
@@ -113,7 +113,6 @@ impl<D: WsDatatype> Connection<D> {
         let inlet = Inlet {
             datatype,
             path: peer.path.clone(),
-            subject: component.inbound.clone(),
             discards: discards_inbound,
             counts: Arc::new(InletCounts::default()),
         };
@@ -292,14 +291,14 @@ impl<D: WsDatatype> Connection<D> {
         self.core().outbox.clone()
     }
 
-    /// What arrives, with its length, for the server: no subscriber in the sense of [`is_heard`](Self::is_heard).
-    pub(crate) fn received(&self) -> Io<SerializedSubject<Received<D::Item>, WsError>> {
-        Io::from_parts(self.core().component.inbound.clone(), self.scheduler.clone())
+    /// Whether it has subscribers.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.core().listeners.load(Ordering::Acquire) > 0
     }
 
-    /// Whether it has subscribers of its own.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.core().listeners.load(Ordering::Relaxed) > 0
+    /// What its subscribers hear.
+    pub(crate) fn heard(&self) -> &SerializedSubject<Received<D::Item>, WsError> {
+        &self.core().component.inbound
     }
 
     /// What its `events()` emit.
@@ -350,7 +349,7 @@ where
 
     fn subscribe(self, context: C) -> SerializedSubscription {
         let listeners = self.core.listeners.clone();
-        listeners.fetch_add(1, Ordering::Relaxed);
+        listeners.fetch_add(1, Ordering::Release);
         let listener = Keeper::new(move || {
             listeners.fetch_sub(1, Ordering::Relaxed);
         });

@@ -172,23 +172,17 @@ impl<D: WsDatatype> Dialer<D> {
             options.name.clone(),
             home.clone(),
             len,
-            [ClientEvent::EarlyLost, ClientEvent::SubscriberPanicked],
+            [|| ClientEvent::EarlyLost, || ClientEvent::SubscriberPanicked],
             count_lost,
         );
-        let inlet = Inlet {
-            datatype,
-            path: Tag::from(endpoint.as_path()),
-            subject: component.inbound.clone(),
-            discards: options.discards_inbound,
-            counts,
-        };
+        let inlet = Inlet { datatype, path: Tag::from(endpoint.as_path()), discards: options.discards_inbound, counts };
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
         Ok(Self {
             component,
             inlet,
             outbox,
-            states: SerializedSubject::at_home(home, Memory::Latest(initial), None),
+            states: SerializedSubject::at_home(home, Memory::latest(initial), None),
             state: watch::Sender::new(initial),
             ask: dialing.ask(endpoint)?,
             options,
@@ -373,8 +367,10 @@ impl<D: WsDatatype> Dialer<D> {
 
     fn receive(&self, frame: Frame) {
         let len = frame.len();
-        if let Err(error) = self.inlet.receive(frame) {
-            self.component.events.next(ClientEvent::Undecodable { error, len });
+        match self.inlet.take(frame) {
+            Ok(Some(received)) => self.component.inbound.next(received),
+            Ok(None) => {}
+            Err(error) => self.component.events.next(ClientEvent::Undecodable { error, len }),
         }
     }
 

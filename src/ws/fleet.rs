@@ -74,7 +74,7 @@ impl<D: WsDatatype> Fleet<D> {
             options.name.clone(),
             home.clone(),
             |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
-            [ClientEvent::EarlyLost, ClientEvent::SubscriberPanicked].map(|event| TaggedData::new("", event)),
+            [|| TaggedData::new("", ClientEvent::EarlyLost), || TaggedData::new("", ClientEvent::SubscriberPanicked)],
             move |len| lost.count_early_lost(len),
         );
         Ok(Self {

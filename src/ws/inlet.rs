@@ -1,19 +1,16 @@
-//! The way in: from a frame to an emission.
+//! The way in: from a frame to what is emitted.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{
-    DatatypeError, Frame, SerializedSubject, Tag, Tally, WsDatatype, WsError, callback, ws::component::Received,
-};
+use crate::{DatatypeError, Frame, Tag, Tally, WsDatatype, callback, ws::component::Received};
 
-/// Decodes what a connection receives, counts it, and emits it.
+/// Decodes what a connection receives, and counts it.
 pub(crate) struct Inlet<D: WsDatatype> {
     pub(crate) datatype: Arc<D>,
     pub(crate) path: Tag,
-    pub(crate) subject: SerializedSubject<Received<D::Item>, WsError>,
     /// Nobody is interested: messages are counted and dropped undecoded.
     pub(crate) discards: bool,
     pub(crate) counts: Arc<InletCounts>,
@@ -31,18 +28,17 @@ pub(crate) struct InletCounts {
 }
 
 impl<D: WsDatatype> Inlet<D> {
-    /// Emits a message, or says why it cannot be decoded.
-    pub(crate) fn receive(&self, frame: Frame) -> Result<(), DatatypeError> {
+    /// What is to be emitted, or why a frame cannot be decoded.
+    pub(crate) fn take(&self, frame: Frame) -> Result<Option<Received<D::Item>>, DatatypeError> {
         let len = frame.len();
         if self.discards {
             self.counts.count_received(len);
-            return Ok(());
+            return Ok(None);
         }
         match self.decode(frame) {
             Ok(item) => {
                 self.counts.count_received(len);
-                self.subject.next(Received { item, len });
-                Ok(())
+                Ok(Some(Received { item, len }))
             }
             Err(error) => {
                 self.counts.undecodable.fetch_add(1, Relaxed);

@@ -9,6 +9,7 @@ mod deadline;
 mod dialer;
 mod driver;
 mod event;
+mod feeder;
 mod fleet;
 mod group;
 mod handshake;

@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool, AtomicU8,
+            AtomicBool,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use rxrust::observer::Observer;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -83,48 +82,6 @@ impl Refusal {
             Self::Full => SendError::Full(item),
             Self::Closed => SendError::Closed(item),
         }
-    }
-}
-
-/// A message on its way to an outbox, with the place for the outbox's answer.
-#[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) frame: Frame,
-    pub(crate) receipt: Receipt,
-}
-
-/// Where the outboxes that a message was offered to leave their answers: the best one counts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Receipt(Arc<AtomicU8>);
-
-const CLOSED: u8 = 1;
-const FULL: u8 = 2;
-const ACCEPTED: u8 = 3;
-
-impl Receipt {
-    /// Forgets the answers of the message before.
-    pub(crate) fn clear(&self) {
-        self.0.store(0, Relaxed);
-    }
-
-    /// The answer, if any outbox has given one: acceptance if at least one accepted.
-    pub(crate) fn answer(&self) -> Option<Result<(), Refusal>> {
-        match self.0.load(Relaxed) {
-            ACCEPTED => Some(Ok(())),
-            FULL => Some(Err(Refusal::Full)),
-            CLOSED => Some(Err(Refusal::Closed)),
-            _ => None,
-        }
-    }
-
-    fn note(&self, answer: Result<(), Refusal>) {
-        let answer = match answer {
-            Ok(()) => ACCEPTED,
-            Err(Refusal::Full) => FULL,
-            Err(Refusal::Closed) => CLOSED,
-        };
-        // The pusher reads it on this thread.
-        self.0.fetch_max(answer, Relaxed);
     }
 }
 
@@ -476,22 +433,6 @@ impl State {
             self.alarm = true;
             self.closing = Some(Closing { code, reason: reason.into(), deadline: after(Instant::now(), within) });
         }
-    }
-}
-
-impl<E> Observer<Outgoing, E> for Outbox {
-    fn next(&mut self, outgoing: Outgoing) {
-        let answer = self.push(outgoing.frame);
-        outgoing.receipt.note(answer);
-    }
-
-    // Where the routing ends is not where the connection does: its owner closes it.
-    fn error(self, _: E) {}
-
-    fn complete(self) {}
-
-    fn is_closed(&self) -> bool {
-        self.is_closing()
     }
 }
 

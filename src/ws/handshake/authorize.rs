@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -21,18 +21,21 @@ pub struct UpgradeRequest(Arc<Parts>);
 
 struct Parts {
     method: Method,
-    path: String,
-    query: Option<String>,
-    headers: HeaderMap,
+    path: Box<str>,
+    query: Option<Box<str>>,
+    /// The headers as they go over the wire: an open connection keeps them, and as a map they take 100 bytes each.
+    packed: Box<[u8]>,
+    /// Made when they are first asked for.
+    headers: OnceLock<Box<HeaderMap>>,
     peer_addr: SocketAddr,
 }
 
 impl UpgradeRequest {
     pub(super) fn new(request: http::Request<()>, peer_addr: SocketAddr) -> Self {
         let (parts, ()) = request.into_parts();
-        let path = parts.uri.path().to_owned();
-        let query = parts.uri.query().map(str::to_owned);
-        Self(Arc::new(Parts { method: parts.method, path, query, headers: parts.headers, peer_addr }))
+        let (path, query) = (parts.uri.path().into(), parts.uri.query().map(Into::into));
+        let (packed, headers) = (pack(&parts.headers), OnceLock::new());
+        Self(Arc::new(Parts { method: parts.method, path, query, packed, headers, peer_addr }))
     }
 
     /// The method, which is `GET`: others have been refused already.
@@ -56,13 +59,13 @@ impl UpgradeRequest {
     /// The headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        &self.0.headers
+        self.0.headers.get_or_init(|| Box::new(unpack(&self.0.packed)))
     }
 
     /// The first value of a header, if it is text; names are the same in upper and lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.0.headers.get(name)?.to_str().ok()
+        self.headers().get(name)?.to_str().ok()
     }
 
     /// Where it comes from: the client, or the last proxy before the server.
@@ -70,6 +73,23 @@ impl UpgradeRequest {
     pub fn peer_addr(&self) -> SocketAddr {
         self.0.peer_addr
     }
+}
+
+fn pack(headers: &HeaderMap) -> Box<[u8]> {
+    let lines = headers.iter().map(|(name, value)| [name.as_str().as_bytes(), b":", value.as_bytes(), b"\n"].concat());
+    lines.collect::<Vec<_>>().concat().into()
+}
+
+fn unpack(packed: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    packed.split(|byte| *byte == b'\n').filter_map(header).for_each(|(name, value)| _ = headers.append(name, value));
+    headers
+}
+
+/// Neither a name nor a value has a line feed, and a name has no colon (RFC 9110, section 5).
+fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let name_len = line.iter().position(|byte| *byte == b':')?;
+    Some((HeaderName::from_bytes(&line[..name_len]).ok()?, HeaderValue::from_bytes(&line[name_len + 1..]).ok()?))
 }
 
 /// The headers may hold secrets, and are left out.
@@ -190,6 +210,24 @@ impl Drop for Isolated {
         let deciding = self.0.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(deciding))) {
             callback::isolate("authorize", || std::panic::resume_unwind(panic));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn headers_come_out_as_they_went_in(lines in prop::collection::vec(("[a-c]{1,2}", "[ -~\u{e9}\t]{0,9}"), 0..9)) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &lines {
+                headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+            }
+            prop_assert_eq!(unpack(&pack(&headers)), headers);
         }
     }
 }
