@@ -17,7 +17,7 @@ use std::time::Duration;
 /// | [`write_stalled`](Self::write_stalled) | 30 s | 30 s | drops the connection, [`WsError::WriteStalled`] |
 /// | [`write_buffer_len`](Self::write_buffer_len) | 2 MiB | 2 MiB | pauses reading from the peer until it takes what is there |
 /// | [`close_timeout`](Self::close_timeout) | 5 s | 5 s | drops the connection; what is queued is counted as dropped |
-/// | [`connections`](Self::connections) | 10,000 | | is answered with 503 |
+/// | [`connections`](Self::connections) | 10,000 | | takes the place of a handshake silent for 0.5 s; if there is none, is answered with 503 |
 /// | [`connections_per_address`](Self::connections_per_address) | no limit | | is answered with 503 |
 /// | [`connections_per_path`](Self::connections_per_path) | no limit | | is answered with 503 |
 ///
@@ -99,11 +99,11 @@ impl Limits {
         self
     }
 
-    /// Sets how many peers may be in their opening handshake at once and have not sent their whole request yet. The default
-    /// is 4,000.
+    /// Sets how many peers may be in their opening handshake at once and have not sent their whole request yet, or are being
+    /// told why it is refused. The default is 4,000.
     ///
     /// One more takes the place of the one that has waited longest, which is disconnected, so that silent peers cannot
-    /// keep others out. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is
+    /// keep others out. A server has no more sockets than this and [`connections`](Self::connections) together. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is
     /// answered with HTTP status 503 instead, at once (with TLS: disconnected). Without effect on a client.
     ///
     /// # Panics
@@ -213,7 +213,8 @@ impl Limits {
     /// Sets how many connections a server holds at once, handshakes included. The default is 10,000; `None` is no
     /// limit.
     ///
-    /// A further one is answered with HTTP status 503. Without effect on a client.
+    /// A further one takes the place of a peer that has not sent its request for 0.5 s, so that silent peers cannot keep
+    /// others out; while there is none, it is answered with HTTP status 503. Without effect on a client.
     ///
     /// # Panics
     ///
