@@ -113,6 +113,13 @@ impl Raw {
         String::from_utf8(head).unwrap()
     }
 
+    /// Reads `count` bytes.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes).expect("so many bytes come");
+        bytes
+    }
+
     /// Reads to the end of the stream.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
