@@ -266,6 +266,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn defaults_are_those_of_the_table() {
+        // Without `..`: a new limit has to be looked at here, and given its row.
+        let Limits {
+            handshake,
+            handshakes,
+            message_len,
+            frame_len,
+            write_stalled,
+            close_timeout,
+            write_buffer_len,
+            header_len,
+            headers,
+            connections,
+            connections_per_address,
+            connections_per_path,
+        } = Limits::server();
+        let seconds = [handshake, write_stalled, close_timeout].map(|time| time.as_secs_f64());
+        assert_eq!(seconds, [10.0, 30.0, 5.0]);
+        assert_eq!((header_len, message_len, write_buffer_len), (16 << 10, 1 << 20, 2 << 20));
+        assert_eq!((handshakes, headers, frame_len), (4000, 100, None));
+        assert_eq!((connections, connections_per_address, connections_per_path), (Some(10_000), None, None));
+        let client = Limits::server().message_len(16 << 20).connections(None);
+        assert_eq!(Limits::client(), client);
+    }
+
+    #[test]
     #[should_panic(expected = "header_len must be at least 8192 bytes, not 80")]
     fn header_len_that_hyper_refuses_panics() {
         let _ = Limits::server().header_len(80);

@@ -179,18 +179,3 @@ fn peer_gone_silent_is_dropped_by_the_heartbeat() {
     assert!(code == 1006 && error.contains("silent"), "{error}");
     site.is_unharmed();
 }
-
-#[test]
-fn idle_connections_cost_at_most_12_kib_each() {
-    let site = Site::new();
-    let before = memory();
-    // As many as an unoptimized build connects in a few seconds; 9,900 cost 8.5 KiB each, too.
-    let count = 2500.min((open_files() - 200) / 2);
-    let idle: Vec<_> = (0..count).map(|_| Raw::upgraded(site.addr())).collect();
-    until("all of them connected", || site.server.connection_count() == count);
-    let each = (memory() - before) / count;
-    println!("{count} idle connections, {each} bytes each");
-    assert!(each <= 12 * 1024, "{each} bytes each");
-    drop(idle);
-    site.is_empty();
-}

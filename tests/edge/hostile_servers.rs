@@ -136,6 +136,56 @@ fn endless_head_is_cut_off() {
 }
 
 #[test]
+fn head_with_too_many_headers_is_not_taken() {
+    let den = Den::new();
+    let many: Vec<_> = (0..200).map(|number| format!("X{number}: x")).collect();
+    let error = answered(&den, |accept| [switching(accept), many].concat());
+    assert!(error.contains("Limits::headers"), "{error}");
+    den.is_unharmed();
+}
+
+#[test]
+fn head_that_ends_in_the_middle_fails_the_attempt() {
+    let den = Den::new();
+    let (mut raw, _) = Raw::asked(&den.listener);
+    raw.send(b"HTTP/1.1 101 Switching Proto");
+    drop(raw);
+    assert!(den.refusal().contains("does not speak WebSocket"));
+    den.is_unharmed();
+}
+
+#[test]
+fn endless_provisional_answers_do_not_outlast_the_connect_timeout() {
+    let den = Den::with(|builder| builder.connect_timeout(SHORT));
+    let (mut raw, _) = Raw::asked(&den.listener);
+    let began = Instant::now();
+    // As fast as they are taken.
+    while raw.send(&b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000)) {
+        assert!(began.elapsed() < PATIENCE, "the client is still listening");
+    }
+    assert!(den.refusal().contains("no handshake answer"));
+    den.is_unharmed();
+}
+
+#[test]
+fn limits_of_messages_and_frames_hold_on_a_client_too() {
+    for (limits, len, named) in [
+        (Limits::client(), (16 << 20) + 1, "Limits::message_len"),
+        (Limits::client().message_len(1000), 1001, "Limits::message_len"),
+        (Limits::client().frame_len(1000), 1001, "Limits::frame_len"),
+    ] {
+        let den = Den::with(|builder| builder.limits(limits));
+        let mut raw = Raw::accepted(&den.listener);
+        raw.send(&header(Server, TEXT, len));
+        assert_eq!(raw.close_code(), Some(1009));
+        drop(raw);
+        let (code, error) = den.ending();
+        assert!(code == 1009 && error.contains(named), "{code} {error}");
+        den.is_unharmed();
+    }
+}
+
+#[test]
 fn broken_frames_end_the_connection_and_the_server_is_told_why() {
     let den = Den::new();
     for (bytes, code) in [

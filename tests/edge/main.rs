@@ -2,11 +2,13 @@
 
 mod answers;
 mod authorize;
+mod crowds;
 mod endings;
 mod hostile_clients;
 mod hostile_servers;
 mod limits;
 mod raw;
+mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(feature = "tls")]
@@ -82,7 +84,7 @@ impl Site {
         until(&format!("memory back to {} KiB and 8 MiB", self.before / 1024), || memory() < self.before + ROOM);
     }
 
-    fn serves_a_good_client(&self) {
+    pub(crate) fn serves_a_good_client(&self) {
         let time = self.time_of_a_good_client();
         assert!(time < SOON, "a good client was served after {time:?}");
     }
