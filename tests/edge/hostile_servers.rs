@@ -104,6 +104,10 @@ fn answers_that_break_the_protocol_fail_the_attempt() {
     assert!(error.contains("subprotocol that was not offered"), "{error}");
     let error = answered(&den, |accept| switching(accept)[..2].to_vec());
     assert!(error.contains("does not upgrade"), "{error}");
+    let old =
+        |accept: &str| [vec!["HTTP/1.0 101 Switching Protocols".into()], switching(accept)[1..].to_vec()].concat();
+    let error = answered(&den, old);
+    assert!(error.contains("does not upgrade"), "{error}");
     let error = answered(&den, |_| vec!["HTTP/1.1 200 OK".into(), "Content-Length: 0".into()]);
     assert!(error.contains("HTTP status 200"), "{error}");
     let error = answered(&den, |_| vec!["SSH-2.0-OpenSSH_9.6".into()]);
