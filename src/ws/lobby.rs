@@ -75,9 +75,14 @@ impl Lobby {
         Some(Visit { lobby, number, asked_to_leave: Some(asked_to_leave), refusal, address: None, path: None })
     }
 
-    /// Has the peer leave whose request is awaited for the longest time.
+    /// Has those leave whose requests are awaited for the longest time: half of all, since accepting rests after each time
+    /// that this is needed, and with one at a time a queue of silent peers would hold up everybody behind it.
     pub(crate) fn make_room(&self) {
-        self.lock().make_room(Instant::now(), Duration::ZERO, |_| true);
+        let mut crowd = self.lock();
+        let now = Instant::now();
+        for _ in 0..crowd.waiting.len().div_ceil(2) {
+            crowd.make_room(now, Duration::ZERO, |_| true);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Crowd> {
@@ -237,6 +242,16 @@ mod tests {
         oldest.asked_to_leave().await;
         assert!(third.is_some() && lobby.enter(ip("10.0.0.1")).is_some(), "the second one makes room as well");
         other.asked_to_leave().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_older_half_makes_room_at_once_where_descriptors_run_out() {
+        let lobby = Lobby::new(Limits::server());
+        let mut visits: Vec<_> = (0..5).map(|_| lobby.enter(ip("10.0.0.1")).unwrap()).collect();
+        lobby.make_room();
+        let stay: Vec<_> = visits.iter_mut().map(Visit::stays).collect();
+        assert_eq!(stay, [false, false, false, true, true]);
+        lobby.make_room();
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 
 use std::{
     env,
-    io::{Read, stdin},
+    io::{BufRead, BufReader, Read, stdin},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 
 use rxplus::prelude::*;
 
-use crate::{Site, memory, raw::Raw};
+use crate::{Site, alone, memory, raw::Raw, support::Recorder};
 
 /// What the issue of 10,000 connections is held to.
 const MOST_EACH: usize = 12 * 1024;
@@ -84,4 +85,38 @@ fn ten_thousand_idle_connections_cost_at_most_12_kib_each() {
     println!("{count} idle connections: {each} bytes each; connected in {connecting:?}, gone in {leaving:?}");
     assert!(each <= MOST_EACH, "{each} bytes each");
     site.serves_a_good_client();
+}
+
+/// Not a test: the server of the test below, which is allowed few files.
+#[test]
+fn server_with_few_descriptors() {
+    if env::var(TASK).is_err() {
+        return;
+    }
+    rlimit::setrlimit(rlimit::Resource::NOFILE, 100, 100).unwrap();
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.connections().subscribe(|connection| {
+        connection.clone().subscribe_with(connection);
+    });
+    println!("\n{}", server.local_addr());
+    let _ = stdin().read(&mut [0]);
+}
+
+#[test]
+fn silent_peers_make_room_where_descriptors_run_out() {
+    let _alone = alone();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "crowds::server_with_few_descriptors", "--nocapture"]).env(TASK, "");
+    let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let addr: SocketAddr = lines.find_map(|line| line.parse().ok()).expect("the server tells its address");
+    let _silent: Vec<_> = (0..300).map(|_| Raw::connect(addr)).collect();
+    let began = Instant::now();
+    let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
+    let heard = Recorder::on(client.clone());
+    client.next("hello");
+    assert_eq!(heard.item(), "hello");
+    println!("100 descriptors, 300 silent peers: served within {:?}", began.elapsed());
+    drop(server.stdin.take());
+    server.wait().unwrap();
 }
