@@ -17,7 +17,7 @@ use std::time::Duration;
 /// | [`write_stalled`](Self::write_stalled) | 30 s | 30 s | drops the connection, [`WsError::WriteStalled`] |
 /// | [`write_buffer_len`](Self::write_buffer_len) | 2 MiB | 2 MiB | pauses reading from the peer until it takes what is there |
 /// | [`close_timeout`](Self::close_timeout) | 5 s | 5 s | drops the connection; what is queued is counted as dropped |
-/// | [`connections`](Self::connections) | 10,000 | | is answered with 503 |
+/// | [`connections`](Self::connections) | 10,000 | | takes the place of a handshake silent for 0.5 s; if there is none, is answered with 503 |
 /// | [`connections_per_address`](Self::connections_per_address) | no limit | | is answered with 503 |
 /// | [`connections_per_path`](Self::connections_per_path) | no limit | | is answered with 503 |
 ///
@@ -99,11 +99,11 @@ impl Limits {
         self
     }
 
-    /// Sets how many peers may be in their opening handshake at once and have not sent their whole request yet. The default
-    /// is 4,000.
+    /// Sets how many peers may be in their opening handshake at once and have not sent their whole request yet, or are being
+    /// told why it is refused. The default is 4,000.
     ///
     /// One more takes the place of the one that has waited longest, which is disconnected, so that silent peers cannot
-    /// keep others out. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is
+    /// keep others out. A server has no more sockets than this and [`connections`](Self::connections) together. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is
     /// answered with HTTP status 503 instead, at once (with TLS: disconnected). Without effect on a client.
     ///
     /// # Panics
@@ -213,7 +213,8 @@ impl Limits {
     /// Sets how many connections a server holds at once, handshakes included. The default is 10,000; `None` is no
     /// limit.
     ///
-    /// A further one is answered with HTTP status 503. Without effect on a client.
+    /// A further one takes the place of a peer that has not sent its request for 0.5 s, so that silent peers cannot keep
+    /// others out; while there is none, it is answered with HTTP status 503. Without effect on a client.
     ///
     /// # Panics
     ///
@@ -263,6 +264,32 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_table() {
+        // Without `..`: a new limit has to be looked at here, and given its row.
+        let Limits {
+            handshake,
+            handshakes,
+            message_len,
+            frame_len,
+            write_stalled,
+            close_timeout,
+            write_buffer_len,
+            header_len,
+            headers,
+            connections,
+            connections_per_address,
+            connections_per_path,
+        } = Limits::server();
+        let seconds = [handshake, write_stalled, close_timeout].map(|time| time.as_secs_f64());
+        assert_eq!(seconds, [10.0, 30.0, 5.0]);
+        assert_eq!((header_len, message_len, write_buffer_len), (16 << 10, 1 << 20, 2 << 20));
+        assert_eq!((handshakes, headers, frame_len), (4000, 100, None));
+        assert_eq!((connections, connections_per_address, connections_per_path), (Some(10_000), None, None));
+        let client = Limits::server().message_len(16 << 20).connections(None);
+        assert_eq!(Limits::client(), client);
+    }
 
     #[test]
     #[should_panic(expected = "header_len must be at least 8192 bytes, not 80")]

@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::ws::limits::Limits;
 
 /// How long an opening handshake is left alone: twice the round trip of a slow network. One that has not even sent its
-/// request by then may have to make room for a newcomer.
+/// request by then, or is only being told why it is refused, may have to make room for a newcomer.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Lets visitors in as far as the limits allow.
@@ -29,13 +29,15 @@ struct Crowd {
     /// Counted only while there is a limit of it.
     addresses: HashMap<IpAddr, usize>,
     paths: HashMap<String, usize>,
-    /// Those whose request has not come yet, the oldest first.
+    /// Those whose request has not come yet or is refused, the oldest first.
     waiting: BTreeMap<u64, Waiting>,
     visits: u64,
 }
 
 struct Waiting {
     since: Instant,
+    /// Under which it is counted in; `None` if it is not.
+    address: Option<IpAddr>,
     ask_to_leave: oneshot::Sender<()>,
 }
 
@@ -45,6 +47,7 @@ pub(crate) struct Visit {
     number: u64,
     asked_to_leave: Option<oneshot::Receiver<()>>,
     refusal: Option<&'static str>,
+    /// Under which it is counted in; `None` if it is not, or as one of those who wait.
     address: Option<IpAddr>,
     path: Option<String>,
 }
@@ -59,22 +62,27 @@ impl Lobby {
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Visit> {
         let now = Instant::now();
         let mut crowd = self.lock();
-        if crowd.waiting.len() >= self.limits.handshakes && !crowd.make_room(now, GRACE) {
+        if crowd.waiting.len() >= self.limits.handshakes && !crowd.make_room(now, GRACE, |_| true) {
             return None;
         }
-        let (refusal, address) = crowd.admit(subscriber(address), &self.limits);
+        let (refusal, address) = crowd.admit(subscriber(address), &self.limits, now);
         crowd.visits += 1;
         let number = crowd.visits;
         let (ask_to_leave, asked_to_leave) = oneshot::channel();
-        crowd.waiting.insert(number, Waiting { since: now, ask_to_leave });
+        crowd.waiting.insert(number, Waiting { since: now, address, ask_to_leave });
         drop(crowd);
         let lobby = self.clone();
-        Some(Visit { lobby, number, asked_to_leave: Some(asked_to_leave), refusal, address, path: None })
+        Some(Visit { lobby, number, asked_to_leave: Some(asked_to_leave), refusal, address: None, path: None })
     }
 
-    /// Has the peer leave whose request is awaited for the longest time.
+    /// Has those leave whose requests are awaited for the longest time: half of all, since accepting rests after each time
+    /// that this is needed, and with one at a time a queue of silent peers would hold up everybody behind it.
     pub(crate) fn make_room(&self) {
-        self.lock().make_room(Instant::now(), Duration::ZERO);
+        let mut crowd = self.lock();
+        let now = Instant::now();
+        for _ in 0..crowd.waiting.len().div_ceil(2) {
+            crowd.make_room(now, Duration::ZERO, |_| true);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Crowd> {
@@ -83,21 +91,30 @@ impl Lobby {
 }
 
 impl Crowd {
-    /// Has the oldest of those who wait leave, if it has waited for `time`.
-    fn make_room(&mut self, now: Instant, time: Duration) -> bool {
-        match self.waiting.first_entry() {
-            Some(oldest) if now.duration_since(oldest.get().since) >= time => {
-                // It may be leaving by itself.
-                let _ = oldest.remove().ask_to_leave.send(());
-                true
-            }
-            _ => false,
+    /// Has the oldest of those who wait leave who `may` and has waited for `time`.
+    fn make_room(&mut self, now: Instant, time: Duration, may: impl Fn(&Waiting) -> bool) -> bool {
+        let mut old = self.waiting.iter().take_while(|(_, waiting)| now.duration_since(waiting.since) >= time);
+        let Some((&number, _)) = old.find(|(_, waiting)| may(waiting)) else { return false };
+        if let Some(leaving) = self.waiting.remove(&number) {
+            // Its place is free from now on, however long it takes to leave.
+            self.count_out(leaving.address);
+            // It may be leaving by itself.
+            let _ = leaving.ask_to_leave.send(());
+        }
+        true
+    }
+
+    fn count_out(&mut self, address: Option<IpAddr>) {
+        if let Some(address) = address {
+            self.inside -= 1;
+            count_out(&mut self.addresses, &address);
         }
     }
 
     /// Counts a newcomer in, and returns under which address; or says which limit keeps it out.
-    fn admit(&mut self, address: IpAddr, limits: &Limits) -> (Option<&'static str>, Option<IpAddr>) {
-        if limits.connections.is_some_and(|limit| self.inside >= limit) {
+    fn admit(&mut self, address: IpAddr, limits: &Limits, now: Instant) -> (Option<&'static str>, Option<IpAddr>) {
+        let is_full = limits.connections.is_some_and(|limit| self.inside >= limit);
+        if is_full && !self.make_room(now, GRACE, |waiting| waiting.address.is_some()) {
             return (Some("this server has as many connections as it allows (Limits::connections)"), None);
         }
         if let Some(limit) = limits.connections_per_address
@@ -126,9 +143,12 @@ impl Visit {
         Ok(())
     }
 
-    /// The request has come: from now on it is not asked to leave.
-    pub(crate) fn has_asked(&mut self) {
-        self.lobby.lock().waiting.remove(&self.number);
+    /// The request has come and is one to be granted: from now on it is not asked to leave. False when it has been already.
+    #[must_use]
+    pub(crate) fn stays(&mut self) -> bool {
+        let waiting = self.lobby.lock().waiting.remove(&self.number);
+        self.address = waiting.as_ref().and_then(|waiting| waiting.address);
+        waiting.is_some()
     }
 
     /// Resolves when the peer is to leave, to make room for others.
@@ -149,11 +169,8 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let mut crowd = self.lobby.lock();
-        crowd.waiting.remove(&self.number);
-        if let Some(address) = self.address {
-            crowd.inside -= 1;
-            count_out(&mut crowd.addresses, &address);
-        }
+        let waited_as = crowd.waiting.remove(&self.number).and_then(|waiting| waiting.address);
+        crowd.count_out(waited_as.or(self.address));
         if let Some(path) = &self.path {
             count_out(&mut crowd.paths, path);
         }
@@ -228,13 +245,57 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_older_half_makes_room_at_once_where_descriptors_run_out() {
+        let lobby = Lobby::new(Limits::server());
+        let mut visits: Vec<_> = (0..5).map(|_| lobby.enter(ip("10.0.0.1")).unwrap()).collect();
+        lobby.make_room();
+        let stay: Vec<_> = visits.iter_mut().map(Visit::stays).collect();
+        assert_eq!(stay, [false, false, false, true, true]);
+        lobby.make_room();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_that_has_sent_its_request_is_left_alone() {
         let lobby = Lobby::new(Limits::server().handshakes(1));
         let mut visit = lobby.enter(ip("10.0.0.1")).unwrap();
-        visit.has_asked();
+        assert!(visit.stays());
         tokio::time::advance(GRACE).await;
         assert!(lobby.enter(ip("10.0.0.1")).is_some());
         let asked = tokio::time::timeout(GRACE, visit.asked_to_leave()).await;
         assert!(asked.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_ones_make_room_for_connections_too_and_are_counted_out_once() {
+        let lobby = Lobby::new(Limits::server().connections(2).connections_per_address(2));
+        let mut open = lobby.enter(ip("10.0.0.1")).unwrap();
+        assert!(open.stays());
+        let mut silent = lobby.enter(ip("10.0.0.1")).unwrap();
+        let refused = lobby.enter(ip("10.0.0.2")).unwrap();
+        assert!(refused.refusal().is_some(), "the silent one is young");
+        tokio::time::advance(GRACE).await;
+        let mut newcomer = lobby.enter(ip("10.0.0.2")).unwrap();
+        assert!(newcomer.refusal().is_none() && newcomer.stays());
+        silent.asked_to_leave().await;
+        assert!(!silent.stays(), "its request comes too late");
+        drop(silent);
+        assert_eq!(lobby.lock().inside, 2);
+        tokio::time::advance(GRACE).await;
+        assert!(lobby.enter(ip("10.0.0.3")).unwrap().refusal().is_some(), "connections make no room");
+        drop((open, refused, newcomer));
+        let crowd = lobby.lock();
+        assert!(crowd.inside == 0 && crowd.addresses.is_empty() && crowd.waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_are_being_refused_are_bounded_in_number_and_make_room() {
+        let lobby = Lobby::new(Limits::server().connections(1).handshakes(2));
+        let mut open = lobby.enter(ip("10.0.0.1")).unwrap();
+        assert!(open.stays());
+        let mut refused: Vec<_> = (0..2).map(|_| lobby.enter(ip("10.0.0.2")).unwrap()).collect();
+        assert!(lobby.enter(ip("10.0.0.2")).is_none());
+        tokio::time::advance(GRACE).await;
+        assert!(lobby.enter(ip("10.0.0.2")).is_some());
+        refused[0].asked_to_leave().await;
     }
 }

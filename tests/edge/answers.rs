@@ -4,7 +4,8 @@ use rxplus::prelude::*;
 
 use crate::{
     Site,
-    raw::{KEY, REQUEST, Raw},
+    raw::{KEY, REQUEST, Raw, Side, TEXT, frame},
+    support::Recorder,
 };
 
 /// The request with one line replaced, or left out if it is empty.
@@ -41,16 +42,144 @@ fn keys_and_hosts_that_are_not_exactly_one_get_400() {
     is_refused(&site, &request(5, "Sec-WebSocket-Key: short"), 400, "one Sec-WebSocket-Key");
     is_refused(&site, &request(1, ""), 400, "one Host header");
     is_refused(&site, &request(1, "Host: a\r\nHost: b"), 400, "one Host header");
-    is_refused(&site, &request(1, "Host: a\r\nContent-Length: 5"), 400, "has no body");
     site.is_unharmed();
+}
+
+#[test]
+fn request_with_a_body_gets_400_however_it_says_so() {
+    let site = Site::new();
+    for body in [
+        "Content-Length: 5",
+        // A proxy may have gone by the second one: what we would take for frames, it would take for a body.
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Content-Length: 0, 5",
+        "Content-Length: +0",
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0",
+    ] {
+        is_refused(&site, &request(1, &format!("Host: a\r\n{body}")), 400, "has no body");
+    }
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&request(1, "Host: a\r\nContent-Length: 0"));
+    assert!(raw.head().starts_with("HTTP/1.1 101 "));
 }
 
 #[test]
 fn what_is_no_http_gets_400() {
     let site = Site::new();
     is_refused(&site, &["\u{1}\u{2}\u{3} garbage".into()], 400, "no HTTP/1.1 request");
-    is_refused(&site, &request(1, "Host: a\r\nno colon"), 400, "no HTTP/1.1 request");
+    // HTTP/0.9, and the preface of HTTP/2.
+    is_refused(&site, &["GET /".into()], 400, "no HTTP/1.1 request");
+    is_refused(&site, &["PRI * HTTP/2.0".into(), "".into(), "SM".into()], 400, "no HTTP/1.1 request");
+    for header in [
+        "no colon",
+        "X : a space before the colon",
+        "X: folded\r\n as in old times",
+        " X: begins with a space",
+        "X: a bare \r return",
+        "X: a \0 byte",
+        ": no name",
+    ] {
+        is_refused(&site, &request(1, &format!("Host: a\r\n{header}")), 400, "no HTTP/1.1 request");
+    }
     site.is_unharmed();
+}
+
+#[test]
+fn targets_that_are_no_path_are_refused() {
+    let site = Site::new();
+    is_refused(&site, &request(0, "GET * HTTP/1.1"), 400, "for no path");
+    is_refused(&site, &request(0, "GET h:80 HTTP/1.1"), 400, "for no path");
+    is_refused(&site, &request(0, "OPTIONS * HTTP/1.1"), 405, "begins with GET");
+    is_refused(&site, &request(0, "CONNECT h:80 HTTP/1.1"), 405, "begins with GET");
+    for target in ["", "a", "/ /", "/\u{1}", "/\0"] {
+        is_refused(&site, &request(0, &format!("GET {target} HTTP/1.1")), 400, "");
+    }
+    site.is_unharmed();
+}
+
+/// The path and query of the connection that `target` opens, or the status that it is refused with.
+fn opened(site: &Site, target: &[u8]) -> Result<(String, Option<String>), u16> {
+    let connections = Recorder::on(site.server.connections());
+    let mut raw = Raw::connect(site.addr());
+    let lines = REQUEST[1..].join("\r\n");
+    raw.send(&[b"GET ", target, b" HTTP/1.1\r\n", lines.as_bytes(), b"\r\n\r\n"].concat());
+    let answer = raw.head();
+    if !answer.starts_with("HTTP/1.1 101 ") {
+        return Err(answer.split(' ').nth(1).unwrap().parse().unwrap());
+    }
+    let connection = connections.item();
+    drop(raw);
+    site.is_empty();
+    Ok((connection.path().to_string(), connection.query().map(String::from)))
+}
+
+#[test]
+fn path_is_taken_as_it_stands() {
+    let site = Site::new();
+    for (target, path, query) in [
+        ("/%61/../b//", "/%61/../b//", None),
+        ("/a?b?c=%20&d", "/a", Some("b?c=%20&d")),
+        ("/a?", "/a", Some("")),
+        // A proxy's way to ask; the host is in it once more.
+        ("http://other.example/a?b", "/a", Some("b")),
+        ("http://other.example", "/", None),
+        ("/a#b", "/a", None),
+    ] {
+        assert_eq!(opened(&site, target.as_bytes()), Ok((path.into(), query.map(String::from))), "{target}");
+    }
+    assert_eq!(opened(&site, b"/\xff"), Err(400));
+    site.is_unharmed();
+}
+
+#[test]
+fn path_that_is_served_under_one_spelling_is_not_served_under_another() {
+    let site = Site::with(|builder| builder.paths(["/", "/a"]));
+    assert_eq!(opened(&site, b"/a"), Ok(("/a".into(), None)));
+    for target in ["/%61", "/A", "/a/", "//a", "/b/../a", "/a%00", "/a;b"] {
+        assert_eq!(opened(&site, target.as_bytes()), Err(404), "{target}");
+    }
+}
+
+#[test]
+fn refused_peer_is_hung_up_on_and_its_second_request_not_looked_at() {
+    let site = Site::new();
+    let mut raw = Raw::connect(site.addr());
+    let refused = format!("{}\r\n\r\n", request(0, "POST / HTTP/1.1").join("\r\n"));
+    let good = format!("{}\r\n\r\n", REQUEST.join("\r\n"));
+    raw.send(format!("{refused}{good}").as_bytes());
+    let answer = String::from_utf8(raw.rest()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    site.is_unharmed();
+}
+
+#[test]
+fn request_and_frame_that_come_byte_by_byte_are_heard() {
+    let site = Site::new();
+    let mut raw = Raw::connect(site.addr());
+    for byte in format!("{}\r\n\r\n", REQUEST.join("\r\n")).bytes().chain(hello()) {
+        raw.send(&[byte]);
+    }
+    assert!(raw.head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(raw.take(7), b"\x81\x05hello");
+}
+
+fn hello() -> Vec<u8> {
+    frame(Side::Client, TEXT, b"hello")
+}
+
+#[test]
+fn message_longer_than_a_head_may_come_right_behind_one() {
+    let site = Site::new();
+    let mut raw = Raw::connect(site.addr());
+    let text = vec![b'x'; 100_000];
+    let request = format!("{}\r\n\r\n", REQUEST.join("\r\n"));
+    raw.send(&[request.as_bytes(), &frame(Side::Client, TEXT, &text), &hello()].concat());
+    raw.head();
+    assert!(raw.take(10 + text.len()).ends_with(&text));
+    assert_eq!(raw.take(7), b"\x81\x05hello");
 }
 
 #[test]
@@ -126,12 +255,9 @@ fn one_connection_too_many_gets_503() {
 fn frames_that_come_with_the_request_are_heard() {
     let site = Site::new();
     let mut raw = Raw::connect(site.addr());
-    let hello = crate::raw::frame(crate::raw::Side::Client, crate::raw::TEXT, b"hello");
-    raw.send(&[format!("{}\r\n\r\n", REQUEST.join("\r\n")).as_bytes(), &hello].concat());
+    raw.send(&[format!("{}\r\n\r\n", REQUEST.join("\r\n")).as_bytes(), &hello()].concat());
     raw.head();
-    let mut echo = [0; 7];
-    std::io::Read::read_exact(&mut raw.0, &mut echo).unwrap();
-    assert_eq!(&echo, b"\x81\x05hello");
+    assert_eq!(raw.take(7), b"\x81\x05hello");
 }
 
 #[test]

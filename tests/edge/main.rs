@@ -2,11 +2,13 @@
 
 mod answers;
 mod authorize;
+mod crowds;
 mod endings;
 mod hostile_clients;
 mod hostile_servers;
 mod limits;
 mod raw;
+mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(feature = "tls")]
@@ -38,6 +40,13 @@ const SOON: Duration = Duration::from_secs(1);
 pub(crate) fn memory() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).map_or(0, |pages| pages.parse::<usize>().unwrap() * 4096)
+}
+
+/// Prints what a test has found: how soon a good peer was served after the attack, and what memory that took.
+pub(crate) fn show(time: Duration, before: usize) {
+    let thread = std::thread::current();
+    let (name, more) = (thread.name().unwrap_or_default(), memory().saturating_sub(before) / 1024);
+    println!("{name}: served within {time:?}, {more} KiB more than before");
 }
 
 /// An echo server under attack.
@@ -78,13 +87,15 @@ impl Site {
 
     /// What the attack must not have cost.
     pub(crate) fn is_unharmed(&self) {
-        self.serves_a_good_client();
+        let time = self.serves_a_good_client();
         until(&format!("memory back to {} KiB and 8 MiB", self.before / 1024), || memory() < self.before + ROOM);
+        show(time, self.before);
     }
 
-    fn serves_a_good_client(&self) {
+    pub(crate) fn serves_a_good_client(&self) -> Duration {
         let time = self.time_of_a_good_client();
         assert!(time < SOON, "a good client was served after {time:?}");
+        time
     }
 
     fn time_of_a_good_client(&self) -> Duration {

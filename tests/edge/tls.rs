@@ -6,13 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rxplus::{prelude::*, rustls};
 
 use crate::{
-    Site, alone,
+    ROOM, SOON, Site, alone, memory,
     raw::{REQUEST, Raw},
     support::{PATIENCE, Recorder},
 };
@@ -64,6 +65,12 @@ impl Authority {
 fn serve(identity: &Identity) -> Site {
     let tls = ServerTls::from_pem(&identity.certificate, &identity.key).unwrap();
     Site::over(|builder| builder.tls(tls))
+}
+
+/// For a server whose peers do not get as far as its certificate.
+pub(crate) fn any_identity() -> ServerTls {
+    let identity = Authority::new().issue("127.0.0.1");
+    ServerTls::from_pem(identity.certificate, identity.key).unwrap()
 }
 
 fn wss(site: &Site, path: &str) -> String {
@@ -176,16 +183,19 @@ fn key(text: &str) -> rustls::pki_types::PrivateKeyDer<'static> {
 
 #[test]
 fn server_reads_its_certificate_from_files() {
-    let identity = Authority::new().issue("127.0.0.1");
+    let authority = Authority::new();
+    let identity = authority.issue("127.0.0.1");
     let folder = std::env::temp_dir().join(format!("rxplus-edge-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     std::fs::write(&certificate, &identity.certificate).unwrap();
     std::fs::write(&key, &identity.key).unwrap();
-    ServerTls::from_pem_files(&certificate, &key).unwrap();
+    let tls = ServerTls::from_pem_files(&certificate, &key).unwrap();
     let swapped = ServerTls::from_pem_files(&key, &certificate).unwrap_err();
     assert!(matches!(swapped, WsError::TlsSetup { .. }), "{swapped:?}");
     std::fs::remove_dir_all(&folder).unwrap();
+    let site = Site::over(|builder| builder.tls(tls));
+    is_served(&client(&site, authority.trust()));
 }
 
 #[test]
@@ -248,6 +258,59 @@ fn server_that_speaks_no_tls_has_a_clear_error() {
     let error = failure(&client);
     assert!(matches!(error, WsError::Tls { .. }), "{error:?}");
     assert!(error.to_string().contains("does it speak TLS"), "{error}");
+}
+
+/// Tells the test below that it is run as the client, and where to connect.
+const URL: &str = "RXPLUS_EDGE_URL";
+
+#[test]
+fn roots_of_the_system_are_trusted() {
+    if let Ok(url) = std::env::var(URL) {
+        return is_served(&RxWsClient::connect(url, WsStr).unwrap());
+    }
+    let authority = Authority::new();
+    let site = serve(&authority.issue("127.0.0.1"));
+    let root = std::env::temp_dir().join(format!("rxplus-edge-root-{}.pem", std::process::id()));
+    std::fs::write(&root, &authority.pem).unwrap();
+    // Another process, whose system has that root: it is read once in the life of one.
+    let mut client = std::process::Command::new(std::env::current_exe().unwrap());
+    client.args(["--exact", "tls::roots_of_the_system_are_trusted"]);
+    let output = client.env(URL, wss(&site, "/")).env("SSL_CERT_FILE", &root).output().unwrap();
+    std::fs::remove_file(&root).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Has 500 peers begin a TLS handshake, each with as much as there is to begin with, and serves a good one meanwhile.
+fn half_open(site: &Site, trusting: ClientTls) {
+    // A record of 16 KiB, whose message is said to have 60,000 bytes.
+    let hello = [&b"\x16\x03\x01\x40\x00\x01\x00\xea\x60\x03\x03"[..], &[7; 16_000]].concat();
+    let unfinished: Vec<_> = (0..500)
+        .map(|_| {
+            let mut raw = Raw::connect(site.addr());
+            raw.send(&hello);
+            raw
+        })
+        .collect();
+    let began = Instant::now();
+    let good = client(site, trusting);
+    is_served(&good);
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    good.complete();
+    drop(unfinished);
+    (0..500).for_each(|_| assert_eq!(site.refusal().0, None));
+}
+
+#[test]
+fn unfinished_hellos_keep_nobody_out_and_their_memory_serves_the_next_ones() {
+    let authority = Authority::new();
+    let site = serve(&authority.issue("127.0.0.1"));
+    let before = memory();
+    half_open(&site, authority.trust());
+    // The allocator keeps what rustls gives back, 15 MiB; a second wave must find it free.
+    let kept = memory();
+    (0..3).for_each(|_| half_open(&site, authority.trust()));
+    println!("{} KiB after 500 hellos, {} KiB after 2,000", (kept - before) / 1024, (memory() - before) / 1024);
+    assert!(memory() < kept + ROOM);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{error::Error, future::Future, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
     header::{
         CONNECTION, HOST, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
         SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -138,7 +138,10 @@ fn check(ask: &Ask, key: &str, response: &Response<Incoming>) -> Result<Option<S
     let accept = derive_accept_key(key.as_bytes());
     let mut chosen = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
     let (chosen, another) = (chosen.next().map(|value| value.to_str().unwrap_or("").to_owned()), chosen.next());
-    let broken = if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+    let upgrades = response.version() >= Version::HTTP_11
+        && has_token(headers, &UPGRADE, "websocket")
+        && has_token(headers, &CONNECTION, "upgrade");
+    let broken = if !upgrades {
         Some("the answer does not upgrade to WebSocket")
     } else if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
         Some("the answer's Sec-WebSocket-Accept does not belong to this request")

@@ -81,8 +81,9 @@ fn well_formed(request: &Request<()>) -> Result<&HeaderValue, Answer> {
     if !request.uri().path().starts_with('/') {
         return bad("the request is for no path");
     }
-    // What follows the head is frames. A body in their place would be read as such.
-    if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|len| len != "0") {
+    // What follows the head is frames. A body in their place would be read as such. Of several lengths, all count: a proxy
+    // may have gone by another one than we.
+    if headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).into_iter().any(|len| len != "0") {
         return bad("a request for a WebSocket connection has no body");
     }
     match only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes())) {

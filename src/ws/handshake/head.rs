@@ -47,6 +47,10 @@ where
             Ok(_) => {}
             Err(error) => return Err(Unreadable::Gone(error)),
         }
+        // The parser passes over empty lines before a request: over all of them at each look, if there is no end to them.
+        if bytes.len() >= FIRST_LOOK_LEN && bytes[..FIRST_LOOK_LEN].iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+            return Err(Unreadable::NoHttp { looks_like_tls: false });
+        }
         let worth_a_look = seen < FIRST_LOOK_LEN || bytes[seen..].contains(&b'\n');
         if worth_a_look && let Some((request, len)) = parse(&bytes, limits.headers)? {
             // Copied: a slice would keep the head in memory for as long as the connection's driver has it.
@@ -114,6 +118,13 @@ mod tests {
             assert!(matches!(read_all(bytes), Err(Unreadable::NoHttp { .. })), "{bytes:?}");
         }
         assert!(matches!(read_all(b"GET / HTTP/1.1\r\n"), Err(Unreadable::Gone(_))));
+    }
+
+    #[test]
+    fn empty_lines_come_before_a_request_but_not_without_end() {
+        assert!(read_all(b"\r\n\n\r\nGET / HTTP/1.1\r\n\r\n").is_ok());
+        let endless = [&[b'\n'; FIRST_LOOK_LEN][..], b"GET / HTTP/1.1\r\n\r\n"].concat();
+        assert!(matches!(read_all(&endless), Err(Unreadable::NoHttp { .. })));
     }
 
     proptest! {

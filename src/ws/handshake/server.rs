@@ -55,7 +55,6 @@ pub(crate) async fn accept(
         None => Transport::Plain(stream),
     };
     let head = head::read(&mut stream, limits).await;
-    visit.has_asked();
     Box::pin(reply(stream, addr, head, visit, gate)).await
 }
 
@@ -98,6 +97,9 @@ async fn judge(
         return Err(full(refusal));
     }
     let opening = gate.judge(&request)?;
+    if !visit.stays() {
+        return Err(full("it made room for other handshakes (Limits::handshakes)"));
+    }
     visit.take_path(request.uri().path()).map_err(full)?;
     let request = UpgradeRequest::new(request, addr);
     let grant = match &gate.authorize {

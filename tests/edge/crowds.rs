@@ -1,0 +1,122 @@
+//! More connections than one process has descriptors for: the peers are in another one.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read, stdin},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rxplus::prelude::*;
+
+use crate::{Site, alone, memory, raw::Raw, support::Recorder};
+
+/// What the issue of 10,000 connections is held to.
+const MOST_EACH: usize = 12 * 1024;
+
+/// Only fails a test that hangs: an unoptimized build makes a thousand handshakes a second, and fewer on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Tells the test below that it is run as the peers, where to connect and how often.
+const TASK: &str = "RXPLUS_EDGE_PEERS";
+
+/// Not a test: the peers of [`Peers`].
+#[test]
+fn peers() {
+    let Ok(task) = env::var(TASK) else { return };
+    let (addr, count) = task.split_once(' ').unwrap();
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let addr = addr.parse().unwrap();
+    let _peers: Vec<_> = (0..count.parse().unwrap()).map(|_| Raw::upgraded(addr)).collect();
+    // Until the other process lets go, be it by its own end.
+    let _ = stdin().read(&mut [0]);
+}
+
+/// Connections held by another process, all of which end at once when it does.
+struct Peers(Child);
+
+impl Peers {
+    fn connect(site: &Site, count: usize) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "crowds::peers"]).env(TASK, format!("{} {count}", site.addr()));
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn hang_up(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// As many as are wanted, if this process may have a descriptor for each.
+fn allowed(wanted: usize) -> usize {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).map_or(1024, |limit| limit as usize);
+    let count = wanted.min(descriptors - 200);
+    if count < wanted {
+        println!("only {count} connections of {wanted}: {descriptors} descriptors are allowed");
+    }
+    count
+}
+
+/// Waits until the server has `count` connections, and returns how long that took.
+fn until_there_are(site: &Site, count: usize) -> Duration {
+    let began = Instant::now();
+    while site.server.connection_count() != count {
+        assert!(began.elapsed() < PATIENCE, "{} connections instead of {count}", site.server.connection_count());
+        // Not at full speed: the peers and the server have two cores to do with.
+        sleep(Duration::from_millis(10));
+    }
+    began.elapsed()
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_at_most_12_kib_each() {
+    let site = Site::with(|builder| builder.limits(Limits::server().connections(None)));
+    let count = allowed(10_000);
+    let before = memory();
+    let peers = Peers::connect(&site, count);
+    let connecting = until_there_are(&site, count);
+    let each = memory().saturating_sub(before) / count;
+    site.serves_a_good_client();
+    peers.hang_up();
+    let leaving = until_there_are(&site, 0);
+    println!("{count} idle connections: {each} bytes each; connected in {connecting:?}, gone in {leaving:?}");
+    assert!(each <= MOST_EACH, "{each} bytes each");
+    site.serves_a_good_client();
+}
+
+/// Not a test: the server of the test below, which is allowed few files.
+#[test]
+fn server_with_few_descriptors() {
+    if env::var(TASK).is_err() {
+        return;
+    }
+    rlimit::setrlimit(rlimit::Resource::NOFILE, 100, 100).unwrap();
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.connections().subscribe(|connection| {
+        connection.clone().subscribe_with(connection);
+    });
+    println!("\n{}", server.local_addr());
+    let _ = stdin().read(&mut [0]);
+}
+
+#[test]
+fn silent_peers_make_room_where_descriptors_run_out() {
+    let _alone = alone();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "crowds::server_with_few_descriptors", "--nocapture"]).env(TASK, "");
+    let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let addr: SocketAddr = lines.find_map(|line| line.parse().ok()).expect("the server tells its address");
+    let _silent: Vec<_> = (0..300).map(|_| Raw::connect(addr)).collect();
+    let began = Instant::now();
+    let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
+    let heard = Recorder::on(client.clone());
+    client.next("hello");
+    assert_eq!(heard.item(), "hello");
+    println!("100 descriptors, 300 silent peers: served within {:?}", began.elapsed());
+    drop(server.stdin.take());
+    server.wait().unwrap();
+}
