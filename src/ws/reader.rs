@@ -14,11 +14,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tungstenite::{
     Error, Message, Utf8Bytes,
+    error::ProtocolError,
     protocol::{
         Role, WebSocketConfig, WebSocketContext,
         frame::{
             FrameHeader,
-            coding::{Data, OpCode},
+            coding::{CloseCode, Control, Data, OpCode},
         },
     },
 };
@@ -162,6 +163,13 @@ impl Reader {
             return Ok(None);
         };
         let frame_len = len.saturating_add(header_len as u64);
+        if self.is_sound(&header) && header.opcode == OpCode::Control(Control::Close) {
+            let code_at = if self.head.is_empty() { &input[header_len..] } else { &self.head[header_len..] };
+            // The protocol would say to the peer what is wrong with it, but not to us.
+            if close_code(code_at, &header, len).is_some_and(|code| !code.is_allowed()) {
+                return Err(Error::Protocol(ProtocolError::InvalidCloseSequence));
+            }
+        }
         let OpCode::Data(kind @ (Data::Text | Data::Binary)) = header.opcode else {
             self.is_fragmented &= !(header.opcode == OpCode::Data(Data::Continue) && header.is_final);
             self.part = Part::Protocol { left: frame_len };
@@ -206,11 +214,14 @@ impl Reader {
 
     /// Whether a frame is a message by itself and breaks no rule.
     fn is_plain(&self, header: &FrameHeader, len: u64) -> bool {
+        self.is_sound(header) && len <= self.message_len.min(self.frame_len) as u64 && !self.is_fragmented
+    }
+
+    /// Whether a frame is whole, masked as its sender has to, and comes in time.
+    fn is_sound(&self, header: &FrameHeader) -> bool {
         header.is_final
             && !(header.rsv1 || header.rsv2 || header.rsv3)
             && header.mask.is_some() == (self.role == Role::Server)
-            && len <= self.message_len.min(self.frame_len) as u64
-            && !self.is_fragmented
             && self.protocol.as_ref().is_none_or(|protocol| protocol.can_read())
     }
 
@@ -279,7 +290,22 @@ type Found = (FrameHeader, u64, usize);
 fn parse(bytes: &[u8]) -> Option<Result<Found, Error>> {
     let mut cursor = Cursor::new(bytes);
     let found = FrameHeader::parse(&mut cursor).transpose()?;
-    Some(found.map(|(header, len)| (header, len, cursor.position() as usize)))
+    let found = found.map(|(header, len)| (header, len, cursor.position() as usize));
+    // A close frame is looked at together with its code.
+    let is_whole = match &found {
+        Ok((header, len, header_len)) if header.opcode == OpCode::Control(Control::Close) => {
+            (bytes.len() - header_len) as u64 >= (*len).min(2)
+        }
+        _ => true,
+    };
+    is_whole.then_some(found)
+}
+
+/// The code that a close frame begins with, if it has one and is no longer than it may be (RFC 6455, section 5.5).
+fn close_code(payload: &[u8], header: &FrameHeader, len: u64) -> Option<CloseCode> {
+    let [first, second, ..] = *payload else { return None };
+    let [a, b, ..] = header.mask.unwrap_or_default();
+    (2..=125).contains(&len).then(|| u16::from_be_bytes([first ^ a, second ^ b]).into())
 }
 
 fn message(is_text: bool, payload: Bytes) -> Result<Message, Error> {
@@ -324,13 +350,17 @@ mod tests {
         (heard, out.into_bytes())
     }
 
-    /// The same by tungstenite alone.
+    /// The same by tungstenite alone, but for close codes that may not be sent: those it only answers.
     fn expected(role: Role, bytes: &[u8]) -> (Vec<Result<Message, String>>, Vec<u8>) {
         let (mut protocol, mut out, mut heard) =
             (protocol(role, LIMIT, FRAME_LIMIT), WriteBuffer::default(), Vec::new());
         let mut wire = Wire::new(bytes, &mut out);
         loop {
             match protocol.read(&mut wire) {
+                Ok(Message::Close(Some(frame))) if frame.reason == "Protocol violation" => {
+                    heard.push(Err(Error::Protocol(ProtocolError::InvalidCloseSequence).to_string()));
+                    break;
+                }
                 Ok(message) => heard.push(Ok(message)),
                 Err(Error::Io(_)) => break,
                 Err(error) => {
@@ -360,6 +390,10 @@ mod tests {
                     _ => [&[first, mask_bit | 126], &(len as u16).to_be_bytes()[..]].concat(),
                 };
                 let mut payload = vec![if is_text { b'x' } else { 0xff }; len];
+                if first & 0xf == 8 && !is_text && len >= 2 {
+                    // One mistake at a time: either the code of a close frame, or its reason.
+                    payload[..2].copy_from_slice(&1000u16.to_be_bytes());
+                }
                 if is_masked {
                     frame.extend(key);
                     mask(&mut payload, key);
@@ -386,6 +420,22 @@ mod tests {
                 from = cut;
             }
             prop_assert_eq!(read(Role::Server, &pieces), expected(Role::Server, &bytes));
+        }
+    }
+
+    #[test]
+    fn close_code_that_may_not_be_sent_is_a_mistake_however_it_is_cut() {
+        for (role, key) in [(Role::Client, None), (Role::Server, Some([7, 3, 9, 1]))] {
+            for (code, is_allowed) in [(999u16, false), (1000, true), (1005, false), (1015, false), (3000, true)] {
+                let mut payload = [&code.to_be_bytes()[..], b"why"].concat();
+                mask(&mut payload, key.unwrap_or_default());
+                let mask_bit = if key.is_some() { 0x80 } else { 0 };
+                let frame = [&[0x88, mask_bit | 5][..], key.as_ref().map_or(&[], |key| &key[..]), &payload].concat();
+                for cut in 0..=frame.len() {
+                    let (heard, _) = read(role, &[&frame[..cut], &frame[cut..]]);
+                    assert_eq!(heard[0].is_ok(), is_allowed, "{code} cut at {cut}: {heard:?}");
+                }
+            }
         }
     }
 
