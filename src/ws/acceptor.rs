@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -213,6 +214,8 @@ impl<D: WsDatatype> Acceptor<D> {
                         }
                         None => self.turn_away(stream, addr),
                     },
+                    // A peer that left before it was its turn (POSIX, `accept`).
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
                         // It may be file descriptors that are wanting.
                         self.lobby.make_room();
