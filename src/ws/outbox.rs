@@ -21,7 +21,7 @@ use rxrust::observer::Observer;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    Frame, SendError,
+    Frame, SendError, callback,
     ws::{
         deadline::after,
         stats::{DropReason, SendStats, Tally},
@@ -33,7 +33,8 @@ use crate::{
 pub enum Overflow {
     /// Ends the connection: an accepted one with close code 1013, a client with [`WsError::OutboxFull`](crate::WsError).
     Disconnect,
-    /// Drops the oldest message of which nothing was written yet.
+    /// Drops the oldest messages of which nothing was written yet. What is being written keeps its place: where that takes
+    /// all there are, the new message is refused. So give an outbox for the latest value alone two places or more, not one.
     DropOldest,
     /// Refuses the new message.
     DropLatest,
@@ -93,9 +94,16 @@ pub(crate) struct Outgoing {
     pub(crate) receipt: Receipt,
 }
 
-/// Where the outboxes that a message was offered to leave their answers: the best one counts.
+/// Where the outboxes that a message was offered to leave their answers, and what they have dropped for it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Receipt(Arc<AtomicU8>);
+pub(crate) struct Receipt(Arc<Answers>);
+
+#[derive(Debug, Default)]
+struct Answers {
+    /// The best one counts.
+    best: AtomicU8,
+    spent: Mutex<Spent>,
+}
 
 const CLOSED: u8 = 1;
 const FULL: u8 = 2;
@@ -104,12 +112,12 @@ const ACCEPTED: u8 = 3;
 impl Receipt {
     /// Forgets the answers of the message before.
     pub(crate) fn clear(&self) {
-        self.0.store(0, Relaxed);
+        self.0.best.store(0, Relaxed);
     }
 
     /// The answer, if any outbox has given one: acceptance if at least one accepted.
     pub(crate) fn answer(&self) -> Option<Result<(), Refusal>> {
-        match self.0.load(Relaxed) {
+        match self.0.best.load(Relaxed) {
             ACCEPTED => Some(Ok(())),
             FULL => Some(Err(Refusal::Full)),
             CLOSED => Some(Err(Refusal::Closed)),
@@ -117,14 +125,57 @@ impl Receipt {
         }
     }
 
-    fn note(&self, answer: Result<(), Refusal>) {
+    /// What the outboxes have dropped.
+    pub(crate) fn spent(&self) -> Spent {
+        take(&mut *self.0.spent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, answer: Result<(), Refusal>, spent: Spent) {
+        if !spent.is_empty() {
+            self.0.spent.lock().unwrap_or_else(PoisonError::into_inner).append(spent);
+        }
         let answer = match answer {
             Ok(()) => ACCEPTED,
             Err(Refusal::Full) => FULL,
             Err(Refusal::Closed) => CLOSED,
         };
         // The pusher reads it on this thread.
-        self.0.fetch_max(answer, Relaxed);
+        self.0.best.fetch_max(answer, Relaxed);
+    }
+}
+
+/// Messages that are done with. To be dropped outside of any lock: a payload can be a `Bytes::from_owner`, whose destructor
+/// is the user's and may push, or panic.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Spent {
+    /// Most often there is one: that takes no allocation.
+    last: Option<Frame>,
+    others: Vec<Frame>,
+}
+
+impl Spent {
+    pub(crate) fn push(&mut self, frame: Frame) {
+        self.others.extend(self.last.replace(frame));
+    }
+
+    fn append(&mut self, mut more: Self) {
+        self.others.append(&mut more.others);
+        if let Some(frame) = more.last.take() {
+            self.push(frame);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        for frame in self.others.drain(..).chain(self.last.take()) {
+            callback::isolate("the destructor of a payload", || drop(frame));
+        }
     }
 }
 
@@ -156,6 +207,8 @@ struct State {
     /// How many at the head of the queue belong to this link alone.
     greetings: usize,
     stats: SendStats,
+    /// Messages that left the queue under the lock that is held.
+    spent: Spent,
     /// Drops that no event has told of yet.
     unreported: VecDeque<(DropReason, Tally)>,
     closing: Option<Closing>,
@@ -180,6 +233,7 @@ impl Outbox {
             taken: 0,
             greetings: 0,
             stats: SendStats::default(),
+            spent: Spent::default(),
             unreported: VecDeque::new(),
             closing: None,
             overflown: false,
@@ -202,8 +256,13 @@ impl Outbox {
         self.core.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, then wakes the driver and tells of drops, both outside of the lock.
+    /// Changes the state, and drops what left the queue.
     fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        self.exchange(f).0
+    }
+
+    /// Changes the state, then wakes the driver and tells of drops, both outside of the lock. Returns what left the queue.
+    fn exchange<R>(&self, f: impl FnOnce(&mut State) -> R) -> (R, Spent) {
         let mut state = self.lock();
         let reported = state.unreported.is_empty();
         let result = f(&mut state);
@@ -213,6 +272,7 @@ impl Outbox {
         let wake = self.awaken() || alarm;
         let waker = if wake { state.waker.clone() } else { None };
         let tell = reported && !state.unreported.is_empty();
+        let spent = take(&mut state.spent);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -223,7 +283,7 @@ impl Outbox {
         if tell {
             (self.core.on_drop)(self);
         }
-        result
+        (result, spent)
     }
 
     /// Queues a message, or says why not.
@@ -316,6 +376,8 @@ impl Outbox {
 
     /// The operating system has taken the last byte of the first `count` messages.
     pub(crate) fn written(&self, count: usize) {
+        let mut spent = Spent::default();
+        // Dropped before what is spent.
         let mut state = self.lock();
         for _ in 0..count {
             let Some(frame) = state.queue.pop_front() else { break };
@@ -323,6 +385,7 @@ impl Outbox {
             state.greetings = state.greetings.saturating_sub(1);
             state.stats.queued -= Tally::of(&frame);
             state.stats.written += Tally::of(&frame);
+            spent.push(frame);
         }
         if state.queue.is_empty() {
             state.queue.shrink_to(KEPT_PLACES);
@@ -335,7 +398,7 @@ impl Outbox {
             state.taken = 0;
             for _ in 0..take(&mut state.greetings) {
                 if let Some(frame) = state.queue.pop_front() {
-                    state.count_drop(&frame, DropReason::Greeting);
+                    state.drop_later(frame, DropReason::Greeting);
                 }
             }
             state.waker = None;
@@ -386,6 +449,7 @@ impl Outbox {
 impl State {
     fn push(&mut self, frame: Frame, bound: OutboxBound) -> Result<(), Refusal> {
         if self.closing.is_some() {
+            self.spent.push(frame);
             return Err(Refusal::Closed);
         }
         let has_room = self.has_room(&frame, bound);
@@ -397,7 +461,7 @@ impl State {
         }
         match bound.overflow {
             Overflow::DropLatest => {
-                self.count_drop(&frame, DropReason::Overflow);
+                self.drop_later(frame, DropReason::Overflow);
                 Err(Refusal::Full)
             }
             Overflow::DropOldest => {
@@ -441,7 +505,7 @@ impl State {
         while queued.messages > 1 && (queued.messages > bound.messages as u64 || queued.len > bound.len as u64) {
             let Some(oldest) = self.queue.remove(self.droppable()) else { break };
             queued -= Tally::of(&oldest);
-            self.count_drop(&oldest, DropReason::Overflow);
+            self.drop_later(oldest, DropReason::Overflow);
         }
         // The newest is the last one that can go.
         if self.droppable() < self.queue.len() { Ok(()) } else { Err(Refusal::Full) }
@@ -449,12 +513,14 @@ impl State {
 
     fn drop_untaken(&mut self, reason: DropReason) {
         for frame in self.queue.split_off(self.droppable()) {
-            self.count_drop(&frame, reason);
+            self.drop_later(frame, reason);
         }
     }
 
-    fn count_drop(&mut self, frame: &Frame, reason: DropReason) {
-        let tally = Tally::of(frame);
+    /// Counts a message as dropped, which it is once the lock is given back.
+    fn drop_later(&mut self, frame: Frame, reason: DropReason) {
+        let tally = Tally::of(&frame);
+        self.spent.push(frame);
         self.stats.queued -= tally;
         self.stats.dropped.add(reason, tally);
         match self.unreported.back_mut() {
@@ -473,8 +539,9 @@ impl State {
 
 impl<E> Observer<Outgoing, E> for Outbox {
     fn next(&mut self, outgoing: Outgoing) {
-        let answer = self.push(outgoing.frame);
-        outgoing.receipt.note(answer);
+        let bound = self.core.bound;
+        let (answer, spent) = self.exchange(|state| state.push(outgoing.frame, bound));
+        outgoing.receipt.note(answer, spent);
     }
 
     // Where the routing ends is not where the connection does: its owner closes it.
@@ -640,6 +707,24 @@ mod tests {
         assert_eq!(take_some(&outbox, 1000), [message(4, 100)]);
         // It is under way now: what does not fit beside it has no place.
         assert_eq!(outbox.push(message(5, 1)), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn newest_message_is_refused_where_what_is_being_written_has_all_the_places() {
+        for places in 1..4 {
+            let outbox = outbox(places, 100, Overflow::DropOldest);
+            (0..places as u32).for_each(|n| outbox.push(message(n, 0)).unwrap());
+            let written = take_some(&outbox, 100);
+            assert_eq!(outbox.push(message(9, 0)), Err(Refusal::Full));
+            assert_eq!(dropped(&outbox).overflow.messages, 1);
+            // Once one of them has proved not to be under way, it goes.
+            outbox.give_back(1);
+            assert_eq!(outbox.push(message(10, 0)), Ok(()));
+            assert_eq!(take_some(&outbox, 100), [message(10, 0)]);
+            assert_eq!(dropped(&outbox).overflow.messages, 2);
+            outbox.written(written.len());
+            assert_eq!(outbox.stats().queued, Tally::default());
+        }
     }
 
     #[test]

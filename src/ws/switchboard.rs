@@ -38,10 +38,14 @@ impl Switchboard {
     pub(crate) fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
         let receipt = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
         receipt.clear();
-        let outgoing = Outgoing { frame, receipt: receipt.clone() };
+        // A clone: the last one of a message is not to be dropped under the lock.
+        let outgoing = Outgoing { frame: frame.clone(), receipt: receipt.clone() };
         // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
         self.outbound.relay(TaggedData::with_key(path.clone(), outgoing));
-        receipt.answer()
+        let (answer, mut spent) = (receipt.answer(), receipt.spent());
+        drop(receipt);
+        spent.push(frame);
+        answer
     }
 
     /// How many messages had a path on which there was no outbox.
