@@ -165,7 +165,7 @@ fn servers_subscribers_are_completed_only_after_every_peers_answer_and_nobody_ne
     until("connecting", || server.connection_count() == 3);
     server.clone().complete();
     for peer in &mut peers {
-        while !peer.read().unwrap().is_close() {}
+        while !read(peer).is_close() {}
     }
     until("ceasing to listen", || std::net::TcpStream::connect(server.local_addr()).is_err());
     let [last, others @ ..] = &mut peers;
@@ -318,7 +318,7 @@ fn handle_that_a_subscriber_holds_keeps_a_component_open() {
     drop(server);
     let mut peer = foreign_client(addr, "/");
     peer.send("still there".into()).unwrap();
-    assert_eq!(peer.read().unwrap().to_text().unwrap(), "still there");
+    assert_eq!(read(&mut peer).to_text().unwrap(), "still there");
     drop(pipeline);
 }
 

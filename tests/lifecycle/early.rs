@@ -105,7 +105,7 @@ fn connection_with_a_subscriber_of_its_own_leaves_the_servers_early_buffer_alone
     let server = echo_server(WsStr);
     let mut client = foreign_client(server.local_addr(), "/echo");
     client.send("for the connection".into()).unwrap();
-    assert_eq!(client.read().unwrap().to_text().unwrap(), "for the connection");
+    assert_eq!(read(&mut client).to_text().unwrap(), "for the connection");
     let heard = Recorder::on(server.clone());
     client.send("for both".into()).unwrap();
     assert_eq!(heard.item().data, "for both");

@@ -23,7 +23,7 @@ use rxplus::prelude::*;
 use rxrust::scheduler::Scheduler;
 use support::{
     Heard, PATIENCE, Recorder, echo_server,
-    foreign::{close, foreign_client, foreign_server, raw_server, read_to_the_end},
+    foreign::{close, foreign_client, foreign_server, raw_server, read, read_to_the_end},
     proxy::{Direction, End, Proxy},
     until, until_settled, url,
 };

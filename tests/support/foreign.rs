@@ -43,6 +43,16 @@ pub(crate) fn foreign_client(server: SocketAddr, path: &str) -> Peer {
     tungstenite::client(format!("ws://{server}{path}"), stream).unwrap().0
 }
 
+/// The next message, but for the heartbeat's pings: the first may come at any time.
+pub(crate) fn read(peer: &mut Peer) -> Message {
+    loop {
+        match peer.read().unwrap() {
+            Message::Ping(_) => {}
+            message => return message,
+        }
+    }
+}
+
 /// Closes with a code and sees the handshake through.
 pub(crate) fn close(mut peer: Peer, code: u16) {
     let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
