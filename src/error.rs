@@ -1,15 +1,19 @@
 //! What can go wrong, as values a user can act on.
 
-use std::{convert::Infallible, error::Error, fmt, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, fmt, io, iter, sync::Arc, time::Duration};
 
 use crate::ConnConfig;
 
 /// Why an endpoint could not be made, or why it ended.
 ///
 /// `Clone`, since every observer receives its own copy; the cause is in [`source`](Error::source), so a printed chain of
-/// errors states each fact once.
+/// errors states each fact once. `Debug` prints that chain, so a `main` that returns a `WsError` says what helps:
+///
+/// ```text
+/// Error: cannot listen on ws://127.0.0.1:80/: ports below 1024 usually need privileges: Permission denied (os error 13)
+/// ```
 #[non_exhaustive]
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 pub enum WsError {
     /// The text given as an address is not one.
     #[error("cannot use \"{url}\" as a WebSocket address: {reason}; write it as ws://host:port/path")]
@@ -214,6 +218,18 @@ impl WsError {
     }
 }
 
+impl fmt::Debug for WsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_chain(self, f)
+    }
+}
+
+/// Writes an error and its causes on one line.
+fn write_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{error}")?;
+    iter::successors(error.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
+}
+
 impl From<Infallible> for WsError {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -246,8 +262,8 @@ fn rejection_advice(status: u16) -> &'static str {
     }
 }
 
-/// Why a message could not be encoded or a frame could not be decoded.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a message could not be encoded or a frame could not be decoded. `Debug` prints it with its causes.
+#[derive(Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct DatatypeError {
     message: Arc<str>,
@@ -266,8 +282,14 @@ impl DatatypeError {
     }
 }
 
-/// Why `send` refused an item, which it hands back.
-#[derive(Clone, Debug)]
+impl fmt::Debug for DatatypeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_chain(self, f)
+    }
+}
+
+/// Why `send` refused an item, which it hands back. `Debug` prints why, and not the item.
+#[derive(Clone)]
 pub enum SendError<I> {
     /// The outbox is at its bound.
     Full(I),
@@ -305,11 +327,50 @@ impl<I> fmt::Display for SendError<I> {
     }
 }
 
-impl<I: fmt::Debug> Error for SendError<I> {
+impl<I> fmt::Debug for SendError<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_chain(self, f)
+    }
+}
+
+impl<I> Error for SendError<I> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Encode(_, why) => Some(why),
             Self::Full(_) | Self::Closed(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> ConnConfig {
+        ConnConfig::new("localhost", 80)
+    }
+
+    #[test]
+    fn debug_prints_the_message_and_its_causes_for_a_main_that_returns_the_error() {
+        let source = Arc::new(io::Error::from_raw_os_error(13));
+        let bind = WsError::Bind { endpoint: endpoint(), source };
+        assert_eq!(
+            format!("{bind:?}"),
+            "cannot listen on ws://localhost:80/: ports below 1024 usually need privileges: Permission denied (os error 13)"
+        );
+        let rejected = Arc::new(WsError::Rejected { endpoint: endpoint(), status: 404 });
+        let given_up = WsError::RetriesExhausted { endpoint: endpoint(), attempts: 1, source: rejected };
+        let text = format!("{given_up:?}");
+        assert!(text.starts_with("gave up connecting to") && text.ends_with("it does not serve this path"), "{text}");
+    }
+
+    #[test]
+    fn refusal_of_an_item_of_any_type_is_an_error_that_says_why() {
+        struct Item;
+        let why = DatatypeError::with_source("not a number", WsError::application("NaN"));
+        let refusals: [Box<dyn Error>; 2] = [SendError::Full(Item).into(), SendError::Encode(Item, why).into()];
+        let [full, encode] = refusals.map(|refusal| format!("{refusal:?}"));
+        assert_eq!(full, "the outbox is full: the peer takes messages slower than they are sent");
+        assert_eq!(encode, "the message could not be encoded: not a number: NaN");
     }
 }

@@ -3,8 +3,6 @@
 mod support;
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
     sync::{
         Arc, Barrier, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -60,19 +58,6 @@ fn reconnect_asked_for_when_connected_is_told_is_not_lost_and_does_not_use_up_th
     client.next("still there");
     assert_eq!(heard.item(), "still there");
     assert_eq!(client.stats().reconnects, 3);
-}
-
-#[test]
-fn reconnect_asked_for_when_the_wait_is_told_cuts_it_short() {
-    let client = RxWsClient::builder(nowhere(), WsStr).conn_retry_timeout(Duration::from_secs(3600)).connect().unwrap();
-    let again = client.clone();
-    client.state().subscribe(move |state| {
-        if matches!(state, ConnectionState::Reconnecting { attempt: ..=3, .. }) {
-            again.reconnect();
-        }
-    });
-    let events = Recorder::on(client.events());
-    events.find(|event| matches!(event, ClientEvent::ConnectFailed { attempt: 3, .. }).then_some(()));
 }
 
 /// Text, but for one that cannot even be tried.
@@ -215,27 +200,4 @@ fn connection_served_by_several_threads_is_told_of_before_its_first_message_is_r
     for _ in 0..CLIENTS {
         assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "first");
     }
-}
-
-#[test]
-fn slow_reader_is_reset_after_its_last_second() {
-    let server =
-        RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 64 << 20, Overflow::Disconnect).bind().unwrap();
-    let events = Recorder::on(server.events());
-    let mut reader = TcpStream::connect(server.local_addr()).unwrap();
-    let request = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-    reader.write_all(request.as_bytes()).unwrap();
-    events.find(|event| matches!(event, ServerEvent::Connected { .. }).then_some(()));
-    // More than two operating systems' buffers hold, and then more than the outbox does.
-    (0..5).for_each(|_| server.next(TaggedData::new("/", vec![0; 16 << 20])));
-    let error = events.find(|event| match event {
-        ServerEvent::Disconnected { error, .. } => Some(error),
-        _ => None,
-    });
-    assert!(matches!(error, Some(WsError::ClosingTimedOut { .. })), "{error:?}");
-    let mut rest = Vec::new();
-    reader.set_read_timeout(Some(PATIENCE)).unwrap();
-    let end = reader.read_to_end(&mut rest).map_err(|error| error.kind());
-    assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }

@@ -164,7 +164,8 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         self.inner.fleet.component.events()
     }
 
-    /// What was sent and received so far, over all clients.
+    /// What was sent and received so far, over all clients. Those of one path are what its client says,
+    /// `group.open(path)?.stats()`.
     #[must_use]
     pub fn stats(&self) -> GroupStats {
         self.inner.fleet.stats()

@@ -20,7 +20,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    Frame, SendError,
+    Frame, SendError, callback,
     ws::{
         deadline::after,
         stats::{DropReason, SendStats, Tally},
@@ -32,7 +32,8 @@ use crate::{
 pub enum Overflow {
     /// Ends the connection: an accepted one with close code 1013, a client with [`WsError::OutboxFull`](crate::WsError).
     Disconnect,
-    /// Drops the oldest message of which nothing was written yet.
+    /// Drops the oldest messages of which nothing was written yet. What is being written keeps its place: where that takes
+    /// all there are, the new message is refused. So give an outbox for the latest value alone two places or more, not one.
     DropOldest,
     /// Refuses the new message.
     DropLatest,
@@ -85,6 +86,34 @@ impl Refusal {
     }
 }
 
+/// Messages that are done with. To be dropped outside of any lock: a payload can be a `Bytes::from_owner`, whose destructor
+/// is the user's and may push, or panic.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Spent(Vec<Frame>);
+
+impl Spent {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame) {
+        self.0.push(frame);
+    }
+
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.0.append(&mut more.0);
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        for frame in self.0.drain(..) {
+            callback::isolate("the destructor of a payload", || drop(frame));
+        }
+    }
+}
+
 /// A handle of one connection's outbound queue.
 #[derive(Clone)]
 pub(crate) struct Outbox {
@@ -113,6 +142,8 @@ struct State {
     /// How many at the head of the queue belong to this link alone.
     greetings: usize,
     stats: SendStats,
+    /// Messages that left the queue under the lock that is held.
+    spent: Spent,
     /// Drops that no event has told of yet.
     unreported: VecDeque<(DropReason, Tally)>,
     closing: Option<Closing>,
@@ -137,6 +168,7 @@ impl Outbox {
             taken: 0,
             greetings: 0,
             stats: SendStats::default(),
+            spent: Spent::default(),
             unreported: VecDeque::new(),
             closing: None,
             overflown: false,
@@ -159,8 +191,13 @@ impl Outbox {
         self.core.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, then wakes the driver and tells of drops, both outside of the lock.
+    /// Changes the state, and drops what left the queue.
     fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        self.exchange(f).0
+    }
+
+    /// Changes the state, then wakes the driver and tells of drops, both outside of the lock. Returns what left the queue.
+    fn exchange<R>(&self, f: impl FnOnce(&mut State) -> R) -> (R, Spent) {
         let mut state = self.lock();
         let reported = state.unreported.is_empty();
         let result = f(&mut state);
@@ -170,6 +207,7 @@ impl Outbox {
         let wake = self.awaken() || alarm;
         let waker = if wake { state.waker.clone() } else { None };
         let tell = reported && !state.unreported.is_empty();
+        let spent = take(&mut state.spent);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -180,13 +218,18 @@ impl Outbox {
         if tell {
             (self.core.on_drop)(self);
         }
-        result
+        (result, spent)
     }
 
     /// Queues a message, or says why not.
     pub(crate) fn push(&self, frame: Frame) -> Result<(), Refusal> {
+        self.offer(frame).0
+    }
+
+    /// As [`push`](Self::push), for one who holds a lock: with what is to be dropped outside of it.
+    pub(crate) fn offer(&self, frame: Frame) -> (Result<(), Refusal>, Spent) {
         let bound = self.core.bound;
-        self.change(|state| state.push(frame, bound))
+        self.exchange(|state| state.push(frame, bound))
     }
 
     /// Queues messages ahead of all others, for the link that begins now and for no other.
@@ -281,6 +324,8 @@ impl Outbox {
 
     /// The operating system has taken the last byte of the first `count` messages.
     pub(crate) fn written(&self, count: usize) {
+        let mut spent = Spent(Vec::with_capacity(count));
+        // Dropped before what is spent.
         let mut state = self.lock();
         for _ in 0..count {
             let Some(frame) = state.queue.pop_front() else { break };
@@ -288,6 +333,7 @@ impl Outbox {
             state.greetings = state.greetings.saturating_sub(1);
             state.stats.queued -= Tally::of(&frame);
             state.stats.written += Tally::of(&frame);
+            spent.push(frame);
         }
         if state.queue.is_empty() {
             state.queue.shrink_to(KEPT_PLACES);
@@ -300,7 +346,7 @@ impl Outbox {
             state.taken = 0;
             for _ in 0..take(&mut state.greetings) {
                 if let Some(frame) = state.queue.pop_front() {
-                    state.count_drop(&frame, DropReason::Greeting);
+                    state.drop_later(frame, DropReason::Greeting);
                 }
             }
             state.waker = None;
@@ -351,6 +397,7 @@ impl Outbox {
 impl State {
     fn push(&mut self, frame: Frame, bound: OutboxBound) -> Result<(), Refusal> {
         if self.closing.is_some() {
+            self.spent.push(frame);
             return Err(Refusal::Closed);
         }
         let has_room = self.has_room(&frame, bound);
@@ -362,7 +409,7 @@ impl State {
         }
         match bound.overflow {
             Overflow::DropLatest => {
-                self.count_drop(&frame, DropReason::Overflow);
+                self.drop_later(frame, DropReason::Overflow);
                 Err(Refusal::Full)
             }
             Overflow::DropOldest => {
@@ -406,7 +453,7 @@ impl State {
         while queued.messages > 1 && (queued.messages > bound.messages as u64 || queued.len > bound.len as u64) {
             let Some(oldest) = self.queue.remove(self.droppable()) else { break };
             queued -= Tally::of(&oldest);
-            self.count_drop(&oldest, DropReason::Overflow);
+            self.drop_later(oldest, DropReason::Overflow);
         }
         // The newest is the last one that can go.
         if self.droppable() < self.queue.len() { Ok(()) } else { Err(Refusal::Full) }
@@ -414,12 +461,14 @@ impl State {
 
     fn drop_untaken(&mut self, reason: DropReason) {
         for frame in self.queue.split_off(self.droppable()) {
-            self.count_drop(&frame, reason);
+            self.drop_later(frame, reason);
         }
     }
 
-    fn count_drop(&mut self, frame: &Frame, reason: DropReason) {
-        let tally = Tally::of(frame);
+    /// Counts a message as dropped, which it is once the lock is given back.
+    fn drop_later(&mut self, frame: Frame, reason: DropReason) {
+        let tally = Tally::of(&frame);
+        self.spent.push(frame);
         self.stats.queued -= tally;
         self.stats.dropped.add(reason, tally);
         match self.unreported.back_mut() {
@@ -589,6 +638,24 @@ mod tests {
         assert_eq!(take_some(&outbox, 1000), [message(4, 100)]);
         // It is under way now: what does not fit beside it has no place.
         assert_eq!(outbox.push(message(5, 1)), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn newest_message_is_refused_where_what_is_being_written_has_all_the_places() {
+        for places in 1..4 {
+            let outbox = outbox(places, 100, Overflow::DropOldest);
+            (0..places as u32).for_each(|n| outbox.push(message(n, 0)).unwrap());
+            let written = take_some(&outbox, 100);
+            assert_eq!(outbox.push(message(9, 0)), Err(Refusal::Full));
+            assert_eq!(dropped(&outbox).overflow.messages, 1);
+            // Once one of them has proved not to be under way, it goes.
+            outbox.give_back(1);
+            assert_eq!(outbox.push(message(10, 0)), Ok(()));
+            assert_eq!(take_some(&outbox, 100), [message(10, 0)]);
+            assert_eq!(dropped(&outbox).overflow.messages, 2);
+            outbox.written(written.len());
+            assert_eq!(outbox.stats().queued, Tally::default());
+        }
     }
 
     #[test]

@@ -155,7 +155,11 @@ impl<D: WsDatatype> RxWsServer<D> {
 
     /// Every connection: those that are open first, then each when it opens, before anything is read from it.
     ///
-    /// A subscription made in the callback hears everything. A pipeline that feeds a connection ends with it:
+    /// A subscription made in the callback hears everything that a connection sends which opens then. One that was open
+    /// already, as clients that were waiting for the server may be even right after `bind`, is heard from now on: what it
+    /// sent before is kept, as an early message, for the first subscriber of the server itself.
+    ///
+    /// A pipeline that feeds a connection ends with it:
     ///
     /// ```no_run
     /// use rxplus::prelude::*;

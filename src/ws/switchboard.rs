@@ -2,9 +2,10 @@
 
 use std::{
     convert::Infallible,
+    mem::take,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
 };
 
@@ -12,7 +13,7 @@ use rxrust::{observable::Observable, observer::Observer};
 
 use crate::{
     Frame, IoScheduler, RouteSubscription, Router, Tag,
-    ws::outbox::{Outbox, Refusal},
+    ws::outbox::{Outbox, Refusal, Spent},
 };
 
 /// Offers each message to the outboxes that are connected for its path. It holds no queue: a push goes straight through,
@@ -37,17 +38,21 @@ impl Switchboard {
 
     /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
     pub(crate) fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
-        let mut pushed = self.pushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pushed = lock(&self.pushed);
         *pushed += 1;
         self.receipt.clear();
-        // Past the queue for pushes from callbacks: only outboxes listen, and they call nobody.
-        self.router.route(path, frame);
-        self.receipt.answer()
+        // A clone: the last one of a message is not to be dropped under the lock. And past the queue for pushes from
+        // callbacks: only outboxes listen, and they call nobody.
+        self.router.route(path, frame.clone());
+        let (answer, mut spent) = (self.receipt.answer(), self.receipt.spent());
+        drop(pushed);
+        spent.push(frame);
+        answer
     }
 
     /// How many messages were pushed.
     pub(crate) fn pushed(&self) -> u64 {
-        *self.pushed.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.pushed)
     }
 
     /// How many messages had a path on which there was no outbox.
@@ -64,7 +69,8 @@ struct Outlet {
 
 impl<E> Observer<Frame, E> for Outlet {
     fn next(&mut self, frame: Frame) {
-        self.receipt.note(self.outbox.push(frame));
+        let (answer, spent) = self.outbox.offer(frame);
+        self.receipt.note(answer, spent);
     }
 
     // Where the routing ends is not where the connection does: its owner closes it.
@@ -77,10 +83,18 @@ impl<E> Observer<Frame, E> for Outlet {
     }
 }
 
-/// Where the outboxes that a message was offered to leave their answers: the best one counts. One message at a time, so a
-/// load and a store do.
+/// Where the outboxes that a message was offered to leave their answers, and what they have dropped for it.
 #[derive(Clone, Default)]
-struct Receipt(Arc<AtomicU8>);
+struct Receipt(Arc<Answers>);
+
+/// Of one message at a time, so a load and a store do.
+#[derive(Default)]
+struct Answers {
+    /// The best one counts.
+    best: AtomicU8,
+    any_spent: AtomicBool,
+    spent: Mutex<Spent>,
+}
 
 const CLOSED: u8 = 1;
 const FULL: u8 = 2;
@@ -89,12 +103,12 @@ const ACCEPTED: u8 = 3;
 impl Receipt {
     /// Forgets the answers of the message before.
     fn clear(&self) {
-        self.0.store(0, Relaxed);
+        self.0.best.store(0, Relaxed);
     }
 
     /// The answer, if any outbox has given one: acceptance if at least one accepted.
     fn answer(&self) -> Option<Result<(), Refusal>> {
-        match self.0.load(Relaxed) {
+        match self.0.best.load(Relaxed) {
             ACCEPTED => Some(Ok(())),
             FULL => Some(Err(Refusal::Full)),
             CLOSED => Some(Err(Refusal::Closed)),
@@ -102,14 +116,32 @@ impl Receipt {
         }
     }
 
-    fn note(&self, answer: Result<(), Refusal>) {
+    /// What the outboxes have dropped.
+    fn spent(&self) -> Spent {
+        if self.0.any_spent.load(Relaxed) {
+            self.0.any_spent.store(false, Relaxed);
+            return take(&mut *lock(&self.0.spent));
+        }
+        Spent::default()
+    }
+
+    fn note(&self, answer: Result<(), Refusal>, spent: Spent) {
+        if !spent.is_empty() {
+            lock(&self.0.spent).append(spent);
+            self.0.any_spent.store(true, Relaxed);
+        }
         let answer = match answer {
             Ok(()) => ACCEPTED,
             Err(Refusal::Full) => FULL,
             Err(Refusal::Closed) => CLOSED,
         };
-        if answer > self.0.load(Relaxed) {
-            self.0.store(answer, Relaxed);
+        if answer > self.0.best.load(Relaxed) {
+            self.0.best.store(answer, Relaxed);
         }
     }
+}
+
+/// What `mutex` holds, also after a panic: none can happen that leaves it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -36,18 +36,6 @@ fn threads_that_push_into_one_client_each_keep_their_order() {
 }
 
 #[test]
-fn early_messages_reach_the_first_subscriber_in_order() {
-    let server = echo_server(WsStr);
-    let client = connected(&server, "/", WsStr);
-    texts(0..100).into_iter().for_each(|text| client.next(text));
-    until_settled("the arrival of the messages", &client, |client| client.stats().received.messages == 100);
-    let heard = Recorder::on(client.clone());
-    client.next("newer");
-    assert_eq!(heard.items(100), texts(0..100));
-    assert_eq!(heard.item(), "newer");
-}
-
-#[test]
 fn late_subscriber_gets_the_terminal_event_inside_subscribe() {
     let client = RxWsClient::connect("ws://127.0.0.1:1", WsStr).unwrap();
     client.clone().complete();
@@ -70,27 +58,6 @@ fn late_subscriber_gets_the_terminal_event_inside_subscribe() {
     group.clone().complete();
     group.wait_closed(PATIENCE).unwrap();
     assert_eq!(Recorder::on(group).rest(), [Heard::Complete]);
-}
-
-#[test]
-fn state_is_connected_before_the_first_message_and_closed_before_completion() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    server.connections().subscribe(|connection| connection.next("welcome"));
-    let (send, log) = mpsc::channel();
-    let client = RxWsClient::connect(url(&server, "/"), WsStr).unwrap();
-    let (states, messages, ending) = (send.clone(), send.clone(), send);
-    client.state().subscribe(move |state| states.send(format!("{state:?}")).unwrap());
-    let received = client.clone().on_complete(move || ending.send("completed".into()).unwrap());
-    received.log_errors().subscribe(move |text| messages.send(text.to_string()).unwrap());
-    let next = || log.recv_timeout(PATIENCE).unwrap();
-    let mut heard = next();
-    while heard != "Connected" {
-        assert!(["Disconnected", "Connecting"].contains(&heard.as_str()), "{heard}");
-        heard = next();
-    }
-    assert_eq!(next(), "welcome");
-    client.complete();
-    assert_eq!([next(), next(), next()], ["Disconnected", "Closed", "completed"]);
 }
 
 #[test]
@@ -150,24 +117,6 @@ fn waiting_for_a_connection_ends_with_what_ended_the_client() {
     let client = RxWsClient::connect(nobody_accepts.url(), WsStr).unwrap();
     client.clone().complete();
     assert!(matches!(client.wait_connected(PATIENCE), Err(WsError::Closed(_))));
-}
-
-#[test]
-fn send_into_a_full_outbox_hands_the_item_back() {
-    let nobody_accepts = ForeignServer::start();
-    let small = RxWsClient::builder(nobody_accepts.url(), WsStr).outbox(2, 1000, Overflow::DropLatest);
-    let client = small.connect().unwrap();
-    let events = Recorder::on(client.events());
-    client.send("1").unwrap();
-    client.send("2").unwrap();
-    let Err(SendError::Full(item)) = client.send("3") else { panic!("it was not refused") };
-    assert_eq!(item, "3");
-    assert_eq!(client.stats().sent.dropped.overflow.messages, 1);
-    let dropped = events.find(|event| match event {
-        ClientEvent::Dropped { reason: DropReason::Overflow, dropped } => Some(dropped),
-        _ => None,
-    });
-    assert_eq!((dropped.messages, dropped.len), (1, 1));
 }
 
 #[test]

@@ -56,18 +56,6 @@ fn server_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() 
 }
 
 #[test]
-fn client_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() {
-    let server = ForeignServer::start();
-    let client = RxWsClient::connect(server.url(), WsStr).unwrap();
-    let ended = Recorder::on(client.clone());
-    let peer = server.accept();
-    client.wait_connected(PATIENCE).unwrap();
-    client.error(WsError::application("out of order"));
-    assert_eq!(close_code(peer), 1011);
-    assert_eq!(ended.hear(), Heard::Error("out of order".into()));
-}
-
-#[test]
 fn group_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() {
     let server = ForeignServer::start();
     let group = RxWsClientGroup::new(server.url(), WsStr).unwrap();
@@ -116,25 +104,6 @@ fn completion_sends_what_is_queued_first() {
     client.clone().complete();
     assert!(heard.items(1000).iter().map(|tagged| &tagged.data).eq(&texts(0..1000)));
     assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
-}
-
-#[test]
-fn completion_without_a_server_ends_after_the_close_timeout_and_reports_what_was_unsent() {
-    let limits = Limits::client().close_timeout(Duration::from_millis(20));
-    let client = RxWsClient::builder("ws://127.0.0.1:1", WsStr).limits(limits.clone()).connect().unwrap();
-    let ended = Recorder::on(client.clone());
-    client.next("unsent");
-    client.clone().complete();
-    assert_eq!(ended.hear(), Heard::Complete);
-    let report = client.wait_closed(PATIENCE).unwrap();
-    assert_eq!((report.unsent, report.unsent_len), (1, 6));
-
-    let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).limits(limits).build().unwrap();
-    group.next(TaggedData::new("/audio", "unsent"));
-    group.next(TaggedData::new("/chat", "unsent"));
-    group.clone().complete();
-    let report = group.wait_closed(PATIENCE).unwrap();
-    assert_eq!((report.unsent, report.unsent_len), (2, 12));
 }
 
 #[test]
@@ -191,21 +160,6 @@ fn closing_from_a_callback_works_for_every_subject() {
     client.next("closes");
     assert_eq!(ended.item(), "closes");
     assert_eq!(ended.hear(), Heard::Complete);
-}
-
-#[test]
-fn end_of_a_pipeline_closes_what_it_feeds_and_merge_into_does_not() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let heard = Recorder::on(server.clone());
-    let client = connected(&server, "/", WsStr);
-    Io::of("merged").merge_into(&client);
-    assert_eq!(heard.item().data, "merged");
-    client.next("still open");
-    assert_eq!(heard.item().data, "still open");
-    Io::of("the last").subscribe_with(client.clone());
-    assert_eq!(heard.item().data, "the last");
-    client.wait_closed(PATIENCE).unwrap();
-    assert!(client.send("too late").is_err());
 }
 
 #[test]

@@ -52,32 +52,6 @@ fn group_subscribed_before_any_path_and_after_hears_the_same() {
 }
 
 #[test]
-fn child_that_is_refused_for_good_leaves_the_group_alive_and_its_path_opens_again() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/served"]).bind().unwrap();
-    server.clone().subscribe_with(server.clone());
-    let retry = RetryPolicy::exponential().on_rejected(Rejected::GiveUp);
-    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).retry(retry).build().unwrap();
-    let (heard, events) = (Recorder::on(group.clone()), Recorder::on(group.events()));
-    for _ in 0..3 {
-        group.next(TaggedData::new("/unknown", "lost"));
-        let error = event_on(&events, "/unknown", |event| match event {
-            ClientEvent::ConnectFailed { error, .. } => Some(error),
-            _ => None,
-        });
-        assert!(matches!(error, WsError::Rejected { status: 404, .. }), "{error:?}");
-        // One that is refused before the message has reached it is followed by another.
-        event_on(&events, "/unknown", |event| match event {
-            ClientEvent::Closed(report) => (report.unsent == 1 && report.unsent_len == 4).then_some(()),
-            _ => None,
-        });
-        until("the path's being free", || group.paths().is_empty());
-    }
-    group.next(TaggedData::new("/served", "echoed"));
-    assert_eq!(heard.item(), TaggedData::new("/served", "echoed".into()));
-    server.complete();
-}
-
-#[test]
 fn child_whose_attempts_are_used_up_leaves_the_others_alone() {
     let server = ForeignServer::start();
     let retry = RetryPolicy::fixed(Duration::from_millis(1)).max_retries(1);

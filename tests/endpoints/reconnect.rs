@@ -167,19 +167,6 @@ fn server_that_closes_at_once_with_a_handshake_is_not_hammered_either() {
 }
 
 #[test]
-fn connection_that_brought_a_message_starts_the_count_afresh() {
-    let server = ForeignServer::start();
-    let retry = RetryPolicy::fixed(AT_ONCE).max_retries(1);
-    let client = RxWsClient::builder(server.url(), WsStr).retry(retry).connect().unwrap();
-    let heard = Recorder::on(client.clone());
-    for round in texts(0..5) {
-        let mut peer = server.accept();
-        peer.send(tungstenite::Message::text(round.clone())).unwrap();
-        assert_eq!(heard.item(), round);
-    }
-}
-
-#[test]
 fn answer_that_will_not_change_ends_a_client_that_is_to_give_up() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/served"]).bind().unwrap();
     let retry = RetryPolicy::exponential().on_rejected(Rejected::GiveUp);
@@ -188,20 +175,6 @@ fn answer_that_will_not_change_ends_a_client_that_is_to_give_up() {
     let WsError::RetriesExhausted { attempts: 1, source, .. } = &error else { panic!("{error:?}") };
     assert!(matches!(**source, WsError::Rejected { status: 404, .. }), "{error:?}");
     assert!(chain(&error).contains("it does not serve this path"), "{error}");
-}
-
-#[test]
-fn answer_that_will_not_change_is_told_at_once_and_tried_again_at_the_longest_delay() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/served"]).bind().unwrap();
-    let longest = Duration::from_secs(1000);
-    let retry = RetryPolicy::exponential().max_delay(longest);
-    let client = RxWsClient::builder(url(&server, "/unknown"), WsStr).retry(retry).connect().unwrap();
-    let states = Recorder::on(client.state());
-    let waits = states.find(|state| match state {
-        ConnectionState::Reconnecting { attempt, delay } => Some((attempt, delay)),
-        _ => None,
-    });
-    assert_eq!(waits, (1, longest));
 }
 
 #[test]
@@ -247,62 +220,6 @@ fn reconnect_ends_the_wait_before_the_next_attempt() {
 }
 
 #[test]
-fn reconnect_called_when_the_wait_is_told_of_ends_it() {
-    let address = free_address(&host_of_its_own(7));
-    let client = RxWsClient::builder(&address, WsStr).conn_retry_timeout(Duration::from_secs(1000)).connect().unwrap();
-    let impatient = client.clone();
-    let (on_state, attempts) = answers(move |state| {
-        if let ConnectionState::Reconnecting { attempt, .. } = state {
-            impatient.reconnect();
-            attempt
-        } else {
-            0
-        }
-    });
-    client.state().subscribe(on_state);
-    while attempts.recv_timeout(PATIENCE).unwrap() < 5 {}
-    client.complete();
-}
-
-#[test]
-fn reconnect_drops_the_connection_and_makes_another() {
-    let server = echo_server(WsStr);
-    let client = client_of(&url(&server, "/"));
-    let (heard, events) = (Recorder::on(client.clone()), Recorder::on(client.events()));
-    let connections = Recorder::on(server.connections());
-    let first = Recorder::on(connections.item());
-    client.wait_connected(PATIENCE).unwrap();
-    client.reconnect();
-    let error = events.find(|event| match event {
-        ClientEvent::Disconnected { error, .. } => error,
-        _ => None,
-    });
-    assert!(matches!(error, WsError::Cut(_)), "{error:?}");
-    assert!(matches!(first.hear(), Heard::Error(_)));
-    client.next("hello");
-    assert_eq!(heard.item(), "hello");
-}
-
-#[test]
-fn reconnect_called_when_the_connection_is_told_of_drops_it() {
-    let server = echo_server(WsStr);
-    let client = client_of(&url(&server, "/"));
-    let again = client.clone();
-    let (on_state, answers) = answers(move |state| {
-        if state == ConnectionState::Connected {
-            again.reconnect();
-        }
-        state
-    });
-    client.state().subscribe(on_state);
-    let mut connected = 0;
-    while connected < 3 {
-        connected += usize::from(answers.recv_timeout(PATIENCE).unwrap() == ConnectionState::Connected);
-    }
-    client.complete();
-}
-
-#[test]
 fn unconfirmed_counts_what_may_have_been_lost() {
     let server = ForeignServer::start();
     let client = RxWsClient::builder(server.url(), WsStr).ping_interval(None).connect().unwrap();
@@ -316,14 +233,4 @@ fn unconfirmed_counts_what_may_have_been_lost() {
         _ => None,
     });
     assert_eq!(unconfirmed, 3);
-}
-
-#[test]
-fn outbox_that_disconnects_ends_a_client_that_overflows() {
-    let nobody_accepts = ForeignServer::start();
-    let small = RxWsClient::builder(nobody_accepts.url(), WsStr).outbox(2, 1000, Overflow::Disconnect);
-    let client = small.connect().unwrap();
-    let heard = Recorder::on(client.clone());
-    texts(0..3).into_iter().for_each(|text| client.next(text));
-    assert!(matches!(heard.hear(), Heard::Error(error) if error.contains("3 messages of 3 bytes")));
 }

@@ -144,18 +144,6 @@ fn early_messages_beyond_the_buffer_are_counted_and_told_once() {
 }
 
 #[test]
-fn connection_with_a_subscriber_of_its_own_leaves_the_servers_early_buffer_alone() {
-    let server = echo_server(WsStr);
-    let client = connected(&server, "/", WsStr);
-    let echoed = Recorder::on(client.clone());
-    client.next("echoed only");
-    assert_eq!(echoed.item(), "echoed only");
-    let heard = Recorder::on(server.clone());
-    client.next("heard by both");
-    assert_eq!(heard.item().data, "heard by both");
-}
-
-#[test]
 fn connection_subscribed_with_itself_echoes() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsFrame).unwrap();
     server.connections().subscribe(|conn| {

@@ -1,9 +1,5 @@
 //! Rule 9: how components and connections end, and what they say about it.
 
-use std::sync::mpsc;
-
-use rxrust::scheduler::Scheduler;
-
 use super::*;
 
 const CONNECTIONS: usize = 1000;
@@ -36,14 +32,7 @@ fn server_with_1000_connections_and_full_outboxes_writes_it_all_and_leaves_nothi
     until("connecting", || server.connection_count() == CONNECTIONS);
 
     // Nothing is written while the server's thread is held, so all the outboxes fill.
-    let (release, held) = mpsc::channel::<()>();
-    let (hold, holding) = mpsc::channel();
-    let hold = async move {
-        hold.send(()).unwrap();
-        held.recv().unwrap_or(());
-    };
-    IoScheduler::on(&runtime).schedule(hold, None);
-    holding.recv_timeout(PATIENCE).unwrap();
+    let release = hold(&runtime);
     let message = Bytes::from(vec![7; 100]);
     (0..QUEUED).for_each(|_| server.send(TaggedData::new("/", message.clone())).unwrap());
     assert!(matches!(server.send(TaggedData::new("/", message)), Err(SendError::Full(_))));
@@ -118,13 +107,6 @@ fn close_codes_say_who_ended_and_how() {
     server.clone().complete();
     assert_eq!(read_to_the_end(&mut peers[3].0).1, Some(1001));
     server.wait_closed(PATIENCE).unwrap();
-
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let mut peer = foreign_client(server.local_addr(), "/");
-    let heard = Recorder::on(server.clone());
-    server.error(WsError::application("broken"));
-    assert_eq!(read_to_the_end(&mut peer).1, Some(1011));
-    assert_eq!(heard.to_the_end(), (vec![], Heard::Error("broken".into())));
 }
 
 /// What a client said before it closed, and with which code it did.
@@ -176,6 +158,25 @@ fn subscribers_are_completed_only_after_the_peers_answer() {
 }
 
 #[test]
+fn servers_subscribers_are_completed_only_after_every_peers_answer_and_nobody_new_is_let_in_meanwhile() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    let mut peers = [(); 3].map(|()| foreign_client(server.local_addr(), "/"));
+    until("connecting", || server.connection_count() == 3);
+    server.clone().complete();
+    for peer in &mut peers {
+        while !read(peer).is_close() {}
+    }
+    until("ceasing to listen", || std::net::TcpStream::connect(server.local_addr()).is_err());
+    let [last, others @ ..] = &mut peers;
+    others.iter_mut().for_each(|peer| while peer.read().is_ok() {});
+    until("the end of those that have answered", || server.connection_count() == 1);
+    assert_eq!(heard.rest(), []);
+    while last.read().is_ok() {}
+    assert_eq!(heard.to_the_end(), (vec![], Heard::Complete));
+}
+
+#[test]
 fn peer_that_never_answers_holds_up_closing_for_the_close_timeout_only() {
     let (hold, held) = mpsc::channel::<()>();
     let held = std::sync::Arc::new(std::sync::Mutex::new(held));
@@ -194,16 +195,25 @@ fn peer_that_never_answers_holds_up_closing_for_the_close_timeout_only() {
 }
 
 #[test]
-fn client_without_a_server_gives_up_what_is_queued_after_the_close_timeout() {
+fn without_a_server_what_is_queued_is_given_up_after_the_close_timeout_and_reported() {
     let server = raw_server(|_, stream| drop(stream));
     let limits = Limits::client().close_timeout(Duration::from_millis(200));
-    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).limits(limits).connect().unwrap();
-    let events = Recorder::on(client.events());
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).limits(limits.clone()).connect().unwrap();
+    let (heard, events) = (Recorder::<WsText>::on(client.clone()), Recorder::on(client.events()));
     client.next("never sent");
     client.clone().complete();
     let report = client.wait_closed(PATIENCE).unwrap();
     assert_eq!((report.unsent, report.unsent_len), (1, 10));
     assert_eq!(announced_by_client(&events.to_the_end().0).0, tally(1, 10));
+    assert_eq!(heard.to_the_end(), (vec![], Heard::Complete));
+
+    let group = RxWsClientGroup::builder(format!("ws://{server}"), WsStr).limits(limits).build().unwrap();
+    for path in ["/audio", "/chat"] {
+        group.next(TaggedData::new(path, "never sent"));
+    }
+    group.clone().complete();
+    let report = group.wait_closed(PATIENCE).unwrap();
+    assert_eq!((report.unsent, report.unsent_len), (2, 20));
 }
 
 #[test]
@@ -233,6 +243,39 @@ fn complete_and_all_that_was_pushed_before_it_may_come_from_a_callback() {
     peer.send("Ada".into()).unwrap();
     assert_eq!(read_to_the_end(&mut peer), (vec!["good-bye, Ada".into()], Some(1001)));
     assert!(end.to_the_end().1.is_complete());
+}
+
+#[test]
+fn error_may_come_from_a_callback_of_every_subject() {
+    let (addr, ends) = close_code_server();
+    let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
+    let (own, heard) = (client.clone(), Recorder::<WsText>::on(client.clone()));
+    client.state().subscribe(move |state| {
+        if state == ConnectionState::Connected {
+            own.next("last words");
+            own.clone().error(WsError::application("enough"));
+        }
+    });
+    assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), (vec!["last words".into()], Some(1011)));
+    assert_eq!(heard.to_the_end(), (vec![], Heard::Error("enough".into())));
+
+    let group = RxWsClientGroup::new(format!("ws://{addr}"), WsStr).unwrap();
+    let (own, heard) = (group.clone(), Recorder::on(group.clone()));
+    group.events().subscribe(move |_| own.clone().error(WsError::application("enough")));
+    group.next(TaggedData::new("/", "last words"));
+    assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), (vec!["last words".into()], Some(1011)));
+    assert_eq!(heard.to_the_end(), (vec![], Heard::Error("enough".into())));
+
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (own, heard) = (server.clone(), Recorder::on(server.clone()));
+    server.connections().subscribe(move |connection| match connection.id() {
+        1 => connection.error(WsError::application("enough")),
+        _ => own.clone().error(WsError::application("enough")),
+    });
+    for _ in 0..2 {
+        assert_eq!(read_to_the_end(&mut foreign_client(server.local_addr(), "/")).1, Some(1011));
+    }
+    assert_eq!(heard.to_the_end(), (vec![], Heard::Error("enough".into())));
 }
 
 #[test]
@@ -275,7 +318,7 @@ fn handle_that_a_subscriber_holds_keeps_a_component_open() {
     drop(server);
     let mut peer = foreign_client(addr, "/");
     peer.send("still there".into()).unwrap();
-    assert_eq!(peer.read().unwrap().to_text().unwrap(), "still there");
+    assert_eq!(read(&mut peer).to_text().unwrap(), "still there");
     drop(pipeline);
 }
 

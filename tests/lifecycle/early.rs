@@ -1,6 +1,6 @@
 //! Rule 2: what is kept for a first subscriber, and how much.
 
-use std::{sync::mpsc, thread};
+use std::thread;
 
 use super::*;
 
@@ -80,11 +80,32 @@ fn server_has_one_early_buffer_for_all_connections_and_paths() {
 }
 
 #[test]
+fn group_has_one_early_buffer_for_all_its_paths() {
+    let server = foreign_server(|_, mut peer| {
+        numbered(800).into_iter().for_each(|text| peer.send(text.into()).unwrap());
+        while peer.read().is_ok() {}
+    });
+    let group = RxWsClientGroup::new(format!("ws://{server}"), WsStr).unwrap();
+    for (path, received) in [("/a", 800), ("/b", 1600)] {
+        group.open(path).unwrap();
+        until_settled("receiving", &group, |group| group.stats().all.received.messages == received);
+    }
+    assert_eq!(group.stats().all.early_lost.messages, 576);
+    let heard = Recorder::on(group.clone());
+    let (first, second): (Vec<_>, Vec<_>) = heard.items(1024).into_iter().partition(|tagged| tagged.tag == "/a");
+    assert_eq!((first.len(), second.len()), (224, 800));
+    let events = Recorder::on(group.events());
+    group.complete();
+    let told = events.to_the_end().0.into_iter().filter(|tagged| matches!(tagged.data, ClientEvent::EarlyLost));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
 fn connection_with_a_subscriber_of_its_own_leaves_the_servers_early_buffer_alone() {
     let server = echo_server(WsStr);
     let mut client = foreign_client(server.local_addr(), "/echo");
     client.send("for the connection".into()).unwrap();
-    assert_eq!(client.read().unwrap().to_text().unwrap(), "for the connection");
+    assert_eq!(read(&mut client).to_text().unwrap(), "for the connection");
     let heard = Recorder::on(server.clone());
     client.send("for both".into()).unwrap();
     assert_eq!(heard.item().data, "for both");
@@ -106,18 +127,19 @@ fn server_that_has_had_a_subscriber_keeps_nothing_for_the_next() {
 }
 
 #[test]
-fn subscription_made_when_a_connection_is_emitted_hears_everything() {
+fn connection_that_is_open_already_is_emitted_and_what_it_sent_until_then_is_kept_for_the_servers_subscriber() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (send, heard) = mpsc::channel();
-    server.connections().subscribe(move |connection| {
-        let send = send.clone();
-        connection.log_errors().subscribe(move |text| send.send(text).unwrap_or(()));
-    });
-    for round in 0..50 {
-        let mut client = foreign_client(server.local_addr(), "/");
-        client.send(format!("first of {round}").into()).unwrap();
-        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), format!("first of {round}"));
-    }
+    let mut client = foreign_client(server.local_addr(), "/early");
+    client.send("before anybody subscribed".into()).unwrap();
+    until_settled("receiving", &server, |server| server.stats().received.messages == 1);
+    let connection = Recorder::on(server.connections()).item();
+    let heard = Recorder::on(connection.clone());
+    client.send("for the connection".into()).unwrap();
+    assert_eq!(heard.item(), "for the connection");
+    let heard_by_server = Recorder::on(server.clone());
+    assert_eq!(heard_by_server.item(), TaggedData::new("/early", "before anybody subscribed".into()));
+    client.send("for both".into()).unwrap();
+    assert_eq!((heard.item(), heard_by_server.item().data), ("for both".into(), "for both".into()));
     server.complete();
 }
 

@@ -15,16 +15,31 @@ mod threads;
 
 use std::{
     net::SocketAddr,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use rxplus::prelude::*;
+use rxrust::scheduler::Scheduler;
 use support::{
     Heard, PATIENCE, Recorder, echo_server,
-    foreign::{close, foreign_client, foreign_server, raw_server, read_to_the_end},
+    foreign::{close, foreign_client, foreign_server, raw_server, read, read_to_the_end},
     proxy::{Direction, End, Proxy},
     until, until_settled, url,
 };
+
+/// Keeps the one thread of `runtime` from doing anything until what this returns is dropped.
+fn hold(runtime: &IoRuntime) -> mpsc::Sender<()> {
+    let (release, held) = mpsc::channel();
+    let (holds, holding) = mpsc::channel();
+    let hold = async move {
+        holds.send(()).unwrap();
+        held.recv().unwrap_or(());
+    };
+    IoScheduler::on(runtime).schedule(hold, None);
+    holding.recv_timeout(PATIENCE).unwrap();
+    release
+}
 
 const fn tally(messages: u64, len: u64) -> Tally {
     Tally { messages, len }

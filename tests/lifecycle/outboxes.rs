@@ -1,6 +1,6 @@
 //! Rules 5, 6 and 13: what an outbox keeps, refuses and drops, and that each is counted and told.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, thread};
 
 use super::*;
 
@@ -72,6 +72,42 @@ fn empty_outbox_takes_one_message_of_any_length() {
     client.send("x".repeat(5000)).unwrap();
     assert!(matches!(client.send("y"), Err(SendError::Full(_))));
     client.complete();
+}
+
+#[test]
+fn client_keeps_65_536_messages_or_64_mib_by_default_and_refuses_the_newest() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    for (messages, len) in [(65_536, 10), (64, 1 << 20)] {
+        let client = RxWsClient::connect(url.as_str(), WsBytes).unwrap();
+        let message = Bytes::from(vec![7; len]);
+        (0..messages).for_each(|_| client.send(message.clone()).unwrap());
+        assert!(matches!(client.send(message), Err(SendError::Full(_))));
+        let queued = tally(messages, messages * len as u64);
+        assert_eq!((client.stats().sent.queued, client.stats().sent.dropped.overflow), (queued, tally(1, len as u64)));
+        client.clear_outbox();
+        client.complete();
+    }
+}
+
+#[test]
+fn connection_keeps_1_024_messages_or_16_mib_by_default_and_then_ends() {
+    let runtime = IoRuntime::new("default").unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    for (messages, len) in [(1024, 10), (16, 1 << 20)] {
+        let mut peer = foreign_client(server.local_addr(), "/");
+        let connection = connections.item();
+        let release = hold(&runtime);
+        let message = Bytes::from(vec![7; len]);
+        (0..messages).for_each(|_| connection.send(message.clone()).unwrap());
+        assert!(matches!(connection.send(message.clone()), Err(SendError::Full(_))));
+        assert!(matches!(connection.send(message), Err(SendError::Closed(_))));
+        assert_eq!(connection.stats().sent.dropped.overflow.messages, messages + 1);
+        drop(release);
+        assert_eq!(read_to_the_end(&mut peer), (vec![], Some(1013)));
+    }
+    server.complete();
 }
 
 #[test]
@@ -172,12 +208,12 @@ fn slow_reader_is_told_1013_after_the_message_being_written_and_its_queue_is_dro
         std::thread::yield_now();
     }
     // It reads after all, before the second is over.
-    let mut read = 0;
+    let mut messages = 0;
     let close = loop {
         match slow.read() {
             Ok(tungstenite::Message::Close(frame)) => break frame,
-            Ok(_) => read += 1,
-            Err(error) => panic!("{error} instead of a close frame, after {read} messages"),
+            Ok(message) => messages += u64::from(message.is_binary()),
+            Err(error) => panic!("{error} instead of a close frame, after {messages} messages"),
         }
     };
     assert_eq!(close.map(|frame| u16::from(frame.code)), Some(1013));
@@ -185,7 +221,7 @@ fn slow_reader_is_told_1013_after_the_message_being_written_and_its_queue_is_dro
     connection.wait_closed(PATIENCE).unwrap();
     let sent = connection.stats().sent;
     assert_accounted(sent);
-    assert_eq!(sent.written.messages, read);
+    assert_eq!(sent.written.messages, messages);
     assert_eq!(announced_by_server(&events.to_the_end().0).0, sent.dropped.total());
     server.complete();
 }
@@ -222,17 +258,192 @@ fn slow_reader_hears_the_newest_under_drop_oldest_also_of_what_was_about_to_be_w
 }
 
 #[test]
+fn message_being_written_keeps_the_only_place_under_drop_oldest_and_the_newest_is_refused() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(1, 1 << 30, Overflow::DropOldest);
+    let server = server.ping_interval(None).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut slow = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    // More than the system's buffers hold. Its first byte shows that its writing has begun.
+    let long = vec![7; 12 << 20];
+    connection.send(long.clone()).unwrap();
+    slow.get_ref().peek(&mut [0]).unwrap();
+    let newest = || connection.send(vec![1, 2, 3]);
+    assert!(matches!(newest(), Err(SendError::Full(item)) if *item == [1, 2, 3]));
+    assert!(matches!(newest(), Err(SendError::Full(_))));
+    let sent = connection.stats().sent;
+    assert_accounted(sent);
+    assert_eq!((sent.queued.messages, sent.dropped.overflow), (1, tally(2, 6)));
+    assert!(read(&mut slow).into_data() == long, "whole");
+    until("the end of the writing", || connection.stats().sent.queued.messages == 0);
+    newest().unwrap();
+    assert_eq!(*read(&mut slow).into_data(), [1, 2, 3]);
+    server.complete();
+}
+
+/// A payload of the program's own, which does something when it is dropped.
+struct Owned(Box<dyn Fn() + Send>);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        b"owned"
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Runs `f` on another thread, since what it tests would wait for itself.
+fn within_patience(f: impl FnOnce() + Send + 'static) {
+    let (done, over) = mpsc::channel();
+    thread::spawn(move || {
+        f();
+        done.send(()).unwrap();
+    });
+    over.recv_timeout(PATIENCE).expect("it does not hang");
+}
+
+#[test]
+fn payload_whose_destructor_pushes_harms_no_client() {
+    for overflow in [Overflow::DropOldest, Overflow::DropLatest, Overflow::Disconnect] {
+        within_patience(move || {
+            let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("ws://{}", silent.local_addr().unwrap());
+            let client = RxWsClient::builder(url, WsBytes).outbox(2, 1000, overflow).connect().unwrap();
+            let (send, dropped) = mpsc::channel();
+            let payload = || {
+                let (own, send) = (client.clone(), send.clone());
+                Bytes::from_owner(Owned(Box::new(move || {
+                    own.next("pushed by a destructor");
+                    send.send(own.stats().sent).unwrap();
+                })))
+            };
+            (0..3).for_each(|_| client.next(payload()));
+            client.clear_outbox();
+            client.clone().complete();
+            (0..3).for_each(|_| assert_accounted(dropped.recv_timeout(PATIENCE).unwrap()));
+            assert_accounted(client.stats().sent);
+        });
+    }
+}
+
+#[test]
+fn payload_whose_destructor_pushes_harms_no_server() {
+    within_patience(|| {
+        let runtime = IoRuntime::new("destructors").unwrap();
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime);
+        let server = server.outbox(2, 1000, Overflow::DropOldest).bind().unwrap();
+        let mut peers = [(); 2].map(|()| foreign_client(server.local_addr(), "/"));
+        until_settled("connecting", &server, |server| server.connection_count() == 2);
+        let (send, dropped) = mpsc::channel();
+        let payload = |path: &'static str| {
+            let (own, send) = (server.clone(), send.clone());
+            let payload = Bytes::from_owner(Owned(Box::new(move || {
+                own.next(TaggedData::new("/", "again"));
+                send.send(own.stats().sent).unwrap();
+            })));
+            TaggedData::new(path, payload)
+        };
+        let release = hold(&runtime);
+        (0..3).for_each(|_| server.next(payload("/")));
+        server.next(payload("/nobody"));
+        drop(release);
+        (0..4).for_each(|_| assert_accounted(dropped.recv_timeout(PATIENCE).unwrap()));
+        until("writing the rest", || server.stats().sent.queued.messages == 0);
+        // Written, and dropped on the I/O thread.
+        server.next(payload("/"));
+        assert_accounted(dropped.recv_timeout(PATIENCE).unwrap());
+        for peer in &mut peers {
+            while *read(peer).into_data() != *b"owned" {}
+            while *read(peer).into_data() != *b"again" {}
+        }
+        server.complete();
+    });
+}
+
+#[test]
+fn payload_whose_destructor_panics_when_it_is_written_ends_nothing() {
+    let runtime = IoRuntime::new("panics").unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut peer = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    // So that the outbox has the last clone of each.
+    let release = hold(&runtime);
+    for _ in 0..3 {
+        connection.next(Bytes::from_owner(Owned(Box::new(|| panic!("a bug of the payload's")))));
+    }
+    drop(release);
+    connection.next("still open");
+    for expected in [&b"owned"[..], b"owned", b"owned", b"still open"] {
+        assert_eq!(*read(&mut peer).into_data(), *expected);
+    }
+    until("counting", || connection.stats().sent.written.messages == 4);
+    server.complete();
+}
+
+#[test]
+fn sums_are_exact_at_any_moment_another_thread_looks() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(20, 1 << 20, Overflow::DropOldest);
+    let server = server.bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/"), WsStr)
+        .conn_retry_timeout(Duration::from_millis(1))
+        .outbox(20, 1 << 20, Overflow::DropOldest)
+        .greeting(|_| ["hello", "again"])
+        .connect()
+        .unwrap();
+    let mut looks = 0;
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            for round in 0..50 {
+                client.wait_connected(PATIENCE).unwrap();
+                for number in 0..200 {
+                    client.next(number.to_string());
+                    server.next(TaggedData::new("/", number.to_string()));
+                }
+                proxy.end(if round % 2 == 0 { End::Reset } else { End::Fin });
+            }
+        });
+        let mut seen = Vec::new();
+        while !traffic.is_finished() {
+            seen.extend(connections.rest());
+            for heard in &seen {
+                let Heard::Item(connection) = heard else { continue };
+                assert_accounted(connection.stats().sent);
+            }
+            assert_accounted(client.stats().sent);
+            assert_accounted(server.stats().sent);
+            looks += 1;
+        }
+    });
+    println!("looked {looks} times, over {} links: {:?}", proxy.links(), client.stats().sent);
+    client.complete();
+    server.complete();
+}
+
+#[test]
 fn slow_reader_that_stays_slow_is_reset_within_about_a_second() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
     let server = server.bind().unwrap();
     let connections = Recorder::on(server.connections());
     let mut slow = foreign_client(server.local_addr(), "/");
     let connection = connections.item();
+    let events = Recorder::on(connection.events());
     while connection.send(vec![7; 1 << 20]).is_ok() {
         std::thread::yield_now();
     }
     let overflown = Instant::now();
     connection.wait_closed(PATIENCE).unwrap();
+    let told = events.to_the_end().0.pop();
+    assert!(
+        matches!(told, Some(ServerEvent::Disconnected { error: Some(WsError::ClosingTimedOut { .. }), .. })),
+        "{told:?}"
+    );
     assert!(overflown.elapsed() < Duration::from_secs(3), "{:?}", overflown.elapsed());
     // What the system still held for it is gone too.
     let reset = loop {
@@ -258,9 +469,9 @@ fn message_to_a_path_counts_once_as_pushed_and_once_for_each_connection() {
     server.next(TaggedData::new("/nobody", "unheard"));
     server.next(TaggedData::new("/other", "else"));
     for client in &mut clients {
-        assert_eq!(client.read().unwrap().to_text().unwrap(), "news");
+        assert_eq!(read(client).to_text().unwrap(), "news");
     }
-    assert_eq!(other.read().unwrap().to_text().unwrap(), "else");
+    assert_eq!(read(&mut other).to_text().unwrap(), "else");
     let stats = server.stats();
     assert_eq!((stats.pushed, stats.unrouted, stats.sent.accepted), (3, 1, tally(4, 16)));
     let sums = on_feed.iter().fold(Tally::default(), |mut sum, connection| {

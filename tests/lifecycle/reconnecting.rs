@@ -171,7 +171,7 @@ fn connect_timeout_is_its_own_and_not_the_retry_delay() {
 fn reconnect_cuts_a_wait_short_from_within_the_callback_that_tells_of_it() {
     let server = foreign_server(|number, mut peer| match number {
         0..3 => drop(peer),
-        _ => drop(peer.read()),
+        _ => while peer.read().is_ok() {},
     });
     let client = RxWsClient::builder(format!("ws://{server}"), WsStr).conn_retry_timeout(NEVER).connect().unwrap();
     let events = Recorder::on(client.events());
@@ -197,6 +197,11 @@ fn reconnect_drops_the_connection_and_makes_another_at_once() {
         client.next(text);
         assert_eq!(heard.item(), text);
         client.reconnect();
+        let error = events.find(|event| match event {
+            ClientEvent::Disconnected { error, .. } => Some(error),
+            _ => None,
+        });
+        assert!(matches!(error, Some(WsError::Cut(_))), "{error:?}");
     }
     client.complete();
     server.complete();
@@ -312,6 +317,71 @@ fn peer_that_only_answers_pings_late_stays() {
     assert_eq!(client.stats().reconnects, 0);
     client.complete();
     server.complete();
+}
+
+#[test]
+fn client_whose_link_is_refused_keeps_what_is_pushed_and_sends_it_when_it_is_let_in_again() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone().untag());
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/"), WsStr)
+        .conn_retry_timeout(AT_ONCE)
+        .min_uptime(Duration::ZERO)
+        .connect()
+        .unwrap();
+    let events = Recorder::on(client.events());
+    for round in 0..3 {
+        client.wait_connected(PATIENCE).unwrap();
+        proxy.refuse(true);
+        proxy.end(End::Reset);
+        events.find(|event| matches!(event, ClientEvent::Disconnected { code: 1006, .. }).then_some(()));
+        let error = events.find(|event| match event {
+            ClientEvent::ConnectFailed { attempt: 2, error } => Some(error),
+            _ => None,
+        });
+        assert!(matches!(error, WsError::Connect { .. }), "{error:?}");
+        (0..100).for_each(|number| client.send(format!("{round} {number}")).unwrap());
+        assert_eq!(client.stats().sent.queued.messages, 100);
+        proxy.refuse(false);
+        assert_eq!(heard.items(100), (0..100).map(|number| format!("{round} {number}")).collect::<Vec<_>>());
+    }
+    client.clone().complete();
+    assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+    assert_eq!((client.stats().reconnects, proxy.links()), (3, 4));
+    server.complete();
+}
+
+#[test]
+#[expect(clippy::result_large_err, reason = "tungstenite wants it")]
+fn children_of_a_group_are_opened_and_closed_side_by_side() {
+    const CHILDREN: usize = 8;
+    // Nobody's handshake is answered before all have asked for it, neither the opening nor the closing one.
+    let all = Arc::new(std::sync::Barrier::new(CHILDREN));
+    let server = raw_server(move |_, stream| {
+        let opening = |_: &_, response| {
+            all.wait();
+            Ok(response)
+        };
+        let mut peer = tungstenite::accept_hdr(stream, opening).unwrap();
+        while !read(&mut peer).is_close() {}
+        all.wait();
+        while peer.read().is_ok() {}
+    });
+    let group = RxWsClientGroup::new(format!("ws://{server}"), WsStr).unwrap();
+    let events = Recorder::on(group.events());
+    (0..CHILDREN).for_each(|number| drop(group.open(format!("/{number}")).unwrap()));
+    for _ in 0..CHILDREN {
+        events.find(|tagged| matches!(tagged.data, ClientEvent::Connected { attempt: 0, .. }).then_some(()));
+    }
+    group.complete();
+    for _ in 0..CHILDREN {
+        let (code, error) = events.find(|tagged| match tagged.data {
+            ClientEvent::Disconnected { code, error, .. } => Some((code, error)),
+            _ => None,
+        });
+        assert!(code == 1000 && error.is_none(), "{code} {error:?}");
+    }
+    assert!(events.to_the_end().1.is_complete());
 }
 
 #[test]

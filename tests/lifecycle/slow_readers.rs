@@ -15,13 +15,18 @@ const MESSAGE_LEN: usize = 4 * 1024;
 /// The feed's rate is a hundred messages a second: one that a machine with other things to do can keep, too.
 const INTERVAL: Duration = Duration::from_millis(10);
 const MESSAGES: usize = 150;
+/// How many messages are pushed at once where the feed has no rate of its own.
+const BATCH: usize = 16;
 /// How much the outbox of each connection holds.
 const BOUND: Tally = tally(64, 1024 * 1024);
 
 /// A server that feeds 99 clients which take all they can.
 struct Feed {
     server: RxWsServer<WsBytes>,
-    heard: Arc<AtomicUsize>,
+    /// How many messages each of them has heard.
+    heard: Arc<[AtomicUsize; FAST]>,
+    /// Says that one of them has heard as many again as `BATCH`.
+    beat: mpsc::Receiver<()>,
     _clients: Vec<RxWsClient<WsBytes>>,
 }
 
@@ -32,32 +37,39 @@ impl Feed {
             .bind()
             .unwrap();
         let runtime = IoRuntime::new("fast-readers").unwrap();
-        let heard = Arc::new(AtomicUsize::new(0));
-        let clients = (0..FAST).map(|_| {
+        let heard = Arc::new([const { AtomicUsize::new(0) }; FAST]);
+        let (beats, beat) = mpsc::channel();
+        let clients = (0..FAST).map(|number| {
             let client = RxWsClient::builder(url(&server, "/feed"), WsBytes).runtime(&runtime).connect().unwrap();
-            let heard = heard.clone();
+            let (heard, beats) = (heard.clone(), beats.clone());
             client.clone().log_errors().subscribe(move |_| {
-                heard.fetch_add(1, SeqCst);
+                if heard[number].fetch_add(1, SeqCst) % BATCH == BATCH - 1 {
+                    beats.send(()).unwrap_or(());
+                }
             });
             client
         });
         let clients = clients.collect();
         until("connecting", || server.connection_count() == FAST);
-        Self { server, heard, _clients: clients }
+        Self { server, heard, beat, _clients: clients }
     }
 
     /// Pushes at the feed's rate, and returns how many messages the fast ones have heard when its time is over.
     fn run(&self, after_each: impl Fn()) -> usize {
         let message = Bytes::from(vec![7; MESSAGE_LEN]);
-        let (begun, before) = (Instant::now(), self.heard.load(SeqCst));
+        let (begun, before) = (Instant::now(), self.heard());
         for number in 1..=MESSAGES as u32 {
             self.server.next(TaggedData::new("/feed", message.clone()));
             after_each();
             thread::sleep((begun + number * INTERVAL).saturating_duration_since(Instant::now()));
         }
-        let heard = self.heard.load(SeqCst) - before;
-        until("hearing the rest", || self.heard.load(SeqCst) - before == FAST * MESSAGES);
+        let heard = self.heard() - before;
+        until("hearing the rest", || self.heard() - before == FAST * MESSAGES);
         heard
+    }
+
+    fn heard(&self) -> usize {
+        self.heard.iter().map(|heard| heard.load(SeqCst)).sum()
     }
 }
 
@@ -125,10 +137,11 @@ impl Slow {
     }
 }
 
+/// One feed at a time has the machine to itself, as far as it does.
+static FEEDING: Mutex<()> = Mutex::new(());
+
 /// Feeds the fast ones alone, and then with the slow one among them; more than once only on a machine that was too busy.
 fn fast_ones_keep_their_rate(overflow: Overflow) {
-    // One feed at a time has the machine to itself, as far as it does.
-    static FEEDING: Mutex<()> = Mutex::new(());
     let _feeding = FEEDING.lock().unwrap_or_else(PoisonError::into_inner);
     let feed = Feed::new(overflow);
     for _ in 0..5 {
@@ -159,4 +172,119 @@ fn one_slow_reader_costs_the_others_nothing_under_drop_oldest() {
 #[test]
 fn one_slow_reader_costs_the_others_nothing_under_drop_latest() {
     fast_ones_keep_their_rate(Overflow::DropLatest);
+}
+
+/// The same without a rate of its own: as fast as the 99 take it.
+#[cfg(target_os = "linux")] // measures by the processor's time of a thread
+mod flat_out {
+    use rustix::time::{ClockId, clock_gettime};
+    use rxrust::{context::Context, scheduler::Scheduler};
+
+    use super::*;
+
+    const ROUNDS: usize = 5;
+    const BATCHES: usize = 20;
+
+    /// What a run took.
+    struct Cost {
+        time: Duration,
+        /// Of the processor, for pushing and for the server's thread.
+        work: Duration,
+    }
+
+    fn own_work() -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    impl Feed {
+        fn work(&self) -> Duration {
+            let (send, work) = mpsc::channel();
+            self.server.scheduler().schedule(async move { send.send(own_work()).unwrap() }, None);
+            work.recv_timeout(PATIENCE).unwrap()
+        }
+
+        /// Keeps the fast ones' outboxes filled, and never full.
+        fn run_flat_out(&self) -> Cost {
+            let message = Bytes::from(vec![7; MESSAGE_LEN]);
+            let before = self.heard.each_ref().map(|heard| heard.load(SeqCst));
+            let have_heard =
+                |count| self.heard.iter().zip(&before).all(|(heard, before)| heard.load(SeqCst) - before >= count);
+            let until_heard = |count| {
+                while !have_heard(count) {
+                    self.beat.recv_timeout(PATIENCE).unwrap();
+                }
+            };
+            let (begun, work, mut pushing) = (Instant::now(), self.work(), Duration::ZERO);
+            for batch in 1..=BATCHES {
+                let start = own_work();
+                (0..BATCH).for_each(|_| self.server.next(TaggedData::new("/feed", message.clone())));
+                pushing += own_work() - start;
+                until_heard(BATCH * batch.saturating_sub(2));
+            }
+            until_heard(BATCH * BATCHES);
+            Cost { time: begun.elapsed(), work: self.work() - work + pushing }
+        }
+    }
+
+    /// How much of a rate is kept by what takes longer: the median of all rounds, in per cent.
+    fn kept(rounds: &[(Cost, Cost)], of: impl Fn(&Cost) -> Duration) -> f64 {
+        let mut kept: Vec<_> =
+            rounds.iter().map(|(normal, slow)| 100.0 * of(normal).as_secs_f64() / of(slow).as_secs_f64()).collect();
+        kept.sort_by(f64::total_cmp);
+        kept[kept.len() / 2]
+    }
+
+    /// A hundred that read alike, and then 99 with a slow one among them, by turns.
+    fn rounds(feed: &Feed) -> Vec<(Cost, Cost)> {
+        let normal = || {
+            let hundredth = support::connected(&feed.server, "/feed", WsBytes);
+            until("connecting", || feed.server.connection_count() == FAST + 1);
+            let cost = feed.run_flat_out();
+            hundredth.clone().complete();
+            hundredth.wait_closed(PATIENCE).unwrap();
+            cost
+        };
+        let with_slow = || {
+            let slow = Slow::join(feed);
+            let cost = feed.run_flat_out();
+            slow.assert_bounded();
+            slow.assert_told_of_every_loss();
+            until("leaving", || feed.server.connection_count() == FAST);
+            cost
+        };
+        (0..ROUNDS).map(|_| (normal(), with_slow())).collect()
+    }
+
+    /// By the processor's time, which swings less with what else a machine does; more than once only on a busy one.
+    fn fast_ones_keep_their_rate(overflow: Overflow) {
+        let _feeding = FEEDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let feed = Feed::new(overflow);
+        for _ in 0..5 {
+            let rounds = rounds(&feed);
+            let (rate, work) = (kept(&rounds, |cost| cost.time), kept(&rounds, |cost| cost.work));
+            println!(
+                "{overflow:?}, flat out: {work:.1} % of the rate kept by the processor's time, {rate:.1} % by the clock"
+            );
+            if work >= 95.0 {
+                return;
+            }
+        }
+        panic!("a slow reader cost the others more than 5 % of their rate");
+    }
+
+    #[test]
+    fn one_slow_reader_takes_no_rate_from_a_feed_at_its_limit_under_disconnect() {
+        fast_ones_keep_their_rate(Overflow::Disconnect);
+    }
+
+    #[test]
+    fn one_slow_reader_takes_no_rate_from_a_feed_at_its_limit_under_drop_oldest() {
+        fast_ones_keep_their_rate(Overflow::DropOldest);
+    }
+
+    #[test]
+    fn one_slow_reader_takes_no_rate_from_a_feed_at_its_limit_under_drop_latest() {
+        fast_ones_keep_their_rate(Overflow::DropLatest);
+    }
 }

@@ -1,6 +1,6 @@
 //! Rule 16: in which order a client tells of what happens to it.
 
-use std::{sync::mpsc, thread};
+use std::thread;
 
 use super::*;
 

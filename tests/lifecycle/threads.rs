@@ -5,7 +5,6 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
-        mpsc,
     },
 };
 
@@ -68,8 +67,7 @@ fn with_several_threads_a_busy_server_leaves_messages_in_their_sockets() {
 fn with_several_threads_a_busy_group_leaves_messages_in_their_sockets() {
     let (send, counts) = mpsc::channel();
     let server = foreign_server(move |_, mut peer| {
-        let Ok(message) = peer.read() else { return };
-        if message.to_text().unwrap() == "one" {
+        if read(&mut peer).to_text().unwrap() == "one" {
             peer.send("holds one thread".into()).unwrap();
             while peer.read().is_ok() {}
         } else {
@@ -94,6 +92,82 @@ fn with_several_threads_a_busy_group_leaves_messages_in_their_sockets() {
     drop(release);
     until("catching up", || heard.load(SeqCst) > sent);
     group.complete();
+}
+
+/// A peer that exchanges texts with an echo server, and fails when an answer does not come.
+fn exchange(peer: &mut support::foreign::Peer) {
+    for number in 0..50 {
+        peer.send(number.to_string().into()).unwrap();
+        assert_eq!(read(peer).to_text().unwrap(), number.to_string());
+    }
+}
+
+#[test]
+fn with_several_threads_a_callback_that_blocks_leaves_other_components_running() {
+    let runtime = IoRuntime::with_threads("several", 2).unwrap();
+    let serve = || RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+    let (blocked, free) = (serve(), serve());
+    free.clone().subscribe_with(free.clone());
+    let (subscriber, release, heard) = stuck_subscriber();
+    blocked.clone().log_errors().subscribe(subscriber);
+    let mut old = foreign_client(free.local_addr(), "/");
+    let mut blocks = foreign_client(blocked.local_addr(), "/");
+    blocks.send("holds one thread".into()).unwrap();
+    until("getting stuck", || heard.load(SeqCst) == 1);
+
+    exchange(&mut old);
+    exchange(&mut foreign_client(free.local_addr(), "/new"));
+    let client = RxWsClient::builder(url(&free, "/client"), WsStr).runtime(&runtime).connect().unwrap();
+    let echoed = Recorder::on(client.clone());
+    client.next("hello");
+    assert_eq!(echoed.item(), "hello");
+    client.clone().complete();
+    client.wait_closed(PATIENCE).unwrap();
+    let (ring, rung) = mpsc::channel();
+    let ring = async move { ring.send(()).unwrap_or(()) };
+    IoScheduler::on(&runtime).schedule(ring, Some(Duration::from_millis(1)));
+    rung.recv_timeout(PATIENCE).unwrap();
+    // It also takes in those who come to the blocked one, which are served once it goes on.
+    blocks.send("waits".into()).unwrap();
+    let mut waits = foreign_client(blocked.local_addr(), "/");
+    waits.send("waits as well".into()).unwrap();
+    assert_eq!(heard.load(SeqCst), 1);
+    drop(release);
+    until("going on", || heard.load(SeqCst) == 3);
+    blocked.complete();
+    free.complete();
+}
+
+#[test]
+fn pipeline_of_two_components_holds_up_both_unless_one_is_delivered_elsewhere() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.clone().subscribe_with(server.clone());
+    let worker = EventLoopScheduler::new("worker");
+    for apart in [false, true] {
+        let [first, second] = ["/a", "/b"].map(|path| support::connected(&server, path, WsStr));
+        let (subscriber, release, heard) = stuck_subscriber();
+        let of_second = Recorder::on(second.clone());
+        if apart {
+            first.clone().merge(second.clone().deliver_on(&worker)).log_errors().subscribe(subscriber);
+        } else {
+            first.clone().merge(second.clone()).log_errors().subscribe(subscriber);
+        }
+        first.next("blocks");
+        until("getting stuck", || heard.load(SeqCst) == 1);
+        // The second one's thread waits for the pipeline with its first message, or goes on and hears the next.
+        second.next("one");
+        second.next("two");
+        assert_eq!(of_second.item(), "one");
+        if apart {
+            assert_eq!(of_second.item(), "two");
+            assert_eq!(heard.load(SeqCst), 1);
+        }
+        drop(release);
+        until("going on", || heard.load(SeqCst) == 3);
+        first.complete();
+        second.complete();
+    }
+    server.complete();
 }
 
 /// What waiting says on the thread whose work is waited for.

@@ -10,6 +10,8 @@ use tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
+use super::PATIENCE;
+
 pub(crate) type Peer = WebSocket<TcpStream>;
 
 /// A server that gives each connection to `serve`, on a thread of its own, with its number.
@@ -37,7 +39,18 @@ pub(crate) fn raw_server(serve: impl Fn(usize, TcpStream) + Clone + Send + 'stat
 /// A client on `path` of a server.
 pub(crate) fn foreign_client(server: SocketAddr, path: &str) -> Peer {
     let stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     tungstenite::client(format!("ws://{server}{path}"), stream).unwrap().0
+}
+
+/// The next message, but for the heartbeat's pings: the first may come at any time.
+pub(crate) fn read(peer: &mut Peer) -> Message {
+    loop {
+        match peer.read().unwrap() {
+            Message::Ping(_) => {}
+            message => return message,
+        }
+    }
 }
 
 /// Closes with a code and sees the handshake through.

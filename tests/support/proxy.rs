@@ -88,7 +88,7 @@ impl Proxy {
         });
         let (running, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(async { listen("127.0.0.1:0".parse().unwrap()) });
+        let listener = runtime.block_on(async { listen(bound("127.0.0.1:0".parse().unwrap())) });
         let addr = listener.local_addr().unwrap();
         let serving = serve(listener, control.clone());
         thread::spawn(move || {
@@ -148,17 +148,24 @@ impl Proxy {
     }
 }
 
-fn listen(addr: SocketAddr) -> TcpListener {
+/// A socket that has an address and refuses connections to it until it listens.
+fn bound(addr: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.set_recv_buffer_size(BUFFER_LEN).unwrap();
     socket.bind(addr).unwrap();
+    socket
+}
+
+fn listen(socket: TcpSocket) -> TcpListener {
     socket.listen(1024).unwrap()
 }
 
 async fn serve(listener: TcpListener, control: Arc<Control>) {
     let addr = listener.local_addr().unwrap();
     let mut listener = Some(listener);
+    // Keeps the port while connections are refused: nobody else is to get it, nor a client that connects to itself.
+    let mut refusing = None;
     let mut refuses = control.refuses.subscribe();
     loop {
         tokio::select! {
@@ -168,7 +175,14 @@ async fn serve(listener: TcpListener, control: Arc<Control>) {
             }
             Ok(()) = refuses.changed() => {
                 let refuses = *refuses.borrow_and_update();
-                listener = (!refuses).then(|| listener.take().unwrap_or_else(|| listen(addr)));
+                match (refuses, listener.take(), refusing.take()) {
+                    (true, Some(listening), _) => {
+                        drop(listening);
+                        refusing = Some(bound(addr));
+                    }
+                    (false, _, Some(socket)) => listener = Some(listen(socket)),
+                    as_before => (_, listener, refusing) = as_before,
+                }
                 control.listens.store(!refuses, SeqCst);
             }
         }
