@@ -220,14 +220,18 @@ impl WsError {
 
 impl fmt::Debug for WsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_chain(self, f)
+        write!(f, "{}", Chain(self))
     }
 }
 
-/// Writes an error and its causes on one line.
-fn write_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{error}")?;
-    iter::successors(error.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
+/// Prints an error and its causes on one line, each once.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        iter::successors(self.0.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
+    }
 }
 
 impl From<Infallible> for WsError {
@@ -248,7 +252,8 @@ fn bind_advice(source: &io::Error, endpoint: &ConnConfig) -> String {
 }
 
 fn said(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+    // Quoted: it is the peer's, and may have line breaks to look like lines of a log.
+    if reason.is_empty() { String::new() } else { format!(": {reason:?}") }
 }
 
 fn rejection_advice(status: u16) -> &'static str {
@@ -284,7 +289,7 @@ impl DatatypeError {
 
 impl fmt::Debug for DatatypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_chain(self, f)
+        write!(f, "{}", Chain(self))
     }
 }
 
@@ -329,7 +334,10 @@ impl<I> fmt::Display for SendError<I> {
 
 impl<I> fmt::Debug for SendError<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_chain(self, f)
+        match self {
+            Self::Encode(_, why) => write!(f, "{self}: {}", Chain(why)),
+            Self::Full(_) | Self::Closed(_) => write!(f, "{self}"),
+        }
     }
 }
 

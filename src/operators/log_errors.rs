@@ -1,10 +1,12 @@
-use std::{convert::Infallible, error::Error, fmt, iter::successors};
+use std::{convert::Infallible, error::Error};
 
 use rxrust::{
     context::Context,
     observable::{CoreObservable, ObservableType},
     observer::Observer,
 };
+
+use crate::error::Chain;
 
 /// What [`log_errors`](crate::ObservableExt::log_errors) makes.
 #[derive(Clone, Debug)]
@@ -60,22 +62,8 @@ where
     }
 }
 
-/// Prints an error and its causes, each once.
-struct Chain<'a>(&'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut causes = successors(self.0.source(), |&cause| cause.source());
-        causes.try_for_each(|cause| write!(f, ": {cause}"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Arc};
-
-    use super::*;
     use crate::{operators::recorder::Recorder, prelude::*};
 
     #[test]
@@ -94,12 +82,5 @@ mod tests {
         Local::<()>::throw_err(String::from("broken")).log_errors().subscribe_with(heard.clone());
         Local::of(1).log_errors().subscribe_with(heard.clone());
         assert_eq!(heard.heard(), ["complete", "complete", "1", "complete"]);
-    }
-
-    #[test]
-    fn chain_states_each_cause_once() {
-        let cause = io::Error::new(io::ErrorKind::BrokenPipe, "broken pipe");
-        let error = WsError::Transport { peer: "a peer".into(), source: Arc::new(cause) };
-        assert_eq!(Chain(&error).to_string(), "the connection to a peer broke: broken pipe");
     }
 }

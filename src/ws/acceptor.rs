@@ -23,7 +23,7 @@ use tokio::{
 use tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, TaggedData, UpgradeRequest,
+    Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, UpgradeRequest,
     WsDatatype, WsError,
     memory::Memory,
     ws::{
@@ -38,7 +38,7 @@ use crate::{
         lobby::{Lobby, Visit},
         options::Options,
         outbox::{Outbox, Refusal},
-        stats::{SendStats, ServerStats, Tally},
+        stats::{PathStats, SendStats, ServerStats, Tally},
         switchboard::Switchboard,
         tls::ServerTls,
     },
@@ -197,6 +197,15 @@ impl<D: WsDatatype> Acceptor<D> {
             stats.sent += own.sent;
             stats.received += own.received;
             stats.undecodable += own.undecodable;
+        }
+        stats
+    }
+
+    pub(crate) fn path_stats(&self, path: &Tag) -> PathStats {
+        let mut stats = PathStats::default();
+        for connection in self.lock().connections.values().filter(|connection| connection.path() == path) {
+            stats.connections += 1;
+            stats.all += connection.stats();
         }
         stats
     }

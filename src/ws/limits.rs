@@ -103,8 +103,9 @@ impl Limits {
     /// told why it is refused. The default is 4,000.
     ///
     /// One more takes the place of the one that has waited longest, which is disconnected, so that silent peers cannot
-    /// keep others out. A server has no more sockets than this and [`connections`](Self::connections) together. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is
-    /// answered with HTTP status 503 instead, at once (with TLS: disconnected). Without effect on a client.
+    /// keep others out. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is answered with
+    /// HTTP status 503 instead, at once (with TLS: disconnected). A server has no more sockets than this and
+    /// [`connections`](Self::connections) together. Without effect on a client.
     ///
     /// # Panics
     ///

@@ -49,7 +49,7 @@ pub use outbox::Overflow;
 pub use request::ConnRequest;
 pub use retry::{Rejected, RetryPolicy};
 pub use server::{RxWsServer, ServerBuilder, ServerSource};
-pub use stats::{DropReason, Dropped, GroupStats, SendStats, ServerStats, Stats, Tally};
+pub use stats::{DropReason, Dropped, GroupStats, PathStats, SendStats, ServerStats, Stats, Tally};
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls};
 #[cfg(feature = "tls")]

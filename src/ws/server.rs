@@ -11,7 +11,7 @@ use rxrust::{
 use tokio::net::TcpListener;
 
 use crate::{
-    ConnConfig, Connection, Io, IoScheduler, SendError, SerializedSubscription, TaggedData, WsDatatype, WsError,
+    ConnConfig, Connection, Io, IoScheduler, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
     context::io_context,
     ws::{
         acceptor::Acceptor,
@@ -21,7 +21,7 @@ use crate::{
         keeper::{Keeper, Kept},
         listen::listen,
         options::{Options, common_options},
-        stats::ServerStats,
+        stats::{PathStats, ServerStats},
         tls::ServerTls,
     },
 };
@@ -194,6 +194,21 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.acceptor.stats()
     }
 
+    /// What was sent and received over the connections that are open on `path`; nothing is kept for others.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+    /// let feed = server.path_stats("/feed");
+    /// println!("{} viewers, {} messages wait for them", feed.connections, feed.all.sent.queued.messages);
+    /// # Ok::<(), WsError>(())
+    /// ```
+    #[must_use]
+    pub fn path_stats(&self, path: impl Into<Tag>) -> PathStats {
+        self.inner.acceptor.path_stats(&path.into())
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -298,8 +313,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Sets how many connections there may be at once; further ones are answered with 503. The same as
-    /// `Limits::connections`.
+    /// Sets how many connections there may be at once. A further one takes the place of a handshake that has been silent for
+    /// 0.5 s, or is answered with 503. The same as `Limits::connections`.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.options.limits = self.options.limits.connections(count);
         self

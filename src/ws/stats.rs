@@ -162,6 +162,16 @@ impl AddAssign for Stats {
     }
 }
 
+/// What was sent and received over the connections that are open on one path of a server.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathStats {
+    /// How many connections are open.
+    pub connections: usize,
+    /// The sums over them. Of one that is gone nothing is left but in the [`ServerStats`].
+    pub all: Stats,
+}
+
 /// What a group has sent and received so far.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

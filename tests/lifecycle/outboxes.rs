@@ -479,5 +479,18 @@ fn message_to_a_path_counts_once_as_pushed_and_once_for_each_connection() {
         sum
     });
     assert_eq!(sums, tally(3, 12));
+    let path = server.path_stats("/feed");
+    assert_eq!((path.connections, path.all.sent.accepted), (3, sums));
+    assert_eq!(server.path_stats("/nobody"), PathStats::default());
+
+    // What a client sends counts for its path, and what is gone with it no more.
+    clients[0].send("answer".into()).unwrap();
+    until("receiving", || server.path_stats("/feed").all.received == tally(1, 6));
+    let [leaving, _staying, _too] = clients;
+    close(leaving, 1000);
+    until("leaving", || server.path_stats("/feed").connections == 2);
+    let path = server.path_stats("/feed").all;
+    assert_eq!((path.sent.accepted, path.received), (tally(2, 8), Tally::default()));
+    assert_eq!(server.path_stats("/other").all.sent.accepted, tally(1, 4));
     server.complete();
 }
