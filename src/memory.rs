@@ -61,6 +61,17 @@ impl<T> Memory<T> {
     }
 }
 
+impl<T> Memory<T> {
+    /// Takes out the early items that are `wanted`.
+    pub(crate) fn take_early(&mut self, wanted: impl Fn(&T) -> bool) -> VecDeque<T> {
+        let Self::Early(early) = self else { return VecDeque::new() };
+        let (taken, kept) = take(&mut early.items).into_iter().partition(wanted);
+        early.items = kept;
+        early.len = early.items.iter().map(early.item_len).sum();
+        taken
+    }
+}
+
 impl<T: Clone> Memory<T> {
     /// Notes an item that comes up for emission, to `nobody` perhaps.
     ///

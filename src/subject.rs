@@ -183,6 +183,11 @@ impl<T, E> SerializedSubject<T, E> {
         self.core.keeps_early.load(Ordering::Relaxed)
     }
 
+    /// Takes out the items kept for a first observer that are `wanted`, which must call nobody.
+    pub(crate) fn take_early(&self, wanted: impl Fn(&T) -> bool) -> VecDeque<T> {
+        self.core.lock().memory.take_early(wanted)
+    }
+
     /// Forgets a member, so that later observers do not hear of it.
     pub(crate) fn forget(&self, number: u64) {
         let forgotten = self.core.lock().memory.forget(number);
@@ -257,8 +262,21 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
     }
 
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
+        self.add_after(VecDeque::new(), observer)
+    }
+
+    /// This subject for an observer that hears `backlog` before anything else, on the home thread.
+    pub(crate) fn after(self, backlog: VecDeque<T>) -> After<T, E> {
+        After { subject: self, backlog }
+    }
+
+    fn add_after(
+        &self,
+        backlog: VecDeque<T>,
+        observer: impl Observer<T, E> + Send + 'static,
+    ) -> SerializedSubscription {
         let open = Arc::new(AtomicBool::new(true));
-        let number = self.core.join(open.clone(), Box::new(observer));
+        let number = self.core.join(open.clone(), Box::new(observer), backlog);
         let subject: Arc<dyn Remove> = self.core.clone();
         SerializedSubscription { number, open, subject: Arc::downgrade(&subject) }
     }
@@ -424,13 +442,18 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         }
     }
 
-    /// Takes in an observer and returns its number.
-    fn join(self: &Arc<Self>, open: Arc<AtomicBool>, observer: BoxedObserverSend<'static, T, E>) -> u64 {
+    /// Takes in an observer, which hears `backlog` first, and returns its number.
+    fn join(
+        self: &Arc<Self>,
+        open: Arc<AtomicBool>,
+        observer: BoxedObserverSend<'static, T, E>,
+        mut backlog: VecDeque<T>,
+    ) -> u64 {
         let mut state = self.lock();
         state.subscribed += 1;
         let number = state.subscribed;
         let mut slot = Slot { number, open, observer };
-        let backlog = state.memory.backlog();
+        backlog.append(&mut state.memory.backlog());
         self.keeps_early.store(state.memory.is_early(), Ordering::Relaxed);
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
@@ -719,6 +742,34 @@ where
 
     fn subscribe(self, context: C) -> SerializedSubscription {
         self.add(context.into_inner())
+    }
+}
+
+/// What [`SerializedSubject::after`] gives.
+pub(crate) struct After<T, E> {
+    subject: SerializedSubject<T, E>,
+    backlog: VecDeque<T>,
+}
+
+impl<T, E> ObservableType for After<T, E> {
+    type Item<'a>
+        = T
+    where
+        Self: 'a;
+    type Err = E;
+}
+
+impl<T, E, C> CoreObservable<C> for After<T, E>
+where
+    T: Clone + Send + 'static,
+    E: Clone + Send + 'static,
+    C: Context,
+    C::Inner: Observer<T, E> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        self.subject.add_after(self.backlog, context.into_inner())
     }
 }
 

@@ -328,6 +328,7 @@ impl<D: WsDatatype> Acceptor<D> {
             grant,
             subprotocol,
             close_timeout: self.options.limits.close_timeout,
+            server: self.component.inbound.clone(),
         });
         open.connections.insert(connection.id(), connection.clone());
         drop(open);

@@ -27,11 +27,12 @@ const EARLY_MESSAGES: EarlyBounds = EarlyBounds { items: 1024, len: 1024 * 1024 
 /// How many events are kept for the first subscriber of `events()`.
 const EARLY_EVENTS: usize = 256;
 
-/// A message that arrived, and how many bytes it took.
+/// A message that arrived, how many bytes it took, and the number of the connection it came from (0 on a client).
 #[derive(Clone, Debug)]
 pub(crate) struct Received<T> {
     pub(crate) item: T,
     pub(crate) len: usize,
+    pub(crate) from: u64,
 }
 
 /// `T` is what flows in, `V` what is told beside it.

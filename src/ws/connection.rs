@@ -21,7 +21,7 @@ use rxrust::{
 };
 
 use crate::{
-    Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, WsDatatype, WsError,
+    Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
     context::io_context,
     ws::{
         component::{Component, Feed, Received},
@@ -52,8 +52,9 @@ use crate::{
 ///
 /// # Emission
 ///
-/// On the server's I/O thread, in the order of arrival, from the moment of the subscription: one that is made while
-/// `connections()` emits the connection hears everything.
+/// On the server's I/O thread, in the order of arrival. A subscription that is made while `connections()` emits the
+/// connection hears everything; a later one hears what comes from then on, and before that, what has come and nobody was
+/// there to hear: not this connection's subscribers, nor the server's (up to 1,024 messages and 1 MiB for the whole server).
 ///
 /// # End
 ///
@@ -82,6 +83,8 @@ struct Core<D: WsDatatype> {
     rejected: AtomicU64,
     /// How many subscribers it has. Asked for with each message: one that has none emits nothing.
     listeners: Arc<AtomicUsize>,
+    /// What its server emits, which keeps what has come before anybody subscribed.
+    server: SerializedSubject<TaggedData<Received<D::Item>>, WsError>,
 }
 
 /// What a server gives a connection of its own.
@@ -95,6 +98,7 @@ pub(crate) struct Accepted<D: WsDatatype> {
     pub(crate) grant: Option<Grant>,
     pub(crate) subprotocol: Option<String>,
     pub(crate) close_timeout: Duration,
+    pub(crate) server: SerializedSubject<TaggedData<Received<D::Item>>, WsError>,
 }
 
 impl<D: WsDatatype> Connection<D> {
@@ -109,10 +113,12 @@ impl<D: WsDatatype> Connection<D> {
             grant,
             subprotocol,
             close_timeout,
+            server,
         } = accepted;
         let inlet = Inlet {
             datatype,
             path: peer.path.clone(),
+            number: peer.id,
             discards: discards_inbound,
             counts: Arc::new(InletCounts::default()),
         };
@@ -128,6 +134,7 @@ impl<D: WsDatatype> Connection<D> {
             close_timeout,
             rejected: AtomicU64::new(0),
             listeners: Arc::default(),
+            server,
         };
         Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
     }
@@ -353,7 +360,11 @@ where
         let listener = Keeper::new(move || {
             listeners.fetch_sub(1, Ordering::Relaxed);
         });
-        let items = Map { source: self.core.component.inbound.clone(), func: |received: Received<_>| received.item };
+        // After the count: what the driver receives from now on goes to the connection's own subject.
+        let own = |tagged: &TaggedData<Received<_>>| tagged.data.from == self.core.peer.id;
+        let early = self.core.server.take_early(own).into_iter().map(|tagged| tagged.data).collect();
+        let source = self.core.component.inbound.clone().after(early);
+        let items = Map { source, func: |received: Received<_>| received.item };
         items.subscribe(context.transform(|observer| Kept::new(observer, listener)))
     }
 }

@@ -175,7 +175,8 @@ impl<D: WsDatatype> Dialer<D> {
             [|| ClientEvent::EarlyLost, || ClientEvent::SubscriberPanicked],
             count_lost,
         );
-        let inlet = Inlet { datatype, path: Tag::from(endpoint.as_path()), discards: options.discards_inbound, counts };
+        let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
+        let inlet = Inlet { datatype, path, number: 0, discards, counts };
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
         Ok(Self {

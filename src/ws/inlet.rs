@@ -11,6 +11,8 @@ use crate::{DatatypeError, Frame, Tag, Tally, WsDatatype, callback, ws::componen
 pub(crate) struct Inlet<D: WsDatatype> {
     pub(crate) datatype: Arc<D>,
     pub(crate) path: Tag,
+    /// The number of the connection, 0 on a client.
+    pub(crate) number: u64,
     /// Nobody is interested: messages are counted and dropped undecoded.
     pub(crate) discards: bool,
     pub(crate) counts: Arc<InletCounts>,
@@ -38,7 +40,7 @@ impl<D: WsDatatype> Inlet<D> {
         match self.decode(frame) {
             Ok(item) => {
                 self.counts.count_received(len);
-                Ok(Some(Received { item, len }))
+                Ok(Some(Received { item, len, from: self.number }))
             }
             Err(error) => {
                 self.counts.undecodable.fetch_add(1, Relaxed);

@@ -155,9 +155,9 @@ impl<D: WsDatatype> RxWsServer<D> {
 
     /// Every connection: those that are open first, then each when it opens, before anything is read from it.
     ///
-    /// A subscription made in the callback hears everything that a connection sends which opens then. One that was open
-    /// already, as clients that were waiting for the server may be even right after `bind`, is heard from now on: what it
-    /// sent before is kept, as an early message, for the first subscriber of the server itself.
+    /// A subscription made in the callback hears everything that the connection sends. What one sent that was open already,
+    /// as clients that were waiting for the server may be even right after `bind`, has been kept for it as long as the
+    /// server itself had no subscriber: up to 1,024 messages and 1 MiB, of all connections together.
     ///
     /// A pipeline that feeds a connection ends with it:
     ///

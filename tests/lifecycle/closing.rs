@@ -72,6 +72,8 @@ fn server_reports_what_peers_that_do_not_read_have_not_taken_within_the_close_ti
     proxy.silence(true);
     let message = Bytes::from(vec![7; 1 << 20]);
     (0..16).for_each(|_| server.next(TaggedData::new("/", message.clone())));
+    let received = |(client, _): &(RxWsClient<_>, _)| client.stats().received.messages;
+    until("those that read taking it all", || readers.iter().all(|reader| received(reader) == 16));
     let begun = Instant::now();
     server.clone().complete();
     let report = server.wait_closed(PATIENCE).unwrap();

@@ -127,19 +127,24 @@ fn server_that_has_had_a_subscriber_keeps_nothing_for_the_next() {
 }
 
 #[test]
-fn connection_that_is_open_already_is_emitted_and_what_it_sent_until_then_is_kept_for_the_servers_subscriber() {
+fn connection_that_is_open_already_is_emitted_and_gives_its_first_subscriber_what_it_sent_until_then() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let mut client = foreign_client(server.local_addr(), "/early");
-    client.send("before anybody subscribed".into()).unwrap();
-    until_settled("receiving", &server, |server| server.stats().received.messages == 1);
-    let connection = Recorder::on(server.connections()).item();
-    let heard = Recorder::on(connection.clone());
-    client.send("for the connection".into()).unwrap();
-    assert_eq!(heard.item(), "for the connection");
-    let heard_by_server = Recorder::on(server.clone());
-    assert_eq!(heard_by_server.item(), TaggedData::new("/early", "before anybody subscribed".into()));
-    client.send("for both".into()).unwrap();
-    assert_eq!((heard.item(), heard_by_server.item().data), ("for both".into(), "for both".into()));
+    let mut clients = ["/one", "/other"].map(|path| foreign_client(server.local_addr(), path));
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send("early".into()).unwrap();
+        client.send(number.to_string().into()).unwrap();
+    }
+    until_settled("receiving", &server, |server| server.stats().received.messages == 4);
+    let connections = Recorder::on(server.connections());
+    let [one, _other] = connections.items(2).try_into().unwrap();
+    let (heard, number) = (Recorder::on(one.clone()), if one.path() == "/one" { 0 } else { 1 });
+    assert_eq!(heard.items(2), ["early".to_string(), number.to_string()]);
+    // A second subscriber starts with what arrives next, and what nobody heard is left to the server's.
+    let (second, heard_by_server) = (Recorder::on(one), Recorder::on(server.clone()));
+    let left: Vec<_> = heard_by_server.items(2).into_iter().map(|tagged| tagged.data).collect();
+    assert_eq!(left, ["early".to_string(), (1 - number).to_string()]);
+    clients[number].send("newer".into()).unwrap();
+    assert_eq!([heard.item(), second.item(), heard_by_server.item().data], ["newer"; 3]);
     server.complete();
 }
 
