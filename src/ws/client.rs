@@ -1,6 +1,6 @@
 //! [`RxWsClient`]: a client as a subject.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use rxrust::{
     context::Context,
@@ -11,10 +11,10 @@ use rxrust::{
 
 use crate::{
     ConnConfig, Io, IoRuntime, IoScheduler, SendError, SerializedSubscription, WsDatatype, WsError,
-    context::io_context,
     ws::{
         component::{Feed, Received},
         dialer::{Dialer, Dialing},
+        endpoint::endpoint,
         event::{ClientEvent, CloseReport, ConnectionState},
         keeper::{Keeper, Kept},
         options::{Options, client_options, common_options},
@@ -225,6 +225,10 @@ impl<D: WsDatatype> RxWsClient<D> {
         self.inner.dialer.outbox.clear();
     }
 
+    fn is_closing(&self) -> bool {
+        self.dialer().outbox.is_closing()
+    }
+
     pub(crate) fn dialer(&self) -> &Dialer<D> {
         &self.inner.dialer
     }
@@ -249,7 +253,7 @@ impl<D: WsDatatype> ClientBuilder<D> {
     }
 }
 
-io_context!(RxWsClient<D: WsDatatype>, ClientSource<D>);
+endpoint!(RxWsClient, ClientSource { dialer, keeper }, T => T);
 
 impl<D: WsDatatype> ObservableType for ClientSource<D> {
     type Item<'a>
@@ -271,53 +275,5 @@ where
         let Self { dialer, keeper } = self;
         let items = Map { source: dialer.component.inbound.clone(), func: |received: Received<_>| received.item };
         items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
-    }
-}
-
-impl<D, T, E> Observer<T, E> for RxWsClient<D>
-where
-    D: WsDatatype,
-    T: Into<D::Item>,
-    E: Into<WsError>,
-{
-    fn next(&mut self, item: T) {
-        (*self).next(item);
-    }
-
-    fn error(self, error: E) {
-        self.error(error);
-    }
-
-    fn complete(self) {
-        self.complete();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.inner.dialer.outbox.is_closing()
-    }
-}
-
-// Not derived: the datatype need not be `Clone`.
-impl<D: WsDatatype> Clone for RxWsClient<D> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), scheduler: self.scheduler.clone() }
-    }
-}
-
-impl<D: WsDatatype> Clone for ClientSource<D> {
-    fn clone(&self) -> Self {
-        Self { dialer: self.dialer.clone(), keeper: self.keeper.clone() }
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for RxWsClient<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RxWsClient").field("name", &self.name()).finish_non_exhaustive()
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for ClientSource<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientSource").finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    fmt,
     future::Future,
     net::SocketAddr,
     sync::{
@@ -22,10 +21,10 @@ use rxrust::{
 
 use crate::{
     Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
-    context::io_context,
     ws::{
         component::{Component, Feed, Received},
         dialer::{INTERNAL_ERROR, NORMAL},
+        endpoint::endpoint,
         event::{CloseReport, Peer, ServerEvent},
         handshake::{Grant, UpgradeRequest},
         inlet::{Inlet, InletCounts},
@@ -282,6 +281,10 @@ impl<D: WsDatatype> Connection<D> {
         self.core().component.wait_closed(timeout)
     }
 
+    fn is_closing(&self) -> bool {
+        self.core().outbox.is_closing()
+    }
+
     fn core(&self) -> &Core<D> {
         &self.inner.core
     }
@@ -336,7 +339,7 @@ fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999)
 }
 
-io_context!(Connection<D: WsDatatype>, ConnectionSource<D>);
+endpoint!(Connection, ConnectionSource { core }, T => T);
 
 impl<D: WsDatatype> ObservableType for ConnectionSource<D> {
     type Item<'a>
@@ -366,53 +369,5 @@ where
         let source = self.core.component.inbound.clone().after(early);
         let items = Map { source, func: |received: Received<_>| received.item };
         items.subscribe(context.transform(|observer| Kept::new(observer, listener)))
-    }
-}
-
-impl<D, T, E> Observer<T, E> for Connection<D>
-where
-    D: WsDatatype,
-    T: Into<D::Item>,
-    E: Into<WsError>,
-{
-    fn next(&mut self, item: T) {
-        (*self).next(item);
-    }
-
-    fn error(self, error: E) {
-        self.error(error);
-    }
-
-    fn complete(self) {
-        self.complete();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.core().outbox.is_closing()
-    }
-}
-
-// Not derived: the datatype need not be `Clone`.
-impl<D: WsDatatype> Clone for Connection<D> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), scheduler: self.scheduler.clone() }
-    }
-}
-
-impl<D: WsDatatype> Clone for ConnectionSource<D> {
-    fn clone(&self) -> Self {
-        Self { core: self.core.clone() }
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for Connection<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("name", &self.name()).finish_non_exhaustive()
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for ConnectionSource<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionSource").finish_non_exhaustive()
     }
 }

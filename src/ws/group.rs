@@ -1,6 +1,6 @@
 //! [`RxWsClientGroup`]: one client a path, as one subject.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use rxrust::{
     context::Context,
@@ -11,10 +11,10 @@ use rxrust::{
 
 use crate::{
     ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
-    context::io_context,
     ws::{
         component::{Feed, Received},
         dialer::Dialing,
+        endpoint::endpoint,
         event::{ClientEvent, CloseReport},
         fleet::Fleet,
         keeper::{Keeper, Kept},
@@ -195,6 +195,10 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
         self.inner.fleet.component.wait_closed(timeout)
     }
+
+    fn is_closing(&self) -> bool {
+        self.inner.fleet.is_closing()
+    }
 }
 
 impl<D: WsDatatype> GroupBuilder<D> {
@@ -225,7 +229,7 @@ impl<D: WsDatatype> GroupBuilder<D> {
     }
 }
 
-io_context!(RxWsClientGroup<D: WsDatatype>, GroupSource<D>);
+endpoint!(RxWsClientGroup, GroupSource { fleet, keeper }, T => TaggedData<T>);
 
 impl<D: WsDatatype> ObservableType for GroupSource<D> {
     type Item<'a>
@@ -250,53 +254,5 @@ where
             func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
         };
         items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
-    }
-}
-
-impl<D, T, E> Observer<TaggedData<T>, E> for RxWsClientGroup<D>
-where
-    D: WsDatatype,
-    T: Into<D::Item>,
-    E: Into<WsError>,
-{
-    fn next(&mut self, tagged: TaggedData<T>) {
-        (*self).next(tagged);
-    }
-
-    fn error(self, error: E) {
-        self.error(error);
-    }
-
-    fn complete(self) {
-        self.complete();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.inner.fleet.is_closing()
-    }
-}
-
-// Not derived: the datatype need not be `Clone`.
-impl<D: WsDatatype> Clone for RxWsClientGroup<D> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), scheduler: self.scheduler.clone() }
-    }
-}
-
-impl<D: WsDatatype> Clone for GroupSource<D> {
-    fn clone(&self) -> Self {
-        Self { fleet: self.fleet.clone(), keeper: self.keeper.clone() }
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for RxWsClientGroup<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RxWsClientGroup").field("name", &self.name()).finish_non_exhaustive()
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for GroupSource<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupSource").finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod deadline;
 mod dialer;
 mod driver;
+mod endpoint;
 mod event;
 mod feeder;
 mod fleet;

@@ -1,6 +1,6 @@
 //! [`RxWsServer`]: a server as a subject.
 
-use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use rxrust::{
     context::Context,
@@ -12,10 +12,10 @@ use tokio::net::TcpListener;
 
 use crate::{
     ConnConfig, Connection, Io, IoScheduler, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
-    context::io_context,
     ws::{
         acceptor::Acceptor,
         component::{Feed, Received},
+        endpoint::endpoint,
         event::{CloseReport, ServerEvent},
         handshake::{Authorize, Gate, Refuse, UpgradeRequest},
         keeper::{Keeper, Kept},
@@ -239,6 +239,10 @@ impl<D: WsDatatype> RxWsServer<D> {
     pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
         self.inner.acceptor.component.wait_closed(timeout)
     }
+
+    fn is_closing(&self) -> bool {
+        self.inner.acceptor.is_closing()
+    }
 }
 
 impl<D: WsDatatype> ServerBuilder<D> {
@@ -352,7 +356,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     }
 }
 
-io_context!(RxWsServer<D: WsDatatype>, ServerSource<D>);
+endpoint!(RxWsServer, ServerSource { acceptor, local_addr, keeper }, T => TaggedData<T>);
 
 impl<D: WsDatatype> ObservableType for ServerSource<D> {
     type Item<'a>
@@ -377,54 +381,5 @@ where
             func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
         };
         items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
-    }
-}
-
-impl<D, T, E> Observer<TaggedData<T>, E> for RxWsServer<D>
-where
-    D: WsDatatype,
-    T: Into<D::Item>,
-    E: Into<WsError>,
-{
-    fn next(&mut self, tagged: TaggedData<T>) {
-        (*self).next(tagged);
-    }
-
-    fn error(self, error: E) {
-        self.error(error);
-    }
-
-    fn complete(self) {
-        self.complete();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.inner.acceptor.is_closing()
-    }
-}
-
-// Not derived: the datatype need not be `Clone`.
-impl<D: WsDatatype> Clone for RxWsServer<D> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), scheduler: self.scheduler.clone() }
-    }
-}
-
-impl<D: WsDatatype> Clone for ServerSource<D> {
-    fn clone(&self) -> Self {
-        Self { acceptor: self.acceptor.clone(), local_addr: self.local_addr, keeper: self.keeper.clone() }
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for RxWsServer<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.local_addr();
-        f.debug_struct("RxWsServer").field("name", &self.name()).field("local_addr", &address).finish_non_exhaustive()
-    }
-}
-
-impl<D: WsDatatype> fmt::Debug for ServerSource<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerSource").field("local_addr", &self.local_addr).finish_non_exhaustive()
     }
 }
