@@ -173,11 +173,11 @@ impl Limits {
         self
     }
 
-    /// Sets how many bytes of encoded frames may wait for the operating system, per connection. The default is 2 MiB.
+    /// Sets how many bytes of answers to its pings may wait for a peer to take them. The default is 2 MiB.
     ///
-    /// While more wait, messages stay in the outbox, whose own bound then decides, and answers to pings have reading from
-    /// the peer paused: one that sends pings and does not take the pongs cannot make them pile up. A single longer message
-    /// is written all the same.
+    /// While more wait, nothing is read from the peer: one that sends pings and does not take the pongs cannot make them
+    /// pile up. Messages wait in the outbox, whose own bound decides; at most 64 KiB of them, or a single longer one, are made
+    /// ready for the operating system at a time.
     ///
     /// # Panics
     ///
