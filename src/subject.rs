@@ -347,7 +347,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
             state = self.wait_for_room(state);
         }
         if !self.admits(&event) {
-            return;
+            // Not where it goes out of scope, which is before the lock is given back.
+            drop(state);
+            return discard(event);
         }
         if state.emitting || !state.inbox.is_empty() {
             state.inbox.push_back(event);

@@ -70,3 +70,26 @@ fn one_who_is_not_to_run_ahead_waits_until_all_is_delivered() {
     });
     assert!(at_most(0).is_ready());
 }
+
+/// Looks at the subject it was pushed into when it is dropped.
+#[derive(Clone)]
+struct Looking(SerializedSubject<Self>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        assert!(self.0.backlog().poll_at_most(0, &task::Context::from_waker(Waker::noop())).is_ready());
+    }
+}
+
+#[test]
+fn destructor_of_an_item_that_comes_after_the_end_may_use_the_subject() {
+    let subject = SerializedSubject::new();
+    subject.clone().complete();
+    let (done, dropped) = mpsc::channel();
+    // On a thread of its own, so that a lock that is held for ever fails the test.
+    thread::spawn(move || {
+        subject.next(Looking(subject.clone()));
+        done.send(()).unwrap();
+    });
+    dropped.recv_timeout(PATIENCE).unwrap();
+}

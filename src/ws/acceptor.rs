@@ -24,7 +24,7 @@ use tungstenite::protocol::Role;
 
 use crate::{
     Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, UpgradeRequest,
-    WsDatatype, WsError,
+    WsDatatype, WsError, callback,
     memory::Memory,
     ws::{
         component::{Component, Received},
@@ -380,7 +380,8 @@ impl<D: WsDatatype> Acceptor<D> {
         }
         // One that has subscribers of its own does not fill the buffer for the server's first one.
         if !self.component.inbound.keeps_early() {
-            feed(received.clone());
+            // A copy is made by code of the user's.
+            callback::isolate("the clone of an item", || feed(received.clone()));
         }
         connection.heard().next(received);
     }

@@ -20,6 +20,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
 use tungstenite::{
@@ -439,7 +440,9 @@ where
         let (set, timer) = self.timer.get_or_insert_with(|| (next, Box::pin(sleep_until(next))));
         *set = next;
         timer.as_mut().reset(next);
-        timer.as_mut().poll(cx).is_ready()
+        // Whatever is left of the task's share of work: with nothing left the timer would not note whom to wake, and it is
+        // asked again only when it has run out.
+        Pin::new(&mut unconstrained(timer.as_mut())).poll(cx).is_ready()
     }
 
     fn closing_deadline(&self) -> Option<Instant> {

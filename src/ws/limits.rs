@@ -60,6 +60,9 @@ const MIN_HEADER_LEN: usize = 8 * 1024;
 /// section 4.1).
 const MIN_HEADERS: usize = 5;
 
+/// Well below the 24,576 that a `HeaderMap` holds, which panics on more.
+const MAX_HEADERS: usize = 1000;
+
 impl Limits {
     /// The defaults of a server: messages of at most 1 MiB and at most 10,000 connections.
     pub fn server() -> Self {
@@ -170,11 +173,11 @@ impl Limits {
         self
     }
 
-    /// Sets how many bytes of encoded frames may wait for the operating system, per connection. The default is 2 MiB.
+    /// Sets how many bytes of answers to its pings may wait for a peer to take them. The default is 2 MiB.
     ///
-    /// While more wait, messages stay in the outbox, whose own bound then decides, and answers to pings have reading from
-    /// the peer paused: one that sends pings and does not take the pongs cannot make them pile up. A single longer message
-    /// is written all the same.
+    /// While more wait, nothing is read from the peer: one that sends pings and does not take the pongs cannot make them
+    /// pile up. Messages wait in the outbox, whose own bound decides; at most 64 KiB of them, or a single longer one, are made
+    /// ready for the operating system at a time.
     ///
     /// # Panics
     ///
@@ -204,9 +207,10 @@ impl Limits {
     ///
     /// # Panics
     ///
-    /// If `count` is below 5, the number that every WebSocket request has.
+    /// If `count` is below 5, the number that every WebSocket request has, or above 1,000.
     pub fn headers(mut self, count: usize) -> Self {
-        assert!(count >= MIN_HEADERS, "headers must be at least {MIN_HEADERS}, not {count}");
+        let range = MIN_HEADERS..=MAX_HEADERS;
+        assert!(range.contains(&count), "headers must be {MIN_HEADERS} to {MAX_HEADERS}, not {count}");
         self.headers = count;
         self
     }
@@ -296,6 +300,12 @@ mod tests {
     #[should_panic(expected = "header_len must be at least 8192 bytes, not 80")]
     fn header_len_that_hyper_refuses_panics() {
         let _ = Limits::server().header_len(80);
+    }
+
+    #[test]
+    #[should_panic(expected = "headers must be 5 to 1000, not 1001")]
+    fn more_headers_than_can_be_held_panic() {
+        let _ = Limits::server().headers(1001);
     }
 
     #[test]

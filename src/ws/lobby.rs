@@ -113,14 +113,18 @@ impl Crowd {
 
     /// Counts a newcomer in, and returns under which address; or says which limit keeps it out.
     fn admit(&mut self, address: IpAddr, limits: &Limits, now: Instant) -> (Option<&'static str>, Option<IpAddr>) {
+        // First: nobody is to leave for one that may not stay.
+        if let Some(limit) = limits.connections_per_address
+            && self.addresses.get(&address).is_some_and(|count| *count >= limit)
+        {
+            return (Some("your address has as many connections as it may (Limits::connections_per_address)"), None);
+        }
         let is_full = limits.connections.is_some_and(|limit| self.inside >= limit);
         if is_full && !self.make_room(now, GRACE, |waiting| waiting.address.is_some()) {
             return (Some("this server has as many connections as it allows (Limits::connections)"), None);
         }
-        if let Some(limit) = limits.connections_per_address
-            && !count_in(&mut self.addresses, address, limit)
-        {
-            return (Some("your address has as many connections as it may (Limits::connections_per_address)"), None);
+        if limits.connections_per_address.is_some() {
+            *self.addresses.entry(address).or_default() += 1;
         }
         self.inside += 1;
         (None, Some(address))
@@ -285,6 +289,17 @@ mod tests {
         drop((open, refused, newcomer));
         let crowd = lobby.lock();
         assert!(crowd.inside == 0 && crowd.addresses.is_empty() && crowd.waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_has_to_leave_for_one_that_is_refused_for_its_address() {
+        let lobby = Lobby::new(Limits::server().connections(2).connections_per_address(1));
+        let mut open = lobby.enter(ip("10.0.0.1")).unwrap();
+        assert!(open.stays());
+        let mut silent = lobby.enter(ip("10.0.0.2")).unwrap();
+        tokio::time::advance(GRACE).await;
+        assert!(lobby.enter(ip("10.0.0.1")).unwrap().refusal().unwrap().contains("connections_per_address"));
+        assert!(silent.stays());
     }
 
     #[tokio::test(start_paused = true)]

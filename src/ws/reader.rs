@@ -38,6 +38,9 @@ const TRUSTED_LEN: usize = 1024 * 1024;
 /// The shortest message whose memory is used again.
 const SPARE_LEN: usize = 64 * 1024;
 
+/// How many times its own length a message may take: one that is kept keeps all of its memory.
+const SPARE_EXCESS: usize = 4;
+
 /// How many messages' memory is kept for that, by a thread.
 const SPARES: usize = 8;
 
@@ -90,15 +93,19 @@ impl Default for Block {
 impl Block {
     /// Memory for a message that is not here yet.
     fn provide(&mut self, len: usize) -> BytesMut {
-        let is_free = |spare: &mut BytesMut| len >= SPARE_LEN && spare.try_reclaim(len);
+        let is_free = |spare: &mut BytesMut| {
+            len >= SPARE_LEN && spare.try_reclaim(len) && spare.capacity() <= SPARE_EXCESS.saturating_mul(len)
+        };
         let free = self.long.iter_mut().position(is_free).and_then(|at| self.long.remove(at));
         free.unwrap_or_default()
     }
 
     /// The message that was gathered in `memory`, which waits until that is gone.
     fn take(&mut self, memory: &mut BytesMut) -> Bytes {
-        let mut memory = take(memory);
-        let message = memory.split().freeze();
+        let mut message = take(memory);
+        // Of no length, so that it can be reclaimed as a whole or not at all: a message that is kept keeps all of it.
+        let memory = message.split_off(message.capacity());
+        let message = message.freeze();
         if (SPARE_LEN..=TRUSTED_LEN).contains(&message.len()) {
             self.long.truncate(SPARES - 1);
             self.long.push_front(memory);
@@ -372,8 +379,8 @@ mod tests {
         (heard, out.into_bytes())
     }
 
-    /// A frame, with a mistake now and then.
-    fn frame() -> impl Strategy<Value = Vec<u8>> {
+    /// A frame as `role` receives them, with a mistake now and then.
+    fn frame(role: Role) -> impl Strategy<Value = Vec<u8>> {
         let first = prop_oneof![
             8 => prop_oneof![Just(0x81u8), Just(0x82)],
             4 => prop_oneof![Just(0x01u8), Just(0x02), Just(0x00), Just(0x80)],
@@ -381,7 +388,7 @@ mod tests {
             1 => any::<u8>(),
         ];
         let len = prop_oneof![6 => 0..126usize, 3 => 0..2000usize, 2 => 4000..7000usize];
-        let is_masked = prop::bool::weighted(0.97);
+        let is_masked = prop::bool::weighted(if role == Role::Server { 0.97 } else { 0.03 });
         (first, len, is_masked, any::<[u8; 4]>(), prop::bool::weighted(0.95)).prop_map(
             |(first, len, is_masked, key, is_text)| {
                 let mask_bit = u8::from(is_masked) << 7;
@@ -407,7 +414,8 @@ mod tests {
     proptest! {
         #[test]
         fn all_streams_are_read_as_tungstenite_reads_them_however_they_are_cut(
-            frames in prop::collection::vec(frame(), 0..12),
+            (role, frames) in prop_oneof![Just(Role::Server), Just(Role::Client)]
+                .prop_flat_map(|role| (Just(role), prop::collection::vec(frame(role), 0..12))),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         ) {
             let bytes = frames.concat();
@@ -419,7 +427,11 @@ mod tests {
                 pieces.push(&bytes[from..cut]);
                 from = cut;
             }
-            prop_assert_eq!(read(Role::Server, &pieces), expected(Role::Server, &bytes));
+            let ((heard, answers), (expected, expected_answers)) = (read(role, &pieces), expected(role, &bytes));
+            prop_assert_eq!(heard, expected);
+            // A client's are masked with keys of their own.
+            prop_assert_eq!(answers.len(), expected_answers.len());
+            prop_assert!(role == Role::Client || answers == expected_answers);
         }
     }
 
@@ -461,5 +473,23 @@ mod tests {
             assert!(block.short.capacity() <= BLOCK_LEN);
         }
         assert!(messages.iter().all(|message| *message == Message::Binary(vec![7; 100].into())));
+    }
+
+    #[test]
+    fn kept_message_of_some_length_keeps_no_more_than_four_times_that() {
+        let binary = |len: usize| [&[0x82, 127][..], &(len as u64).to_be_bytes(), &vec![7; len]].concat();
+        let (large, small) = (binary(TRUSTED_LEN), binary(SPARE_LEN));
+        let (mut reader, mut block) = (Reader::new(Role::Client, TRUSTED_LEN, TRUSTED_LEN), Block::default());
+        let mut read = |frame: &[u8]| reader.read(&mut &frame[..], &mut block, &mut WriteBuffer::default()).unwrap();
+        let mut kept = Vec::new();
+        for _ in 0..10 {
+            read(&large);
+            kept.push(read(&small).into_data());
+        }
+        drop(block);
+        for message in kept {
+            let memory = message.try_into_mut().expect("nobody else has it");
+            assert!(memory.capacity() <= SPARE_EXCESS * SPARE_LEN, "{}", memory.capacity());
+        }
     }
 }

@@ -21,14 +21,21 @@ use crate::{
 pub(crate) struct Switchboard {
     router: Router<Tag, Frame, Infallible>,
     receipt: Receipt,
-    /// How many messages were pushed. Held while one is on its way, one at a time: a hub that is busy would only take it into
-    /// its queue, and the answer would be missing.
-    pushed: Mutex<u64>,
+    /// Held while a message is on its way, one at a time: a hub that is busy would only take it into its queue, and the
+    /// answer would be missing.
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    pushed: u64,
+    /// Those that no outbox answered. The router knows of a path before the outbox is there, and until it has left.
+    unrouted: u64,
 }
 
 impl Switchboard {
     pub(crate) fn new(home: IoScheduler) -> Self {
-        Self { router: Router::new(Some(home)), receipt: Receipt::default(), pushed: Mutex::default() }
+        Self { router: Router::new(Some(home)), receipt: Receipt::default(), counts: Mutex::default() }
     }
 
     /// Has `outbox` be offered what is pushed for `path`.
@@ -38,26 +45,27 @@ impl Switchboard {
 
     /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
     pub(crate) fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
-        let mut pushed = lock(&self.pushed);
-        *pushed += 1;
+        let mut counts = lock(&self.counts);
         self.receipt.clear();
         // A clone: the last one of a message is not to be dropped under the lock. And past the queue for pushes from
         // callbacks: only outboxes listen, and they call nobody.
         self.router.route(path, frame.clone());
         let (answer, mut spent) = (self.receipt.answer(), self.receipt.spent());
-        drop(pushed);
+        counts.pushed += 1;
+        counts.unrouted += u64::from(answer.is_none());
+        drop(counts);
         spent.push(frame);
         answer
     }
 
     /// How many messages were pushed.
     pub(crate) fn pushed(&self) -> u64 {
-        *lock(&self.pushed)
+        lock(&self.counts).pushed
     }
 
     /// How many messages had a path on which there was no outbox.
     pub(crate) fn unrouted(&self) -> u64 {
-        self.router.unrouted()
+        lock(&self.counts).unrouted
     }
 }
 
@@ -144,4 +152,34 @@ impl Receipt {
 /// What `mutex` holds, also after a panic: none can happen that leaves it half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use rxrust::subscription::Subscription;
+
+    use super::*;
+    use crate::ws::outbox::{OutboxBound, Overflow};
+
+    #[test]
+    fn message_that_no_outbox_answered_is_unrouted_whoever_comes_and_goes_meanwhile() {
+        let (switchboard, path) = (Switchboard::new(IoScheduler::default()), Tag::from("/"));
+        let bound = OutboxBound { messages: 1 << 20, len: 1 << 20, overflow: Overflow::DropLatest };
+        let (start, is_over) = (Barrier::new(2), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                while !is_over.load(Relaxed) {
+                    switchboard.connect(path.clone(), Outbox::new(bound, |_| {})).unsubscribe();
+                }
+            });
+            start.wait();
+            let push = || switchboard.push(&path, Frame::Binary("x".into()));
+            let unanswered = (0..20_000).filter(|_| push().is_none()).count();
+            is_over.store(true, Relaxed);
+            assert_eq!((switchboard.pushed(), switchboard.unrouted()), (20_000, unanswered as u64));
+        });
+    }
 }

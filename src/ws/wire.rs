@@ -321,7 +321,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes the bytes of a buffer, as many at a time as `room` says.
+    /// Takes the bytes of a buffer, or of several, as many at a time as `room` says.
     struct Sink {
         room: usize,
         taken: Vec<u8>,
@@ -332,6 +332,17 @@ mod tests {
             let count = self.room.min(bytes.len());
             self.taken.extend(&bytes[..count]);
             Poll::Ready(Ok(count))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let before = self.taken.len();
+            let room = self.room;
+            self.taken.extend(slices.iter().flat_map(|slice| slice.iter()).take(room));
+            Poll::Ready(Ok(self.taken.len() - before))
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -418,25 +429,26 @@ mod tests {
         }
 
         #[test]
-        fn message_ends_and_answers_are_counted_to_the_byte(steps in prop::collection::vec(step(), 1..60)) {
+        fn bytes_go_out_as_they_were_put_in_and_message_ends_and_answers_are_counted(steps in prop::collection::vec(step(), 1..60)) {
             let (mut out, mut sink) = (WriteBuffer::default(), Sink { room: 0, taken: Vec::new() });
-            // Every byte that was put in, by whether it belongs to a message; and where the messages begin and end.
-            let (mut put, mut starts, mut ends, mut written) = (Vec::<bool>::new(), Vec::new(), Vec::new(), 0);
-            for step in steps {
+            // Every byte that was put in, with whether it belongs to a message; and where the messages begin and end.
+            let (mut put, mut starts, mut ends, mut written) = (Vec::<(u8, bool)>::new(), Vec::new(), Vec::new(), 0);
+            for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Append(len) => {
-                        let before = out.len();
-                        out.append(&Frame::Binary(vec![1; len].into()), Role::Server);
+                        let (frame, mut alone) = (Frame::Binary(vec![number as u8; len].into()), WriteBuffer::default());
+                        alone.append(&frame, Role::Server);
+                        out.append(&frame, Role::Server);
                         starts.push(put.len());
-                        put.extend(std::iter::repeat_n(true, out.len() - before));
+                        put.extend(alone.into_bytes().into_iter().map(|byte| (byte, true)));
                         ends.push(put.len());
                     }
                     Step::Control(len) => {
-                        Wire::new(&[], &mut out).write_all(&vec![2; len]).unwrap();
-                        put.extend(std::iter::repeat_n(false, len));
+                        Wire::new(&[], &mut out).write_all(&vec![number as u8; len]).unwrap();
+                        put.extend(std::iter::repeat_n((number as u8, false), len));
                     }
                     Step::TakeBack => {
-                        let fixed = put.iter().rposition(|is_message| !*is_message).map_or(0, |last| last + 1);
+                        let fixed = put.iter().rposition(|(_, is_message)| !*is_message).map_or(0, |last| last + 1);
                         let fixed = fixed.max(sink.taken.len());
                         let kept = starts.partition_point(|start| *start < fixed);
                         prop_assert_eq!(out.take_back(), starts.len() - kept);
@@ -447,9 +459,10 @@ mod tests {
                     Step::Write(_) if out.is_empty() => {}
                     Step::Write(count) => written += out.write_to(&mut sink, count),
                 }
+                prop_assert!(sink.taken.iter().zip(&put).all(|(taken, (put, _))| taken == put));
                 let left = &put[sink.taken.len()..];
                 prop_assert_eq!(out.len(), left.len());
-                prop_assert_eq!(out.answers_len(), left.iter().filter(|is_message| !**is_message).count());
+                prop_assert_eq!(out.answers_len(), left.iter().filter(|(_, is_message)| !*is_message).count());
                 prop_assert_eq!(written, ends.iter().filter(|end| **end <= sink.taken.len()).count());
             }
         }

@@ -120,6 +120,20 @@ fn messages_go_there_and_back_and_the_closing_handshake_too() {
 }
 
 #[test]
+fn long_and_short_messages_in_turn_come_through_whole_and_in_order() {
+    let authority = Authority::new();
+    let site = serve(&authority.issue("127.0.0.1"));
+    let client = client(&site, authority.trust());
+    let heard = Recorder::on(client.clone());
+    // A server's payloads of 16 KiB and more are written from where they lie, several at once.
+    let text = |n: usize| n.to_string().repeat([1, 20_000, 3, 5_000, 100_000, 0][n % 6]);
+    (0..60).for_each(|n| client.next(text(n)));
+    for n in 0..60 {
+        assert!(heard.item() == *text(n), "message {n}");
+    }
+}
+
+#[test]
 fn certificate_for_another_name_is_a_rejection_that_waiting_does_not_change() {
     let authority = Authority::new();
     let site = serve(&authority.issue("other.example"));

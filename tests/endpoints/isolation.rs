@@ -138,3 +138,46 @@ fn connection_pushed_into_from_the_connections_callback_sends_before_anything_el
     assert_eq!(Recorder::on(client).items(2), ["welcome", "somebody came"]);
     server.complete();
 }
+
+/// Text, with a bug in copying it.
+#[derive(Debug, PartialEq)]
+struct Brittle(WsText);
+
+impl Clone for Brittle {
+    fn clone(&self) -> Self {
+        assert_ne!(self.0, "brittle", "a bug of the item's");
+        Self(self.0.clone())
+    }
+}
+
+struct WsBrittle;
+
+impl WsDatatype for WsBrittle {
+    type Item = Brittle;
+
+    fn encode(&self, path: &str, item: &Brittle) -> Result<Frame, DatatypeError> {
+        WsStr.encode(path, &item.0)
+    }
+
+    fn decode(&self, path: &str, frame: Frame) -> Result<Brittle, DatatypeError> {
+        WsStr.decode(path, frame).map(Brittle)
+    }
+}
+
+#[test]
+fn connection_outlives_an_item_that_panics_when_it_is_copied_for_the_server() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsBrittle).unwrap();
+    let (send, heard) = mpsc::channel();
+    server.connections().subscribe(move |connection| {
+        let send = send.clone();
+        connection.log_errors().subscribe(move |item| send.send(item).unwrap());
+    });
+    let all = Recorder::on(server.clone().map(|tagged: TaggedData<Brittle>| tagged.data.0));
+    let client = connected(&server, "/", WsStr);
+    client.next("brittle");
+    client.next("fine");
+    let fine = Brittle("fine".into());
+    // What could not be copied for the server's subscribers is the connection's own.
+    assert_eq!([heard.recv_timeout(PATIENCE), heard.recv_timeout(PATIENCE)], [Ok(Brittle("brittle".into())), Ok(fine)]);
+    assert_eq!(all.item(), "fine");
+}

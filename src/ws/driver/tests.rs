@@ -1,6 +1,7 @@
 //! The driver against peers that are told byte for byte what to do, on a clock that only moves when all is still.
 
 use std::{
+    pin::pin,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use proptest::prelude::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, coop},
     time::{sleep, timeout},
 };
 use tokio_tungstenite::WebSocketStream;
@@ -199,6 +200,22 @@ async fn peer_that_answers_pings_stays() {
     let mut peer = websocket(peer, Role::Server).await;
     assert!(timeout(3600 * SECOND, async { while peer.next().await.is_some() {} }).await.is_err());
     assert!(!task.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_is_watched_also_by_a_task_that_has_used_up_its_turn() {
+    let (socket, _peer) = duplex(1 << 20);
+    let link = Plan { heartbeat: heartbeat(30, 20), ..Plan::new(Role::Server) }.link(&outbox());
+    let mut first = true;
+    // Polled before the driver, it leaves nothing of the share of work that tokio gives a task at a time.
+    let busy = poll_fn(move |cx| {
+        let is_first = take(&mut first);
+        while is_first && pin!(coop::consume_budget()).poll(cx).is_ready() {}
+        Poll::<()>::Pending
+    });
+    let driving = drive(socket, link, drop, busy);
+    let ending = timeout(100 * SECOND, tokio::spawn(driving)).await.expect("the driver never looked at the clock");
+    assert!(matches!(ending.unwrap().error, Some(WsError::PeerGone { .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,6 +121,17 @@ mod tests {
     }
 
     #[test]
+    fn as_many_headers_are_read_as_limits_can_allow_and_not_one_more() {
+        let limits = Limits::server().headers(1000).header_len(1 << 20);
+        let read_with = |count| {
+            let lines: String = (0..count).map(|n| format!("h{n}: 1\r\n")).collect();
+            run(read(&mut format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes(), &limits))
+        };
+        assert!(matches!(read_with(1000), Ok((request, _)) if request.headers().len() == 1000));
+        assert!(matches!(read_with(1001), Err(Unreadable::TooLarge)));
+    }
+
+    #[test]
     fn empty_lines_come_before_a_request_but_not_without_end() {
         assert!(read_all(b"\r\n\n\r\nGET / HTTP/1.1\r\n\r\n").is_ok());
         let endless = [&[b'\n'; FIRST_LOOK_LEN][..], b"GET / HTTP/1.1\r\n\r\n"].concat();

@@ -4,10 +4,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use loom::thread;
+use loom::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+};
 use rxrust::{observer::Observer, subscription::Subscription};
 
-use crate::{model, subject::SerializedSubject};
+use crate::{
+    model,
+    subject::{SerializedSubject, SerializedSubscription},
+};
 
 type Numbers = SerializedSubject<usize, Infallible>;
 
@@ -23,11 +29,13 @@ struct Pen {
     log: Arc<Mutex<Vec<Heard>>>,
     /// What it pushes, and where, in its first item.
     push: Option<(Numbers, usize)>,
+    /// Whom it has leave in its first item.
+    removes: Arc<Mutex<Option<SerializedSubscription>>>,
 }
 
 impl Pen {
     fn new(log: &Arc<Mutex<Vec<Heard>>>) -> Self {
-        Self { log: log.clone(), push: None }
+        Self { log: log.clone(), push: None, removes: Arc::default() }
     }
 
     fn note(&self, heard: Heard) {
@@ -41,6 +49,8 @@ impl Observer<usize, Infallible> for Pen {
         if let Some((subject, item)) = self.push.take() {
             subject.next(item);
         }
+        let removed = self.removes.lock().unwrap().take();
+        removed.into_iter().for_each(SerializedSubscription::unsubscribe);
     }
 
     fn error(self, never: Infallible) {
@@ -120,6 +130,20 @@ fn subscriber_hears_all_that_is_pushed_after_subscribe_returned() {
 }
 
 #[test]
+fn subscriber_that_came_during_an_emission_hears_the_next_item() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        let (other, pen) = (subject.clone(), Pen::new(&log));
+        let subscribing = thread::spawn(move || drop(other.add(pen)));
+        subject.next(0);
+        subscribing.join().unwrap();
+        subject.next(1);
+        let heard = items(&log);
+        assert!(heard == [1] || heard == [0, 1], "{heard:?}");
+    });
+}
+
+#[test]
 fn observer_is_dropped_once_whichever_way_unsubscribe_races_with_an_emission() {
     model(|| {
         let (subject, log) = (Numbers::new(), Arc::default());
@@ -156,5 +180,94 @@ fn nothing_follows_the_terminal_event() {
         pushing.join().unwrap();
         let heard = take(&mut *log.lock().unwrap());
         assert!(heard.ends_with(&[Heard::Complete, Heard::Dropped]) && heard.len() <= 3);
+    });
+}
+
+/// Notes with each item whether `flag` was up when its turn came.
+struct Lookout {
+    flag: loom::sync::Arc<AtomicBool>,
+    seen: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Observer<usize, Infallible> for Lookout {
+    fn next(&mut self, _: usize) {
+        self.seen.lock().unwrap().push(self.flag.load(SeqCst));
+    }
+
+    fn error(self, never: Infallible) {
+        match never {}
+    }
+
+    fn complete(self) {}
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn no_delivery_begins_after_unsubscribe_has_returned() {
+    model(|| {
+        let (subject, log, seen) = (Numbers::new(), Arc::default(), Arc::<Mutex<Vec<bool>>>::default());
+        let flag = loom::sync::Arc::new(AtomicBool::new(false));
+        subject.add(Lookout { flag: flag.clone(), seen: seen.clone() });
+        let subscription = subject.add(Pen::new(&log));
+        let other = subject.clone();
+        let pushing = thread::spawn(move || {
+            other.next(0);
+            other.next(1);
+        });
+        subscription.unsubscribe();
+        flag.store(true, SeqCst);
+        pushing.join().unwrap();
+        let missed = seen.lock().unwrap().iter().position(|was_up| *was_up).unwrap_or(2);
+        let heard = items(&log);
+        // Its turn comes behind the one who looked out.
+        assert!(heard.len() <= missed, "{heard:?}, and unsubscribed before item {missed}");
+    });
+}
+
+#[test]
+fn each_hears_what_is_its_own_whoever_else_leaves_and_joins_during_an_emission() {
+    model(|| {
+        let [stayed, left, joined] = [(); 3].map(|()| Arc::default());
+        let subject = Numbers::new();
+        subject.add(Pen::new(&stayed));
+        let subscription = subject.add(Pen::new(&left));
+        let other = subject.clone();
+        let pushing = thread::spawn(move || {
+            other.next(0);
+            other.next(1);
+        });
+        let late = subject.add(Pen::new(&joined));
+        subscription.unsubscribe();
+        subject.next(2);
+        late.unsubscribe();
+        pushing.join().unwrap();
+        let heard = items(&stayed);
+        assert!(heard.len() == 3 && heard.iter().filter(|n| **n < 2).is_sorted());
+        let heard_late = items(&joined);
+        // It was there from some item on, and until some other.
+        assert!(
+            heard.windows(heard_late.len().max(1)).any(|part| part == heard_late) || heard_late.is_empty(),
+            "{heard_late:?} of {heard:?}"
+        );
+        assert!(!items(&left).contains(&2));
+    });
+}
+
+#[test]
+fn observer_that_another_one_has_leave_hears_nothing_more_of_the_same_item() {
+    model(|| {
+        let [remover, removed] = [(); 2].map(|()| Arc::default());
+        let (subject, first) = (Numbers::new(), Pen::new(&remover));
+        let removes = first.removes.clone();
+        subject.add(first);
+        *removes.lock().unwrap() = Some(subject.add(Pen::new(&removed)));
+        let other = subject.clone();
+        let pushing = thread::spawn(move || other.next(0));
+        subject.next(1);
+        pushing.join().unwrap();
+        assert_eq!((items(&remover).len(), &removed.lock().unwrap()[..]), (2, &[Heard::Dropped][..]));
     });
 }
