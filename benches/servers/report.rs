@@ -1,6 +1,6 @@
-//! What was measured: a table to read, and the raw numbers for `benches/chart.py`.
+//! What was measured: tables to read, and the raw numbers for `benches/chart.py`.
 
-use std::{fmt::Write, fs, path::Path};
+use std::fmt::Write;
 
 /// The numbers of one competitor in one scenario: nanoseconds of CPU time or bytes, by `unit`.
 struct Row {
@@ -10,6 +10,24 @@ struct Row {
     samples: Vec<f64>,
 }
 
+impl Row {
+    fn shown(&self) -> String {
+        shown(median(self.samples.iter().copied()), self.unit)
+    }
+
+    /// The ratio in the middle of those of each round: a clock that changes during the run changes both.
+    fn ratio_to(&self, other: &Self) -> f64 {
+        median(self.samples.iter().zip(&other.samples).map(|(own, other)| own / other))
+    }
+}
+
+/// The middle sample, which one that a neighbour disturbed does not move.
+fn median(samples: impl Iterator<Item = f64>) -> f64 {
+    let mut samples: Vec<_> = samples.collect();
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
 /// What the competitor `ours` is to reach in a scenario.
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
@@ -17,13 +35,15 @@ pub(crate) enum Target {
     Ratio(f64, f64),
     /// Our figure, at most and as an aim.
     Most(f64, f64),
+    /// Our figure divided by the baseline's, at most.
+    Growth(Option<f64>),
 }
 
 struct Line {
     scenario: String,
     ours: &'static str,
     baseline: &'static str,
-    target: Option<Target>,
+    target: Target,
 }
 
 #[derive(Default)]
@@ -44,61 +64,82 @@ impl Report {
         }
     }
 
-    /// Asks for a line in the table: `ours` against `baseline`.
-    pub(crate) fn compare(
-        &mut self,
-        scenario: &str,
-        ours: &'static str,
-        baseline: &'static str,
-        target: Option<Target>,
-    ) {
+    /// Asks for a line in a table: `ours` against `baseline`.
+    pub(crate) fn compare(&mut self, scenario: &str, ours: &'static str, baseline: &'static str, target: Target) {
         self.lines.push(Line { scenario: scenario.to_owned(), ours, baseline, target });
     }
 
-    /// The middle sample, which one that a neighbour disturbed does not move.
-    fn median(&self, scenario: &str, competitor: &str) -> Option<(f64, &'static str)> {
-        let row = self.rows.iter().find(|row| row.scenario == scenario && row.competitor == competitor)?;
-        let mut samples = row.samples.clone();
-        samples.sort_by(f64::total_cmp);
-        Some((samples[samples.len() / 2], row.unit))
+    fn row(&self, scenario: &str, competitor: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.scenario == scenario && row.competitor == competitor)
     }
 
-    pub(crate) fn table(&self) -> String {
-        let mut table = String::from(
-            "| scenario | ours | figure | baseline | ratio | at least | aim | usual |\n|---|---|--:|--:|--:|--:|--:|--:|\n",
-        );
+    /// A table for each kind of target.
+    pub(crate) fn tables(&self) -> String {
+        let (mut cpu, mut memory, mut growth) = (String::new(), String::new(), String::new());
         for line in &self.lines {
-            let Some((figure, unit)) = self.median(&line.scenario, line.ours) else { continue };
-            let baseline = self.median(&line.scenario, line.baseline).map(|(figure, _)| figure);
-            let usual = self.median(&line.scenario, "usual").map(|(figure, _)| figure);
-            let (least, aim) = match line.target {
-                Some(Target::Ratio(least, aim)) => (format!("{least}"), format!("{aim}")),
-                Some(Target::Most(most, aim)) => (shown(most, unit), shown(aim, unit)),
-                None => Default::default(),
+            let (scenario, which) = (&line.scenario, line.ours);
+            let Some(ours) = self.row(scenario, which) else { continue };
+            let Some(baseline) = self.row(scenario, line.baseline) else { continue };
+            let usual = self.row(scenario, "usual").map_or(String::new(), Row::shown);
+            let (figure, baseline_figure) = (ours.shown(), baseline.shown());
+            let _ = match line.target {
+                Target::Ratio(least, aim) => writeln!(
+                    cpu,
+                    "| {scenario} | {which} | {figure} | {baseline_figure} | {usual} | **{:.2}** | {least} | {aim} |",
+                    baseline.ratio_to(ours),
+                ),
+                Target::Most(most, aim) => writeln!(
+                    memory,
+                    "| {scenario} | **{figure}** | {} | {} | {baseline_figure} | {usual} |",
+                    shown(most, ours.unit),
+                    shown(aim, ours.unit),
+                ),
+                Target::Growth(most) => writeln!(
+                    growth,
+                    "| {scenario} | {baseline_figure} | {figure} | **{:.2}** | {} |",
+                    ours.ratio_to(baseline),
+                    most.map_or("".into(), |most| most.to_string()),
+                ),
             };
-            let ratio = baseline.map_or(String::new(), |baseline| format!("{:.2}", baseline / figure));
-            let [baseline, usual] = [baseline, usual].map(|figure| figure.map_or("".into(), |it| shown(it, unit)));
-            let _ = writeln!(
-                table,
-                "| {} | {} | {} | {baseline} | {ratio} | {least} | {aim} | {usual} |",
-                line.scenario,
-                line.ours,
-                shown(figure, unit),
-            );
         }
-        table
+        let mut tables = String::new();
+        for (head, lines) in [(CPU_HEAD, cpu), (MEMORY_HEAD, memory), (GROWTH_HEAD, growth)] {
+            if !lines.is_empty() {
+                let gap = if tables.is_empty() { "" } else { "\n" };
+                let _ = write!(tables, "{gap}{head}{lines}");
+            }
+        }
+        tables
     }
 
-    pub(crate) fn save(&self, path: &Path) {
-        let mut csv = String::from("scenario;competitor;unit;samples\n");
+    /// All samples, one competitor a line; that of ours names its baseline, and the ratio to reach.
+    pub(crate) fn raw(&self) -> String {
+        let mut csv = String::from("scenario;competitor;unit;baseline;least;samples\n");
         for Row { scenario, competitor, unit, samples } in &self.rows {
-            let samples: Vec<_> = samples.iter().map(|sample| format!("{sample:.0}")).collect();
-            let _ = writeln!(csv, "{scenario};{competitor};{unit};{}", samples.join(" "));
+            let line = self.lines.iter().find(|line| line.scenario == *scenario && line.ours == competitor);
+            let baseline = line.map_or("", |line| line.baseline);
+            let least = match line.map(|line| line.target) {
+                Some(Target::Ratio(least, _)) => least.to_string(),
+                _ => String::new(),
+            };
+            let samples: Vec<_> = samples.iter().map(|sample| format!("{sample:.1}")).collect();
+            let _ = writeln!(csv, "{scenario};{competitor};{unit};{baseline};{least};{}", samples.join(" "));
         }
-        fs::create_dir_all(path.parent().expect("a file in a directory")).expect("a target directory");
-        fs::write(path, csv).expect("room on the disk");
+        csv
     }
 }
+
+const CPU_HEAD: &str = "\
+    | CPU time for each message, delivery or handshake | which | its figure | tuned | usual | tuned ÷ ours | at least | aim |\n\
+    |---|---|--:|--:|--:|--:|--:|--:|\n";
+
+const MEMORY_HEAD: &str = "\
+    | memory for each connection | ours | at most | aim | tuned | usual |\n\
+    |---|--:|--:|--:|--:|--:|\n";
+
+const GROWTH_HEAD: &str = "\
+    | CPU time for one echo among few and among many | few | many | many ÷ few | at most |\n\
+    |---|--:|--:|--:|--:|\n";
 
 fn shown(figure: f64, unit: &str) -> String {
     match unit {
