@@ -4,7 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    mem::take,
+    mem::{swap, take},
     sync::PoisonError,
     task::{Context, Poll, Waker},
 };
@@ -114,8 +114,13 @@ impl<T, E> Channel<T, E> {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let count = limit.min(state.items.len());
-        batch.extend(state.items.drain(..count));
+        if batch.is_empty() && state.items.len() <= limit {
+            // The usual case: the lock is held no longer than it takes to exchange them.
+            swap(batch, &mut state.items);
+        } else {
+            let count = limit.min(state.items.len());
+            batch.extend(state.items.drain(..count));
+        }
         if state.waiting > 0 && state.items.len() < self.bounds.crowd {
             self.room.notify_all();
         }
