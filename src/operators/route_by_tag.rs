@@ -90,20 +90,14 @@ where
 {
     // So that the pipelines behind the router use the threads of the component before it.
     let scheduler = (source.scheduler() as &dyn Any).downcast_ref::<IoScheduler>().cloned();
-    let router = Router::new(scheduler);
-    source.subscribe_with(RouteObserver { core: router.core.clone() });
-    router
+    let handle = Arc::new(());
+    let routes = Mutex::new(Routes { by_key: HashMap::new(), over: None });
+    let core = Arc::new(Core { routes, unrouted: AtomicU64::new(0), handles: Arc::downgrade(&handle) });
+    source.subscribe_with(RouteObserver { core: core.clone() });
+    Router { core, handle, scheduler }
 }
 
 impl<K, T, E> Router<K, T, E> {
-    /// A router without a source, whose items are given to [`route`](Self::route).
-    pub(crate) fn new(scheduler: Option<IoScheduler>) -> Self {
-        let handle = Arc::new(());
-        let routes = Mutex::new(Routes { by_key: HashMap::new(), over: None });
-        let core = Arc::new(Core { routes, unrouted: AtomicU64::new(0), handles: Arc::downgrade(&handle) });
-        Self { core, handle, scheduler }
-    }
-
     /// The items tagged `key`, without their tag. *Hot*.
     ///
     /// For tags that are strings, `key` is a `&str`, `String`, `&String`, [`Tag`](crate::Tag) or `&Tag`.
@@ -115,16 +109,6 @@ impl<K, T, E> Router<K, T, E> {
     pub fn tag(&self, key: impl Into<K>) -> Io<Routed<K, T, E>> {
         let scheduler = self.scheduler.clone().unwrap_or_default();
         Io::from_parts(Routed { router: self.clone(), key: key.into() }, scheduler)
-    }
-
-    /// Emits `item` to the subscribers of `key`.
-    pub(crate) fn route(&self, key: &K, item: T)
-    where
-        K: Eq + Hash + Clone,
-        T: Clone + Send + 'static,
-        E: Clone + Send + 'static,
-    {
-        self.core.route(key, item);
     }
 
     /// How many items had a tag that nobody was subscribed to.
@@ -157,12 +141,8 @@ where
         route.hub.clone()
     }
 
-    fn route(&self, key: &K, item: T) {
-        let hub = self.routes().by_key.get(key).map(|route| route.hub.clone());
-        match hub {
-            Some(hub) => hub.relay(item),
-            None => _ = self.unrouted.fetch_add(1, Ordering::Relaxed),
-        }
+    fn hub(&self, key: &K) -> Option<SerializedSubject<T, E>> {
+        self.routes().by_key.get(key).map(|route| route.hub.clone())
     }
 
     fn end(&self, error: Option<E>) {
@@ -204,7 +184,10 @@ where
     E: Clone + Send + 'static,
 {
     fn next(&mut self, item: TaggedData<T, K>) {
-        self.core.route(&item.tag, item.data);
+        match self.core.hub(&item.tag) {
+            Some(hub) => hub.relay(item.data),
+            None => _ = self.core.unrouted.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     fn error(self, error: E) {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rxrust::{context::Context, subscription::Subscription};
+use rxrust::context::Context;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -97,7 +97,7 @@ impl<D: WsDatatype> Acceptor<D> {
         Self {
             component,
             connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
-            switchboard: Switchboard::new(home),
+            switchboard: Switchboard::default(),
             datatype: Arc::new(datatype),
             lobby: Lobby::new(options.limits.clone()),
             options,
@@ -295,7 +295,7 @@ impl<D: WsDatatype> Acceptor<D> {
         let received = Io::from_parts(Source::new(), self.component.home.clone());
         let mut feeder = received.tag(path.clone()).merge_into(&self.component.inbound.fed());
         // Outbound: what is pushed for its path goes into its outbox.
-        let routed = self.switchboard.connect(path, connection.outbox());
+        let line = self.switchboard.connect(path, connection.outbox());
 
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
         self.connections.next(connection.clone());
@@ -308,7 +308,7 @@ impl<D: WsDatatype> Acceptor<D> {
             }
         };
         let ending = drive(opened.stream, link, receive, std::future::pending()).await;
-        routed.unsubscribe();
+        self.switchboard.disconnect(&line);
         self.dismiss(&connection, ending);
     }
 

@@ -8,12 +8,11 @@ use std::{
     },
 };
 
-use rxrust::{observable::Observable, subscription::Subscription};
+use rxrust::observable::Observable;
 use tokio::sync::Notify;
 
 use crate::{
-    ConnConfig, IoScheduler, ObservableExt, RouteSubscription, RxWsClient, SendError, Tag, TaggedData, WsDatatype,
-    WsError,
+    ConnConfig, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, WsDatatype, WsError,
     ws::{
         component::{Component, Received},
         dialer::Dialing,
@@ -22,7 +21,7 @@ use crate::{
         options::Options,
         outbox::Refusal,
         stats::{GroupStats, Stats},
-        switchboard::Switchboard,
+        switchboard::{Line, Switchboard},
     },
 };
 
@@ -54,8 +53,8 @@ struct Children<D: WsDatatype> {
 /// The client that takes a path's messages.
 struct Current {
     number: u64,
-    /// From the switchboard into its outbox.
-    routed: RouteSubscription,
+    /// Its outbox's place on the switchboard.
+    line: Line,
 }
 
 impl<D: WsDatatype> Fleet<D> {
@@ -78,7 +77,7 @@ impl<D: WsDatatype> Fleet<D> {
             move |len| lost.count_early_lost(len),
         );
         Ok(Self {
-            switchboard: Switchboard::new(home),
+            switchboard: Switchboard::default(),
             endpoint,
             datatype: Arc::new(datatype),
             options,
@@ -150,8 +149,8 @@ impl<D: WsDatatype> Fleet<D> {
         let client = self.start(path)?;
         // Outbound: what is pushed for this path goes into its outbox. Before anybody else can see the client: a message
         // pushed by another thread would find no route.
-        let routed = self.switchboard.connect(path.clone(), client.dialer().outbox.clone());
-        children.current.insert(path.clone(), Current { number, routed });
+        let line = self.switchboard.connect(path.clone(), client.dialer().outbox.clone());
+        children.current.insert(path.clone(), Current { number, line });
         children.clients.insert(number, client.clone());
         drop(children);
         self.listen_to(path, number, &client);
@@ -183,7 +182,7 @@ impl<D: WsDatatype> Fleet<D> {
             && let Some(current) = children.current.remove(path)
         {
             drop(children);
-            current.routed.unsubscribe();
+            self.switchboard.disconnect(&current.line);
         }
     }
 

@@ -4,8 +4,9 @@
 //! loses none: the next connection's driver finds it where it was.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
-    mem::take,
+    mem::{swap, take},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -92,26 +93,44 @@ impl Refusal {
 #[must_use]
 pub(crate) struct Spent(Vec<Frame>);
 
-impl Spent {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+thread_local! {
+    /// The memory for them, which would be allocated anew for each write.
+    static SPARE: Cell<Vec<Frame>> = const { Cell::new(Vec::new()) };
+}
 
-    pub(crate) fn push(&mut self, frame: Frame) {
+/// The largest such memory that is kept.
+const KEPT_SPENT: usize = 1024;
+
+impl Spent {
+    fn push(&mut self, frame: Frame) {
+        if self.0.capacity() == 0 {
+            // In vain while the thread ends.
+            self.0 = SPARE.try_with(Cell::take).unwrap_or_default();
+        }
         self.0.push(frame);
     }
 
     pub(crate) fn append(&mut self, mut more: Self) {
-        self.0.append(&mut more.0);
+        if self.0.is_empty() {
+            swap(self, &mut more);
+        } else {
+            self.0.append(&mut more.0);
+        }
     }
 }
 
 impl Drop for Spent {
     fn drop(&mut self) {
-        for frame in self.0.drain(..) {
-            callback::isolate("the destructor of a payload", || drop(frame));
+        self.0.drain(..).for_each(discard);
+        if (1..=KEPT_SPENT).contains(&self.0.capacity()) {
+            let _ = SPARE.try_with(|spare| spare.set(take(&mut self.0)));
         }
     }
+}
+
+/// Drops a message that may be the last one to have its payload.
+pub(crate) fn discard(frame: Frame) {
+    callback::isolate("the destructor of a payload", || drop(frame));
 }
 
 /// A handle of one connection's outbound queue.
@@ -324,7 +343,7 @@ impl Outbox {
 
     /// The operating system has taken the last byte of the first `count` messages.
     pub(crate) fn written(&self, count: usize) {
-        let mut spent = Spent(Vec::with_capacity(count));
+        let mut spent = Spent::default();
         // Dropped before what is spent.
         let mut state = self.lock();
         for _ in 0..count {
