@@ -24,7 +24,7 @@ use crate::{
     Frame, SendError, callback,
     ws::{
         deadline::after,
-        stats::{DropReason, SendStats, Tally},
+        stats::{DropReason, Dropped, SendStats, Tally},
     },
 };
 
@@ -160,16 +160,26 @@ struct State {
     taken: usize,
     /// How many at the head of the queue belong to this link alone.
     greetings: usize,
-    stats: SendStats,
-    /// Messages that left the queue under the lock that is held.
-    spent: Spent,
-    /// Drops that no event has told of yet.
-    unreported: VecDeque<(DropReason, Tally)>,
+    accepted: Tally,
+    written: Tally,
+    queued: Tally,
     closing: Option<Closing>,
     overflown: bool,
     /// The driver has to know at once, whatever it is doing.
     alarm: bool,
     waker: Option<Waker>,
+    /// In a box, since most outboxes lose nothing: a push touches fewer cache lines.
+    losses: Option<Box<Losses>>,
+}
+
+/// What became of the messages that were not written.
+#[derive(Default)]
+struct Losses {
+    dropped: Dropped,
+    /// Drops that no event has told of yet.
+    unreported: VecDeque<(DropReason, Tally)>,
+    /// Messages that left the queue under the lock that is held.
+    spent: Spent,
 }
 
 /// What a driver got from an outbox.
@@ -186,13 +196,14 @@ impl Outbox {
             queue: VecDeque::new(),
             taken: 0,
             greetings: 0,
-            stats: SendStats::default(),
-            spent: Spent::default(),
-            unreported: VecDeque::new(),
+            accepted: Tally::default(),
+            written: Tally::default(),
+            queued: Tally::default(),
             closing: None,
             overflown: false,
             alarm: false,
             waker: None,
+            losses: None,
         };
         let core = Core {
             bound,
@@ -218,15 +229,15 @@ impl Outbox {
     /// Changes the state, then wakes the driver and tells of drops, both outside of the lock. Returns what left the queue.
     fn exchange<R>(&self, f: impl FnOnce(&mut State) -> R) -> (R, Spent) {
         let mut state = self.lock();
-        let reported = state.unreported.is_empty();
+        let reported = state.is_reported();
         let result = f(&mut state);
         self.core.refuses.store(state.closing.is_some(), Release);
         self.core.overflown.store(state.overflown, Release);
         let alarm = take(&mut state.alarm);
         let wake = self.awaken() || alarm;
         let waker = if wake { state.waker.clone() } else { None };
-        let tell = reported && !state.unreported.is_empty();
-        let spent = take(&mut state.spent);
+        let tell = reported && !state.is_reported();
+        let spent = state.losses.as_mut().map_or_else(Spent::default, |losses| take(&mut losses.spent));
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -256,8 +267,8 @@ impl Outbox {
         self.change(|state| {
             state.greetings = frames.len();
             for frame in frames.into_iter().rev() {
-                state.stats.accepted += Tally::of(&frame);
-                state.stats.queued += Tally::of(&frame);
+                state.accepted += Tally::of(&frame);
+                state.queued += Tally::of(&frame);
                 state.queue.push_front(frame);
             }
         });
@@ -278,7 +289,7 @@ impl Outbox {
         self.change(|state| {
             state.close(1006, "", Duration::ZERO);
             (state.taken, state.greetings) = (0, 0);
-            let unsent = state.stats.queued;
+            let unsent = state.queued;
             state.drop_untaken(DropReason::Closed);
             unsent
         })
@@ -350,8 +361,8 @@ impl Outbox {
             let Some(frame) = state.queue.pop_front() else { break };
             state.taken = state.taken.saturating_sub(1);
             state.greetings = state.greetings.saturating_sub(1);
-            state.stats.queued -= Tally::of(&frame);
-            state.stats.written += Tally::of(&frame);
+            state.queued -= Tally::of(&frame);
+            state.written += Tally::of(&frame);
             spent.push(frame);
         }
         if state.queue.is_empty() {
@@ -377,11 +388,12 @@ impl Outbox {
     /// `tell` must not call observers: it runs under the lock, so that no report comes behind the one of the end.
     pub(crate) fn report_drops(&self, tell: impl Fn(DropReason, Tally)) {
         let mut state = self.lock();
-        take(&mut state.unreported).into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
+        let Some(losses) = &mut state.losses else { return };
+        take(&mut losses.unreported).into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
     }
 
     pub(crate) fn stats(&self) -> SendStats {
-        self.lock().stats
+        self.lock().stats()
     }
 
     pub(crate) fn closing(&self) -> Option<Closing> {
@@ -414,14 +426,24 @@ impl Outbox {
 }
 
 impl State {
+    fn stats(&self) -> SendStats {
+        let dropped = self.losses.as_ref().map_or_else(Dropped::default, |losses| losses.dropped);
+        SendStats { accepted: self.accepted, written: self.written, queued: self.queued, dropped }
+    }
+
+    /// Whether events have told of all drops.
+    fn is_reported(&self) -> bool {
+        self.losses.as_ref().is_none_or(|losses| losses.unreported.is_empty())
+    }
+
     fn push(&mut self, frame: Frame, bound: OutboxBound) -> Result<(), Refusal> {
         if self.closing.is_some() {
-            self.spent.push(frame);
+            self.losses.get_or_insert_default().spent.push(frame);
             return Err(Refusal::Closed);
         }
         let has_room = self.has_room(&frame, bound);
-        self.stats.accepted += Tally::of(&frame);
-        self.stats.queued += Tally::of(&frame);
+        self.accepted += Tally::of(&frame);
+        self.queued += Tally::of(&frame);
         if has_room {
             self.queue.push_back(frame);
             return Ok(());
@@ -454,7 +476,7 @@ impl State {
 
     /// What the bound counts: all but the greetings, for which there must be room on a full outbox too.
     fn bounded(&self) -> Tally {
-        let mut bounded = self.stats.queued;
+        let mut bounded = self.queued;
         for greeting in self.queue.iter().take(self.greetings) {
             bounded -= Tally::of(greeting);
         }
@@ -487,12 +509,13 @@ impl State {
     /// Counts a message as dropped, which it is once the lock is given back.
     fn drop_later(&mut self, frame: Frame, reason: DropReason) {
         let tally = Tally::of(&frame);
-        self.spent.push(frame);
-        self.stats.queued -= tally;
-        self.stats.dropped.add(reason, tally);
-        match self.unreported.back_mut() {
+        self.queued -= tally;
+        let losses = self.losses.get_or_insert_default();
+        losses.spent.push(frame);
+        losses.dropped.add(reason, tally);
+        match losses.unreported.back_mut() {
             Some((last, count)) if *last == reason => *count += tally,
-            _ => self.unreported.push_back((reason, tally)),
+            _ => losses.unreported.push_back((reason, tally)),
         }
     }
 
@@ -516,7 +539,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ws::{stats::Dropped, wait};
+    use crate::ws::wait;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -865,7 +888,7 @@ mod tests {
 
         fn check(&self) {
             let state = self.outbox.lock();
-            let stats = state.stats;
+            let stats = state.stats();
             let mut sum = stats.written;
             sum += stats.queued;
             sum += stats.dropped.total();
