@@ -1,4 +1,4 @@
-//! The clients of a group: opened by path, routed to by tag, and closed together.
+//! The clients of a group: opened by path, and closed together.
 
 use std::{
     collections::HashMap,
@@ -125,7 +125,7 @@ impl<D: WsDatatype> Fleet<D> {
         loop {
             let (number, _) = self.open(&tagged.tag).map_err(|_| SendError::Closed(()))?;
             match self.switchboard.push(&tagged.tag, frame.clone()) {
-                // It is ending, or its route has just gone: the next one is opened in its place.
+                // It is ending, or its line has just gone: the next one is opened in its place.
                 Some(Err(Refusal::Closed)) | None => self.release(&tagged.tag, number),
                 Some(Err(Refusal::Full)) => return Err(SendError::Full(())),
                 Some(Ok(())) => return Ok(()),
@@ -148,7 +148,7 @@ impl<D: WsDatatype> Fleet<D> {
         let number = children.opened;
         let client = self.start(path)?;
         // Outbound: what is pushed for this path goes into its outbox. Before anybody else can see the client: a message
-        // pushed by another thread would find no route.
+        // pushed by another thread would find nobody.
         let line = self.switchboard.connect(path.clone(), client.dialer().outbox.clone());
         children.current.insert(path.clone(), Current { number, line });
         children.clients.insert(number, client.clone());
