@@ -65,6 +65,10 @@ impl<T> Memory<T> {
     /// Takes out the early items that are `wanted`.
     pub(crate) fn take_early(&mut self, wanted: impl Fn(&T) -> bool) -> VecDeque<T> {
         let Self::Early(early) = self else { return VecDeque::new() };
+        // Most often there is none, and looking costs less than moving what stays.
+        if !early.items.iter().any(&wanted) {
+            return VecDeque::new();
+        }
         let (taken, kept) = take(&mut early.items).into_iter().partition(wanted);
         early.items = kept;
         early.len = early.items.iter().map(early.item_len).sum();
