@@ -329,7 +329,7 @@ impl Outbox {
     /// Without the lock, which each poll of a driver would otherwise take once more.
     pub(crate) fn attend(&self) -> bool {
         self.awaken();
-        self.core.overflown.load(Acquire)
+        self.has_overflown()
     }
 
     /// Notes that the driver need not be woken; true when it had to.
@@ -419,9 +419,9 @@ impl Outbox {
         self.lock().queue.is_empty()
     }
 
-    /// Whether it was closed for being full, under [`Overflow::Disconnect`].
+    /// Whether it was closed for being full, under [`Overflow::Disconnect`]; without the lock.
     pub(crate) fn has_overflown(&self) -> bool {
-        self.lock().overflown
+        self.core.overflown.load(Acquire)
     }
 }
 

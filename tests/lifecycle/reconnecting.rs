@@ -128,15 +128,17 @@ fn message_received_proves_a_connection_and_one_that_hangs_up_proves_nothing() {
     assert_eq!(attempts(false), [1, 2, 3, 4]);
 }
 
+/// A client that comes back at once, and takes every connection for a good one.
+fn hasty_client(proxy: &Proxy) -> RxWsClient<WsStr> {
+    let builder = RxWsClient::builder(proxy.url("/"), WsStr).conn_retry_timeout(AT_ONCE);
+    builder.min_uptime(Duration::ZERO).connect().unwrap()
+}
+
 #[test]
 fn time_alone_proves_a_connection_too() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let proxy = Proxy::to(server.local_addr());
-    let client = RxWsClient::builder(proxy.url("/"), WsStr)
-        .conn_retry_timeout(AT_ONCE)
-        .min_uptime(Duration::ZERO)
-        .connect()
-        .unwrap();
+    let client = hasty_client(&proxy);
     let events = Recorder::on(client.events());
     for _ in 0..3 {
         events.find(|event| matches!(event, ClientEvent::Connected { .. }).then_some(()));
@@ -324,11 +326,7 @@ fn client_whose_link_is_refused_keeps_what_is_pushed_and_sends_it_when_it_is_let
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone().untag());
     let proxy = Proxy::to(server.local_addr());
-    let client = RxWsClient::builder(proxy.url("/"), WsStr)
-        .conn_retry_timeout(AT_ONCE)
-        .min_uptime(Duration::ZERO)
-        .connect()
-        .unwrap();
+    let client = hasty_client(&proxy);
     let events = Recorder::on(client.events());
     for round in 0..3 {
         client.wait_connected(PATIENCE).unwrap();
