@@ -168,6 +168,11 @@ impl IoRuntime {
         self.core.executor.schedule(task, delay)
     }
 
+    /// Whether whatever runs on it runs one after another.
+    pub(crate) fn has_one_thread(&self) -> bool {
+        self.core.handle.runtime_flavor() == RuntimeFlavor::CurrentThread
+    }
+
     pub(crate) fn handle(&self) -> &Handle {
         &self.core.handle
     }

@@ -33,6 +33,7 @@ use crate::{
         driver::{Ending, Link, drive},
         event::{CloseReport, Peer, ServerEvent},
         feeder::Source,
+        flusher::Flusher,
         handshake::{self, Admitted, Gate, Grant, Refused},
         inlet::InletCounts,
         lobby::{Lobby, Visit},
@@ -56,6 +57,8 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     /// What `connections()` emits.
     pub(crate) connections: SerializedSubject<Connection<D>>,
     switchboard: Switchboard,
+    /// Writes what is pushed for connections that sleep. On several threads they write for themselves, side by side.
+    flusher: Option<Arc<Flusher>>,
     datatype: Arc<D>,
     options: Options,
     gate: Gate,
@@ -98,6 +101,7 @@ impl<D: WsDatatype> Acceptor<D> {
             component,
             connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
             switchboard: Switchboard::default(),
+            flusher: home.runtime().has_one_thread().then(Arc::default),
             datatype: Arc::new(datatype),
             lobby: Lobby::new(options.limits.clone()),
             options,
@@ -210,8 +214,23 @@ impl<D: WsDatatype> Acceptor<D> {
         stats
     }
 
-    /// Accepts connections until the server is to end, and then sees them all closed.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
+        let flusher = self.flusher.clone();
+        let flushing = async {
+            match flusher {
+                Some(flusher) => flusher.work().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = flushing => {}
+            () = self.serve_all(listener) => {}
+        }
+    }
+
+    /// Accepts connections until the server is to end, and then sees them all closed.
+    async fn serve_all(self: Arc<Self>, listener: TcpListener) {
         let mut serving = JoinSet::new();
         let mut closing = pin!(self.until_closing());
         loop {
@@ -357,6 +376,7 @@ impl<D: WsDatatype> Acceptor<D> {
             role: Role::Server,
             peer: format!("{} on {}", peer.addr, peer.path),
             outbox: connection.outbox(),
+            flusher: self.flusher.clone(),
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
             inbound: self.component.inbound.backlog(),

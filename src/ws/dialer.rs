@@ -349,6 +349,7 @@ impl<D: WsDatatype> Dialer<D> {
             role: Role::Client,
             peer: peer.clone(),
             outbox: self.outbox.clone(),
+            flusher: None,
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
             inbound: self.dialing.inbound.clone().unwrap_or_else(|| self.component.inbound.backlog()),

@@ -1,10 +1,8 @@
-//! Drives one socket after its opening handshake: read, dispatch, write, heartbeat, close. The same for both sides, and
-//! the only place that touches a socket.
+//! Drives one socket after its opening handshake: read, dispatch, write, heartbeat, close. The same for both sides.
 //!
 //! tungstenite's synchronous core sees only memory: it reads from a slice of a buffer that all connections of a thread
-//! share, and its answers go into the driver's own write buffer. So an idle connection owns next to nothing, and message
-//! ends and memory are the driver's to count. Each poll reads what is there, dispatches it, and then writes everything
-//! that came of it at once.
+//! share, and its answers go into memory too. So an idle connection owns next to nothing, and message ends and memory are
+//! ours to count. Each poll reads what is there, dispatches it, and then writes everything that came of it at once.
 
 use std::{
     cell::Cell,
@@ -13,13 +11,13 @@ use std::{
     mem::take,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::ReadBuf,
     task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
@@ -34,11 +32,13 @@ use crate::{
     subject::Backlog,
     ws::{
         deadline::after,
+        flusher::Flusher,
         heartbeat::{Heartbeat, Pulse},
         limits::Limits,
         outbox::{Closing, Outbox},
+        outlet::{Outlet, Outward, Socket},
         reader::{Block, Reader},
-        wire::{Wire, WriteBuffer},
+        wire::Wire,
     },
 };
 
@@ -57,9 +57,6 @@ const READ_AHEAD: usize = 1024;
 /// that read well look slow. More at once gains nothing.
 const MESSAGES_A_POLL: usize = 128;
 
-/// How many bytes are made ready for one write.
-const WRITE_BATCH_LEN: usize = 64 * 1024;
-
 /// How long a peer may take to hear why it is being dropped.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -69,19 +66,14 @@ pub(crate) struct Link {
     /// Whom the connection is to, as errors name it.
     pub(crate) peer: String,
     pub(crate) outbox: Outbox,
+    /// Who writes what is pushed while the driver sleeps; without one it wakes and does so itself.
+    pub(crate) flusher: Option<Arc<Flusher>>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) limits: Limits,
     /// Where what is received piles up if its subscribers do not keep up.
     pub(crate) inbound: Arc<dyn Backlog>,
     /// What came together with the opening handshake.
     pub(crate) early_bytes: Bytes,
-}
-
-/// What a driver serves.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
-    /// minutes, for a peer that takes nothing.
-    fn reset_when_dropped(&self);
 }
 
 /// How a connection ended.
@@ -105,7 +97,7 @@ pub(crate) fn drive<S, F>(
     cut: impl Future<Output = ()>,
 ) -> impl Future<Output = Ending>
 where
-    S: Socket,
+    S: Socket + Send + 'static,
     F: FnMut(Frame),
 {
     // Not an `async fn`, in which an argument keeps its place beside what becomes of it: the driver would be there twice.
@@ -121,10 +113,10 @@ where
     })
 }
 
-impl<S, F> Drop for Driver<S, F> {
+impl<S: Socket + Send + 'static, F> Drop for Driver<S, F> {
     /// Also when the task is cancelled, what was not written whole waits for another link.
     fn drop(&mut self) {
-        self.link.outbox.link_lost();
+        self.outlet.retire();
     }
 }
 
@@ -147,51 +139,54 @@ enum Phase {
     },
 }
 
-struct Driver<S, F> {
-    socket: S,
+struct Driver<S: Socket + Send + 'static, F> {
+    outlet: Arc<Outlet<S>>,
     link: Link,
     receive: F,
     reader: Reader,
     phase: Phase,
-    /// A closing handshake that was asked for and waits for the messages before it.
-    asked_to_close: Option<Closing>,
-    out: WriteBuffer,
+    /// What the protocol has to say to the peer, until the next write.
+    answers: Vec<u8>,
+    /// How things stand on the way out after the last write.
+    outward: Outward,
+    /// The task's own.
+    waker: Waker,
+    /// When waiting for the peer ends, if closing was asked for and messages come before it.
+    close_by: Option<Instant>,
     pulse: Pulse,
     /// What was read and not dispatched, because the poll had dispatched its share; and what came with the handshake.
     unread: Bytes,
     /// When this poll began.
     now: Instant,
-    /// Since when the socket has taken nothing of what it was offered.
-    stalled: Option<Instant>,
     /// Made when there is something to wait for; with when it wakes the task, so that it need not be asked each time.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// Messages given to the write buffer, written whole, and confirmed by a pong.
-    begun: u64,
-    written: u64,
+    /// How many messages the outbox had written before this connection.
+    written_before: u64,
+    /// How many of this connection a pong has confirmed.
     confirmed: u64,
 }
 
 impl<S, F> Driver<S, F>
 where
-    S: Socket,
+    S: Socket + Send + 'static,
     F: FnMut(Frame),
 {
     fn new(socket: S, mut link: Link, receive: F) -> Self {
         let now = Instant::now();
         Self {
-            socket,
+            outlet: Outlet::new(socket, link.role, link.outbox.clone(), link.flusher.take()),
             reader: Reader::new(link.role, link.limits.message_len, link.limits.frame()),
             phase: Phase::Open,
-            asked_to_close: None,
-            out: WriteBuffer::default(),
+            answers: Vec::new(),
+            outward: Outward::default(),
+            waker: Waker::noop().clone(),
+            close_by: None,
             pulse: Pulse::new(link.heartbeat, now, rand::random()),
             // Copied, since it holds on to the memory of the opening handshake.
             unread: Bytes::copy_from_slice(&take(&mut link.early_bytes)),
             now,
-            stalled: None,
             timer: None,
-            begun: 0,
-            written: 0,
+            written_before: link.outbox.stats().written.messages,
             confirmed: 0,
             link,
             receive,
@@ -206,7 +201,7 @@ where
             None => false,
         };
         if takes_nothing {
-            self.socket.reset_when_dropped();
+            self.outlet.lock().socket.reset_when_dropped();
         }
     }
 
@@ -222,9 +217,13 @@ where
     /// One turn; true when there is more to do at once.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         self.now = Instant::now();
+        if !self.waker.will_wake(cx.waker()) {
+            self.waker = cx.waker().clone();
+            self.outlet.serve(self.waker.clone());
+        }
         if self.link.outbox.attend() {
             // It is to be dropped: the queue is gone, and what lies here unwritten goes with it.
-            self.take_back();
+            self.outlet.take_back();
         }
         let stopped = self.read(cx)?;
         self.write(cx)?;
@@ -237,7 +236,7 @@ where
     /// A peer that does not take the answers to its pings is not read from, so that they cannot pile up. Messages do not
     /// count: two peers that each wait for the other to read would wait for ever.
     fn is_paused(&self) -> bool {
-        self.out.answers_len() > self.link.limits.write_buffer_len
+        self.answers.len() + self.outward.answers_len > self.link.limits.write_buffer_len
     }
 
     /// Reads and dispatches what is there. True when it stopped before the socket was empty, and nothing else wakes it.
@@ -266,7 +265,7 @@ where
                 return Ok(true);
             }
             let mut space = ReadBuf::new(&mut buffer.bytes);
-            match Pin::new(&mut self.socket).poll_read(cx, &mut space) {
+            match self.outlet.poll_read(cx, &mut space) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(error)) => return Err(self.broken(error)),
                 Poll::Ready(Ok(())) if space.filled().is_empty() => return Err(self.hung_up()),
@@ -289,15 +288,15 @@ where
                 return bytes;
             }
             *share = share.saturating_sub(1);
-            match self.reader.read(&mut bytes, block, &mut self.out) {
+            match self.reader.read(&mut bytes, block, &mut self.answers) {
                 Ok(Message::Text(text)) => (self.receive)(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => (self.receive)(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => {
-                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.begun));
+                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.begun()));
                 }
                 Ok(Message::Close(frame)) => {
                     // Puts the answer into memory, which takes everything; the error is that the connection is closed.
-                    let mut wire = Wire::new(&[], &mut self.out);
+                    let mut wire = Wire::new(&[], &mut self.answers);
                     let _ = self.reader.with_protocol(|protocol| protocol.flush(&mut wire));
                     self.close(frame);
                 }
@@ -309,64 +308,40 @@ where
         &[]
     }
 
-    /// Writes what is there to be written, as far as the socket takes it.
+    /// Writes what is there to be written, as far as the socket takes it, and our close frame behind the last message.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
         loop {
-            self.fill(cx);
-            if self.out.is_flushed() {
-                return Ok(());
-            }
-            match self.out.poll_write(&mut self.socket, cx) {
-                Poll::Ready(Ok(messages)) => {
-                    self.stalled = None;
-                    self.written += messages as u64;
-                    self.link.outbox.written(messages);
+            let (written, outward) = self.outlet.write(&mut self.answers, cx);
+            self.outward = outward;
+            match written {
+                Poll::Ready(Ok(Some(closing))) => {
+                    self.send_close(CloseCode::from(closing.code), &closing.reason);
+                    self.enter(Phase::Closing(closing));
                 }
                 Poll::Ready(Err(error)) => return Err(self.broken(error)),
+                Poll::Ready(Ok(None)) => {
+                    self.close_by = None;
+                    return Ok(());
+                }
                 Poll::Pending => {
-                    self.stalled.get_or_insert(self.now);
-                    if self.link.outbox.drops_oldest() {
-                        // What has not begun to be written may have to make room for something newer.
-                        self.take_back();
-                    }
+                    // A closing handshake waits for the messages before it.
+                    self.close_by = self.link.outbox.closing().map(|closing| closing.deadline);
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Gives the messages of which nothing was written back to the outbox, as far as that is possible.
-    fn take_back(&mut self) {
-        let count = self.out.take_back();
-        self.begun -= count as u64;
-        self.link.outbox.give_back(count);
-    }
-
-    /// Moves messages from the outbox into the write buffer, and our close frame behind the last one.
-    fn fill(&mut self, cx: &Context<'_>) {
-        if !matches!(self.phase, Phase::Open) {
-            return;
-        }
-        // A socket that takes nothing is offered what is here already before anything is encoded for it.
-        let is_blocked = self.stalled.is_some() && !self.out.is_empty();
-        let budget = if is_blocked { 0 } else { WRITE_BATCH_LEN.saturating_sub(self.out.len()) };
-        let taken = self.link.outbox.take_each(cx, budget, |frame| {
-            self.out.append(frame, self.link.role);
-            self.begun += 1;
-        });
-        self.asked_to_close = taken.closing;
-        if taken.drained
-            && let Some(closing) = self.asked_to_close.take()
-        {
-            self.send_close(CloseCode::from(closing.code), &closing.reason);
-            self.phase = Phase::Closing(closing);
-        }
+    /// No message follows a close frame, whoever sent it (RFC 6455, section 5.5.1).
+    fn enter(&mut self, phase: Phase) {
+        self.outlet.shut();
+        self.phase = phase;
     }
 
     fn send_close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason: fitting(reason).into() };
         // Into memory, which takes everything; after a close frame of the peer's there is no other to send.
-        let mut wire = Wire::new(&[], &mut self.out);
+        let mut wire = Wire::new(&[], &mut self.answers);
         let _ = self.reader.with_protocol(|protocol| protocol.close(&mut wire, Some(frame)));
     }
 
@@ -374,7 +349,7 @@ where
     fn close(&mut self, frame: Option<CloseFrame>) {
         // Without a code, 1005 stands for that (RFC 6455, section 7.1.5).
         let (code, reason) = frame.map_or((1005, "".into()), |frame| (frame.code.into(), frame.reason.as_str().into()));
-        self.phase = Phase::Closed { code, reason, deadline: self.linger() };
+        self.enter(Phase::Closed { code, reason, deadline: self.linger() });
     }
 
     /// Says why to the peer before it is dropped.
@@ -382,7 +357,7 @@ where
         let (code, reason) = verdict(error, &self.link.limits);
         self.send_close(code, &reason);
         let error = WsError::Protocol { peer: self.link.peer.clone(), reason };
-        self.phase = Phase::Failing { code: code.into(), error, deadline: self.linger() };
+        self.enter(Phase::Failing { code: code.into(), error, deadline: self.linger() });
     }
 
     /// Until when the peer may take what is left; a deadline that is set already holds all the same.
@@ -396,11 +371,11 @@ where
         // It is the server that closes the socket after a closing handshake (RFC 6455, section 7.1.1).
         let closes = matches!(self.phase, Phase::Closed { .. }) && self.link.role == Role::Server;
         let fails = matches!(self.phase, Phase::Failing { .. });
-        if !(closes || fails) || !self.out.is_flushed() {
+        if !(closes || fails) || !self.outward.is_flushed {
             return Ok(());
         }
         // An error here is one of a socket that is to be dropped anyway.
-        let shut = Pin::new(&mut self.socket).poll_shutdown(cx).is_ready();
+        let shut = Pin::new(&mut self.outlet.lock().socket).poll_shutdown(cx).is_ready();
         // One that failed stays until the peer hangs up: dropped with bytes unread it would take the close frame along.
         if closes && shut { Err(self.ended()) } else { Ok(()) }
     }
@@ -411,26 +386,29 @@ where
             return Err(self.lost(WsError::PeerGone { peer: self.link.peer.clone(), silent }));
         }
         let stall = self.link.limits.write_stalled;
-        if self.stalled.is_some_and(|since| after(since, stall) <= self.now) {
+        if self.outward.stalled.is_some_and(|since| after(since, stall) <= self.now) {
             return Err(self.lost(WsError::WriteStalled { peer: self.link.peer.clone(), stalled: stall }));
         }
         if self.closing_deadline().is_some_and(|deadline| deadline <= self.now) {
             return Err(self.ended());
         }
         // To a peer that takes nothing pings would only pile up.
-        let ping = self.pulse.ping_due(self.now) && matches!(self.phase, Phase::Open) && self.stalled.is_none();
+        let ping = self.pulse.ping_due(self.now) && matches!(self.phase, Phase::Open) && self.outward.stalled.is_none();
         if ping {
-            let payload = Message::Ping(Bytes::copy_from_slice(&self.begun.to_be_bytes()));
+            let mut writer = self.outlet.lock();
+            let payload = Message::Ping(Bytes::copy_from_slice(&self.begun().to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
-            let mut wire = Wire::new(&[], &mut self.out);
+            let mut wire = Wire::new(&[], &mut self.answers);
             let _ = self.reader.with_protocol(|protocol| protocol.write(&mut wire, payload));
+            // Before any other message begins.
+            writer.answer(&mut self.answers);
         }
         Ok(self.arm(cx) || ping)
     }
 
     /// Sets the timer to the next thing to do. True when that is due already.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let stalled = self.stalled.map(|since| after(since, self.link.limits.write_stalled));
+        let stalled = self.outward.stalled.map(|since| after(since, self.link.limits.write_stalled));
         let deadlines = [self.pulse.deadline(), stalled, self.closing_deadline()];
         let Some(next) = deadlines.into_iter().flatten().min() else { return false };
         // A timer that is too early costs one look; setting it anew for each message would cost more.
@@ -447,11 +425,21 @@ where
 
     fn closing_deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Open => self.asked_to_close.as_ref().map(|closing| closing.deadline),
+            Phase::Open => self.close_by,
             Phase::Closing(Closing { deadline, .. })
             | Phase::Closed { deadline, .. }
             | Phase::Failing { deadline, .. } => Some(*deadline),
         }
+    }
+
+    /// How many messages of this connection are written, or on their way.
+    fn begun(&self) -> u64 {
+        self.link.outbox.begun() - self.written_before
+    }
+
+    /// How many messages of this connection are written.
+    fn written(&self) -> u64 {
+        self.link.outbox.stats().written.messages - self.written_before
     }
 
     fn broken(&self, error: io::Error) -> Box<Ending> {
@@ -483,7 +471,7 @@ where
     }
 
     fn ending(&self, code: u16, reason: Arc<str>, error: Option<WsError>) -> Box<Ending> {
-        let unconfirmed = self.written.saturating_sub(self.confirmed);
+        let unconfirmed = self.written().saturating_sub(self.confirmed);
         Box::new(Ending { code, reason, error, unconfirmed })
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
+    hint::black_box,
     mem::{swap, take},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,7 +15,7 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    task::{Context, Waker},
+    task::Waker,
     time::Duration,
 };
 
@@ -139,42 +140,46 @@ pub(crate) struct Outbox {
     core: Arc<Core>,
 }
 
+/// Where many outboxes get a message each, most of the time goes into fetching their cache lines: what a push needs is in
+/// two.
+#[repr(C, align(64))]
 struct Core {
-    bound: OutboxBound,
     state: Mutex<State>,
-    /// Tells of the closing to the one who waits for it while there is no driver.
-    closing: Notify,
     /// Closing was asked for. Set under the lock, and read without it by what feeds the outbox, after each message.
     refuses: AtomicBool,
     /// As `refuses`: it was closed for being full.
     overflown: AtomicBool,
     /// The driver found nothing to take and wants to be woken by the next message. Set under the lock.
     asleep: AtomicBool,
+    overflow: Overflow,
+    /// Tells of the closing to the one who waits for it while there is no driver.
+    closing: Notify,
     /// Called, outside of the lock, when drops have begun to wait for being reported.
     on_drop: Box<dyn Fn(&Outbox) + Send + Sync>,
 }
 
+#[repr(C)]
 struct State {
     queue: VecDeque<Frame>,
+    queued: Tally,
     /// How many at the head of the queue a driver is writing.
     taken: usize,
-    /// How many at the head of the queue belong to this link alone.
-    greetings: usize,
-    accepted: Tally,
-    written: Tally,
-    queued: Tally,
-    closing: Option<Closing>,
-    overflown: bool,
-    /// The driver has to know at once, whatever it is doing.
-    alarm: bool,
+    /// How much the queue may hold.
+    room: Tally,
     waker: Option<Waker>,
-    /// In a box, since most outboxes lose nothing: a push touches fewer cache lines.
-    losses: Option<Box<Losses>>,
+    written: Tally,
+    rare: Option<Box<Rare>>,
 }
 
-/// What became of the messages that were not written.
+/// What most outboxes never come to, and all but once.
 #[derive(Default)]
-struct Losses {
+struct Rare {
+    /// How many at the head of the queue belong to this link alone.
+    greetings: usize,
+    closing: Option<Closing>,
+    /// The driver has to know at once, whatever it is doing.
+    alarm: bool,
+    overflown: bool,
     dropped: Dropped,
     /// Drops that no event has told of yet.
     unreported: VecDeque<(DropReason, Tally)>,
@@ -182,36 +187,24 @@ struct Losses {
     spent: Spent,
 }
 
-/// What a driver got from an outbox.
-pub(crate) struct Taken {
-    /// The closing handshake that was asked for.
-    pub(crate) closing: Option<Closing>,
-    /// Nothing is left that was not taken.
-    pub(crate) drained: bool,
-}
-
 impl Outbox {
     pub(crate) fn new(bound: OutboxBound, on_drop: impl Fn(&Outbox) + Send + Sync + 'static) -> Self {
         let state = State {
             queue: VecDeque::new(),
-            taken: 0,
-            greetings: 0,
-            accepted: Tally::default(),
-            written: Tally::default(),
             queued: Tally::default(),
-            closing: None,
-            overflown: false,
-            alarm: false,
+            taken: 0,
+            room: Tally { messages: bound.messages as u64, len: bound.len as u64 },
             waker: None,
-            losses: None,
+            written: Tally::default(),
+            rare: None,
         };
         let core = Core {
-            bound,
             state: Mutex::new(state),
-            closing: Notify::new(),
             refuses: AtomicBool::new(false),
             overflown: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            overflow: bound.overflow,
+            closing: Notify::new(),
             on_drop: Box::new(on_drop),
         };
         Self { core: Arc::new(core) }
@@ -231,13 +224,15 @@ impl Outbox {
         let mut state = self.lock();
         let reported = state.is_reported();
         let result = f(&mut state);
-        self.core.refuses.store(state.closing.is_some(), Release);
-        self.core.overflown.store(state.overflown, Release);
-        let alarm = take(&mut state.alarm);
+        let (mut alarm, mut spent) = (false, Spent::default());
+        if let Some(rare) = &mut state.rare {
+            self.core.refuses.store(rare.closing.is_some(), Release);
+            self.core.overflown.store(rare.overflown, Release);
+            (alarm, spent) = (take(&mut rare.alarm), take(&mut rare.spent));
+        }
         let wake = self.awaken() || alarm;
         let waker = if wake { state.waker.clone() } else { None };
         let tell = reported && !state.is_reported();
-        let spent = state.losses.as_mut().map_or_else(Spent::default, |losses| take(&mut losses.spent));
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -258,16 +253,30 @@ impl Outbox {
 
     /// As [`push`](Self::push), for one who holds a lock: with what is to be dropped outside of it.
     pub(crate) fn offer(&self, frame: Frame) -> (Result<(), Refusal>, Spent) {
-        let bound = self.core.bound;
-        self.exchange(|state| state.push(frame, bound))
+        let mut state = self.lock();
+        if self.is_closing() || !state.has_room(&frame) {
+            drop(state);
+            return self.exchange(|state| state.push(frame, self.core.overflow));
+        }
+        // As nearly all of them go: it has a place, and changes nothing else.
+        state.queued += Tally::of(&frame);
+        state.queue.push_back(frame);
+        let waker = if self.awaken() { state.waker.clone() } else { None };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        (Ok(()), Spent::default())
     }
 
     /// Queues messages ahead of all others, for the link that begins now and for no other.
     pub(crate) fn greet(&self, frames: Vec<Frame>) {
+        if frames.is_empty() {
+            return;
+        }
         self.change(|state| {
-            state.greetings = frames.len();
+            state.rare().greetings = frames.len();
             for frame in frames.into_iter().rev() {
-                state.accepted += Tally::of(&frame);
                 state.queued += Tally::of(&frame);
                 state.queue.push_front(frame);
             }
@@ -288,18 +297,24 @@ impl Outbox {
     pub(crate) fn end(&self) -> Tally {
         self.change(|state| {
             state.close(1006, "", Duration::ZERO);
-            (state.taken, state.greetings) = (0, 0);
+            (state.taken, state.rare().greetings) = (0, 0);
             let unsent = state.queued;
             state.drop_untaken(DropReason::Closed);
             unsent
         })
     }
 
+    /// Has `waker` be woken by the next message when there was nothing to take, and at once when closing was asked for.
+    pub(crate) fn attach(&self, waker: Waker) {
+        self.lock().waker = Some(waker);
+    }
+
     /// Takes messages for a driver until `budget` bytes are reached; with nothing to take, has it woken by the next change.
+    /// Returns the closing handshake that was asked for, once nothing is left that was not taken.
     ///
     /// Each is shown to `f` where it lies, under the lock: a copy of a handle and its drop cost more than the copying of a
     /// short message.
-    pub(crate) fn take_each(&self, cx: &Context<'_>, budget: usize, mut f: impl FnMut(&Frame)) -> Taken {
+    pub(crate) fn take_each(&self, budget: usize, mut f: impl FnMut(&Frame)) -> Option<Closing> {
         let mut state = self.lock();
         let (mut len, before) = (0, state.taken);
         while len < budget
@@ -312,15 +327,13 @@ impl Outbox {
         let drained = state.taken == state.queue.len();
         // A driver that takes nothing because its socket is blocked is woken by the socket.
         self.core.asleep.store(state.taken == before && budget > 0, Relaxed);
-        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.waker = Some(cx.waker().clone());
-        }
-        Taken { closing: state.closing.clone(), drained }
+        if drained { state.closing() } else { None }
     }
 
     #[cfg(test)]
-    pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Taken {
-        self.take_each(cx, budget, |frame| batch.push(frame.clone()))
+    pub(crate) fn take(&self, cx: &std::task::Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Option<Closing> {
+        self.attach(cx.waker().clone());
+        self.take_each(budget, |frame| batch.push(frame.clone()))
     }
 
     /// The driver is at work and looks here before it sleeps: nobody has to wake it. True when the connection is to be
@@ -339,42 +352,53 @@ impl Outbox {
 
     /// Whether the oldest message has to go when this is full.
     pub(crate) fn drops_oldest(&self) -> bool {
-        self.core.bound.overflow == Overflow::DropOldest
+        self.core.overflow == Overflow::DropOldest
     }
 
     /// The driver has not begun to write the last `count` messages that it took.
-    pub(crate) fn give_back(&self, count: usize) {
-        self.change(|state| {
+    pub(crate) fn give_back(&self, count: usize) -> Spent {
+        let ((), spent) = self.exchange(|state| {
             state.taken = state.taken.saturating_sub(count);
-            if state.overflown {
+            if state.rare.as_ref().is_some_and(|rare| rare.overflown) {
                 state.drop_untaken(DropReason::Overflow);
             }
         });
+        spent
     }
 
-    /// The operating system has taken the last byte of the first `count` messages.
-    pub(crate) fn written(&self, count: usize) {
+    /// The operating system has taken the last byte of the first `count` messages. With nothing left in the queue, a driver
+    /// that `rests` is woken by the next change; true if that is so.
+    pub(crate) fn written(&self, count: usize, rests: bool) -> (Spent, bool) {
         let mut spent = Spent::default();
-        // Dropped before what is spent.
         let mut state = self.lock();
         for _ in 0..count {
             let Some(frame) = state.queue.pop_front() else { break };
             state.taken = state.taken.saturating_sub(1);
-            state.greetings = state.greetings.saturating_sub(1);
             state.queued -= Tally::of(&frame);
             state.written += Tally::of(&frame);
             spent.push(frame);
         }
+        if let Some(rare) = &mut state.rare {
+            rare.greetings = rare.greetings.saturating_sub(count);
+        }
         if state.queue.is_empty() {
+            // From the first place on again: of a long ring each turn would use places that are in no cache.
+            state.queue.clear();
             state.queue.shrink_to(KEPT_PLACES);
         }
+        let is_idle = rests && state.queue.is_empty() && state.closing().is_none();
+        if is_idle {
+            self.core.asleep.store(true, Relaxed);
+        }
+        (spent, is_idle)
     }
 
     /// The link broke: what it did not write whole waits for the next one, but for its greetings.
     pub(crate) fn link_lost(&self) {
         self.change(|state| {
             state.taken = 0;
-            for _ in 0..take(&mut state.greetings) {
+            let greetings = state.rare.as_mut().map_or(0, |rare| take(&mut rare.greetings));
+            for _ in 0..greetings {
                 if let Some(frame) = state.queue.pop_front() {
                     state.drop_later(frame, DropReason::Greeting);
                 }
@@ -388,16 +412,22 @@ impl Outbox {
     /// `tell` must not call observers: it runs under the lock, so that no report comes behind the one of the end.
     pub(crate) fn report_drops(&self, tell: impl Fn(DropReason, Tally)) {
         let mut state = self.lock();
-        let Some(losses) = &mut state.losses else { return };
-        take(&mut losses.unreported).into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
+        let Some(rare) = &mut state.rare else { return };
+        take(&mut rare.unreported).into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
     }
 
     pub(crate) fn stats(&self) -> SendStats {
         self.lock().stats()
     }
 
+    /// How many messages are written, or on their way.
+    pub(crate) fn begun(&self) -> u64 {
+        let state = self.lock();
+        state.written.messages + state.taken as u64
+    }
+
     pub(crate) fn closing(&self) -> Option<Closing> {
-        self.lock().closing.clone()
+        self.lock().closing()
     }
 
     /// Waits until it is closed. For one who waits at a time.
@@ -423,44 +453,64 @@ impl Outbox {
     pub(crate) fn has_overflown(&self) -> bool {
         self.core.overflown.load(Acquire)
     }
+
+    /// Brings what a push and a write need near. Many that are called one after another fetch side by side, which locks do
+    /// not.
+    pub(crate) fn fetch(&self) {
+        black_box((self.core.state.is_poisoned(), self.core.asleep.load(Relaxed)));
+    }
 }
 
 impl State {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn greetings(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.greetings)
+    }
+
+    fn closing(&self) -> Option<Closing> {
+        self.rare.as_ref()?.closing.clone()
+    }
+
     fn stats(&self) -> SendStats {
-        let dropped = self.losses.as_ref().map_or_else(Dropped::default, |losses| losses.dropped);
-        SendStats { accepted: self.accepted, written: self.written, queued: self.queued, dropped }
+        let dropped = self.rare.as_ref().map_or_else(Dropped::default, |rare| rare.dropped);
+        let mut accepted = dropped.total();
+        accepted += self.written;
+        accepted += self.queued;
+        SendStats { accepted, written: self.written, queued: self.queued, dropped }
     }
 
     /// Whether events have told of all drops.
     fn is_reported(&self) -> bool {
-        self.losses.as_ref().is_none_or(|losses| losses.unreported.is_empty())
+        self.rare.as_ref().is_none_or(|rare| rare.unreported.is_empty())
     }
 
-    fn push(&mut self, frame: Frame, bound: OutboxBound) -> Result<(), Refusal> {
-        if self.closing.is_some() {
-            self.losses.get_or_insert_default().spent.push(frame);
+    fn push(&mut self, frame: Frame, overflow: Overflow) -> Result<(), Refusal> {
+        if self.closing().is_some() {
+            self.rare().spent.push(frame);
             return Err(Refusal::Closed);
         }
-        let has_room = self.has_room(&frame, bound);
-        self.accepted += Tally::of(&frame);
+        let has_room = self.has_room(&frame);
         self.queued += Tally::of(&frame);
         if has_room {
             self.queue.push_back(frame);
             return Ok(());
         }
-        match bound.overflow {
+        match overflow {
             Overflow::DropLatest => {
                 self.drop_later(frame, DropReason::Overflow);
                 Err(Refusal::Full)
             }
             Overflow::DropOldest => {
                 self.queue.push_back(frame);
-                self.make_room(bound)
+                self.make_room()
             }
             Overflow::Disconnect => {
                 self.queue.push_back(frame);
                 self.drop_untaken(DropReason::Overflow);
-                self.overflown = true;
+                self.rare().overflown = true;
                 self.close(TRY_AGAIN_LATER, "too slow", OVERFLOW_GRACE);
                 Err(Refusal::Full)
             }
@@ -468,16 +518,15 @@ impl State {
     }
 
     /// An empty queue takes one message of any length.
-    fn has_room(&self, frame: &Frame, bound: OutboxBound) -> bool {
-        let queued = self.bounded();
-        queued.messages == 0
-            || (queued.messages < bound.messages as u64 && queued.len + frame.len() as u64 <= bound.len as u64)
+    fn has_room(&self, frame: &Frame) -> bool {
+        let (queued, room) = (self.bounded(), self.room);
+        queued.messages == 0 || (queued.messages < room.messages && queued.len + frame.len() as u64 <= room.len)
     }
 
     /// What the bound counts: all but the greetings, for which there must be room on a full outbox too.
     fn bounded(&self) -> Tally {
         let mut bounded = self.queued;
-        for greeting in self.queue.iter().take(self.greetings) {
+        for greeting in self.queue.iter().take(self.greetings()) {
             bounded -= Tally::of(greeting);
         }
         bounded
@@ -485,13 +534,13 @@ impl State {
 
     /// Where the messages begin that can be dropped: behind those that a driver has taken, and the greetings.
     fn droppable(&self) -> usize {
-        self.taken.max(self.greetings)
+        self.taken.max(self.greetings())
     }
 
     /// Drops the oldest messages that no driver has taken, the newest one too if nothing else helps.
-    fn make_room(&mut self, bound: OutboxBound) -> Result<(), Refusal> {
-        let mut queued = self.bounded();
-        while queued.messages > 1 && (queued.messages > bound.messages as u64 || queued.len > bound.len as u64) {
+    fn make_room(&mut self) -> Result<(), Refusal> {
+        let (mut queued, room) = (self.bounded(), self.room);
+        while queued.messages > 1 && (queued.messages > room.messages || queued.len > room.len) {
             let Some(oldest) = self.queue.remove(self.droppable()) else { break };
             queued -= Tally::of(&oldest);
             self.drop_later(oldest, DropReason::Overflow);
@@ -510,19 +559,21 @@ impl State {
     fn drop_later(&mut self, frame: Frame, reason: DropReason) {
         let tally = Tally::of(&frame);
         self.queued -= tally;
-        let losses = self.losses.get_or_insert_default();
-        losses.spent.push(frame);
-        losses.dropped.add(reason, tally);
-        match losses.unreported.back_mut() {
+        let rare = self.rare();
+        rare.spent.push(frame);
+        rare.dropped.add(reason, tally);
+        match rare.unreported.back_mut() {
             Some((last, count)) if *last == reason => *count += tally,
-            _ => losses.unreported.push_back((reason, tally)),
+            _ => rare.unreported.push_back((reason, tally)),
         }
     }
 
     fn close(&mut self, code: u16, reason: &str, within: Duration) {
-        if self.closing.is_none() {
-            self.alarm = true;
-            self.closing = Some(Closing { code, reason: reason.into(), deadline: after(Instant::now(), within) });
+        let rare = self.rare();
+        if rare.closing.is_none() {
+            rare.alarm = true;
+            let deadline = after(Instant::now(), within);
+            rare.closing = Some(Closing { code, reason: reason.into(), deadline });
         }
     }
 }
@@ -532,7 +583,7 @@ mod tests {
     use std::{
         future::poll_fn,
         sync::atomic::AtomicUsize,
-        task::{Poll, Wake},
+        task::{Context, Poll, Wake},
         thread,
     };
 
@@ -614,12 +665,12 @@ mod tests {
             outbox.attend();
             loop {
                 let mut batch = Vec::new();
-                let taken = outbox.take(cx, 1000, &mut batch);
-                outbox.written(batch.len());
-                match taken.closing {
-                    Some(_) if taken.drained => return Poll::Ready(()),
-                    _ if batch.is_empty() => return Poll::Pending,
-                    _ => {}
+                let closing = outbox.take(cx, 1000, &mut batch);
+                let (_, is_idle) = outbox.written(batch.len(), true);
+                match closing {
+                    Some(_) => return Poll::Ready(()),
+                    None if is_idle || batch.is_empty() => return Poll::Pending,
+                    None => {}
                 }
             }
         });
@@ -668,7 +719,7 @@ mod tests {
         assert_eq!((dropped(&outbox).overflow.messages, outbox.stats().accepted.messages), (3, 4));
         assert_eq!((outbox.closing().unwrap().code, outbox.has_overflown()), (1013, true));
         let mut batch = Vec::new();
-        assert!(outbox.take(&Context::from_waker(Waker::noop()), 100, &mut batch).drained);
+        assert_eq!(outbox.take(&Context::from_waker(Waker::noop()), 100, &mut batch).unwrap().code, 1013);
         assert_eq!(batch, []);
     }
 
@@ -691,11 +742,11 @@ mod tests {
             assert_eq!(outbox.push(message(9, 0)), Err(Refusal::Full));
             assert_eq!(dropped(&outbox).overflow.messages, 1);
             // Once one of them has proved not to be under way, it goes.
-            outbox.give_back(1);
+            let _ = outbox.give_back(1);
             assert_eq!(outbox.push(message(10, 0)), Ok(()));
             assert_eq!(take_some(&outbox, 100), [message(10, 0)]);
             assert_eq!(dropped(&outbox).overflow.messages, 2);
-            outbox.written(written.len());
+            let _ = outbox.written(written.len(), false);
             assert_eq!(outbox.stats().queued, Tally::default());
         }
     }
@@ -719,7 +770,7 @@ mod tests {
         outbox.push(message(1, 0)).unwrap();
         outbox.greet(vec![message(100, 0), message(101, 0)]);
         take_some(&outbox, 9999);
-        outbox.written(1);
+        let _ = outbox.written(1, false);
         outbox.link_lost();
         assert_eq!(dropped(&outbox).greeting.messages, 1);
         outbox.greet(vec![message(102, 0)]);
@@ -730,7 +781,7 @@ mod tests {
     fn queue_that_was_long_gives_its_memory_back() {
         let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
         (0..100_000).for_each(|n| outbox.push(message(n, 0)).unwrap());
-        outbox.written(take_some(&outbox, 1 << 30).len());
+        let _ = outbox.written(take_some(&outbox, 1 << 30).len(), false);
         assert!(outbox.lock().queue.capacity() <= KEPT_PLACES);
     }
 
@@ -832,7 +883,7 @@ mod tests {
             // However things went meanwhile, what a driver has taken is what lies at the head.
             assert!(before.iter().zip(&self.taken).all(|(queued, taken)| queued == taken));
             let count = count.min(self.taken.len());
-            self.outbox.written(count);
+            let _ = self.outbox.written(count, false);
             self.taken.drain(..count);
             assert_eq!(self.queue(), before[count..]);
         }
@@ -840,10 +891,10 @@ mod tests {
         fn give_back(&mut self, count: usize) {
             let before = self.queue();
             self.taken.truncate(self.taken.len().saturating_sub(count));
-            self.outbox.give_back(count);
+            let _ = self.outbox.give_back(count);
             // Once it has overflown, nothing is left for a later turn.
             let state = self.outbox.lock();
-            let kept = if state.overflown { state.droppable() } else { before.len() };
+            let kept = if self.outbox.has_overflown() { state.droppable() } else { before.len() };
             assert!(state.taken == self.taken.len() && state.queue == &before[..kept]);
         }
 
@@ -855,7 +906,7 @@ mod tests {
         }
 
         fn lose_link(&mut self) {
-            let (before, greetings) = (self.queue(), self.outbox.lock().greetings);
+            let (before, greetings) = (self.queue(), self.outbox.lock().greetings());
             self.outbox.link_lost();
             self.taken.clear();
             assert_eq!(self.queue(), before[greetings..]);
@@ -901,7 +952,7 @@ mod tests {
             let bounded = state.bounded();
             assert!(bounded.messages <= 1 || bounded.messages <= self.bound.messages as u64);
             assert!(bounded.messages <= 1 || bounded.len <= self.bound.len as u64);
-            assert!(state.taken <= state.queue.len() && state.greetings <= state.queue.len());
+            assert!(state.taken <= state.queue.len() && state.greetings() <= state.queue.len());
             assert_eq!(*self.reported.lock().unwrap(), stats.dropped);
         }
     }

@@ -24,7 +24,7 @@ use tungstenite::{
     },
 };
 
-use crate::ws::wire::{Wire, WriteBuffer, mask};
+use crate::ws::wire::{Wire, mask};
 
 /// The longest message that shares its memory with its neighbours: one that is kept keeps them all.
 const SHARED_LEN: usize = 1024;
@@ -143,12 +143,7 @@ impl Reader {
     }
 
     /// The next message in `input`, as `WebSocketContext::read` gives it: `WouldBlock` is the end of the input.
-    pub(crate) fn read(
-        &mut self,
-        input: &mut &[u8],
-        block: &mut Block,
-        out: &mut WriteBuffer,
-    ) -> Result<Message, Error> {
+    pub(crate) fn read(&mut self, input: &mut &[u8], block: &mut Block, out: &mut Vec<u8>) -> Result<Message, Error> {
         loop {
             let complete = match &self.part {
                 Part::Head => self.begin(input, block)?,
@@ -255,7 +250,7 @@ impl Reader {
     }
 
     /// Gives the protocol a frame, and no byte more: so it holds nothing between frames.
-    fn pass_on(&mut self, input: &mut &[u8], out: &mut WriteBuffer) -> Result<Option<Message>, Error> {
+    fn pass_on(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Option<Message>, Error> {
         let Part::Protocol { left } = &mut self.part else { return Ok(None) };
         let here = if self.head.is_empty() { *input } else { &self.head };
         let here = &here[..here.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
@@ -337,8 +332,7 @@ mod tests {
 
     /// What a reader that gets `pieces` makes of them, up to the first error; and what it answers.
     fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Result<Message, String>>, Vec<u8>) {
-        let (mut reader, mut out, mut heard) =
-            (Reader::new(role, LIMIT, FRAME_LIMIT), WriteBuffer::default(), Vec::new());
+        let (mut reader, mut out, mut heard) = (Reader::new(role, LIMIT, FRAME_LIMIT), Vec::new(), Vec::new());
         let mut block = Block::default();
         for piece in pieces {
             let mut input = *piece;
@@ -348,19 +342,18 @@ mod tests {
                     Err(Error::Io(_)) => break,
                     Err(error) => {
                         heard.push(Err(error.to_string()));
-                        return (heard, out.into_bytes());
+                        return (heard, out);
                     }
                 }
             }
             assert!(input.is_empty());
         }
-        (heard, out.into_bytes())
+        (heard, out)
     }
 
     /// The same by tungstenite alone, but for close codes that may not be sent: those it only answers.
     fn expected(role: Role, bytes: &[u8]) -> (Vec<Result<Message, String>>, Vec<u8>) {
-        let (mut protocol, mut out, mut heard) =
-            (protocol(role, LIMIT, FRAME_LIMIT), WriteBuffer::default(), Vec::new());
+        let (mut protocol, mut out, mut heard) = (protocol(role, LIMIT, FRAME_LIMIT), Vec::new(), Vec::new());
         let mut wire = Wire::new(bytes, &mut out);
         loop {
             match protocol.read(&mut wire) {
@@ -376,7 +369,7 @@ mod tests {
                 }
             }
         }
-        (heard, out.into_bytes())
+        (heard, out)
     }
 
     /// A frame as `role` receives them, with a mistake now and then.
@@ -457,7 +450,7 @@ mod tests {
         let mut frame = vec![0x82, 127];
         frame.extend((1u64 << 39).to_be_bytes());
         frame.push(0);
-        let read = reader.read(&mut &frame[..], &mut Block::default(), &mut WriteBuffer::default());
+        let read = reader.read(&mut &frame[..], &mut Block::default(), &mut Vec::new());
         assert!(matches!(read, Err(Error::Io(_))));
         let Part::Message { payload, .. } = &reader.part else { panic!("a message is gathered") };
         assert!(payload.capacity() <= TRUSTED_LEN);
@@ -469,7 +462,7 @@ mod tests {
         let (mut reader, mut block) = (Reader::new(Role::Client, LIMIT, FRAME_LIMIT), Block::default());
         let mut messages = Vec::new();
         for _ in 0..1000 {
-            messages.push(reader.read(&mut &frame[..], &mut block, &mut WriteBuffer::default()).unwrap());
+            messages.push(reader.read(&mut &frame[..], &mut block, &mut Vec::new()).unwrap());
             assert!(block.short.capacity() <= BLOCK_LEN);
         }
         assert!(messages.iter().all(|message| *message == Message::Binary(vec![7; 100].into())));
@@ -480,7 +473,7 @@ mod tests {
         let binary = |len: usize| [&[0x82, 127][..], &(len as u64).to_be_bytes(), &vec![7; len]].concat();
         let (large, small) = (binary(TRUSTED_LEN), binary(SPARE_LEN));
         let (mut reader, mut block) = (Reader::new(Role::Client, TRUSTED_LEN, TRUSTED_LEN), Block::default());
-        let mut read = |frame: &[u8]| reader.read(&mut &frame[..], &mut block, &mut WriteBuffer::default()).unwrap();
+        let mut read = |frame: &[u8]| reader.read(&mut &frame[..], &mut block, &mut Vec::new()).unwrap();
         let mut kept = Vec::new();
         for _ in 0..10 {
             read(&large);

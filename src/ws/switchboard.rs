@@ -74,8 +74,13 @@ impl Switchboard {
             return None;
         };
         let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
-        for (_, outbox) in others {
-            offer(outbox, frame.clone(), &mut answer, &mut spent);
+        for others in others.chunks(32) {
+            for (_, outbox) in others {
+                outbox.fetch();
+            }
+            for (_, outbox) in others {
+                offer(outbox, frame.clone(), &mut answer, &mut spent);
+            }
         }
         offer(last, frame, &mut answer, &mut spent);
         // What is spent is dropped behind the lock.

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::ws::driver::Socket;
+use crate::ws::outlet::Socket;
 
 pub(crate) enum Transport {
     Plain(TcpStream),

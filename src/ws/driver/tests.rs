@@ -4,7 +4,7 @@ use std::{
     pin::pin,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Waker,
 };
@@ -12,7 +12,7 @@ use std::{
 use futures::{SinkExt, StreamExt};
 use proptest::prelude::*;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     sync::{mpsc, oneshot},
     task::{JoinHandle, coop},
     time::{sleep, timeout},
@@ -56,13 +56,16 @@ struct Plan {
     limits: Limits,
     inbound: Arc<dyn Backlog>,
     early_bytes: Bytes,
+    flusher: Option<Arc<Flusher>>,
     /// How many bytes the socket takes that the peer has not read.
     socket_len: usize,
 }
 
 impl Plan {
+    /// With a flusher on the side of the server, as it has one.
     fn new(role: Role) -> Self {
         Self {
+            flusher: (role == Role::Server).then(Arc::default),
             role,
             heartbeat: QUIET,
             limits: Limits::server(),
@@ -77,6 +80,7 @@ impl Plan {
             role: self.role,
             peer: "the peer".into(),
             outbox: outbox.clone(),
+            flusher: self.flusher.clone(),
             heartbeat: self.heartbeat,
             limits: self.limits.clone(),
             inbound: self.inbound.clone(),
@@ -95,6 +99,9 @@ impl Plan {
             }
         };
         let link = self.link(&outbox);
+        if let Some(flusher) = self.flusher {
+            tokio::spawn(async move { flusher.work().await });
+        }
         let task = tokio::spawn(async move { drive(socket, link, |frame| _ = say.send(frame), cut_off).await });
         Rig { outbox, peer, heard, cut, task, began: Instant::now() }
     }
@@ -618,8 +625,78 @@ async fn cancelled_driver_leaves_the_rest_to_the_next_one() {
     rig.task.abort();
     assert!(rig.task.await.unwrap_err().is_cancelled());
     let mut batch = Vec::new();
-    let taken = rig.outbox.take(&Context::from_waker(Waker::noop()), 1 << 20, &mut batch);
-    assert_eq!((batch, taken.drained), (vec![binary(1000)], true));
+    rig.outbox.take(&Context::from_waker(Waker::noop()), 1 << 20, &mut batch);
+    assert_eq!(batch, [binary(1000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_while_the_driver_sleeps_is_written_without_waking_it() {
+    let (socket, mut peer) = duplex(1 << 20);
+    let (outbox, polls) = (outbox(), Arc::new(AtomicUsize::new(0)));
+    let plan = Plan::new(Role::Server);
+    let (link, flusher, counted) = (plan.link(&outbox), plan.flusher.unwrap(), polls.clone());
+    tokio::spawn(async move { flusher.work().await });
+    let mut driving = Box::pin(drive(socket, link, |_| {}, std::future::pending()));
+    let task = tokio::spawn(poll_fn(move |cx| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        driving.as_mut().poll(cx)
+    }));
+    sleep(SECOND).await;
+    let before = polls.load(Ordering::SeqCst);
+    for n in 1..=100 {
+        outbox.push(binary(n)).unwrap();
+        assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; n]));
+    }
+    assert_eq!((outbox.stats().written.messages, polls.load(Ordering::SeqCst)), (100, before));
+    outbox.close(1000, "", SECOND);
+    assert_eq!(read_frame(&mut peer).await.0, CLOSE);
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn driver_writes_for_itself_once_the_flusher_is_gone() {
+    let (socket, mut peer) = duplex(1 << 20);
+    let (outbox, plan) = (outbox(), Plan::new(Role::Server));
+    let (link, flusher) = (plan.link(&outbox), plan.flusher.unwrap());
+    let flushing = tokio::spawn(async move { flusher.work().await });
+    let _driving = tokio::spawn(drive(socket, link, |_| {}, std::future::pending()));
+    sleep(SECOND).await;
+    // Due when it goes, and asked of it when it is gone.
+    outbox.push(binary(1)).unwrap();
+    flushing.abort();
+    assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 1]));
+    assert!(flushing.await.unwrap_err().is_cancelled());
+    outbox.push(binary(2)).unwrap();
+    assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_breaks_while_the_flusher_writes_ends_the_connection_with_its_reason() {
+    let taken = Arc::default();
+    let socket = Breaking { portions: vec![usize::MAX].into_iter().cycle(), left: 12, taken };
+    let (outbox, plan) = (outbox(), Plan::new(Role::Server));
+    let (link, flusher) = (plan.link(&outbox), plan.flusher.unwrap());
+    tokio::spawn(async move { flusher.work().await });
+    let driving = tokio::spawn(drive(socket, link, |_| {}, std::future::pending()));
+    sleep(SECOND).await;
+    outbox.push(binary(10)).unwrap();
+    sleep(SECOND).await;
+    assert!(!driving.is_finished());
+    outbox.push(binary(10)).unwrap();
+    let ending = timeout(SECOND, driving).await.expect("it was not told").unwrap();
+    let Some(WsError::Transport { source, .. }) = ending.error else { panic!("{:?}", ending.error) };
+    assert_eq!((source.kind(), ending.unconfirmed), (io::ErrorKind::BrokenPipe, 1));
+    assert_eq!((outbox.stats().written.messages, outbox.stats().queued.messages), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_takes_nothing_of_what_the_flusher_writes_is_dropped_too() {
+    let rig = Plan { socket_len: 64, ..Plan::new(Role::Server) }.start();
+    sleep(SECOND).await;
+    rig.outbox.push(binary(1000)).unwrap();
+    let (ending, after) = rig.ending().await;
+    assert!(matches!(ending.error, Some(WsError::WriteStalled { .. })), "{ending:?}");
+    assert_eq!(after, 31);
 }
 
 /// A socket from which nothing comes; it takes bytes in given portions and breaks after a given number of them.
@@ -683,6 +760,8 @@ proptest! {
     #[test]
     fn broken_links_lose_nothing_send_nothing_twice_and_keep_the_order(
         is_client: bool,
+        is_flushed: bool,
+        pushed_before in 0..12usize,
         lens in prop::collection::vec(prop_oneof![Just(0), 1..300usize, Just(66_000)], 1..12),
         portions in prop::collection::vec(prop_oneof![0..4usize, 1..400usize, 1..40_000usize], 1..10),
         cuts in prop::collection::vec(0..3_000usize, 0..6),
@@ -691,23 +770,35 @@ proptest! {
         prop_assume!(portions.iter().any(|len| *len > 0));
         let role = if is_client { Role::Client } else { Role::Server };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let outbox = outbox();
+        let (outbox, flusher) = (outbox(), Arc::new(Flusher::default()));
         let message = |(n, len): (usize, &usize)| [&(n as u32).to_be_bytes()[..], &vec![n as u8; *len]].concat();
         let sent: Vec<_> = lens.iter().enumerate().map(message).collect();
-        for message in &sent {
-            outbox.push(Frame::Binary(message.clone().into())).unwrap();
-        }
+        let mut unsent = sent.iter();
+        unsent.by_ref().take(pushed_before).for_each(|message| outbox.push(Frame::Binary(message.clone().into())).unwrap());
         let last = cuts.len();
         let mut arrived = Vec::new();
         for (n, left) in cuts.into_iter().chain([usize::MAX]).enumerate() {
             let taken = Arc::new(Mutex::new(Vec::new()));
             let socket = Breaking { portions: portions.clone().into_iter().cycle(), left, taken: taken.clone() };
-            if n == last {
-                outbox.close(1000, "", SECOND);
-            }
-            let link = Plan::new(role).link(&outbox);
-            let over = async { timeout(10 * SECOND, std::future::pending::<()>()).await.unwrap_err(); };
-            runtime.block_on(drive(socket, link, |_| {}, over));
+            let link = Plan { flusher: is_flushed.then(|| flusher.clone()), ..Plan::new(role) }.link(&outbox);
+            let pushing = async {
+                for message in unsent.by_ref().take(if n == last { usize::MAX } else { 1 }) {
+                    outbox.push(Frame::Binary(message.clone().into())).unwrap();
+                    sleep(SECOND).await;
+                }
+                if n == last {
+                    outbox.close(1000, "", SECOND);
+                }
+                std::future::pending::<()>().await
+            };
+            runtime.block_on(async {
+                let over = sleep(60 * SECOND);
+                tokio::select! {
+                    _ = drive(socket, link, |_| {}, over) => {}
+                    () = flusher.work() => {}
+                    () = pushing => {}
+                }
+            });
             arrived.extend(whole_messages(take(&mut taken.lock().unwrap())));
             prop_assert_eq!(outbox.stats().written.messages, arrived.len() as u64);
         }
