@@ -36,7 +36,7 @@ use crate::{
         heartbeat::{Heartbeat, Pulse},
         limits::Limits,
         outbox::{Closing, Outbox},
-        outlet::{Outlet, Outward, Socket},
+        outlet::{Outlet, Outward, Progress, Socket},
         reader::{Block, Reader},
         wire::Wire,
     },
@@ -201,7 +201,7 @@ where
             None => false,
         };
         if takes_nothing {
-            self.outlet.lock().socket.reset_when_dropped();
+            self.outlet.reset_when_dropped();
         }
     }
 
@@ -226,11 +226,11 @@ where
             self.outlet.take_back();
         }
         let stopped = self.read(cx)?;
-        self.write(cx)?;
+        let unfinished = self.write(cx)?;
         self.leave_if_done(cx)?;
         let pinged = self.watch_the_clock(cx)?;
         // While it is paused, the socket wakes it by taking what waits.
-        Ok(pinged || (stopped && !self.is_paused()))
+        Ok(pinged || unfinished || (stopped && !self.is_paused()))
     }
 
     /// A peer that does not take the answers to its pings is not read from, so that they cannot pile up. Messages do not
@@ -308,26 +308,27 @@ where
         &[]
     }
 
-    /// Writes what is there to be written, as far as the socket takes it, and our close frame behind the last message.
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
+    /// Writes what is there to be written, as far as the socket takes it, and our close frame behind the last message. True
+    /// when it stopped before that, and nothing else wakes it.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         loop {
-            let (written, outward) = self.outlet.write(&mut self.answers, cx);
+            let (progress, outward) = self.outlet.write(&mut self.answers, cx);
             self.outward = outward;
-            match written {
-                Poll::Ready(Ok(Some(closing))) => {
+            match progress {
+                Ok(Progress::Done) => {
+                    self.close_by = None;
+                    return Ok(false);
+                }
+                Ok(Progress::Closing(closing)) => {
                     self.send_close(CloseCode::from(closing.code), &closing.reason);
                     self.enter(Phase::Closing(closing));
                 }
-                Poll::Ready(Err(error)) => return Err(self.broken(error)),
-                Poll::Ready(Ok(None)) => {
-                    self.close_by = None;
-                    return Ok(());
-                }
-                Poll::Pending => {
+                Ok(progress @ (Progress::Blocked | Progress::Unfinished)) => {
                     // A closing handshake waits for the messages before it.
                     self.close_by = self.link.outbox.closing().map(|closing| closing.deadline);
-                    return Ok(());
+                    return Ok(matches!(progress, Progress::Unfinished));
                 }
+                Err(error) => return Err(self.broken(error)),
             }
         }
     }
@@ -375,7 +376,7 @@ where
             return Ok(());
         }
         // An error here is one of a socket that is to be dropped anyway.
-        let shut = Pin::new(&mut self.outlet.lock().socket).poll_shutdown(cx).is_ready();
+        let shut = self.outlet.poll_shutdown(cx).is_ready();
         // One that failed stays until the peer hangs up: dropped with bytes unread it would take the close frame along.
         if closes && shut { Err(self.ended()) } else { Ok(()) }
     }

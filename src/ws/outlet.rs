@@ -1,6 +1,7 @@
 //! The way out of one connection: its outbox, what is on its way to the socket, and the socket.
 //!
-//! Whoever has something to write comes here: the connection's own task, which also reads, and the [`Flusher`].
+//! Who has something to write comes here: the connection's own task, which also reads, and on a runtime of one thread the
+//! [`Flusher`], never at the same time.
 
 use std::{
     hint::black_box,
@@ -9,7 +10,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool,
+            Ordering::{AcqRel, Relaxed, Release},
+        },
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -29,6 +33,9 @@ use crate::ws::{
 /// How many bytes are made ready for one write.
 const WRITE_BATCH_LEN: usize = 64 * 1024;
 
+/// How many writes one turn has, while somebody pushes as fast as the peer reads, before others have theirs.
+const WRITES_A_TURN: usize = 32;
+
 /// What a connection is served on.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
@@ -46,14 +53,24 @@ pub(crate) struct Outlet<S> {
     writer: Mutex<Writer<S>>,
     /// Messages may be written: no close frame has gone, and none has come.
     is_open: AtomicBool,
+    /// It is on the flusher's list, where once is enough.
+    is_due: AtomicBool,
     role: Role,
     /// The connection's task.
     task: Mutex<Option<Waker>>,
 }
 
-/// What became of a write: `Pending` while the socket takes nothing, and the closing handshake that is to be made once the
-/// last message is on its way.
-type Written = Poll<io::Result<Option<Closing>>>;
+/// How far writing has come.
+pub(crate) enum Progress {
+    /// The operating system has taken everything there was.
+    Done,
+    /// The last message is on its way, and this closing handshake is to follow it.
+    Closing(Closing),
+    /// The socket takes nothing more; its readiness wakes the task that asked.
+    Blocked,
+    /// There may be more to write, in another turn.
+    Unfinished,
+}
 
 /// How things stand after a write, as far as reading and the clock depend on it.
 #[derive(Default)]
@@ -70,7 +87,8 @@ pub(crate) struct Outward {
 pub(crate) struct Writer<S> {
     /// There while something waits.
     out: Option<Box<WriteBuffer>>,
-    pub(crate) socket: S,
+    /// `None` once the connection is over.
+    socket: Option<S>,
     /// Why the socket took nothing any more, for the task.
     failed: Option<io::Error>,
 }
@@ -79,11 +97,12 @@ impl<S: Socket + Send + 'static> Outlet<S> {
     /// What is put into `outbox` from now on is written by `flusher` if there is one, and else by the task that
     /// [`serve`](Self::serve)s this.
     pub(crate) fn new(socket: S, role: Role, outbox: Outbox, flusher: Option<Arc<Flusher>>) -> Arc<Self> {
-        let writer = Writer { socket, out: None, failed: None };
+        let writer = Writer { socket: Some(socket), out: None, failed: None };
         let outlet = Arc::new(Self {
             outbox,
             writer: Mutex::new(writer),
             is_open: AtomicBool::new(true),
+            is_due: AtomicBool::new(false),
             role,
             task: Mutex::default(),
             flusher,
@@ -106,25 +125,43 @@ impl<S: Socket + Send + 'static> Outlet<S> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is there to be written, as far as the socket takes it. The closing handshake is for the caller to make,
-    /// once the last message is on its way.
-    pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (Written, Outward) {
+    /// Writes what is there to be written, as far as the socket takes it. The closing handshake is for the caller to make.
+    pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (io::Result<Progress>, Outward) {
         let mut spent = Spent::default();
-        // Given back before what is spent is dropped.
         let mut writer = self.lock();
         writer.answer(answers);
-        (self.write_with(&mut writer, &mut spent, cx), writer.outward())
+        let progress = self.write_with(&mut writer, &mut spent, cx);
+        let outward = writer.outward();
+        drop(writer);
+        if matches!(progress, Ok(Progress::Blocked)) && self.outbox.drops_oldest() {
+            // What has not begun to be written may have to make room for something newer.
+            self.take_back();
+        }
+        (progress, outward)
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().socket).poll_read(cx, space)
+        let mut writer = self.lock();
+        let Some(socket) = &mut writer.socket else { return Poll::Pending };
+        Pin::new(socket).poll_read(cx, space)
+    }
+
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut writer = self.lock();
+        let Some(socket) = &mut writer.socket else { return Poll::Ready(Ok(())) };
+        Pin::new(socket).poll_shutdown(cx)
+    }
+
+    /// As [`Socket::reset_when_dropped`].
+    pub(crate) fn reset_when_dropped(&self) {
+        self.lock().socket.iter().for_each(S::reset_when_dropped);
     }
 
     /// Gives the messages of which nothing was written back to the outbox, as far as that is possible.
     pub(crate) fn take_back(&self) {
-        let mut spent = Spent::default();
-        let mut writer = self.lock();
-        self.take_back_from(&mut writer, &mut spent);
+        let count = self.lock().out.as_mut().map_or(0, |out| out.take_back());
+        // Not under the lock: the outbox tells of what it drops.
+        self.outbox.give_back(count);
     }
 
     /// Takes no more messages from the outbox.
@@ -133,31 +170,33 @@ impl<S: Socket + Send + 'static> Outlet<S> {
         self.is_open.store(false, Relaxed);
     }
 
-    /// Ends all writing, also for a flusher that has been asked to write. What was not written whole waits in the outbox for
-    /// another link.
+    /// Closes the socket and ends all writing, also by a flusher that has been asked to. What was not written whole waits in
+    /// the outbox for another link.
     pub(crate) fn retire(&self) {
         self.shut();
-        self.lock().out = None;
+        let mut writer = self.lock();
+        let (socket, out) = (writer.socket.take(), writer.out.take());
+        drop(writer);
+        drop((socket, out));
         self.outbox.link_lost();
     }
 
-    fn write_with(&self, writer: &mut Writer<S>, spent: &mut Spent, cx: &mut Context<'_>) -> Written {
+    fn write_with(&self, writer: &mut Writer<S>, spent: &mut Spent, cx: &mut Context<'_>) -> io::Result<Progress> {
         if let Some(error) = writer.failed.take() {
-            return Poll::Ready(Err(error));
+            return Err(error);
         }
         let is_open = self.is_open.load(Relaxed);
-        loop {
+        for _ in 0..WRITES_A_TURN {
             let closing = if is_open { self.fill(writer) } else { None };
-            let Some(out) = writer.out.as_mut().filter(|_| closing.is_none()) else {
-                return Poll::Ready(Ok(closing));
+            if let Some(closing) = closing {
+                return Ok(Progress::Closing(closing));
+            }
+            let (Some(out), Some(socket)) = (&mut writer.out, &mut writer.socket) else {
+                return Ok(Progress::Done);
             };
-            let Poll::Ready(written) = out.poll_write(&mut writer.socket, cx) else {
+            let Poll::Ready(written) = out.poll_write(socket, cx) else {
                 out.stalled.get_or_insert_with(Instant::now);
-                if self.outbox.drops_oldest() {
-                    // What has not begun to be written may have to make room for something newer.
-                    self.take_back_from(writer, spent);
-                }
-                return Poll::Pending;
+                return Ok(Progress::Blocked);
             };
             let messages = written?;
             let is_flushed = out.is_flushed();
@@ -167,9 +206,10 @@ impl<S: Socket + Send + 'static> Outlet<S> {
             let (done, is_idle) = self.outbox.written(messages, is_flushed && is_open);
             spent.append(done);
             if is_idle {
-                return Poll::Ready(Ok(None));
+                return Ok(Progress::Done);
             }
         }
+        Ok(Progress::Unfinished)
     }
 
     /// Moves messages from the outbox into the write buffer. Returns the closing handshake that is to follow the last one.
@@ -183,11 +223,6 @@ impl<S: Socket + Send + 'static> Outlet<S> {
         self.outbox.take_each(budget, |frame| {
             writer.out.get_or_insert_with(WriteBuffer::lend).append(frame, self.role);
         })
-    }
-
-    fn take_back_from(&self, writer: &mut Writer<S>, spent: &mut Spent) {
-        let Some(out) = &mut writer.out else { return };
-        spent.append(self.outbox.give_back(out.take_back()));
     }
 }
 
@@ -210,24 +245,27 @@ impl<S: Socket> Writer<S> {
 }
 
 impl<S: Socket + Send + 'static> Flush for Outlet<S> {
-    fn flush(&self) {
-        // Whatever is left to be done, or waited for, is the task's.
-        match self.write(&mut Vec::new(), &mut Context::from_waker(Waker::noop())).0 {
-            Poll::Ready(Ok(None)) => {}
-            Poll::Ready(Ok(Some(_))) | Poll::Pending => self.wake(),
-            Poll::Ready(Err(error)) => {
-                self.lock().failed = Some(error);
-                self.wake();
-            }
-        }
-    }
-
     fn fetch(&self) {
         black_box(self.is_open.load(Relaxed));
         self.outbox.fetch();
     }
 
+    fn flush(&self) -> bool {
+        // Before the look into the outbox: what comes behind that is asked for anew.
+        self.is_due.swap(false, AcqRel);
+        match self.write(&mut Vec::new(), &mut Context::from_waker(Waker::noop())).0 {
+            Ok(Progress::Done) => return false,
+            Ok(Progress::Unfinished) => return !self.is_due.swap(true, AcqRel),
+            Ok(Progress::Closing(_) | Progress::Blocked) => {}
+            Err(error) => self.lock().failed = Some(error),
+        }
+        // The rest is the task's. It has to come also for this: the socket knows of nobody now whom it could wake.
+        self.wake();
+        false
+    }
+
     fn wake(&self) {
+        self.is_due.store(false, Release);
         if let Some(task) = &*self.lock_task() {
             task.wake_by_ref();
         }
@@ -238,7 +276,8 @@ impl<S: Socket + Send + 'static> Flush for Outlet<S> {
 impl<S: Socket + Send + 'static> Wake for Outlet<S> {
     fn wake(self: Arc<Self>) {
         match self.flusher.clone() {
-            Some(flusher) => flusher.ask(self),
+            Some(flusher) if !self.is_due.swap(true, AcqRel) => flusher.ask(self),
+            Some(_) => {}
             None => Flush::wake(&*self),
         }
     }

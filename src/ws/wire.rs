@@ -218,18 +218,18 @@ impl WriteBuffer {
         self.unflushed = true;
         let ended = self.end_messages();
         self.reclaim();
-        if self.is_empty()
-            && let Poll::Ready(flushed) = self.poll_flush(socket, cx)
-        {
-            flushed?;
+        if self.is_empty() {
+            // What goes wrong here goes wrong in the next call too, and these messages are written.
+            let _ = self.poll_flush(socket, cx);
         }
         Poll::Ready(Ok(ended))
     }
 
     fn poll_flush<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(socket).poll_flush(cx);
-        self.unflushed = flushed.is_pending();
-        flushed
+        ready!(Pin::new(socket).poll_flush(cx))?;
+        self.unflushed = false;
+        self.stalled = None;
+        Poll::Ready(Ok(()))
     }
 
     /// What waits, piece by piece.
@@ -385,6 +385,35 @@ mod tests {
         (0..10_000).for_each(|_| out.append(&Frame::Binary(Default::default()), Role::Client));
         assert_eq!(out.write_to(&mut sink, usize::MAX), 10_001);
         assert!(out.bytes.capacity() <= 2 * MOVED_LEN && out.messages.capacity() <= KEPT_LEN);
+    }
+
+    #[test]
+    fn flush_that_was_waited_for_is_no_stall_for_the_next_connection_that_writes() {
+        /// Takes everything, and flushes at the second time of asking.
+        struct Lazy(bool);
+
+        impl AsyncWrite for Lazy {
+            fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+                Poll::Ready(Ok(bytes.len()))
+            }
+
+            fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                if std::mem::replace(&mut self.0, true) { Poll::Ready(Ok(())) } else { Poll::Pending }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+
+        let (mut out, mut socket) = (WriteBuffer::default(), Lazy(false));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        out.append(&Frame::Binary(vec![0; 10].into()), Role::Server);
+        assert!(matches!(out.poll_write(&mut socket, &mut cx), Poll::Ready(Ok(1))));
+        assert!(out.is_empty() && !out.is_flushed());
+        out.stalled = Some(Instant::now());
+        assert!(matches!(out.poll_write(&mut socket, &mut cx), Poll::Ready(Ok(0))));
+        assert!(out.is_flushed() && out.stalled.is_none());
     }
 
     /// What happens to a write buffer.

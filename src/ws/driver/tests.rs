@@ -22,8 +22,11 @@ use tungstenite::protocol::frame::FrameSocket;
 
 use super::*;
 use crate::{
-    SerializedSubject,
-    ws::outbox::{OutboxBound, Overflow},
+    SerializedSubject, Tag,
+    ws::{
+        outbox::{OutboxBound, Overflow},
+        switchboard::Switchboard,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -697,6 +700,69 @@ async fn peer_that_takes_nothing_of_what_the_flusher_writes_is_dropped_too() {
     let (ending, after) = rig.ending().await;
     assert!(matches!(ending.error, Some(WsError::WriteStalled { .. })), "{ending:?}");
     assert_eq!(after, 31);
+}
+
+#[tokio::test(start_paused = true)]
+async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
+    const LISTENERS: usize = 600;
+    const BURST: usize = 3000;
+    let bound = OutboxBound { messages: 1024, len: 1 << 20, overflow: Overflow::Disconnect };
+    let (plan, switchboard, path) = (Plan::new(Role::Server), Switchboard::default(), Tag::from("/"));
+    let flusher = plan.flusher.clone().unwrap();
+    tokio::spawn(async move { flusher.work().await });
+    let listeners: Vec<_> = (0..LISTENERS).map(|_| (duplex(1 << 20), Outbox::new(bound, |_| {}))).collect();
+    let mut peers = Vec::new();
+    for ((socket, peer), outbox) in listeners {
+        let _line = switchboard.connect(path.clone(), outbox.clone());
+        tokio::spawn(drive(socket, plan.link(&outbox), |_| {}, std::future::pending()));
+        peers.push((peer, outbox));
+    }
+    sleep(SECOND).await;
+    let (socket, mut talker) = duplex(1 << 20);
+    talker.write_all(&wire(Role::Client, BINARY, b"x").repeat(BURST)).await.unwrap();
+    let pass_on = move |frame| _ = switchboard.push(&path, frame);
+    tokio::spawn(drive(socket, plan.link(&outbox()), pass_on, std::future::pending()));
+    sleep(SECOND).await;
+    for (_, outbox) in &peers {
+        assert_eq!((outbox.stats().written.messages, outbox.has_overflown()), (BURST as u64, false));
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_flusher() {
+    const EACH: usize = 20_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let outboxes: Vec<_> = (0..3).map(|_| outbox()).collect();
+    let pushing = [1, 2].map(|_| {
+        let outboxes = outboxes.clone();
+        std::thread::spawn(move || {
+            for number in 0..EACH {
+                outboxes.iter().for_each(|outbox| outbox.push(binary(8)).unwrap());
+                // Now and then, so that they find a driver that sleeps, and one that does not.
+                (0..number % 64).for_each(|_| std::hint::spin_loop());
+            }
+        })
+    });
+    runtime.block_on(async {
+        let plan = Plan::new(Role::Server);
+        let flusher = plan.flusher.clone().unwrap();
+        tokio::spawn(async move { flusher.work().await });
+        let mut hearing = Vec::new();
+        for outbox in &outboxes {
+            // The second size is one that is full again and again.
+            let (socket, mut peer) = duplex(if hearing.len() == 1 { 1000 } else { 1 << 20 });
+            tokio::spawn(drive(socket, plan.link(outbox), |_| {}, std::future::pending()));
+            hearing.push(tokio::spawn(async move {
+                for _ in 0..2 * EACH {
+                    assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 8]));
+                }
+            }));
+        }
+        for heard in hearing {
+            timeout(30 * SECOND, heard).await.expect("somebody sleeps").unwrap();
+        }
+    });
+    pushing.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 /// A socket from which nothing comes; it takes bytes in given portions and breaks after a given number of them.
