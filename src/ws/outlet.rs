@@ -30,8 +30,8 @@ use crate::ws::{
     wire::WriteBuffer,
 };
 
-/// How many bytes are made ready for one write.
-const WRITE_BATCH_LEN: usize = 64 * 1024;
+/// How many bytes are made ready for one write; as many as are read at once.
+const WRITE_BATCH_LEN: usize = 128 * 1024;
 
 /// How many writes one turn has, while somebody pushes as fast as the peer reads, before others have theirs.
 const WRITES_A_TURN: usize = 32;

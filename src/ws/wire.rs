@@ -25,13 +25,13 @@ use crate::Frame;
 const INSERTED_LEN: usize = 16 * 1024;
 
 /// How many pieces are given to the socket at once: as many long messages as a batch has, and what is between them.
-const SLICES_A_WRITE: usize = 8;
+const SLICES_A_WRITE: usize = 16;
 
 /// How much is kept of where messages end.
 const KEPT_LEN: usize = 4 * 1024;
 
 /// How many bytes that still wait are moved to the front to make room for more.
-const MOVED_LEN: usize = 64 * 1024;
+const MOVED_LEN: usize = 128 * 1024;
 
 /// A stream whose input is what was just read and whose output is memory. It never blocks on writing.
 pub(crate) struct Wire<'a> {
