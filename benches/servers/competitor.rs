@@ -47,6 +47,7 @@ pub(crate) fn run(args: &[String]) {
         "ours-fan-out" => ours::fan_out(),
         "tuned" => baseline::tuned(Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
+        "bare" => baseline::bare(),
         "usual" => baseline::usual(Answer::Echo),
         "usual-fan-out" => baseline::usual(fan_out()),
         name => client::run(name, &args[1..]),
