@@ -35,7 +35,7 @@ use crate::{
         feeder::Source,
         flusher::Flusher,
         handshake::{self, Admitted, Gate, Grant, Refused},
-        inlet::InletCounts,
+        inlet::EarlyLost,
         lobby::{Lobby, Visit},
         options::Options,
         outbox::{Outbox, Refusal},
@@ -69,7 +69,7 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     closing: watch::Sender<bool>,
     /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
     close_code: AtomicU16,
-    early: Arc<InletCounts>,
+    early_lost: Arc<EarlyLost>,
     rejected: AtomicU64,
     /// Messages for whose path there were only connections that were ending.
     missed: AtomicU64,
@@ -88,14 +88,14 @@ struct Open<D: WsDatatype> {
 
 impl<D: WsDatatype> Acceptor<D> {
     pub(crate) fn new(datatype: D, options: Options, gate: Gate, tls: Option<ServerTls>, home: IoScheduler) -> Self {
-        let early = Arc::new(InletCounts::default());
-        let lost = early.clone();
+        let early_lost = Arc::new(EarlyLost::default());
+        let lost = early_lost.clone();
         let component = Component::keeping_early(
             options.name.clone(),
             home.clone(),
             |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
             [|| ServerEvent::EarlyLost, || ServerEvent::SubscriberPanicked],
-            move |len| lost.count_early_lost(len),
+            move |len| lost.count(len),
         );
         Self {
             component,
@@ -117,7 +117,7 @@ impl<D: WsDatatype> Acceptor<D> {
             }),
             closing: watch::Sender::new(false),
             close_code: AtomicU16::new(0),
-            early,
+            early_lost,
             rejected: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }
@@ -194,7 +194,7 @@ impl<D: WsDatatype> Acceptor<D> {
             sent: open.sent,
             received: open.received,
             undecodable: open.undecodable,
-            early_lost: self.early.early_lost(),
+            early_lost: self.early_lost.tally(),
         };
         for connection in open.connections.values() {
             let own = connection.stats();

@@ -119,7 +119,7 @@ impl<D: WsDatatype> Connection<D> {
             path: peer.path.clone(),
             number: peer.id,
             discards: discards_inbound,
-            counts: Arc::new(InletCounts::default()),
+            counts: InletCounts::default(),
         };
         let scheduler = component.home.clone();
         let core = Core {

@@ -26,7 +26,7 @@ use crate::{
         driver::{Ending, Link, drive},
         event::{ClientEvent, CloseReport, ConnectionState},
         handshake::{self, Ask, Opened},
-        inlet::{Inlet, InletCounts},
+        inlet::{EarlyLost, Inlet, InletCounts},
         options::Options,
         outbox::{Closing, Outbox},
         request::{ConnRequest, add_header},
@@ -138,6 +138,7 @@ impl<D: WsDatatype> Dialing<D> {
 pub(crate) struct Dialer<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ClientEvent>,
     pub(crate) inlet: Inlet<D>,
+    early_lost: Arc<EarlyLost>,
     pub(crate) outbox: Outbox,
     /// What `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
@@ -164,10 +165,10 @@ impl<D: WsDatatype> Dialer<D> {
         dialing: Dialing<D>,
         home: IoScheduler,
     ) -> Result<Self, WsError> {
-        let counts = Arc::new(InletCounts::default());
-        let lost = counts.clone();
+        let early_lost = Arc::new(EarlyLost::default());
+        let lost = early_lost.clone();
         let len = |received: &Received<D::Item>| received.len;
-        let count_lost = move |len| lost.count_early_lost(len);
+        let count_lost = move |len| lost.count(len);
         let component = Component::keeping_early(
             options.name.clone(),
             home.clone(),
@@ -176,12 +177,13 @@ impl<D: WsDatatype> Dialer<D> {
             count_lost,
         );
         let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
-        let inlet = Inlet { datatype, path, number: 0, discards, counts };
+        let inlet = Inlet { datatype, path, number: 0, discards, counts: InletCounts::default() };
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
         Ok(Self {
             component,
             inlet,
+            early_lost,
             outbox,
             states: SerializedSubject::at_home(home, Memory::latest(initial), None),
             state: watch::Sender::new(initial),
@@ -239,7 +241,7 @@ impl<D: WsDatatype> Dialer<D> {
             rejected: self.rejected.load(Relaxed),
             received: self.inlet.counts.received(),
             undecodable: self.inlet.counts.undecodable(),
-            early_lost: self.inlet.counts.early_lost(),
+            early_lost: self.early_lost.tally(),
             reconnects: self.links.load(Relaxed).saturating_sub(1),
         }
     }

@@ -17,7 +17,7 @@ use crate::{
         component::{Component, Received},
         dialer::Dialing,
         event::{ClientEvent, CloseReport},
-        inlet::InletCounts,
+        inlet::EarlyLost,
         options::Options,
         outbox::Refusal,
         stats::{GroupStats, Stats},
@@ -35,7 +35,7 @@ pub(crate) struct Fleet<D: WsDatatype> {
     dialing: Dialing<D>,
     children: Mutex<Children<D>>,
     ending: Notify,
-    early: Arc<InletCounts>,
+    early_lost: Arc<EarlyLost>,
     rejected: AtomicU64,
 }
 
@@ -67,14 +67,14 @@ impl<D: WsDatatype> Fleet<D> {
     ) -> Result<Self, WsError> {
         // What is wrong with a header, say, is told when the group is made, not when a path is opened.
         dialing.ask(endpoint.clone())?;
-        let early = Arc::new(InletCounts::default());
-        let lost = early.clone();
+        let early_lost = Arc::new(EarlyLost::default());
+        let lost = early_lost.clone();
         let component = Component::keeping_early(
             options.name.clone(),
             home.clone(),
             |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
             [|| TaggedData::new("", ClientEvent::EarlyLost), || TaggedData::new("", ClientEvent::SubscriberPanicked)],
-            move |len| lost.count_early_lost(len),
+            move |len| lost.count(len),
         );
         Ok(Self {
             switchboard: Switchboard::default(),
@@ -91,7 +91,7 @@ impl<D: WsDatatype> Fleet<D> {
                 past: Stats::default(),
             }),
             ending: Notify::new(),
-            early,
+            early_lost,
             rejected: AtomicU64::new(0),
         })
     }
@@ -222,7 +222,7 @@ impl<D: WsDatatype> Fleet<D> {
             all += client.stats();
         }
         all.rejected += self.rejected.load(Ordering::Relaxed);
-        all.early_lost += self.early.early_lost();
+        all.early_lost += self.early_lost.tally();
         GroupStats { clients: children.current.len(), all }
     }
 

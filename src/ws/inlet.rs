@@ -15,7 +15,7 @@ pub(crate) struct Inlet<D: WsDatatype> {
     pub(crate) number: u64,
     /// Nobody is interested: messages are counted and dropped undecoded.
     pub(crate) discards: bool,
-    pub(crate) counts: Arc<InletCounts>,
+    pub(crate) counts: InletCounts,
 }
 
 /// What came in. Counted by one thread at a time, the driver's, so a load and a store do: two atomic additions took 4 % of
@@ -25,8 +25,13 @@ pub(crate) struct InletCounts {
     messages: AtomicU64,
     len: AtomicU64,
     undecodable: AtomicU64,
-    early_lost: AtomicU64,
-    early_lost_len: AtomicU64,
+}
+
+/// What came before anybody was there to hear it, and was too much to be kept.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyLost {
+    messages: AtomicU64,
+    len: AtomicU64,
 }
 
 impl<D: WsDatatype> Inlet<D> {
@@ -62,11 +67,6 @@ impl InletCounts {
         self.len.store(self.len.load(Relaxed) + len as u64, Relaxed);
     }
 
-    pub(crate) fn count_early_lost(&self, len: usize) {
-        self.early_lost.fetch_add(1, Relaxed);
-        self.early_lost_len.fetch_add(len as u64, Relaxed);
-    }
-
     pub(crate) fn received(&self) -> Tally {
         Tally { messages: self.messages.load(Relaxed), len: self.len.load(Relaxed) }
     }
@@ -74,8 +74,15 @@ impl InletCounts {
     pub(crate) fn undecodable(&self) -> u64 {
         self.undecodable.load(Relaxed)
     }
+}
 
-    pub(crate) fn early_lost(&self) -> Tally {
-        Tally { messages: self.early_lost.load(Relaxed), len: self.early_lost_len.load(Relaxed) }
+impl EarlyLost {
+    pub(crate) fn count(&self, len: usize) {
+        self.messages.fetch_add(1, Relaxed);
+        self.len.fetch_add(len as u64, Relaxed);
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { messages: self.messages.load(Relaxed), len: self.len.load(Relaxed) }
     }
 }
