@@ -149,7 +149,7 @@ struct Driver<S: Socket + Send + 'static, F> {
     answers: Vec<u8>,
     /// How things stand on the way out after the last write.
     outward: Outward,
-    /// The task's own.
+    /// The task's own, which the outlet has too: kept here so that not each poll needs a lock to compare them.
     waker: Waker,
     /// When waiting for the peer ends, if closing was asked for and messages come before it.
     close_by: Option<Instant>,
@@ -396,13 +396,12 @@ where
         // To a peer that takes nothing pings would only pile up.
         let ping = self.pulse.ping_due(self.now) && matches!(self.phase, Phase::Open) && self.outward.stalled.is_none();
         if ping {
-            let mut writer = self.outlet.lock();
             let payload = Message::Ping(Bytes::copy_from_slice(&self.begun().to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
             let mut wire = Wire::new(&[], &mut self.answers);
             let _ = self.reader.with_protocol(|protocol| protocol.write(&mut wire, payload));
-            // Before any other message begins.
-            writer.answer(&mut self.answers);
+            // At once, behind the messages that it counts.
+            self.outlet.lock().answer(&mut self.answers);
         }
         Ok(self.arm(cx) || ping)
     }

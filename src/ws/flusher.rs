@@ -6,7 +6,8 @@
 //!
 //! It is one task, so a round of it counts as one turn where the tasks of the connections would have had one each. A round
 //! is written to its end all the same before anybody else has a turn, as the queue of tasks would have it: else one who has
-//! much to say would fill outboxes faster than they are looked at.
+//! much to say would fill outboxes faster than they are looked at. Each connection writes a bounded part in a round; what is
+//! left has the next one.
 
 use std::{
     collections::VecDeque,
@@ -16,13 +17,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::task::unconstrained;
-
-use crate::callback;
-
-/// For how many connections what they need is fetched at once: with many more, what comes first is gone again when the
-/// last has its turn.
-const FETCHED_AT_ONCE: usize = 64;
+use crate::{callback, ws::outbox::FETCHED_AT_ONCE};
 
 /// What has something to write.
 pub(crate) trait Flush: Send + Sync {
@@ -74,8 +69,7 @@ impl Flusher {
     /// Writes for those who ask, in their order, until the future is dropped.
     pub(crate) async fn work(&self) {
         let mut shift = Shift::begin(self);
-        // A write takes a unit of the share of work that tokio gives a task at a time: here they are those of many tasks.
-        unconstrained(poll_fn(|cx| shift.poll(cx))).await
+        poll_fn(|cx| shift.poll(cx)).await
     }
 }
 

@@ -176,8 +176,8 @@ impl Limits {
     /// Sets how many bytes of answers to its pings may wait for a peer to take them. The default is 2 MiB.
     ///
     /// While more wait, nothing is read from the peer: one that sends pings and does not take the pongs cannot make them
-    /// pile up. Messages wait in the outbox, whose own bound decides; at most 128 KiB of them, or a single longer one, are made
-    /// ready for the operating system at a time.
+    /// pile up. Messages wait in the outbox, whose own bound decides; 128 KiB of them are made ready for the operating system
+    /// at a time, and the rest of the last one.
     ///
     /// # Panics
     ///

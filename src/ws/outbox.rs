@@ -7,7 +7,7 @@ use std::{
     cell::Cell,
     collections::VecDeque,
     hint::black_box,
-    mem::{swap, take},
+    mem::{offset_of, swap, take},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -49,6 +49,10 @@ const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
 
 /// The longest head of a frame (RFC 6455, section 5.2), which a short message needs as well.
 const FRAME_HEAD_LEN: usize = 14;
+
+/// For how many outboxes what is needed is [fetched](Outbox::fetch) before the first has its turn: more than can be fetched
+/// side by side gain nothing, and of many more, what came first is gone again.
+pub(crate) const FETCHED_AT_ONCE: usize = 64;
 
 /// How many places an empty queue keeps.
 const KEPT_PLACES: usize = 64;
@@ -157,6 +161,9 @@ struct Core {
     /// Called, outside of the lock, when drops have begun to wait for being reported.
     on_drop: Box<dyn Fn(&Outbox) + Send + Sync>,
 }
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+const _: () = assert!(offset_of!(Core, overflow) < 2 * 64);
 
 #[repr(C)]
 struct State {

@@ -4,10 +4,11 @@
 //! [`Flusher`], never at the same time.
 
 use std::{
+    future::poll_fn,
     hint::black_box,
     io,
     mem::take,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -20,6 +21,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
     time::Instant,
 };
 use tungstenite::protocol::Role;
@@ -45,7 +47,7 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
 
 /// As the outbox, the connection's task and the flusher share it.
 ///
-/// In this order, so that what a write needs is in as few cache lines as there can be.
+/// In this order: what a write needs comes first, in two or three cache lines.
 #[repr(C)]
 pub(crate) struct Outlet<S> {
     flusher: Option<Arc<Flusher>>,
@@ -85,7 +87,7 @@ pub(crate) struct Outward {
 /// The socket, and what is on its way there.
 #[repr(C)]
 pub(crate) struct Writer<S> {
-    /// There while something waits.
+    /// There while something waits, or would wait if it could not be [taken back](Outlet::take_back).
     out: Option<Box<WriteBuffer>>,
     /// `None` once the connection is over.
     socket: Option<S>,
@@ -125,12 +127,18 @@ impl<S: Socket + Send + 'static> Outlet<S> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wake_task(&self) {
+        if let Some(task) = &*self.lock_task() {
+            task.wake_by_ref();
+        }
+    }
+
     /// Writes what is there to be written, as far as the socket takes it. The closing handshake is for the caller to make.
     pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (io::Result<Progress>, Outward) {
         let mut spent = Spent::default();
         let mut writer = self.lock();
         writer.answer(answers);
-        let progress = self.write_with(&mut writer, &mut spent, cx);
+        let progress = beside_the_budget(cx, |cx| self.write_with(&mut writer, &mut spent, cx));
         let outward = writer.outward();
         drop(writer);
         if matches!(progress, Ok(Progress::Blocked)) && self.outbox.drops_oldest() {
@@ -173,8 +181,8 @@ impl<S: Socket + Send + 'static> Outlet<S> {
     /// Closes the socket and ends all writing, also by a flusher that has been asked to. What was not written whole waits in
     /// the outbox for another link.
     pub(crate) fn retire(&self) {
-        self.shut();
         let mut writer = self.lock();
+        self.is_open.store(false, Relaxed);
         let (socket, out) = (writer.socket.take(), writer.out.take());
         drop(writer);
         drop((socket, out));
@@ -226,6 +234,15 @@ impl<S: Socket + Send + 'static> Outlet<S> {
     }
 }
 
+/// Polls whatever is left of the share of work that tokio gives a task at a time: a socket that is not even asked for want of
+/// it would look like one that takes nothing.
+fn beside_the_budget<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_>) -> R) -> R {
+    match pin!(unconstrained(poll_fn(|cx| Poll::Ready(f(cx))))).poll(cx) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("what is polled is always ready"),
+    }
+}
+
 impl<S: Socket> Writer<S> {
     fn outward(&self) -> Outward {
         let out = self.out.as_ref();
@@ -260,15 +277,13 @@ impl<S: Socket + Send + 'static> Flush for Outlet<S> {
             Err(error) => self.lock().failed = Some(error),
         }
         // The rest is the task's. It has to come also for this: the socket knows of nobody now whom it could wake.
-        self.wake();
+        self.wake_task();
         false
     }
 
     fn wake(&self) {
         self.is_due.store(false, Release);
-        if let Some(task) = &*self.lock_task() {
-            task.wake_by_ref();
-        }
+        self.wake_task();
     }
 }
 
@@ -278,7 +293,7 @@ impl<S: Socket + Send + 'static> Wake for Outlet<S> {
         match self.flusher.clone() {
             Some(flusher) if !self.is_due.swap(true, AcqRel) => flusher.ask(self),
             Some(_) => {}
-            None => Flush::wake(&*self),
+            None => self.wake_task(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Frame, Tag,
-    ws::outbox::{Outbox, Refusal, Spent, discard},
+    ws::outbox::{FETCHED_AT_ONCE, Outbox, Refusal, Spent, discard},
 };
 
 /// Offers each message to the outboxes that are connected for its path. It holds no queue: a push goes straight through,
@@ -74,13 +74,9 @@ impl Switchboard {
             return None;
         };
         let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
-        for others in others.chunks(32) {
-            for (_, outbox) in others {
-                outbox.fetch();
-            }
-            for (_, outbox) in others {
-                offer(outbox, frame.clone(), &mut answer, &mut spent);
-            }
+        for some in others.chunks(FETCHED_AT_ONCE) {
+            some.iter().for_each(|(_, outbox)| outbox.fetch());
+            some.iter().for_each(|(_, outbox)| offer(outbox, frame.clone(), &mut answer, &mut spent));
         }
         offer(last, frame, &mut answer, &mut spent);
         // What is spent is dropped behind the lock.

@@ -74,7 +74,7 @@ pub(crate) struct WriteBuffer {
     inserts: VecDeque<Insert>,
     /// How many bytes wait.
     len: usize,
-    /// How many bytes of the connection the socket has taken.
+    /// How many bytes sockets have taken since this was made.
     written: u64,
     /// The messages whose last byte the socket has not taken.
     messages: VecDeque<Placed>,
@@ -97,7 +97,7 @@ struct Insert {
 
 /// A message in the write buffer.
 struct Placed {
-    /// Where it ends, counted from the first byte of the connection.
+    /// Where it ends, counted as [`written`](WriteBuffer::written) is.
     end: u64,
     len: usize,
     /// How much of it is not an insert.
@@ -190,6 +190,10 @@ impl WriteBuffer {
             self.bytes.truncate(self.bytes.len() - last.plain_len);
             self.len -= last.len;
             self.messages_len -= last.len;
+        }
+        if self.is_empty() {
+            // It may have to wait for long.
+            self.bytes.shrink_to(KEPT_LEN);
         }
         before - self.messages.len()
     }
@@ -295,8 +299,10 @@ impl WriteBuffer {
         SPARE.take().unwrap_or_default()
     }
 
-    /// Leaves a buffer that is flushed to the next connection of the thread.
+    /// Leaves a buffer that is flushed, with nothing in it but its counts, to the next connection of the thread.
     pub(crate) fn give_back(self: Box<Self>) {
+        debug_assert!(self.is_flushed() && self.messages.is_empty() && self.inserts.is_empty());
+        debug_assert!(self.stalled.is_none());
         SPARE.set(Some(self));
     }
 }

@@ -228,6 +228,20 @@ async fn clock_is_watched_also_by_a_task_that_has_used_up_its_turn() {
     assert!(matches!(ending.unwrap().error, Some(WsError::PeerGone { .. })));
 }
 
+#[tokio::test]
+async fn socket_that_is_ready_is_written_to_by_a_task_that_always_uses_up_its_turn() {
+    let (socket, mut peer) = duplex(1 << 20);
+    let outbox = outbox();
+    let busy = poll_fn(|cx| {
+        while pin!(coop::consume_budget()).poll(cx).is_ready() {}
+        Poll::<()>::Pending
+    });
+    let _driving = tokio::spawn(drive(socket, Plan::new(Role::Client).link(&outbox), drop, busy));
+    outbox.push(binary(10)).unwrap();
+    let mut frame = [0; 16];
+    timeout(30 * SECOND, peer.read_exact(&mut frame)).await.expect("nothing was written").unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_heartbeat_nothing_is_sent_and_silence_is_borne() {
     let mut rig = Plan::new(Role::Server).start();
