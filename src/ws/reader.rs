@@ -35,8 +35,8 @@ const BLOCK_LEN: usize = 4 * 1024;
 /// How much memory is set aside on the word of a peer that so much will come.
 const TRUSTED_LEN: usize = 1024 * 1024;
 
-/// The shortest message whose memory is used again.
-const SPARE_LEN: usize = 64 * 1024;
+/// The shortest message whose memory is used again: from here on that costs less than the allocator.
+const SPARE_LEN: usize = 8 * 1024;
 
 /// How many times its own length a message may take: one that is kept keeps all of its memory.
 const SPARE_EXCESS: usize = 4;

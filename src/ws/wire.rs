@@ -22,7 +22,7 @@ use crate::Frame;
 
 /// The shortest payload that is written from where it lies: from here on that costs less than a copy, and one of 1 MiB would
 /// take its memory twice.
-const INSERTED_LEN: usize = 16 * 1024;
+const INSERTED_LEN: usize = 32 * 1024;
 
 /// How many pieces are given to the socket at once: as many long messages as a batch has, and what is between them.
 const SLICES_A_WRITE: usize = 16;
