@@ -214,6 +214,7 @@ impl<D: WsDatatype> Acceptor<D> {
         stats
     }
 
+    /// Serves until the server has ended. Meanwhile the same task writes for connections that sleep.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
         let flusher = self.flusher.clone();
         let flushing = async {

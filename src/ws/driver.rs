@@ -97,7 +97,7 @@ pub(crate) fn drive<S, F>(
     cut: impl Future<Output = ()>,
 ) -> impl Future<Output = Ending>
 where
-    S: Socket + Send + 'static,
+    S: Socket,
     F: FnMut(Frame),
 {
     // Not an `async fn`, in which an argument keeps its place beside what becomes of it: the driver would be there twice.
@@ -113,7 +113,7 @@ where
     })
 }
 
-impl<S: Socket + Send + 'static, F> Drop for Driver<S, F> {
+impl<S: Socket, F> Drop for Driver<S, F> {
     /// Also when the task is cancelled, what was not written whole waits for another link.
     fn drop(&mut self) {
         self.outlet.retire();
@@ -139,7 +139,7 @@ enum Phase {
     },
 }
 
-struct Driver<S: Socket + Send + 'static, F> {
+struct Driver<S: Socket, F> {
     outlet: Arc<Outlet<S>>,
     link: Link,
     receive: F,
@@ -168,7 +168,7 @@ struct Driver<S: Socket + Send + 'static, F> {
 
 impl<S, F> Driver<S, F>
 where
-    S: Socket + Send + 'static,
+    S: Socket,
     F: FnMut(Frame),
 {
     fn new(socket: S, mut link: Link, receive: F) -> Self {

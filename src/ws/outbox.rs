@@ -392,7 +392,7 @@ impl Outbox {
             state.queue.clear();
             state.queue.shrink_to(KEPT_PLACES);
         }
-        let is_idle = rests && state.queue.is_empty() && state.closing().is_none();
+        let is_idle = rests && state.queue.is_empty() && !state.is_closing();
         if is_idle {
             self.core.asleep.store(true, Relaxed);
         }
@@ -480,6 +480,10 @@ impl State {
         self.rare.as_ref()?.closing.clone()
     }
 
+    fn is_closing(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.closing.is_some())
+    }
+
     fn stats(&self) -> SendStats {
         let dropped = self.rare.as_ref().map_or_else(Dropped::default, |rare| rare.dropped);
         let mut accepted = dropped.total();
@@ -494,7 +498,7 @@ impl State {
     }
 
     fn push(&mut self, frame: Frame, overflow: Overflow) -> Result<(), Refusal> {
-        if self.closing().is_some() {
+        if self.is_closing() {
             self.rare().spent.push(frame);
             return Err(Refusal::Closed);
         }

@@ -39,7 +39,7 @@ const WRITE_BATCH_LEN: usize = 128 * 1024;
 const WRITES_A_TURN: usize = 32;
 
 /// What a connection is served on.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
     /// minutes, for a peer that takes nothing.
     fn reset_when_dropped(&self);
@@ -95,7 +95,7 @@ pub(crate) struct Writer<S> {
     failed: Option<io::Error>,
 }
 
-impl<S: Socket + Send + 'static> Outlet<S> {
+impl<S: Socket> Outlet<S> {
     /// What is put into `outbox` from now on is written by `flusher` if there is one, and else by the task that
     /// [`serve`](Self::serve)s this.
     pub(crate) fn new(socket: S, role: Role, outbox: Outbox, flusher: Option<Arc<Flusher>>) -> Arc<Self> {
@@ -261,7 +261,7 @@ impl<S: Socket> Writer<S> {
     }
 }
 
-impl<S: Socket + Send + 'static> Flush for Outlet<S> {
+impl<S: Socket> Flush for Outlet<S> {
     fn fetch(&self) {
         black_box(self.is_open.load(Relaxed));
         self.outbox.fetch();
@@ -288,7 +288,7 @@ impl<S: Socket + Send + 'static> Flush for Outlet<S> {
 }
 
 /// Called when there is something new in the outbox.
-impl<S: Socket + Send + 'static> Wake for Outlet<S> {
+impl<S: Socket> Wake for Outlet<S> {
     fn wake(self: Arc<Self>) {
         match self.flusher.clone() {
             Some(flusher) if !self.is_due.swap(true, AcqRel) => flusher.ask(self),
