@@ -13,6 +13,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::one_line::OneLine;
+
 /// Something with deliveries waiting.
 pub(crate) trait Drain: Send + Sync {
     /// Delivers what waits, unless somebody is doing so already.
@@ -150,7 +152,7 @@ pub(crate) fn isolate(what: &'static str, f: impl FnOnce()) -> bool {
 
 #[cold]
 fn report(what: &'static str, panic: Box<dyn Any + Send>) {
-    tracing::error!(panic = message(panic.as_ref()), "{what} panicked");
+    tracing::error!(panic = %OneLine(message(panic.as_ref())), "{what} panicked");
     // The payload's own destructor may panic too.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(again);

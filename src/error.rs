@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, error::Error, fmt, io, iter, sync::Arc, time::Duration};
 
-use crate::ConnConfig;
+use crate::{ConnConfig, one_line::OneLine};
 
 /// Why an endpoint could not be made, or why it ended.
 ///
@@ -16,9 +16,13 @@ use crate::ConnConfig;
 #[derive(Clone, thiserror::Error)]
 pub enum WsError {
     /// The text given as an address is not one.
-    #[error("cannot use \"{url}\" as a WebSocket address: {reason}; write it as ws://host:port/path")]
+    #[error(
+        "cannot use \"{}\" as a WebSocket address: {}; write it as ws://host:port/path",
+        OneLine(.url),
+        OneLine(.reason)
+    )]
     InvalidUrl {
-        /// What was given.
+        /// What was given; if there is an `@` in it, what stands before the last one is left out, as it may be a password.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -32,7 +36,7 @@ pub enum WsError {
         source: Arc<io::Error>,
     },
     /// A header given for the opening handshake is not valid HTTP.
-    #[error("\"{0}\" is not a valid HTTP header, or its value is not: use visible ASCII without line breaks")]
+    #[error("\"{}\" is not a valid HTTP header, or its value is not: use visible ASCII without line breaks", OneLine(.0))]
     InvalidHeader(String),
     /// The client found nobody to talk to: the name is unknown, or nothing listens there.
     #[error("cannot reach {endpoint}; is a server listening there?")]
@@ -59,7 +63,7 @@ pub enum WsError {
         status: u16,
     },
     /// The server's answer to the opening handshake breaks RFC 6455, section 4.1.
-    #[error("{endpoint} does not speak WebSocket: {reason}")]
+    #[error("{endpoint} does not speak WebSocket: {}", OneLine(.reason))]
     Handshake {
         /// Whom.
         endpoint: ConnConfig,
@@ -68,7 +72,7 @@ pub enum WsError {
     },
     /// The server's certificate is for other names. Waiting does not change that: see
     /// [`RetryPolicy::on_rejected`](crate::RetryPolicy::on_rejected).
-    #[error("the certificate of {endpoint} is not for \"{}\"; it is for: {names}", .endpoint.host())]
+    #[error("the certificate of {endpoint} is not for \"{}\"; it is for: {}", .endpoint.host(), OneLine(.names))]
     CertificateName {
         /// Whom.
         endpoint: ConnConfig,
@@ -95,7 +99,7 @@ pub enum WsError {
         source: Arc<io::Error>,
     },
     /// A certificate, a key or an address cannot be used for TLS.
-    #[error("cannot use {what} for TLS: {reason}")]
+    #[error("cannot use {} for TLS: {}", OneLine(.what), OneLine(.reason))]
     TlsSetup {
         /// What.
         what: String,
@@ -103,7 +107,7 @@ pub enum WsError {
         reason: String,
     },
     /// The transport failed.
-    #[error("the connection to {peer} broke")]
+    #[error("the connection to {} broke", OneLine(.peer))]
     Transport {
         /// Whom the connection was to.
         peer: String,
@@ -111,7 +115,7 @@ pub enum WsError {
         source: Arc<io::Error>,
     },
     /// The peer broke the protocol or exceeded a limit.
-    #[error("{peer} broke the protocol: {reason}")]
+    #[error("{} broke the protocol: {}", OneLine(.peer), OneLine(.reason))]
     Protocol {
         /// Who.
         peer: String,
@@ -119,7 +123,7 @@ pub enum WsError {
         reason: String,
     },
     /// Nothing came from the peer for longer than `ping_interval + ping_timeout`.
-    #[error("{peer} has been silent for {silent:?}, longer than ping_interval + ping_timeout")]
+    #[error("{} has been silent for {silent:?}, longer than ping_interval + ping_timeout", OneLine(.peer))]
     PeerGone {
         /// Who.
         peer: String,
@@ -127,7 +131,7 @@ pub enum WsError {
         silent: Duration,
     },
     /// The peer did not take what was written to it for longer than the limit.
-    #[error("{peer} has taken nothing for {stalled:?}; it reads too slowly or not at all")]
+    #[error("{} has taken nothing for {stalled:?}; it reads too slowly or not at all", OneLine(.peer))]
     WriteStalled {
         /// Who.
         peer: String,
@@ -135,13 +139,13 @@ pub enum WsError {
         stalled: Duration,
     },
     /// The connection ended without a closing handshake (RFC 6455, section 7.1.5: code 1006).
-    #[error("{peer} ended the connection without a closing handshake")]
+    #[error("{} ended the connection without a closing handshake", OneLine(.peer))]
     AbnormalClosure {
         /// Who.
         peer: String,
     },
     /// The peer closed the connection, with a closing handshake. What was the last cause when a client gives up.
-    #[error("{peer} closed the connection with code {code}{}", said(.reason))]
+    #[error("{} closed the connection with code {code}{}", OneLine(.peer), said(.reason))]
     ClosedByPeer {
         /// Who.
         peer: String,
@@ -151,7 +155,7 @@ pub enum WsError {
         reason: Arc<str>,
     },
     /// A connection was to be closed with a code or reason that may not be sent (RFC 6455, sections 5.5 and 7.4).
-    #[error("cannot close with code {code} and reason \"{reason}\"; use 1000 or 3000 to 4999, and at most 123 bytes")]
+    #[error("cannot close with code {code} and reason {reason:?}; use 1000 or 3000 to 4999, and at most 123 bytes")]
     InvalidClose {
         /// The code given.
         code: u16,
@@ -159,10 +163,10 @@ pub enum WsError {
         reason: String,
     },
     /// The connection was dropped to make a new one.
-    #[error("the connection to {0} was dropped by reconnect()")]
+    #[error("the connection to {} was dropped by reconnect()", OneLine(.0))]
     Cut(String),
     /// The closing handshake (RFC 6455, section 7), with the messages before it, outlasted its limit.
-    #[error("{peer} did not take the last messages or answer the closing handshake in time")]
+    #[error("{} did not take the last messages or answer the closing handshake in time", OneLine(.peer))]
     ClosingTimedOut {
         /// Who.
         peer: String,
@@ -179,7 +183,8 @@ pub enum WsError {
     },
     /// The outbox was full and its [`Overflow`](crate::Overflow) is `Disconnect`.
     #[error(
-        "{name} pushed more than its outbox holds, under Overflow::Disconnect; {messages} messages of {len} bytes are lost"
+        "{} pushed more than its outbox holds, under Overflow::Disconnect; {messages} messages of {len} bytes are lost",
+        OneLine(.name)
     )]
     OutboxFull {
         /// The component's name.
@@ -201,13 +206,13 @@ pub enum WsError {
         after: Duration,
     },
     /// The component ended before what was waited for could happen.
-    #[error("{0} is closed")]
+    #[error("{} is closed", OneLine(.0))]
     Closed(String),
     /// The background thread could not be started.
     #[error("cannot start a background I/O thread")]
     Runtime(#[source] Arc<io::Error>),
     /// An error of the program's own, as given to `error(..)`.
-    #[error("{0}")]
+    #[error("{}", OneLine(.0))]
     Application(Arc<str>),
 }
 
@@ -224,13 +229,14 @@ impl fmt::Debug for WsError {
     }
 }
 
-/// Prints an error and its causes on one line, each once.
+/// Prints an error and its causes on one line, each once, whatever text of peers is in them.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        iter::successors(self.0.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
+        write!(f, "{}", OneLine(self.0))?;
+        let causes = iter::successors(self.0.source(), |&cause| cause.source());
+        causes.map(OneLine).try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -252,7 +258,6 @@ fn bind_advice(source: &io::Error, endpoint: &ConnConfig) -> String {
 }
 
 fn said(reason: &str) -> String {
-    // Quoted: it is the peer's, and may have line breaks to look like lines of a log.
     if reason.is_empty() { String::new() } else { format!(": {reason:?}") }
 }
 
@@ -268,8 +273,10 @@ fn rejection_advice(status: u16) -> &'static str {
 }
 
 /// Why a message could not be encoded or a frame could not be decoded. `Debug` prints it with its causes.
+///
+/// It may quote what a peer sent: both ways to print it escape control characters, so it stays on one line.
 #[derive(Clone, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", OneLine(.message))]
 pub struct DatatypeError {
     message: Arc<str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -370,6 +377,37 @@ mod tests {
         let given_up = WsError::RetriesExhausted { endpoint: endpoint(), attempts: 1, source: rejected };
         let text = format!("{given_up:?}");
         assert!(text.starts_with("gave up connecting to") && text.ends_with("it does not serve this path"), "{text}");
+    }
+
+    #[test]
+    fn text_of_a_peer_stays_on_one_line() {
+        let (text, source) =
+            (|| String::from("x\nINFO login\u{9b}\u{2028}\u{202e}"), || Arc::new(io::Error::other("a\nb")));
+        let after = Duration::ZERO;
+        let errors = [
+            WsError::InvalidUrl { url: text(), reason: text() },
+            WsError::InvalidHeader(text()),
+            WsError::Handshake { endpoint: endpoint(), reason: text() },
+            WsError::CertificateName { endpoint: endpoint(), names: text() },
+            WsError::TlsSetup { what: text(), reason: text() },
+            WsError::Transport { peer: text(), source: source() },
+            WsError::Protocol { peer: text(), reason: text() },
+            WsError::PeerGone { peer: text(), silent: after },
+            WsError::WriteStalled { peer: text(), stalled: after },
+            WsError::AbnormalClosure { peer: text() },
+            WsError::ClosedByPeer { peer: text(), code: 1000, reason: text().into() },
+            WsError::InvalidClose { code: 1000, reason: text() },
+            WsError::Cut(text()),
+            WsError::ClosingTimedOut { peer: text() },
+            WsError::OutboxFull { name: text(), messages: 1, len: 1 },
+            WsError::Closed(text()),
+            WsError::application(text()),
+        ];
+        let broken = DatatypeError::with_source(text(), io::Error::other(text()));
+        let shown = errors.iter().flat_map(|error| [error.to_string(), format!("{error:?}")]);
+        for shown in shown.chain([broken.to_string(), format!("{broken:?}")]) {
+            assert!(!shown.contains(['\n', '\u{9b}', '\u{2028}', '\u{202e}']), "{shown:?}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod error;
 mod memory;
 #[cfg(doctest)]
 mod misuse;
+mod one_line;
 mod operators;
 
 mod runtime;

@@ -3,7 +3,7 @@ use std::{fmt, marker::PhantomData};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Frame, WsDatatype, depth::DepthLimited};
-use crate::DatatypeError;
+use crate::{DatatypeError, one_line::Complaint};
 
 /// How deep serde_json reads: it gives up at 128 levels.
 const MAX_DEPTH: usize = 127;
@@ -40,12 +40,12 @@ where
     fn encode(&self, _path: &str, item: &T) -> Result<Frame, DatatypeError> {
         serde_json::to_string(&DepthLimited::new(item, MAX_DEPTH))
             .map(Frame::from)
-            .map_err(|e| DatatypeError::with_source("cannot encode the item as JSON", e))
+            .map_err(|e| DatatypeError::with_source("cannot encode the item as JSON", Complaint::of(e)))
     }
 
     fn decode(&self, _path: &str, frame: Frame) -> Result<T, DatatypeError> {
         serde_json::from_str(&frame.into_text()?)
-            .map_err(|e| DatatypeError::with_source("the text is not JSON of the type expected", e))
+            .map_err(|e| DatatypeError::with_source("the text is not JSON of the type expected", Complaint::of(e)))
     }
 }
 

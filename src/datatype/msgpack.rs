@@ -10,7 +10,7 @@ use rmp_serde::{Deserializer, Serializer};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::depth::DepthLimited;
-use crate::DatatypeError;
+use crate::{DatatypeError, one_line::Complaint};
 
 /// How many arrays and maps may be inside each other.
 ///
@@ -23,7 +23,7 @@ pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Datatype
     let mut encoded = Vec::with_capacity(128); // as rmp_serde::to_vec_named has it
     DepthLimited::new(value, MAX_DEPTH)
         .serialize(&mut Serializer::new(&mut encoded).with_struct_map())
-        .map_err(|e| DatatypeError::with_source("cannot encode the item as MessagePack", e))?;
+        .map_err(|e| DatatypeError::with_source("cannot encode the item as MessagePack", Complaint::of(e)))?;
     Ok(encoded.into())
 }
 
@@ -40,7 +40,7 @@ pub(super) fn decode_checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Dat
     // an extension as a level, and gives up when the count has reached zero.
     deserializer.set_max_depth(MAX_DEPTH + 2);
     T::deserialize(&mut deserializer)
-        .map_err(|e| DatatypeError::with_source("the MessagePack value is not of the type expected", e))
+        .map_err(|e| DatatypeError::with_source("the MessagePack value is not of the type expected", Complaint::of(e)))
 }
 
 /// Checks that `bytes` are one whole MessagePack value that nests at most [`MAX_DEPTH`] deep.

@@ -154,7 +154,7 @@ impl ConnConfig {
         }
         let (authority, target) = split_authority(rest);
         if authority.contains('@') {
-            return Err("it contains credentials; put them into .header(\"Authorization\", ..)".into());
+            return Err(HAS_CREDENTIALS.into());
         }
         let (host, port) = split_port(authority)?;
         let port = port.map_or(Ok(default_port), checked_port)?;
@@ -207,6 +207,9 @@ fn checked_host(host: &str) -> Result<String, String> {
     if host.is_empty() {
         return Err("the host is missing".into());
     }
+    if host.contains('@') {
+        return Err(HAS_CREDENTIALS.into());
+    }
     if host.contains(['[', ']', ':']) {
         return checked_ipv6(host);
     }
@@ -241,15 +244,27 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The URL for an error message, which may end up in a log: what stands before an `@` is left out.
-fn without_credentials(url: &str) -> String {
-    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + "://".len()));
-    // Up to the first `/` only: a password may hold an unescaped `?` or `#`, which is then what is wrong with the URL.
-    let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}***@{host}{target}"),
-        None => url.into(),
-    }
+/// Why `url` is refused, for an error that may end up in a log.
+///
+/// A password may hold a `/`, a `?`, a `#` or an `@`, so nothing that stands before the last `@` is repeated.
+fn refused(url: &str, reason: String) -> WsError {
+    let Some((before, rest)) = url.rsplit_once('@') else {
+        return WsError::InvalidUrl { url: url.into(), reason };
+    };
+    let scheme = SCHEMES.into_iter().find(|scheme| starts_with(before, scheme)).unwrap_or_default();
+    // What is wrong with the rest may be quoted; if nothing is, it was what stands before.
+    let reason = ConnConfig::parse(&format!("{scheme}{rest}")).err().unwrap_or_else(|| HAS_CREDENTIALS.into());
+    WsError::InvalidUrl { url: format!("{scheme}***@{rest}"), reason }
+}
+
+/// The scheme that an address is likely to begin with, which is no secret.
+const SCHEMES: [&str; 4] = ["ws://", "wss://", "http://", "https://"];
+
+const HAS_CREDENTIALS: &str = "it seems to contain credentials (what stands before the @ is not shown); put them into \
+    .header(\"Authorization\", ..), and write an @ of the path as %40";
+
+fn starts_with(text: &str, scheme: &str) -> bool {
+    text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
 }
 
 /// Reads `ws://host:port/path?query`, or `wss://`.
@@ -260,7 +275,7 @@ impl FromStr for ConnConfig {
     type Err = WsError;
 
     fn from_str(url: &str) -> Result<Self, WsError> {
-        Self::parse(url).map_err(|reason| WsError::InvalidUrl { url: without_credentials(url), reason })
+        Self::parse(url).map_err(|reason| refused(url, reason))
     }
 }
 
@@ -412,7 +427,8 @@ mod tests {
             ("ws:///x", "the host is missing"),
             ("ws://h/#top", "no #fragment"),
             ("ws://h#top", "no #fragment"),
-            ("ws://me:secret@h", "credentials; put them into .header("),
+            ("ws://me:secret@h", "put them into .header("),
+            ("ws://h:port/@me", "write an @ of the path as %40"),
             ("ws://h:", "the port after the colon is missing"),
             ("ws://h:65536", "the port \"65536\""),
             ("ws://h:+80", "the port \"+80\""),
@@ -435,15 +451,43 @@ mod tests {
     #[test]
     fn refusal_does_not_repeat_a_password() {
         for url in [
-            "ws://me:secret@h/x@y",
+            "ws://me:secret@h",
             "http://me:secret@h",
+            "WSS://me:secret@h",
             "me:secret@h:80/x",
             "ws://me:p@secret@h",
             "ws://me:a#secret@h",
+            "ws://me:a?secret@h",
+            "ws://me:a/secret@h/x",
+            "ws://me:secret/x@h/x",
+            "ws://me:secret://x@h",
+            "ws://me:se cret@h",
+            "ws:/me:secret@h",
+            "ws:me:secret@h",
+            "wss//me:secret@h",
+            "secret://me@h",
+            "ws://[secret@h",
+            "ws://secret\n@h",
         ] {
-            let error = url.parse::<ConnConfig>().unwrap_err().to_string();
-            assert!(!error.contains("secret") && error.contains("***@h"), "{error}");
+            let error = url.parse::<ConnConfig>().unwrap_err();
+            for text in [error.to_string(), format!("{error:?}")] {
+                assert!(!text.contains("cret") && text.contains("***@h"), "{text}");
+            }
         }
+    }
+
+    #[test]
+    fn address_with_an_at_sign_says_what_is_wrong_behind_it() {
+        assert!(reason("ws://me:secret@h:99999").contains("the port \"99999\""));
+        assert!(reason("mqtt://me:secret@h").contains("does not begin with ws://"));
+        assert!(config("ws://h:1/@me").to_string().ends_with("/@me"));
+    }
+
+    #[test]
+    fn host_with_a_password_panics_without_it() {
+        let panic = std::panic::catch_unwind(|| ConnConfig::new("me:secret@h", 1)).unwrap_err();
+        let text = panic.downcast::<String>().unwrap();
+        assert!(text.contains("credentials") && !text.contains("secret"), "{text}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tungstenite::protocol::Role;
 use crate::{
     ConnConfig, Frame, Io, IoScheduler, RetryPolicy, SendError, SerializedSubject, Tag, WsDatatype, WsError, callback,
     memory::Memory,
+    one_line::OneLine,
     subject::Backlog,
     ws::{
         component::{Component, Received},
@@ -425,7 +426,7 @@ impl<D: WsDatatype> Dialer<D> {
     }
 
     fn set_state(&self, state: ConnectionState) {
-        tracing::debug!(name = &*self.component.name, ?state, "client");
+        tracing::debug!(name = %OneLine(&self.component.name), ?state, "client");
         self.states.next(state);
         // After the emission, so that who has waited for a state finds it in `state()`.
         self.state.send_replace(state);

@@ -107,8 +107,8 @@ pub(crate) fn add_header(headers: &mut HeaderMap, name: &str, value: &str) -> Re
 fn valid_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), WsError> {
     match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
         (Ok(name), Ok(value)) => Ok((name, value)),
-        // The value may be a secret: it is not repeated.
-        _ => Err(WsError::InvalidHeader(name.into())),
+        // The value may be a secret: it is not repeated, nor where it was written into the name.
+        _ => Err(WsError::InvalidHeader(name.split(':').next().unwrap_or_default().into())),
     }
 }
 

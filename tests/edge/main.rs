@@ -7,6 +7,7 @@ mod endings;
 mod hostile_clients;
 mod hostile_servers;
 mod limits;
+mod log_lines;
 mod raw;
 mod slow;
 #[path = "../support/mod.rs"]

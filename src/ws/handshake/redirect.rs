@@ -10,9 +10,9 @@ pub(super) fn follow(ask: &Ask, location: &HeaderValue) -> Result<Ask, WsError> 
     let from = &ask.endpoint;
     let location = String::from_utf8_lossy(location.as_bytes());
     let endpoint = resolve(from, &location)
-        .map_err(|error| no_websocket(from, format!("it redirects to \"{location}\": {error}")))?;
+        .map_err(|error| no_websocket(from, format!("it redirects to an address that does not do: {error}")))?;
     if from.is_tls() && !endpoint.is_tls() {
-        return Err(no_websocket(from, format!("it redirects to \"{location}\", which has no TLS")));
+        return Err(no_websocket(from, format!("it redirects to {endpoint}, which has no TLS")));
     }
     let same_host = endpoint.authority() == from.authority();
     let headers = if same_host { ask.headers.clone() } else { HeaderMap::new() };
@@ -40,6 +40,11 @@ fn resolve(from: &ConnConfig, location: &str) -> Result<ConnConfig, WsError> {
     }
     if location.starts_with('?') {
         return Ok(here.query(location));
+    }
+    // A colon in the first segment makes it no relative reference (RFC 3986, section 4.2), but an address with a slash too
+    // few, and with whatever it may hold of a password.
+    if location.split('/').next().is_some_and(|segment| segment.contains(':')) {
+        return location.parse();
     }
     let folder = from.as_path().rsplit_once('/').map_or("", |(folder, _)| folder);
     Ok(here.path(format!("{folder}/{location}")))
@@ -82,6 +87,20 @@ mod tests {
     fn secrets_stay_with_their_host() {
         assert_eq!(led("ws://h:1/", "/x").unwrap().headers.len(), 1);
         assert_eq!(led("ws://h:1/", "ws://h:2/x").unwrap().headers.len(), 0);
+    }
+
+    #[test]
+    fn password_and_control_characters_in_a_location_are_not_repeated() {
+        for location in
+            ["ws://me:secret@h:2/", "http:/me:secret@h/", "me:secret@h/", "ftp://me:secret@h/", "ws://secret\u{9b}@h"]
+        {
+            let location = HeaderValue::from_bytes(location.as_bytes()).unwrap();
+            let error = follow(&ask("wss://h:1/a"), &location).unwrap_err().to_string();
+            assert!(!error.contains("secret") && error.contains("***@h"), "{error}");
+        }
+        let error = follow(&ask("ws://h:1/"), &HeaderValue::from_bytes("ws://h\u{85}\u{9b}2J".as_bytes()).unwrap())
+            .unwrap_err();
+        assert!(!error.to_string().contains(char::is_control), "{error}");
     }
 
     #[test]
