@@ -264,7 +264,7 @@ impl<D: WsDatatype> Acceptor<D> {
         while serving.join_next().await.is_some() {}
         let report = CloseReport::from(self.lock().unsent);
         self.connections.clone().complete();
-        self.component.end(ServerEvent::Closed(report), report);
+        self.component.end(ServerEvent::Closed(report), report).await;
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, mut visit: Visit) {
@@ -329,7 +329,7 @@ impl<D: WsDatatype> Acceptor<D> {
         };
         let ending = drive(opened.stream, link, receive, std::future::pending()).await;
         self.switchboard.disconnect(&line);
-        self.dismiss(&connection, ending);
+        self.dismiss(&connection, ending).await;
     }
 
     fn admit(&self, subprotocol: Option<String>, request: UpgradeRequest, grant: Option<Grant>) -> Connection<D> {
@@ -424,7 +424,7 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     /// Forgets a connection that is gone, and ends its subscribers.
-    fn dismiss(&self, connection: &Connection<D>, ending: Ending) {
+    async fn dismiss(&self, connection: &Connection<D>, ending: Ending) {
         let peer = connection.peer().clone();
         let unsent = connection.outbox().end();
         report_drops(&connection.outbox(), &peer, [connection.told(), &self.component.events]);
@@ -433,7 +433,7 @@ impl<D: WsDatatype> Acceptor<D> {
         let Ending { code, reason, error, unconfirmed } = ending;
         let last = ServerEvent::Disconnected { peer, code, reason, error: error.clone(), unconfirmed };
         self.component.events.next(last.clone());
-        connection.end(error, last, unsent);
+        connection.end(error, last, unsent).await;
     }
 
     fn forget(&self, connection: &Connection<D>, unsent: Tally) {

@@ -108,14 +108,17 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
     }
 
-    /// Ends the subscribers, the events with `last`, and those who wait for the end.
-    pub(crate) fn end(&self, last: V, report: CloseReport) {
+    /// Ends the subscribers, the events with `last`, and then those who wait for the end.
+    pub(crate) async fn end(&self, last: V, report: CloseReport) {
         self.events.next(last);
         self.events.clone().complete();
         match self.terminal() {
             Some(error) => self.inbound.clone().error(error),
             None => self.inbound.clone().complete(),
         }
+        // With several threads another one may still be delivering: who waits for the end finds everybody told.
+        self.events.delivered().await;
+        self.inbound.delivered().await;
         self.closed.open(report);
     }
 

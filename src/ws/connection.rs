@@ -317,10 +317,10 @@ impl<D: WsDatatype> Connection<D> {
     }
 
     /// Ends the subscribers when the connection is gone.
-    pub(crate) fn end(&self, error: Option<WsError>, last: ServerEvent, unsent: Tally) {
+    pub(crate) async fn end(&self, error: Option<WsError>, last: ServerEvent, unsent: Tally) {
         let component = &self.core().component;
         component.ask_to_end(error.map_or(Ok(()), Err));
-        component.end(last, unsent.into());
+        component.end(last, unsent.into()).await;
     }
 }
 

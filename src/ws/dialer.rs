@@ -271,7 +271,7 @@ impl<D: WsDatatype> Dialer<D> {
         self.set_state(ConnectionState::Closed);
         self.states.clone().complete();
         report_drops(&self.outbox, &self.component.events);
-        self.component.end(ClientEvent::Closed(report), report);
+        self.component.end(ClientEvent::Closed(report), report).await;
     }
 
     /// Keeps a connection up until the client is asked to end, or must.

@@ -254,6 +254,6 @@ impl<D: WsDatatype> Fleet<D> {
             report.unsent += own.unsent;
             report.unsent_len += own.unsent_len;
         }
-        self.component.end(TaggedData::new("", ClientEvent::Closed(report)), report);
+        self.component.end(TaggedData::new("", ClientEvent::Closed(report)), report).await;
     }
 }

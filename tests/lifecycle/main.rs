@@ -5,6 +5,7 @@ mod support;
 
 mod closing;
 mod early;
+mod groups;
 mod outboxes;
 mod random;
 mod reconnecting;
