@@ -48,7 +48,7 @@ fn group_tells_the_last_events_of_all_its_children_before_its_own() {
         told.1.recv_timeout(PATIENCE).unwrap();
         group.clone().complete();
         let (events, _) = heard.to_the_end();
-        assert!(matches!(events.last(), Some(TaggedData { tag, data: ClientEvent::Closed(_), .. }) if tag == ""));
+        assert!(matches!(events.last(), Some(TaggedData { tag, data: ClientEvent::Closed(_), .. }) if tag.is_empty()));
         for child in (0..PATHS).map(|n| format!("/{n}")) {
             let last: Vec<_> = events.iter().filter(|event| event.tag == *child).rev().take(2).collect();
             assert!(matches!(last[0].data, ClientEvent::Closed(_)), "{child}: {last:?}");
