@@ -186,7 +186,10 @@ macro_rules! client_options {
 
         /// Sets what is sent first on every connection, before what was queued: to authenticate, or to subscribe anew.
         ///
-        /// `greeting` is called with the path, on the I/O thread, each time a connection has opened.
+        /// `greeting` is called with the path, on the I/O thread, each time a connection has opened. A connection has at most
+        /// 65,536 greetings, or 64 MiB of them: what is beyond that is dropped as [`DropReason::Overflow`], with an event.
+        ///
+        /// [`DropReason::Overflow`]: crate::DropReason::Overflow
         pub fn greeting<I>(mut self, greeting: impl Fn(&str) -> I + Send + Sync + 'static) -> Self
         where
             I: IntoIterator<Item: Into<D::Item>>,

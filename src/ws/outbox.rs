@@ -7,7 +7,7 @@ use std::{
     cell::Cell,
     collections::VecDeque,
     hint::black_box,
-    mem::{offset_of, swap, take},
+    mem::{swap, take},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -54,6 +54,9 @@ const FRAME_HEAD_LEN: usize = 14;
 /// side by side gain nothing, and of many more, what came first is gone again.
 pub(crate) const FETCHED_AT_ONCE: usize = 64;
 
+/// How many greetings a link has at most: as much as a client's outbox holds by default.
+const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1024 };
+
 /// How many places an empty queue keeps.
 const KEPT_PLACES: usize = 64;
 
@@ -73,6 +76,16 @@ pub(crate) struct Closing {
     pub(crate) reason: Arc<str>,
     /// When waiting for the peer ends.
     pub(crate) deadline: Instant,
+}
+
+/// The message at the head of the queue, behind the greetings of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Grows whenever another message becomes the head.
+    pub(crate) number: u64,
+    pub(crate) len: usize,
+    /// The link that ended last has written a part of it.
+    pub(crate) was_begun: bool,
 }
 
 /// Why a message got no place in the queue.
@@ -163,7 +176,7 @@ struct Core {
 }
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-const _: () = assert!(offset_of!(Core, overflow) < 2 * 64);
+const _: () = assert!(std::mem::offset_of!(Core, overflow) < 2 * 64);
 
 #[repr(C)]
 struct State {
@@ -181,8 +194,14 @@ struct State {
 /// What most outboxes never come to, and all but once.
 #[derive(Default)]
 struct Rare {
-    /// How many at the head of the queue belong to this link alone.
-    greetings: usize,
+    /// The messages at the head of the queue that belong to this link alone.
+    greetings: Tally,
+    /// How many of those there have been were written.
+    greeted: u64,
+    /// How many messages were dropped at the head of the queue.
+    skipped: u64,
+    /// The link that ended last has written a part of the message at the head.
+    head_was_begun: bool,
     closing: Option<Closing>,
     /// The driver has to know at once, whatever it is doing.
     alarm: bool,
@@ -276,18 +295,12 @@ impl Outbox {
         (Ok(()), Spent::default())
     }
 
-    /// Queues messages ahead of all others, for the link that begins now and for no other.
+    /// Queues messages ahead of all others, for the link that begins now and for no other. What is beyond [`GREETINGS`] is
+    /// dropped.
     pub(crate) fn greet(&self, frames: Vec<Frame>) {
-        if frames.is_empty() {
-            return;
+        if !frames.is_empty() {
+            self.change(|state| state.greet(frames));
         }
-        self.change(|state| {
-            state.rare().greetings = frames.len();
-            for frame in frames.into_iter().rev() {
-                state.queued += Tally::of(&frame);
-                state.queue.push_front(frame);
-            }
-        });
     }
 
     /// Refuses everything from now on and has the closing handshake made after what is queued. The first call counts.
@@ -304,7 +317,7 @@ impl Outbox {
     pub(crate) fn end(&self) -> Tally {
         self.change(|state| {
             state.close(1006, "", Duration::ZERO);
-            (state.taken, state.rare().greetings) = (0, 0);
+            (state.taken, state.rare().greetings) = (0, Tally::default());
             let unsent = state.queued;
             state.drop_untaken(DropReason::Closed);
             unsent
@@ -382,10 +395,10 @@ impl Outbox {
             state.taken = state.taken.saturating_sub(1);
             state.queued -= Tally::of(&frame);
             state.written += Tally::of(&frame);
+            if let Some(rare) = &mut state.rare {
+                rare.count_written(&frame);
+            }
             spent.push(frame);
-        }
-        if let Some(rare) = &mut state.rare {
-            rare.greetings = rare.greetings.saturating_sub(count);
         }
         if state.queue.is_empty() {
             // From the first place on again: of a long ring each turn would use places that are in no cache.
@@ -399,18 +412,40 @@ impl Outbox {
         (spent, is_idle)
     }
 
-    /// The link broke: what it did not write whole waits for the next one, but for its greetings.
-    pub(crate) fn link_lost(&self) {
+    /// The link broke: what it did not write whole waits for the next one, but for its greetings. `has_begun` says whether
+    /// it has written a part of the first message that waits.
+    pub(crate) fn link_lost(&self, has_begun: bool) {
         self.change(|state| {
             state.taken = 0;
-            let greetings = state.rare.as_mut().map_or(0, |rare| take(&mut rare.greetings));
-            for _ in 0..greetings {
+            let greetings = state.rare.as_mut().map_or_else(Tally::default, |rare| take(&mut rare.greetings));
+            if has_begun || state.rare.is_some() {
+                state.rare().head_was_begun = has_begun && greetings.messages == 0;
+            }
+            for _ in 0..greetings.messages {
                 if let Some(frame) = state.queue.pop_front() {
                     state.drop_later(frame, DropReason::Greeting);
                 }
             }
             state.waker = None;
         });
+    }
+
+    /// The message at the head, for one who wonders between two links whether it is what ends them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the client, which asks between two links"))]
+    pub(crate) fn head(&self) -> Option<Head> {
+        self.lock().head()
+    }
+
+    /// Drops the message at the head if it still is `head`, and no driver has taken it. True when it was dropped.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the client, which asks between two links"))]
+    pub(crate) fn drop_head(&self, head: Head) -> bool {
+        self.change(|state| {
+            let is_there = state.head().is_some_and(|there| there.number == head.number) && state.is_head_untaken();
+            if is_there {
+                state.drop_first_untaken(DropReason::Undeliverable);
+            }
+            is_there
+        })
     }
 
     /// Tells of the drops that nobody has told of yet.
@@ -467,13 +502,37 @@ impl Outbox {
     }
 }
 
+impl Rare {
+    /// Counts a message that has left the head of the queue as one that was written.
+    fn count_written(&mut self, frame: &Frame) {
+        self.head_was_begun = false;
+        if self.greetings.messages > 0 {
+            self.greetings -= Tally::of(frame);
+            self.greeted += 1;
+        }
+    }
+}
+
 impl State {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
 
     fn greetings(&self) -> usize {
-        self.rare.as_ref().map_or(0, |rare| rare.greetings)
+        self.rare.as_ref().map_or(0, |rare| rare.greetings.messages as usize)
+    }
+
+    fn head(&self) -> Option<Head> {
+        let len = self.queue.get(self.greetings())?.len();
+        let rare = self.rare.as_ref();
+        let (skipped, greeted) = rare.map_or((0, 0), |rare| (rare.skipped, rare.greeted));
+        let number = self.written.messages - greeted + skipped;
+        Some(Head { number, len, was_begun: rare.is_some_and(|rare| rare.head_was_begun) })
+    }
+
+    /// Whether what can be dropped begins with the message at the head.
+    fn is_head_untaken(&self) -> bool {
+        self.droppable() == self.greetings()
     }
 
     fn closing(&self) -> Option<Closing> {
@@ -527,18 +586,33 @@ impl State {
         }
     }
 
-    /// An empty queue takes one message of any length.
+    fn greet(&mut self, mut frames: Vec<Frame>) {
+        let mut greetings = Tally::default();
+        let kept = frames.iter().take_while(|frame| {
+            let fits = fits(greetings, frame, GREETINGS);
+            greetings += if fits { Tally::of(frame) } else { Tally::default() };
+            fits
+        });
+        let kept = kept.count();
+        for frame in frames.split_off(kept) {
+            self.queued += Tally::of(&frame);
+            self.drop_later(frame, DropReason::Overflow);
+        }
+        for frame in frames.into_iter().rev() {
+            self.queued += Tally::of(&frame);
+            self.queue.push_front(frame);
+        }
+        self.rare().greetings = greetings;
+    }
+
     fn has_room(&self, frame: &Frame) -> bool {
-        let (queued, room) = (self.bounded(), self.room);
-        queued.messages == 0 || (queued.messages < room.messages && queued.len + frame.len() as u64 <= room.len)
+        fits(self.bounded(), frame, self.room)
     }
 
     /// What the bound counts: all but the greetings, for which there must be room on a full outbox too.
     fn bounded(&self) -> Tally {
         let mut bounded = self.queued;
-        for greeting in self.queue.iter().take(self.greetings()) {
-            bounded -= Tally::of(greeting);
-        }
+        bounded -= self.rare.as_ref().map_or_else(Tally::default, |rare| rare.greetings);
         bounded
     }
 
@@ -549,19 +623,39 @@ impl State {
 
     /// Drops the oldest messages that no driver has taken, the newest one too if nothing else helps.
     fn make_room(&mut self) -> Result<(), Refusal> {
-        let (mut queued, room) = (self.bounded(), self.room);
-        while queued.messages > 1 && (queued.messages > room.messages || queued.len > room.len) {
-            let Some(oldest) = self.queue.remove(self.droppable()) else { break };
-            queued -= Tally::of(&oldest);
-            self.drop_later(oldest, DropReason::Overflow);
-        }
+        let is_over = |held: Tally, room: Tally| held.messages > room.messages || held.len > room.len;
+        while self.bounded().messages > 1
+            && is_over(self.bounded(), self.room)
+            && self.drop_first_untaken(DropReason::Overflow)
+        {}
         // The newest is the last one that can go.
         if self.droppable() < self.queue.len() { Ok(()) } else { Err(Refusal::Full) }
     }
 
+    fn drop_first_untaken(&mut self, reason: DropReason) -> bool {
+        let at = self.droppable();
+        if self.is_head_untaken() {
+            self.skip(usize::from(at < self.queue.len()));
+        }
+        self.queue.remove(at).map(|frame| self.drop_later(frame, reason)).is_some()
+    }
+
     fn drop_untaken(&mut self, reason: DropReason) {
-        for frame in self.queue.split_off(self.droppable()) {
+        let untaken = self.queue.split_off(self.droppable());
+        if self.is_head_untaken() {
+            self.skip(untaken.len());
+        }
+        for frame in untaken {
             self.drop_later(frame, reason);
+        }
+    }
+
+    /// Notes that messages at the head are dropped.
+    fn skip(&mut self, count: usize) {
+        if count > 0 {
+            let rare = self.rare();
+            rare.skipped += count as u64;
+            rare.head_was_begun = false;
         }
     }
 
@@ -588,9 +682,15 @@ impl State {
     }
 }
 
+/// Whether there is room for one more message. An empty queue takes one of any length.
+fn fits(held: Tally, frame: &Frame, room: Tally) -> bool {
+    held.messages == 0 || (held.messages < room.messages && held.len + frame.len() as u64 <= room.len)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::HashMap,
         future::poll_fn,
         sync::atomic::AtomicUsize,
         task::{Context, Poll, Wake},
@@ -781,10 +881,41 @@ mod tests {
         outbox.greet(vec![message(100, 0), message(101, 0)]);
         take_some(&outbox, 9999);
         let _ = outbox.written(1, false);
-        outbox.link_lost();
+        outbox.link_lost(true);
         assert_eq!(dropped(&outbox).greeting.messages, 1);
         outbox.greet(vec![message(102, 0)]);
         assert_eq!(take_some(&outbox, 9999), [message(102, 0), message(1, 0)]);
+    }
+
+    #[test]
+    fn greetings_beyond_their_bound_are_dropped_and_told_of() {
+        let (outbox, told) = (outbox(2, 100, Overflow::DropLatest), Mutex::new(Dropped::default()));
+        outbox.greet((0..65_538).map(|n| message(n, 0)).collect());
+        outbox.report_drops(|reason, dropped| told.lock().unwrap().add(reason, dropped));
+        let told = *told.lock().unwrap();
+        assert_eq!((outbox.stats().queued.messages, told.overflow.messages, told.total()), (65_536, 2, told.overflow));
+        assert_eq!(take_some(&outbox, 1 << 30).last(), Some(&message(65_535, 0)));
+    }
+
+    #[test]
+    fn head_that_a_link_had_begun_is_known_and_can_be_dropped_once_that_link_is_gone() {
+        let outbox = outbox(9, 100, Overflow::DropLatest);
+        (1..=2).for_each(|n| outbox.push(message(n, 10)).unwrap());
+        take_some(&outbox, 1);
+        let first = outbox.head().unwrap();
+        assert_eq!((first.len, first.was_begun, outbox.drop_head(first)), (14, false, false));
+        outbox.link_lost(true);
+        assert_eq!(outbox.head(), Some(Head { was_begun: true, ..first }));
+        // The next link ended while it wrote its greeting.
+        outbox.greet(vec![message(100, 0)]);
+        take_some(&outbox, 1000);
+        outbox.link_lost(true);
+        assert_eq!(outbox.head(), Some(first));
+        assert!(outbox.drop_head(first) && !outbox.drop_head(first));
+        let second = outbox.head().unwrap();
+        assert!(second.number > first.number && !second.was_begun);
+        assert_eq!(dropped(&outbox).undeliverable, Tally { messages: 1, len: 14 });
+        assert_eq!(take_some(&outbox, 1000), [message(2, 10)]);
     }
 
     #[test]
@@ -804,6 +935,7 @@ mod tests {
         GiveBack(usize),
         LoseLink,
         Greet(usize),
+        DropHead,
         Clear,
         Close,
         End,
@@ -817,6 +949,7 @@ mod tests {
             3 => (0..6usize).prop_map(Step::GiveBack),
             2 => Just(Step::LoseLink),
             2 => (0..3usize).prop_map(Step::Greet),
+            2 => Just(Step::DropHead),
             1 => Just(Step::Clear),
             1 => Just(Step::Close),
             1 => Just(Step::End),
@@ -836,6 +969,8 @@ mod tests {
         /// What was offered while it was open.
         accepted: Tally,
         reported: Arc<Mutex<Dropped>>,
+        /// Which message was at the head under which number.
+        heads: HashMap<u64, Frame>,
     }
 
     impl Model {
@@ -845,7 +980,15 @@ mod tests {
             let outbox = Outbox::new(bound, move |outbox| {
                 outbox.report_drops(|reason, dropped| sums.lock().unwrap().add(reason, dropped));
             });
-            Self { outbox, bound, taken: VecDeque::new(), numbers: 0.., accepted: Tally::default(), reported }
+            Self {
+                outbox,
+                bound,
+                taken: VecDeque::new(),
+                numbers: 0..,
+                accepted: Tally::default(),
+                reported,
+                heads: HashMap::new(),
+            }
         }
 
         fn queue(&self) -> Vec<Frame> {
@@ -923,9 +1066,30 @@ mod tests {
 
         fn lose_link(&mut self) {
             let (before, greetings) = (self.queue(), self.outbox.lock().greetings());
-            self.outbox.link_lost();
+            self.outbox.link_lost(!self.taken.is_empty());
             self.taken.clear();
             assert_eq!(self.queue(), before[greetings..]);
+        }
+
+        fn drop_head(&mut self) {
+            let mut expected = self.queue();
+            let Some(head) = self.outbox.head() else { return };
+            let is_untaken = self.taken.len() <= self.outbox.lock().greetings();
+            assert_eq!(self.outbox.drop_head(head), is_untaken);
+            if is_untaken {
+                expected.remove(self.outbox.lock().greetings());
+                assert!(!self.outbox.drop_head(head));
+            }
+            assert_eq!(self.queue(), expected);
+        }
+
+        /// Each message at the head has one number, and each number belongs to one message.
+        fn check_head(&mut self) {
+            let Some(head) = self.outbox.head() else { return };
+            let frame = self.queue()[self.outbox.lock().greetings()].clone();
+            assert_eq!(head.len, frame.len());
+            assert!(self.heads.iter().all(|(number, known)| (*number == head.number) == (*known == frame)));
+            self.heads.insert(head.number, frame);
         }
 
         fn step(&mut self, step: Step) {
@@ -939,6 +1103,7 @@ mod tests {
                     self.lose_link();
                     self.greet(count);
                 }
+                Step::DropHead => self.drop_head(),
                 Step::Clear => {
                     let kept = self.queue()[..self.outbox.lock().droppable()].to_vec();
                     self.outbox.clear();
@@ -969,6 +1134,9 @@ mod tests {
             assert!(bounded.messages <= 1 || bounded.messages <= self.bound.messages as u64);
             assert!(bounded.messages <= 1 || bounded.len <= self.bound.len as u64);
             assert!(state.taken <= state.queue.len() && state.greetings() <= state.queue.len());
+            let mut greetings = Tally::default();
+            state.queue.iter().take(state.greetings()).for_each(|frame| greetings += Tally::of(frame));
+            assert_eq!(state.bounded().len, stats.queued.len - greetings.len);
             assert_eq!(*self.reported.lock().unwrap(), stats.dropped);
         }
     }
@@ -987,6 +1155,7 @@ mod tests {
             for step in steps {
                 model.step(step);
                 model.check();
+                model.check_head();
             }
         }
     }

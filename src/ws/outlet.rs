@@ -185,8 +185,9 @@ impl<S: Socket> Outlet<S> {
         self.is_open.store(false, Relaxed);
         let (socket, out) = (writer.socket.take(), writer.out.take());
         drop(writer);
+        let has_begun = out.as_ref().is_some_and(|out| out.has_begun());
         drop((socket, out));
-        self.outbox.link_lost();
+        self.outbox.link_lost(has_begun);
     }
 
     fn write_with(&self, writer: &mut Writer<S>, spent: &mut Spent, cx: &mut Context<'_>) -> io::Result<Progress> {

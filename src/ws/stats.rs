@@ -45,6 +45,9 @@ pub enum DropReason {
     Cleared,
     /// It was a greeting of a link that broke before it was written; the next link has greetings of its own.
     Greeting,
+    /// It made link after link end: twice in a row with a close code that says so (1003, 1007, 1008 or 1009), or none of the
+    /// last 8 got it written.
+    Undeliverable,
 }
 
 /// What was dropped, by reason.
@@ -59,6 +62,8 @@ pub struct Dropped {
     pub cleared: Tally,
     /// See [`DropReason::Greeting`].
     pub greeting: Tally,
+    /// See [`DropReason::Undeliverable`].
+    pub undeliverable: Tally,
 }
 
 impl Dropped {
@@ -68,6 +73,7 @@ impl Dropped {
             DropReason::Closed => &mut self.closed,
             DropReason::Cleared => &mut self.cleared,
             DropReason::Greeting => &mut self.greeting,
+            DropReason::Undeliverable => &mut self.undeliverable,
         };
         *count += tally;
     }
@@ -76,7 +82,7 @@ impl Dropped {
     #[must_use]
     pub fn total(&self) -> Tally {
         let mut total = self.overflow;
-        for tally in [self.closed, self.cleared, self.greeting] {
+        for tally in [self.closed, self.cleared, self.greeting, self.undeliverable] {
             total += tally;
         }
         total
@@ -106,6 +112,7 @@ impl AddAssign for SendStats {
         self.dropped.closed += other.dropped.closed;
         self.dropped.cleared += other.dropped.cleared;
         self.dropped.greeting += other.dropped.greeting;
+        self.dropped.undeliverable += other.dropped.undeliverable;
     }
 }
 

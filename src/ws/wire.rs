@@ -135,6 +135,11 @@ impl WriteBuffer {
         self.len() == 0
     }
 
+    /// Whether the socket has taken a part of the first message that waits.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.messages.front().is_some_and(|first| first.start() < self.written)
+    }
+
     #[cfg(test)]
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.slices().flat_map(|slice| slice.to_vec()).collect()
