@@ -30,7 +30,7 @@ use crate::{
         component::{Component, Received},
         connection::Accepted,
         dialer::INTERNAL_ERROR,
-        driver::{Ending, Link, drive},
+        driver::{Ending, Link, Receipt, drive},
         event::{CloseReport, Peer, ServerEvent},
         feeder::Source,
         flusher::Flusher,
@@ -322,11 +322,7 @@ impl<D: WsDatatype> Acceptor<D> {
         // With several threads another one may be telling of it: what its subscribers are to hear is not read before.
         self.connections.delivered().await;
         let link = self.link(&connection, opened.early_bytes);
-        let receive = |frame| {
-            if let Some(received) = self.receive(&connection, frame) {
-                self.emit(&connection, received, |received| feeder.next(received));
-            }
-        };
+        let receive = |frame| self.receive(&connection, frame, |received| feeder.next(received));
         let ending = drive(opened.stream, link, receive, std::future::pending()).await;
         self.switchboard.disconnect(&line);
         self.dismiss(&connection, ending).await;
@@ -385,13 +381,18 @@ impl<D: WsDatatype> Acceptor<D> {
         }
     }
 
-    /// What is in a frame, if it is anything.
-    fn receive(&self, connection: &Connection<D>, frame: Frame) -> Option<Received<D::Item>> {
+    /// Emits what is in a frame, if it is anything.
+    fn receive(&self, connection: &Connection<D>, frame: Frame, feed: impl FnOnce(Received<D::Item>)) -> Receipt {
         let len = frame.len();
-        connection.inlet().take(frame).unwrap_or_else(|error| {
-            self.tell(connection, ServerEvent::Undecodable { peer: connection.peer().clone(), error, len });
-            None
-        })
+        match connection.inlet().take(frame) {
+            Ok(Some(received)) => self.emit(connection, received, feed),
+            Ok(None) => {}
+            Err(error) => {
+                self.tell(connection, ServerEvent::Undecodable { peer: connection.peer().clone(), error, len });
+                return Receipt::Undecodable;
+            }
+        }
+        Receipt::Taken
     }
 
     /// Emits a message to the server's subscribers, by `feed`, and to those of the connection.

@@ -24,7 +24,7 @@ use crate::{
     subject::Backlog,
     ws::{
         component::{Component, Received},
-        driver::{Ending, Link, drive},
+        driver::{Ending, Link, Receipt, drive},
         event::{ClientEvent, CloseReport, ConnectionState},
         handshake::{self, Ask, Opened},
         inlet::{EarlyLost, Inlet, InletCounts},
@@ -370,13 +370,17 @@ impl<D: WsDatatype> Dialer<D> {
         (error.unwrap_or(WsError::ClosedByPeer { peer, code, reason }), proven)
     }
 
-    fn receive(&self, frame: Frame) {
+    fn receive(&self, frame: Frame) -> Receipt {
         let len = frame.len();
         match self.inlet.take(frame) {
             Ok(Some(received)) => self.component.inbound.next(received),
             Ok(None) => {}
-            Err(error) => self.component.events.next(ClientEvent::Undecodable { error, len }),
+            Err(error) => {
+                self.component.events.next(ClientEvent::Undecodable { error, len });
+                return Receipt::Undecodable;
+            }
         }
+        Receipt::Taken
     }
 
     fn greetings(&self) -> Vec<Frame> {

@@ -76,6 +76,14 @@ pub(crate) struct Link {
     pub(crate) early_bytes: Bytes,
 }
 
+/// What became of a message that was handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receipt {
+    Taken,
+    /// The datatype could not decode it, and somebody else tells of that.
+    Undecodable,
+}
+
 /// How a connection ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
@@ -98,7 +106,7 @@ pub(crate) fn drive<S, F>(
 ) -> impl Future<Output = Ending>
 where
     S: Socket,
-    F: FnMut(Frame),
+    F: FnMut(Frame) -> Receipt,
 {
     // Not an `async fn`, in which an argument keeps its place beside what becomes of it: the driver would be there twice.
     let mut driver = Driver::new(socket, link, receive);
@@ -164,12 +172,14 @@ struct Driver<S: Socket, F> {
     written_before: u64,
     /// How many of this connection a pong has confirmed.
     confirmed: u64,
+    /// How many messages in a row could not be decoded.
+    undecodable: usize,
 }
 
 impl<S, F> Driver<S, F>
 where
     S: Socket,
-    F: FnMut(Frame),
+    F: FnMut(Frame) -> Receipt,
 {
     fn new(socket: S, mut link: Link, receive: F) -> Self {
         let now = Instant::now();
@@ -188,6 +198,7 @@ where
             timer: None,
             written_before: link.outbox.stats().written.messages,
             confirmed: 0,
+            undecodable: 0,
             link,
             receive,
         }
@@ -289,8 +300,8 @@ where
             }
             *share = share.saturating_sub(1);
             match self.reader.read(&mut bytes, block, &mut self.answers) {
-                Ok(Message::Text(text)) => (self.receive)(Frame::Text(WsText::from_utf8_bytes(text))),
-                Ok(Message::Binary(bytes)) => (self.receive)(Frame::Binary(bytes)),
+                Ok(Message::Text(text)) => self.hand_on(Frame::Text(WsText::from_utf8_bytes(text))),
+                Ok(Message::Binary(bytes)) => self.hand_on(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => {
                     self.confirmed = self.confirmed.max(confirmed_by(&payload, self.begun()));
                 }
@@ -302,10 +313,28 @@ where
                 }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => break,
-                Err(error) => self.fail(&error),
+                Err(error) => {
+                    let (code, reason) = verdict(&error, &self.link.limits);
+                    self.fail(code, reason);
+                }
             }
         }
         &[]
+    }
+
+    /// Hands a message on. A server has enough of a peer that says nothing it understands.
+    fn hand_on(&mut self, message: Frame) {
+        match (self.receive)(message) {
+            Receipt::Taken => self.undecodable = 0,
+            Receipt::Undecodable => {
+                self.undecodable += 1;
+                if self.link.role == Role::Server && self.link.limits.undecodable == Some(self.undecodable) {
+                    let count = self.undecodable;
+                    let reason = format!("{count} messages in a row could not be decoded, Limits::undecodable");
+                    self.fail(CloseCode::Invalid, reason);
+                }
+            }
+        }
     }
 
     /// Writes what is there to be written, as far as the socket takes it, and our close frame behind the last message. True
@@ -354,8 +383,7 @@ where
     }
 
     /// Says why to the peer before it is dropped.
-    fn fail(&mut self, error: &Error) {
-        let (code, reason) = verdict(error, &self.link.limits);
+    fn fail(&mut self, code: CloseCode, reason: String) {
         self.send_close(code, &reason);
         let error = WsError::Protocol { peer: self.link.peer.clone(), reason };
         self.enter(Phase::Failing { code: code.into(), error, deadline: self.linger() });

@@ -14,6 +14,7 @@ use std::time::Duration;
 /// | [`headers`](Self::headers) | 100 | 100 | the same |
 /// | [`message_len`](Self::message_len) | 1 MiB | 16 MiB | closes the connection with 1009, [`WsError::Protocol`] |
 /// | [`frame_len`](Self::frame_len) | as a message | as a message | the same |
+/// | [`undecodable`](Self::undecodable) | 1,000 in a row | | closes the connection with 1007, [`WsError::Protocol`] |
 /// | [`write_stalled`](Self::write_stalled) | 30 s | 30 s | drops the connection, [`WsError::WriteStalled`] |
 /// | [`write_buffer_len`](Self::write_buffer_len) | 2 MiB | 2 MiB | pauses reading from the peer until it takes what is there |
 /// | [`close_timeout`](Self::close_timeout) | 5 s | 5 s | drops the connection; what is queued is counted as dropped |
@@ -43,6 +44,7 @@ pub struct Limits {
     pub(crate) message_len: usize,
     /// `None` for `message_len`.
     pub(crate) frame_len: Option<usize>,
+    pub(crate) undecodable: Option<usize>,
     pub(crate) write_stalled: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) write_buffer_len: usize,
@@ -71,6 +73,7 @@ impl Limits {
             handshakes: 4000,
             message_len: 1024 * 1024,
             frame_len: None,
+            undecodable: Some(1000),
             write_stalled: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             write_buffer_len: 2 * 1024 * 1024,
@@ -84,7 +87,7 @@ impl Limits {
 
     /// The defaults of a client or a group: messages of at most 16 MiB, since a client has chosen its server.
     pub fn client() -> Self {
-        Self { message_len: 16 * 1024 * 1024, connections: None, ..Self::server() }
+        Self { message_len: 16 * 1024 * 1024, undecodable: None, connections: None, ..Self::server() }
     }
 
     /// Sets how long a server waits for an opening handshake, from the accepted connection to its answer. The default
@@ -144,6 +147,21 @@ impl Limits {
     pub fn frame_len(mut self, len: usize) -> Self {
         assert!(len > 0, "frame_len must be at least one byte");
         self.frame_len = Some(len);
+        self
+    }
+
+    /// Sets how many messages in a row a server takes from a client that its datatype cannot decode. The default is 1,000;
+    /// `None` is no limit.
+    ///
+    /// The last of them closes the connection with code 1007 (RFC 6455, section 7.4.1). Until then each is skipped, counted,
+    /// and told as `Undecodable`. Without effect on a client, which has chosen its server.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is zero.
+    pub fn undecodable(mut self, count: impl Into<Option<usize>>) -> Self {
+        self.undecodable = count.into();
+        assert!(self.undecodable != Some(0), "undecodable must be at least 1, or None for no limit");
         self
     }
 
@@ -278,6 +296,7 @@ mod tests {
             handshakes,
             message_len,
             frame_len,
+            undecodable,
             write_stalled,
             close_timeout,
             write_buffer_len,
@@ -290,9 +309,9 @@ mod tests {
         let seconds = [handshake, write_stalled, close_timeout].map(|time| time.as_secs_f64());
         assert_eq!(seconds, [10.0, 30.0, 5.0]);
         assert_eq!((header_len, message_len, write_buffer_len), (16 << 10, 1 << 20, 2 << 20));
-        assert_eq!((handshakes, headers, frame_len), (4000, 100, None));
+        assert_eq!((handshakes, headers, frame_len, undecodable), (4000, 100, None, Some(1000)));
         assert_eq!((connections, connections_per_address, connections_per_path), (Some(10_000), None, None));
-        let client = Limits::server().message_len(16 << 20).connections(None);
+        let client = Limits::server().message_len(16 << 20).undecodable(None).connections(None);
         assert_eq!(Limits::client(), client);
     }
 

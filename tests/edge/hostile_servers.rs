@@ -10,7 +10,7 @@ use rxplus::prelude::*;
 
 use crate::{
     ROOM, alone, memory,
-    raw::{CLOSE, PING, Raw, Side::Server, TEXT, frame, header, switching},
+    raw::{BINARY, CLOSE, PING, Raw, Side::Server, TEXT, frame, header, switching},
     support::{PATIENCE, Recorder, until},
 };
 
@@ -287,4 +287,13 @@ fn redirects_are_followed_five_times_if_asked_for() {
     }
     assert!(den.refusal().contains("more than 5 redirects"));
     den.is_unharmed();
+}
+
+#[test]
+fn client_never_closes_for_messages_that_it_cannot_decode() {
+    let den = Den::with(|builder| builder.limits(Limits::client().undecodable(3)));
+    let mut raw = Raw::accepted(&den.listener);
+    raw.send(&frame(Server, BINARY, b"not a text").repeat(1500));
+    raw.send(&frame(Server, TEXT, b"good"));
+    assert_eq!((&*den.heard.item(), den.client.stats().undecodable), ("good", 1500));
 }

@@ -6,8 +6,8 @@ use rxplus::prelude::*;
 
 use crate::{
     Site,
-    raw::{BINARY_BEGIN, PING, REQUEST, Raw, Side::Client, TEXT, frame, header},
-    support::{PATIENCE, Recorder, url},
+    raw::{BINARY, BINARY_BEGIN, PING, REQUEST, Raw, Side::Client, TEXT, frame, header},
+    support::{PATIENCE, Recorder, until, url},
 };
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -94,6 +94,34 @@ fn frame_over_its_length_closes_with_1009() {
     let (code, error) = site.failure();
     assert!(code == 1009 && error.contains("Limits::frame_len") && error.contains("1000"), "{error}");
     site.is_unharmed();
+}
+
+#[test]
+fn undecodable_messages_over_their_number_in_a_row_close_with_1007() {
+    let site = with(Limits::server().undecodable(3));
+    let mut raw = Raw::upgraded(site.addr());
+    let undecodable = frame(Client, BINARY, b"not a text");
+    let good = frame(Client, TEXT, b"good");
+    raw.send(&[undecodable.repeat(2), good, undecodable.repeat(2)].concat());
+    assert_eq!(raw.take(6), b"\x81\x04good");
+    until("four messages", || site.server.stats().undecodable == 4);
+    raw.send(&undecodable.repeat(2));
+    assert_eq!(raw.close_code(), Some(1007));
+    drop(raw);
+    let (code, error) = site.failure();
+    assert!(code == 1007 && error.contains("Limits::undecodable") && error.contains('3'), "{error}");
+    assert_eq!(site.server.stats().undecodable, 5); // what follows is not looked at
+    site.is_unharmed();
+}
+
+#[test]
+fn peer_may_say_what_is_undecodable_for_ever_without_that_limit() {
+    let site = with(Limits::server().undecodable(None));
+    let mut raw = Raw::upgraded(site.addr());
+    raw.send(&frame(Client, BINARY, b"not a text").repeat(5000));
+    raw.send(&frame(Client, TEXT, b"good"));
+    assert_eq!(raw.take(6), b"\x81\x04good");
+    assert_eq!(site.server.stats().undecodable, 5000);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(crate) const REQUEST: [&str; 6] =
     ["GET / HTTP/1.1", "Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", KEY];
 
 pub(crate) const TEXT: u8 = 0x81;
+pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const BINARY_BEGIN: u8 = 0x02;
 pub(crate) const TEXT_BEGIN: u8 = 0x01;
 pub(crate) const CONTINUATION: u8 = 0x00;

@@ -105,7 +105,7 @@ impl Plan {
         if let Some(flusher) = self.flusher {
             tokio::spawn(async move { flusher.work().await });
         }
-        let task = tokio::spawn(async move { drive(socket, link, |frame| _ = say.send(frame), cut_off).await });
+        let task = tokio::spawn(async move { drive(socket, link, |frame| receipt(say.send(frame)), cut_off).await });
         Rig { outbox, peer, heard, cut, task, began: Instant::now() }
     }
 }
@@ -122,6 +122,10 @@ impl Rig {
         sleep(time).await;
         !self.task.is_finished()
     }
+}
+
+fn receipt<T>(_: T) -> Receipt {
+    Receipt::Taken
 }
 
 fn outbox() -> Outbox {
@@ -223,7 +227,7 @@ async fn clock_is_watched_also_by_a_task_that_has_used_up_its_turn() {
         while is_first && pin!(coop::consume_budget()).poll(cx).is_ready() {}
         Poll::<()>::Pending
     });
-    let driving = drive(socket, link, drop, busy);
+    let driving = drive(socket, link, receipt, busy);
     let ending = timeout(100 * SECOND, tokio::spawn(driving)).await.expect("the driver never looked at the clock");
     assert!(matches!(ending.unwrap().error, Some(WsError::PeerGone { .. })));
 }
@@ -236,7 +240,7 @@ async fn socket_that_is_ready_is_written_to_by_a_task_that_always_uses_up_its_tu
         while pin!(coop::consume_budget()).poll(cx).is_ready() {}
         Poll::<()>::Pending
     });
-    let _driving = tokio::spawn(drive(socket, Plan::new(Role::Client).link(&outbox), drop, busy));
+    let _driving = tokio::spawn(drive(socket, Plan::new(Role::Client).link(&outbox), receipt, busy));
     outbox.push(binary(10)).unwrap();
     let mut frame = [0; 16];
     timeout(30 * SECOND, peer.read_exact(&mut frame)).await.expect("nothing was written").unwrap();
@@ -653,7 +657,7 @@ async fn what_is_pushed_while_the_driver_sleeps_is_written_without_waking_it() {
     let plan = Plan::new(Role::Server);
     let (link, flusher, counted) = (plan.link(&outbox), plan.flusher.unwrap(), polls.clone());
     tokio::spawn(async move { flusher.work().await });
-    let mut driving = Box::pin(drive(socket, link, |_| {}, std::future::pending()));
+    let mut driving = Box::pin(drive(socket, link, receipt, std::future::pending()));
     let task = tokio::spawn(poll_fn(move |cx| {
         counted.fetch_add(1, Ordering::SeqCst);
         driving.as_mut().poll(cx)
@@ -676,7 +680,7 @@ async fn driver_writes_for_itself_once_the_flusher_is_gone() {
     let (outbox, plan) = (outbox(), Plan::new(Role::Server));
     let (link, flusher) = (plan.link(&outbox), plan.flusher.unwrap());
     let flushing = tokio::spawn(async move { flusher.work().await });
-    let _driving = tokio::spawn(drive(socket, link, |_| {}, std::future::pending()));
+    let _driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
     sleep(SECOND).await;
     // Due when it goes, and asked of it when it is gone.
     outbox.push(binary(1)).unwrap();
@@ -694,7 +698,7 @@ async fn what_breaks_while_the_flusher_writes_ends_the_connection_with_its_reaso
     let (outbox, plan) = (outbox(), Plan::new(Role::Server));
     let (link, flusher) = (plan.link(&outbox), plan.flusher.unwrap());
     tokio::spawn(async move { flusher.work().await });
-    let driving = tokio::spawn(drive(socket, link, |_| {}, std::future::pending()));
+    let driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
     sleep(SECOND).await;
     outbox.push(binary(10)).unwrap();
     sleep(SECOND).await;
@@ -728,13 +732,13 @@ async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
     let mut peers = Vec::new();
     for ((socket, peer), outbox) in listeners {
         let _line = switchboard.connect(path.clone(), outbox.clone());
-        tokio::spawn(drive(socket, plan.link(&outbox), |_| {}, std::future::pending()));
+        tokio::spawn(drive(socket, plan.link(&outbox), receipt, std::future::pending()));
         peers.push((peer, outbox));
     }
     sleep(SECOND).await;
     let (socket, mut talker) = duplex(1 << 20);
     talker.write_all(&wire(Role::Client, BINARY, b"x").repeat(BURST)).await.unwrap();
-    let pass_on = move |frame| _ = switchboard.push(&path, frame);
+    let pass_on = move |frame| receipt(switchboard.push(&path, frame));
     tokio::spawn(drive(socket, plan.link(&outbox()), pass_on, std::future::pending()));
     sleep(SECOND).await;
     for (_, outbox) in &peers {
@@ -765,7 +769,7 @@ fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_flusher(
         for outbox in &outboxes {
             // The second size is one that is full again and again.
             let (socket, mut peer) = duplex(if hearing.len() == 1 { 1000 } else { 1 << 20 });
-            tokio::spawn(drive(socket, plan.link(outbox), |_| {}, std::future::pending()));
+            tokio::spawn(drive(socket, plan.link(outbox), receipt, std::future::pending()));
             hearing.push(tokio::spawn(async move {
                 for _ in 0..2 * EACH {
                     assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 8]));
@@ -874,7 +878,7 @@ proptest! {
             runtime.block_on(async {
                 let over = sleep(60 * SECOND);
                 tokio::select! {
-                    _ = drive(socket, link, |_| {}, over) => {}
+                    _ = drive(socket, link, receipt, over) => {}
                     () = flusher.work() => {}
                     () = pushing => {}
                 }
