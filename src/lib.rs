@@ -42,6 +42,7 @@
 //!
 //! With `panic = "abort"` a subscriber that panics ends the process: then there is no isolation.
 
+mod branch;
 mod callback;
 mod channel;
 mod context;

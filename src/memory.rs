@@ -13,8 +13,18 @@ pub(crate) enum Memory<T> {
     Early(Box<Early<T>>),
     /// The item emitted last.
     Latest(Box<T>),
+    /// What nobody is there to hear is kept somewhere else, by this function.
+    Elsewhere(Box<dyn Fn(T) -> Noted<T> + Send>),
     /// All items that have not been forgotten, by their number.
     Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
+}
+
+/// What has become of an item that came up for emission.
+pub(crate) struct Noted<T> {
+    /// The item, if it is still to be emitted.
+    pub(crate) item: Option<T>,
+    /// What a memory no longer holds: to be dropped where the user's code may run.
+    pub(crate) dropped: Vec<T>,
 }
 
 impl<T> Memory<T> {
@@ -49,8 +59,18 @@ impl<T> Memory<T> {
         matches!(self, Self::Early(_))
     }
 
-    pub(crate) fn is_nothing(&self) -> bool {
-        matches!(self, Self::Nothing)
+    /// Gives the items that nobody is there to hear to `keep`, which is called under a lock and must call nobody.
+    pub(crate) fn elsewhere(keep: impl Fn(T) -> Noted<T> + Send + 'static) -> Self {
+        Self::Elsewhere(Box::new(keep))
+    }
+
+    /// Whether items are to be [noted](Self::note), when there is `nobody` to hear them or somebody.
+    pub(crate) fn notes(&self, nobody: bool) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Elsewhere(_) => nobody,
+            Self::Early(_) | Self::Latest(_) | Self::Members { .. } => true,
+        }
     }
 
     pub(crate) fn forget(&mut self, number: u64) -> Option<T> {
@@ -78,20 +98,18 @@ impl<T> Memory<T> {
 
 impl<T: Clone> Memory<T> {
     /// Notes an item that comes up for emission, to `nobody` perhaps.
-    ///
-    /// Returns it if it is still to be emitted, and what this memory no longer holds: for the caller to drop where the
-    /// user's code may run.
-    pub(crate) fn note(&mut self, item: T, nobody: bool) -> (Option<T>, Vec<T>) {
+    pub(crate) fn note(&mut self, item: T, nobody: bool) -> Noted<T> {
         match self {
-            Self::Early(early) if nobody => (None, early.push(item)),
-            Self::Nothing | Self::Early(_) => (Some(item), Vec::new()),
+            Self::Early(early) if nobody => Noted { item: None, dropped: early.push(item) },
+            Self::Elsewhere(keep) if nobody => keep(item),
+            Self::Nothing | Self::Early(_) | Self::Elsewhere(_) => Noted::unkept(item),
             Self::Latest(latest) => {
                 let former = replace(&mut **latest, item.clone());
-                (Some(item), vec![former])
+                Noted { item: Some(item), dropped: vec![former] }
             }
             Self::Members { members, number } => {
                 members.insert(number(&item), item.clone());
-                (Some(item), Vec::new())
+                Noted::unkept(item)
             }
         }
     }
@@ -99,7 +117,7 @@ impl<T: Clone> Memory<T> {
     /// What a new observer hears first.
     pub(crate) fn backlog(&mut self) -> VecDeque<T> {
         match self {
-            Self::Nothing => VecDeque::new(),
+            Self::Nothing | Self::Elsewhere(_) => VecDeque::new(),
             Self::Early(early) => {
                 let items = take(&mut early.items);
                 *self = Self::Nothing;
@@ -108,6 +126,16 @@ impl<T: Clone> Memory<T> {
             Self::Latest(latest) => VecDeque::from([T::clone(latest)]),
             Self::Members { members, .. } => members.values().cloned().collect(),
         }
+    }
+}
+
+impl<T> Noted<T> {
+    pub(crate) fn unkept(item: T) -> Self {
+        Self { item: Some(item), dropped: Vec::new() }
+    }
+
+    pub(crate) fn map<R>(self, f: impl Fn(T) -> R) -> Noted<R> {
+        Noted { item: self.item.map(&f), dropped: self.dropped.into_iter().map(f).collect() }
     }
 }
 

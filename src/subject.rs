@@ -22,7 +22,7 @@ use rxrust::{
 
 use crate::{
     callback::{self, Drain},
-    memory::Memory,
+    memory::{Memory, Noted},
     scheduler::IoScheduler,
     sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
@@ -180,7 +180,7 @@ impl<T, E> SerializedSubject<T, E> {
 
     /// Whether items are still kept for a first observer.
     pub(crate) fn keeps_early(&self) -> bool {
-        self.core.keeps_early.load(Ordering::Relaxed)
+        self.core.keeps_early.load(Ordering::Acquire)
     }
 
     /// Takes out the items kept for a first observer that are `wanted`, which must call nobody.
@@ -229,6 +229,24 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
         Fed(self.clone())
     }
 
+    /// Keeps an item for the first observer, as long as there has been none. Calls nobody.
+    ///
+    /// It does not wait for its turn behind those that wait to be emitted: as long as items are kept, none is.
+    pub(crate) fn keep_early(&self, item: T) -> Noted<T> {
+        let mut state = self.core.lock();
+        if self.core.closed.load(Ordering::Relaxed) {
+            return Noted::unkept(item);
+        }
+        let nobody = state.memory.is_early();
+        state.memory.note(item, nobody)
+    }
+
+    /// As [`next`](Self::next), outside of any callback, for a subject that [remembers elsewhere](Memory::elsewhere): returns
+    /// the item if nobody is there to hear it, and it is not kept there.
+    pub(crate) fn offer(&self, item: T) -> Option<T> {
+        self.core.offer(item)
+    }
+
     /// As [`relay`](Self::relay), with the terminal event.
     pub(crate) fn relay_end(&self, error: Option<E>) {
         self.core.emit(self.core.lock(), Event::terminal(error.map_or(Terminal::Complete, Terminal::Error)));
@@ -262,17 +280,15 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
     }
 
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
-        self.add_after(VecDeque::new(), observer)
+        self.add_after(VecDeque::new, observer)
     }
 
-    /// This subject for an observer that hears `backlog` before anything else, on the home thread.
-    pub(crate) fn after(self, backlog: VecDeque<T>) -> After<T, E> {
-        After { subject: self, backlog }
-    }
-
-    fn add_after(
+    /// Adds an observer that hears `backlog` before anything else, on the home thread.
+    ///
+    /// `backlog` is called in the same step in which the observer joins, under the lock, and must call no code of the user's.
+    pub(crate) fn add_after(
         &self,
-        backlog: VecDeque<T>,
+        backlog: impl FnOnce() -> VecDeque<T>,
         observer: impl Observer<T, E> + Send + 'static,
     ) -> SerializedSubscription {
         let open = Arc::new(AtomicBool::new(true));
@@ -323,7 +339,10 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     /// As [`emit`](Self::emit), and in the usual case, an item and nothing else to be done, without the moves and the looks of
     /// [`deliver`](Self::deliver), which take half as long again as all of this.
     fn emit_item(&self, item: T) {
-        let mut state = self.lock();
+        self.emit_with(self.lock(), item);
+    }
+
+    fn emit_with<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, item: T) {
         if !self.is_quiet(&state) {
             return self.emit(state, Event::Next(item));
         }
@@ -339,6 +358,22 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
                 self.deliver(state, None);
             }
         });
+    }
+
+    /// As [`emit_item`](Self::emit_item), for [`SerializedSubject::offer`].
+    fn offer(&self, item: T) -> Option<T> {
+        let mut state = self.lock();
+        let nobody = state.observers.is_empty() && !state.emitting && !self.has_work(&state);
+        if !nobody || self.closed.load(Ordering::Relaxed) {
+            self.emit_with(state, item);
+            return None;
+        }
+        callback::run(|| {
+            let noted = state.memory.note(item, true);
+            drop(state);
+            discard(noted.dropped);
+            noted.item
+        })
     }
 
     /// Delivers `event` now, or leaves it to the one who is emitting.
@@ -363,7 +398,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
 
     /// Nobody emits, and the next item goes to the observers there are, and nowhere else.
     fn is_quiet(&self, state: &State<T, E>) -> bool {
-        !state.emitting && !self.has_work(state) && state.memory.is_nothing() && !self.closed.load(Ordering::Relaxed)
+        let notes = state.memory.notes(state.observers.is_empty());
+        !state.emitting && !self.has_work(state) && !notes && !self.closed.load(Ordering::Relaxed)
     }
 
     fn has_work(&self, state: &State<T, E>) -> bool {
@@ -415,10 +451,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
             let mut forgotten = Vec::new();
             let event = match event {
                 Some(Event::Next(item)) => {
-                    let nobody = observers.is_empty() && joining.is_empty();
-                    let (item, dropped) = state.memory.note(item, nobody);
-                    forgotten = dropped;
-                    item.map(Event::Next)
+                    let nobody =
+                        !observers.iter().any(Slot::is_open) && !joining.iter().any(|(slot, _)| slot.is_open());
+                    let noted = state.memory.note(item, nobody);
+                    forgotten = noted.dropped;
+                    noted.item.map(Event::Next)
                 }
                 Some(Event::Terminal { told, kept }) => {
                     state.terminal = kept;
@@ -449,14 +486,15 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         self: &Arc<Self>,
         open: Arc<AtomicBool>,
         observer: BoxedObserverSend<'static, T, E>,
-        mut backlog: VecDeque<T>,
+        backlog: impl FnOnce() -> VecDeque<T>,
     ) -> u64 {
         let mut state = self.lock();
         state.subscribed += 1;
         let number = state.subscribed;
         let mut slot = Slot { number, open, observer };
+        let mut backlog = backlog();
         backlog.append(&mut state.memory.backlog());
-        self.keeps_early.store(state.memory.is_early(), Ordering::Relaxed);
+        self.keeps_early.store(state.memory.is_early(), Ordering::Release);
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
             callback::run(|| {
@@ -598,7 +636,7 @@ impl<T, E> Slot<T, E> {
 }
 
 /// Drops an item, or several, whose destructors are user code.
-fn discard<T>(items: T) {
+pub(crate) fn discard<T>(items: T) {
     callback::isolate("an item's destructor", || drop(items));
 }
 
@@ -744,34 +782,6 @@ where
 
     fn subscribe(self, context: C) -> SerializedSubscription {
         self.add(context.into_inner())
-    }
-}
-
-/// What [`SerializedSubject::after`] gives.
-pub(crate) struct After<T, E> {
-    subject: SerializedSubject<T, E>,
-    backlog: VecDeque<T>,
-}
-
-impl<T, E> ObservableType for After<T, E> {
-    type Item<'a>
-        = T
-    where
-        Self: 'a;
-    type Err = E;
-}
-
-impl<T, E, C> CoreObservable<C> for After<T, E>
-where
-    T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
-    C: Context,
-    C::Inner: Observer<T, E> + Send + 'static,
-{
-    type Unsub = SerializedSubscription;
-
-    fn subscribe(self, context: C) -> SerializedSubscription {
-        self.subject.add_after(self.backlog, context.into_inner())
     }
 }
 

@@ -24,7 +24,8 @@ use tungstenite::protocol::Role;
 
 use crate::{
     Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, UpgradeRequest,
-    WsDatatype, WsError, callback,
+    WsDatatype, WsError,
+    branch::{Listeners, Main, kept_in},
     memory::Memory,
     ws::{
         component::{Component, Received},
@@ -54,6 +55,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A server, as its handles and its tasks share it.
 pub(crate) struct Acceptor<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, ServerEvent>,
+    /// Those who subscribe to the server itself.
+    pub(crate) listeners: Listeners,
     /// What `connections()` emits.
     pub(crate) connections: SerializedSubject<Connection<D>>,
     switchboard: Switchboard,
@@ -99,6 +102,7 @@ impl<D: WsDatatype> Acceptor<D> {
         );
         Self {
             component,
+            listeners: Listeners::default(),
             connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
             switchboard: Switchboard::default(),
             flusher: home.runtime().has_one_thread().then(Arc::default),
@@ -333,7 +337,12 @@ impl<D: WsDatatype> Acceptor<D> {
         open.accepted += 1;
         let peer = Peer { id: open.accepted, path: request.path().into(), addr: request.peer_addr() };
         let name = format!("{}:{}#{}", self.component.name, peer.path, peer.id);
-        let component = Component::new(name.into(), self.component.home.clone(), || ServerEvent::SubscriberPanicked);
+        let server = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
+        // What nobody hears goes into the early buffer that all connections share.
+        let path = peer.path.clone();
+        let early = kept_in(server.subject.clone(), move |received| TaggedData::new(path.clone(), received));
+        let home = self.component.home.clone();
+        let component = Component::new(name.into(), home, early, || ServerEvent::SubscriberPanicked);
         let connection = Connection::new(Accepted {
             outbox: self.outbox(&peer, component.events.clone()),
             component,
@@ -344,7 +353,7 @@ impl<D: WsDatatype> Acceptor<D> {
             grant,
             subprotocol,
             close_timeout: self.options.limits.close_timeout,
-            server: self.component.inbound.clone(),
+            server,
         });
         open.connections.insert(connection.id(), connection.clone());
         drop(open);
@@ -385,7 +394,7 @@ impl<D: WsDatatype> Acceptor<D> {
     fn receive(&self, connection: &Connection<D>, frame: Frame, feed: impl FnOnce(Received<D::Item>)) -> Receipt {
         let len = frame.len();
         match connection.inlet().take(frame) {
-            Ok(Some(received)) => self.emit(connection, received, feed),
+            Ok(Some(received)) => connection.emit(received, feed),
             Ok(None) => {}
             Err(error) => {
                 self.tell(connection, ServerEvent::Undecodable { peer: connection.peer().clone(), error, len });
@@ -393,19 +402,6 @@ impl<D: WsDatatype> Acceptor<D> {
             }
         }
         Receipt::Taken
-    }
-
-    /// Emits a message to the server's subscribers, by `feed`, and to those of the connection.
-    fn emit(&self, connection: &Connection<D>, received: Received<D::Item>, feed: impl FnOnce(Received<D::Item>)) {
-        if !connection.is_heard() {
-            return feed(received);
-        }
-        // One that has subscribers of its own does not fill the buffer for the server's first one.
-        if !self.component.inbound.keeps_early() {
-            // A copy is made by code of the user's.
-            callback::isolate("the clone of an item", || feed(received.clone()));
-        }
-        connection.heard().next(received);
     }
 
     /// Tells those who watch the connection, and those who watch the server.

@@ -16,7 +16,8 @@ use rxrust::{
 use tokio::sync::watch;
 
 use crate::{
-    Io, IoScheduler, SerializedSubject, SerializedSubscription, WsError,
+    Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData, WsError,
+    branch::FromBranch,
     memory::{EarlyBounds, Memory},
     ws::{event::CloseReport, wait},
 };
@@ -35,6 +36,16 @@ pub(crate) struct Received<T> {
     pub(crate) from: u64,
 }
 
+impl<T> FromBranch<Received<T>> for TaggedData<Received<T>> {
+    fn branch(&self) -> u64 {
+        self.data.from
+    }
+
+    fn into_own(self) -> Received<T> {
+        self.data
+    }
+}
+
 /// `T` is what flows in, `V` what is told beside it.
 pub(crate) struct Component<T, V> {
     pub(crate) name: Arc<str>,
@@ -47,10 +58,11 @@ pub(crate) struct Component<T, V> {
 }
 
 impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V> {
-    /// A component that keeps nothing for those who subscribe later. `panicked` makes what is emitted when a subscriber did.
-    pub(crate) fn new(name: Arc<str>, home: IoScheduler, panicked: fn() -> V) -> Self {
+    /// A component that keeps no events for those who subscribe later, and of its messages what `memory` does. `panicked` makes
+    /// what is emitted when a subscriber did.
+    pub(crate) fn new(name: Arc<str>, home: IoScheduler, memory: Memory<T>, panicked: fn() -> V) -> Self {
         let events = SerializedSubject::at_home(home.clone(), Memory::Nothing, None);
-        Self::of(name, home, events, Memory::Nothing, panicked)
+        Self::of(name, home, events, memory, panicked)
     }
 
     /// A component that keeps, for its first subscribers, what comes before them.

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use rxrust::{
 
 use crate::{
     Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
+    branch::{Branch, Main},
     ws::{
         component::{Component, Feed, Received},
         dialer::{INTERNAL_ERROR, NORMAL},
@@ -28,7 +29,6 @@ use crate::{
         event::{CloseReport, Peer, ServerEvent},
         handshake::{Grant, UpgradeRequest},
         inlet::{Inlet, InletCounts},
-        keeper::{Keeper, Kept},
         outbox::Outbox,
         stats::{Stats, Tally},
     },
@@ -52,8 +52,9 @@ use crate::{
 /// # Emission
 ///
 /// On the server's I/O thread, in the order of arrival. A subscription that is made while `connections()` emits the
-/// connection hears everything; a later one hears what comes from then on, and before that, what has come and nobody was
-/// there to hear: not this connection's subscribers, nor the server's (up to 1,024 messages and 1 MiB for the whole server).
+/// connection hears everything; a later one, on whatever thread, hears what comes from then on, and before that, what has
+/// come and nobody was there to hear: not this connection's subscribers, nor the server's (up to 1,024 messages and 1 MiB for
+/// the whole server). Nothing is lost in between.
 ///
 /// # End
 ///
@@ -80,11 +81,11 @@ struct Core<D: WsDatatype> {
     subprotocol: Option<String>,
     close_timeout: Duration,
     rejected: AtomicU64,
-    /// How many subscribers it has. Asked for with each message: one that has none emits nothing.
-    listeners: Arc<AtomicUsize>,
-    /// What its server emits, which keeps what has come before anybody subscribed.
-    server: SerializedSubject<TaggedData<Received<D::Item>>, WsError>,
+    branch: Inbound<D::Item>,
 }
+
+/// What a connection emits, as a branch of what its server does.
+type Inbound<T> = Branch<Received<T>, TaggedData<Received<T>>, WsError>;
 
 /// What a server gives a connection of its own.
 pub(crate) struct Accepted<D: WsDatatype> {
@@ -97,7 +98,7 @@ pub(crate) struct Accepted<D: WsDatatype> {
     pub(crate) grant: Option<Grant>,
     pub(crate) subprotocol: Option<String>,
     pub(crate) close_timeout: Duration,
-    pub(crate) server: SerializedSubject<TaggedData<Received<D::Item>>, WsError>,
+    pub(crate) server: Main<TaggedData<Received<D::Item>>, WsError>,
 }
 
 impl<D: WsDatatype> Connection<D> {
@@ -122,6 +123,7 @@ impl<D: WsDatatype> Connection<D> {
             counts: InletCounts::default(),
         };
         let scheduler = component.home.clone();
+        let branch = Branch::new(peer.id, component.inbound.clone(), server);
         let core = Core {
             component,
             inlet,
@@ -132,8 +134,7 @@ impl<D: WsDatatype> Connection<D> {
             subprotocol,
             close_timeout,
             rejected: AtomicU64::new(0),
-            listeners: Arc::default(),
-            server,
+            branch,
         };
         Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
     }
@@ -301,14 +302,9 @@ impl<D: WsDatatype> Connection<D> {
         self.core().outbox.clone()
     }
 
-    /// Whether it has subscribers.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.core().listeners.load(Ordering::Acquire) > 0
-    }
-
-    /// What its subscribers hear.
-    pub(crate) fn heard(&self) -> &SerializedSubject<Received<D::Item>, WsError> {
-        &self.core().component.inbound
+    /// Emits a message to its subscribers, and by `feed` to those of its server.
+    pub(crate) fn emit(&self, received: Received<D::Item>, feed: impl FnOnce(Received<D::Item>)) {
+        self.core().branch.emit(received, feed);
     }
 
     /// What its `events()` emit.
@@ -358,16 +354,7 @@ where
     type Unsub = SerializedSubscription;
 
     fn subscribe(self, context: C) -> SerializedSubscription {
-        let listeners = self.core.listeners.clone();
-        listeners.fetch_add(1, Ordering::Release);
-        let listener = Keeper::new(move || {
-            listeners.fetch_sub(1, Ordering::Relaxed);
-        });
-        // After the count: what the driver receives from now on goes to the connection's own subject.
-        let own = |tagged: &TaggedData<Received<_>>| tagged.data.from == self.core.peer.id;
-        let early = self.core.server.take_early(own).into_iter().map(|tagged| tagged.data).collect();
-        let source = self.core.component.inbound.clone().after(early);
-        let items = Map { source, func: |received: Received<_>| received.item };
-        items.subscribe(context.transform(|observer| Kept::new(observer, listener)))
+        let items = Map { source: self.core.branch.clone(), func: |received: Received<_>| received.item };
+        items.subscribe(context)
     }
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     ConnConfig, Connection, Io, IoScheduler, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
+    branch::Listening,
     ws::{
         acceptor::Acceptor,
         component::{Feed, Received},
@@ -380,6 +381,8 @@ where
             source: acceptor.component.inbound.clone(),
             func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
         };
-        items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
+        // Before it joins: connections feed those who are counted.
+        let listener = acceptor.listeners.count_in();
+        items.subscribe(context.transform(|observer| Listening::new(Kept::new(observer, keeper), listener)))
     }
 }

@@ -1,6 +1,12 @@
 //! Rule 2: what is kept for a first subscriber, and how much.
 
-use std::thread;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+};
 
 use super::*;
 
@@ -145,6 +151,119 @@ fn connection_that_is_open_already_is_emitted_and_gives_its_first_subscriber_wha
     assert_eq!(left, ["early".to_string(), (1 - number).to_string()]);
     clients[number].send("newer".into()).unwrap();
     assert_eq!([heard.item(), second.item(), heard_by_server.item().data], ["newer"; 3]);
+    server.complete();
+}
+
+/// A component's own thread, several threads, and the program's own runtime, which lasts as long as the second.
+fn kinds_of_runtime() -> (Vec<IoRuntime>, tokio::runtime::Runtime) {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let own = IoRuntime::from_tokio(tokio.handle().clone());
+    (vec![IoRuntime::new("one").unwrap(), IoRuntime::with_threads("several", 3).unwrap(), own], tokio)
+}
+
+/// The connections of a server on `runtime`, as a thread gets them that subscribes while each client is sending `count` texts.
+fn talking_clients(runtime: &IoRuntime, count: usize) -> impl Iterator<Item = Connection<WsStr>> {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    (0..40).map(move |_| {
+        let addr = server.local_addr();
+        thread::spawn(move || {
+            let mut client = foreign_client(addr, "/");
+            numbered(count).into_iter().for_each(|text| client.send(text.into()).unwrap());
+            // And one more once it is told to.
+            while let Ok(message) = client.read() {
+                if message.is_text() {
+                    client.send(count.to_string().into()).unwrap();
+                }
+            }
+        });
+        connections.item()
+    })
+}
+
+#[test]
+fn connection_subscribed_to_on_another_thread_while_its_client_sends_loses_nothing() {
+    let (runtimes, _tokio) = kinds_of_runtime();
+    for runtime in runtimes {
+        for (round, connection) in talking_clients(&runtime, 900).enumerate() {
+            until("receiving", || connection.stats().received.messages >= round as u64 % 7 * 100);
+            let heard = Recorder::on(connection.clone());
+            assert_eq!(heard.items(900), numbered(900));
+            connection.complete();
+        }
+    }
+}
+
+#[test]
+fn what_comes_between_two_subscribers_of_a_connection_is_kept_for_the_second() {
+    let (runtimes, _tokio) = kinds_of_runtime();
+    for runtime in runtimes {
+        for connection in talking_clients(&runtime, 900) {
+            let last = Arc::new(AtomicU64::new(0));
+            let note = last.clone();
+            let first =
+                connection.clone().log_errors().subscribe(move |text| note.store(text.parse().unwrap(), SeqCst));
+            until("hearing", || last.load(SeqCst) > 100);
+            first.unsubscribe();
+            let heard = Recorder::on(connection.clone());
+            connection.next("go on");
+            let heard = heard.items_until("900");
+            let begin = 901 - heard.len();
+            assert_eq!(heard, numbered(901)[begin..]);
+            // One whose turn it was when the first one left may be nobody's.
+            let last = last.load(SeqCst) as usize;
+            assert!((last + 1..=last + 2).contains(&begin), "{begin} came after {last}");
+            connection.complete();
+        }
+    }
+}
+
+/// Texts that count how often they are copied.
+#[derive(Clone)]
+struct Copies(Arc<AtomicU64>);
+
+/// One of them.
+struct Counted(Arc<AtomicU64>);
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, SeqCst);
+        Self(self.0.clone())
+    }
+}
+
+impl WsDatatype for Copies {
+    type Item = Counted;
+
+    fn encode(&self, _: &str, _: &Counted) -> Result<Frame, DatatypeError> {
+        Ok(Frame::Text("x".into()))
+    }
+
+    fn decode(&self, _: &str, _: Frame) -> Result<Counted, DatatypeError> {
+        Ok(Counted(self.0.clone()))
+    }
+}
+
+#[test]
+fn nothing_is_copied_for_a_server_whose_last_subscriber_has_left() {
+    let copies = Copies(Arc::default());
+    let server = RxWsServer::bind("ws://127.0.0.1:0", copies.clone()).unwrap();
+    let (send, heard) = mpsc::channel();
+    server.connections().subscribe(move |connection| {
+        let send = send.clone();
+        connection.log_errors().subscribe(move |_| send.send(()).unwrap());
+    });
+    let mut client = foreign_client(server.local_addr(), "/");
+    let mut exchange = || {
+        (0..10).for_each(|_| client.send("x".into()).unwrap());
+        (0..10).for_each(|_| heard.recv_timeout(PATIENCE).unwrap());
+        copies.0.swap(0, SeqCst)
+    };
+    assert_eq!(exchange(), 0);
+    let subscription = server.clone().log_errors().subscribe(|_| {});
+    assert_eq!(exchange(), 10);
+    subscription.unsubscribe();
+    assert_eq!(exchange(), 0);
     server.complete();
 }
 

@@ -8,6 +8,8 @@
 //! thread-local state is loom's. So nothing in the library itself depends on loom.
 #![allow(dead_code, unreachable_pub, reason = "each module is compiled whole, and its models use a part")]
 
+#[path = "../../src/branch.rs"]
+mod branch;
 #[path = "../../src/channel.rs"]
 mod channel;
 #[path = "../../src/scheduler/handle.rs"]
@@ -20,6 +22,7 @@ mod memory;
 mod subject;
 
 mod models {
+    mod of_branch;
     mod of_channel;
     mod of_lane;
     mod of_subject;
@@ -35,7 +38,7 @@ fn model(f: impl Fn() + Send + Sync + 'static) {
 mod sync {
     pub(crate) use loom::sync::{
         Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 }
 
@@ -88,14 +91,14 @@ mod callback {
     }
 }
 
-/// A subject of the user's own has no home thread.
+/// A subject of the user's own has no home thread; to those of components, every thread is one.
 mod scheduler {
     #[derive(Clone)]
     pub(crate) struct IoScheduler;
 
     impl IoScheduler {
         pub(crate) fn is_current(&self) -> bool {
-            false
+            true
         }
 
         pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {

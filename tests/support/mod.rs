@@ -93,6 +93,16 @@ impl<T: Send + 'static> Recorder<T> {
         (0..count).map(|_| self.item()).collect()
     }
 
+    /// The items up to the one that is `last`.
+    pub(crate) fn items_until(&self, last: &str) -> Vec<T>
+    where
+        T: PartialEq<str>,
+    {
+        let mut items = Vec::new();
+        self.note_until(&mut items, |item| item == last);
+        items
+    }
+
     /// Notes the items up to the first that is `wanted`.
     pub(crate) fn note_until(&self, noted: &mut Vec<T>, wanted: impl Fn(&T) -> bool) {
         loop {

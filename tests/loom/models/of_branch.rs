@@ -1,0 +1,148 @@
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use loom::thread;
+use rxrust::{observer::Observer, subscription::Subscription};
+
+use crate::{
+    branch::{Branch, FromBranch, Listeners, Listening, Main, kept_in},
+    memory::{EarlyBounds, Memory},
+    model,
+    scheduler::IoScheduler,
+    subject::SerializedSubject,
+};
+
+/// An item of the main subject: of which branch, and which.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Marked(u64, usize);
+
+impl FromBranch<usize> for Marked {
+    fn branch(&self) -> u64 {
+        self.0
+    }
+
+    fn into_own(self) -> usize {
+        self.1
+    }
+}
+
+type Log<T> = Arc<Mutex<Vec<T>>>;
+
+/// Notes what it hears.
+struct Pen<T>(Log<T>);
+
+impl<T> Observer<T, Infallible> for Pen<T> {
+    fn next(&mut self, item: T) {
+        self.0.lock().unwrap().push(item);
+    }
+
+    fn error(self, never: Infallible) {
+        match never {}
+    }
+
+    fn complete(self) {}
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+/// The first of the branches of a main subject.
+struct River {
+    main: SerializedSubject<Marked, Infallible>,
+    listeners: Listeners,
+    branch: Branch<usize, Marked, Infallible>,
+}
+
+impl River {
+    fn new() -> Self {
+        let bounds = EarlyBounds { items: 9, len: 9 };
+        let main = SerializedSubject::at_home(IoScheduler, Memory::early(bounds, |_| 1, |_| {}), None);
+        let listeners = Listeners::default();
+        let own = SerializedSubject::at_home(IoScheduler, kept_in(main.clone(), |item| Marked(1, item)), None);
+        let branch = Branch::new(1, own, Main { subject: main.clone(), listeners: listeners.clone() });
+        Self { main, listeners, branch }
+    }
+
+    fn emit(&self, item: usize) {
+        self.branch.emit(item, |item| self.main.relay(Marked(1, item)));
+    }
+
+    fn listen_to_main(&self, log: &Log<Marked>) {
+        self.main.add(Listening::new(Pen(log.clone()), self.listeners.count_in()));
+    }
+}
+
+#[test]
+fn subscriber_of_a_branch_hears_what_came_before_and_what_comes_meanwhile() {
+    model(|| {
+        let (river, log) = (Arc::new(River::new()), Log::default());
+        river.emit(0);
+        let other = river.clone();
+        let emitting = thread::spawn(move || {
+            other.emit(1);
+            other.emit(2);
+        });
+        river.branch.add(Pen(log.clone()));
+        emitting.join().unwrap();
+        river.emit(3);
+        assert_eq!(*log.lock().unwrap(), [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn what_comes_between_two_subscribers_of_a_branch_is_heard_by_the_second() {
+    model(|| {
+        let (river, first, second) = (Arc::new(River::new()), Log::default(), Log::default());
+        let former = river.branch.add(Pen(first.clone()));
+        let other = river.clone();
+        let emitting = thread::spawn(move || {
+            other.emit(0);
+            other.emit(1);
+        });
+        former.unsubscribe();
+        let at_first = first.lock().unwrap().len();
+        river.branch.add(Pen(second.clone()));
+        emitting.join().unwrap();
+        river.emit(2);
+        let heard: Vec<_> = first.lock().unwrap().iter().chain(&*second.lock().unwrap()).copied().collect();
+        // One whose turn it was when the first one left may be nobody's.
+        let lost = (0..3).filter(|item| !heard.contains(item)).count();
+        assert!(heard.is_sorted_by(|a, b| a < b) && lost <= 1, "{heard:?}, {at_first} at first");
+    });
+}
+
+#[test]
+fn item_is_heard_or_kept_once_whoever_subscribes_to_the_branch_and_to_the_main_subject() {
+    model(|| {
+        let (river, own, of_main) = (Arc::new(River::new()), Log::default(), Log::default());
+        river.emit(0);
+        let (other, log) = (river.clone(), of_main.clone());
+        let subscribing = thread::spawn(move || other.listen_to_main(&log));
+        let (other, log) = (river.clone(), own.clone());
+        let emitting = thread::spawn(move || other.emit(1));
+        river.branch.add(Pen(log));
+        subscribing.join().unwrap();
+        emitting.join().unwrap();
+        river.emit(2);
+        let (own, of_main) = (own.lock().unwrap(), of_main.lock().unwrap());
+        for item in 0..2 {
+            assert!(own.contains(&item) || of_main.contains(&Marked(1, item)), "{own:?} {of_main:?}");
+        }
+        assert!(own.contains(&2) && of_main.contains(&Marked(1, 2)), "{own:?} {of_main:?}");
+        assert!(own.is_sorted_by(|a, b| a < b) && of_main.is_sorted_by(|a, b| a.1 < b.1), "{own:?} {of_main:?}");
+    });
+}
+
+#[test]
+fn main_subject_whose_last_subscriber_has_left_is_fed_no_more() {
+    model(|| {
+        let (river, log) = (River::new(), Log::default());
+        river.main.add(Listening::new(Pen(Log::default()), river.listeners.count_in())).unsubscribe();
+        river.branch.add(Pen(log.clone()));
+        river.branch.emit(0, |_| panic!("there is nobody to hear it"));
+        assert_eq!(*log.lock().unwrap(), [0]);
+    });
+}
