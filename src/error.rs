@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, error::Error, fmt, io, iter, sync::Arc, time::Duration};
 
-use crate::{ConnConfig, one_line::OneLine};
+use crate::{ConnConfig, HttpResponse, one_line::OneLine};
 
 /// Why an endpoint could not be made, or why it ended.
 ///
@@ -55,12 +55,17 @@ pub enum WsError {
         after: Duration,
     },
     /// The server answered the opening handshake with an HTTP status of its own.
-    #[error("{endpoint} refused the connection with HTTP status {status}{}", rejection_advice(*.status))]
+    #[error(
+        "{endpoint} refused the connection with HTTP status {status}{}{}",
+        rejection_advice(*.status), said(&.response.line())
+    )]
     Rejected {
         /// Whom.
         endpoint: ConnConfig,
         /// The HTTP status, such as 404.
         status: u16,
+        /// The whole answer: its headers, and what its body begins with.
+        response: HttpResponse,
     },
     /// The server's answer to the opening handshake breaks RFC 6455, section 4.1.
     #[error("{endpoint} does not speak WebSocket: {}", OneLine(.reason))]
@@ -359,6 +364,8 @@ impl<I> Error for SendError<I> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn endpoint() -> ConnConfig {
@@ -373,7 +380,8 @@ mod tests {
             format!("{bind:?}"),
             "cannot listen on ws://localhost:80/: ports below 1024 usually need privileges: Permission denied (os error 13)"
         );
-        let rejected = Arc::new(WsError::Rejected { endpoint: endpoint(), status: 404 });
+        let response = HttpResponse::new(http::StatusCode::NOT_FOUND, http::HeaderMap::new(), Bytes::new());
+        let rejected = Arc::new(WsError::Rejected { endpoint: endpoint(), status: 404, response });
         let given_up = WsError::RetriesExhausted { endpoint: endpoint(), attempts: 1, source: rejected };
         let text = format!("{given_up:?}");
         assert!(text.starts_with("gave up connecting to") && text.ends_with("it does not serve this path"), "{text}");

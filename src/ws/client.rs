@@ -10,7 +10,7 @@ use rxrust::{
 };
 
 use crate::{
-    ConnConfig, Io, IoRuntime, IoScheduler, SendError, SerializedSubscription, WsDatatype, WsError,
+    ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, SerializedSubscription, WsDatatype, WsError,
     ws::{
         component::{Feed, Received},
         dialer::{Dialer, Dialing},
@@ -184,7 +184,13 @@ impl<D: WsDatatype> RxWsClient<D> {
         &self.inner.dialer.component.name
     }
 
-    /// Blocks until the client is connected.
+    /// The server's answer that opened the connection, with its headers; `None` while there is no connection.
+    #[must_use]
+    pub fn response(&self) -> Option<HttpResponse> {
+        self.inner.dialer.response()
+    }
+
+    /// Blocks until the client is connected; after [`reconnect`](Self::reconnect), until the new connection is there.
     ///
     /// # Errors
     ///
@@ -215,7 +221,11 @@ impl<D: WsDatatype> RxWsClient<D> {
         self.inner.dialer.component.wait_closed(timeout)
     }
 
-    /// Connects anew: at once if it is waiting to do so, and by dropping the connection if there is one.
+    /// Connects anew: at once if it is waiting to do so, and by dropping the connection if there is one. An attempt that is
+    /// under way goes on.
+    ///
+    /// May be called in any callback. In one that tells of the loss of a connection, or of an attempt that failed, it has the
+    /// client not wait for the next one.
     pub fn reconnect(&self) {
         self.inner.dialer.reconnect();
     }

@@ -12,25 +12,28 @@ use std::{
 use http::HeaderMap;
 use rxrust::context::Context;
 use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tungstenite::protocol::Role;
 
 use crate::{
-    ConnConfig, Frame, Io, IoScheduler, RetryPolicy, SendError, SerializedSubject, Tag, WsDatatype, WsError, callback,
+    ConnConfig, Frame, HttpResponse, Io, IoScheduler, OnClose, RetryPolicy, SendError, SerializedSubject, Tag,
+    WsDatatype, WsError, callback,
     memory::Memory,
     one_line::OneLine,
     subject::Backlog,
     ws::{
         component::{Component, Received},
+        deadline::after,
         driver::{Ending, Link, Receipt, drive},
         event::{ClientEvent, CloseReport, ConnectionState},
-        handshake::{self, Ask, Opened},
+        handshake::{self, Ask, Connected, Opened},
         inlet::{EarlyLost, Inlet, InletCounts},
         options::Options,
         outbox::{Closing, Outbox},
         request::{ConnRequest, add_header},
+        retry::Verdict,
         stats::Stats,
         tls::ClientTls,
     },
@@ -49,6 +52,13 @@ type Greeting<I> = Arc<dyn Fn(&str) -> Vec<I> + Send + Sync>;
 /// Changes what an attempt to connect asks for.
 type Requesting = Arc<dyn Fn(ConnRequest) -> ConnRequest + Send + Sync>;
 
+/// Decides what follows a close code and reason of the server's, or leaves it to the policy.
+type Deciding = Arc<dyn Fn(u16, &str) -> Option<OnClose> + Send + Sync>;
+
+/// For how long a connection that received something must last to be taken for a good one: a server that says why it hangs up,
+/// and does, received nothing but that.
+const PROVING_UPTIME: Duration = Duration::from_secs(1);
+
 /// How a client reaches its server.
 pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) retry: RetryPolicy,
@@ -57,6 +67,7 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) subprotocols: Arc<[String]>,
     pub(crate) greeting: Option<Greeting<D::Item>>,
     pub(crate) request: Option<Requesting>,
+    pub(crate) on_close: Option<Deciding>,
     /// Where what a group's client receives goes on to.
     inbound: Option<Arc<dyn Backlog>>,
     pub(crate) tls: Option<ClientTls>,
@@ -73,6 +84,7 @@ impl<D: WsDatatype> Default for Dialing<D> {
             subprotocols: Arc::default(),
             greeting: None,
             request: None,
+            on_close: None,
             inbound: None,
             tls: None,
             follows_redirects: false,
@@ -91,6 +103,7 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             subprotocols: self.subprotocols.clone(),
             greeting: self.greeting.clone(),
             request: self.request.clone(),
+            on_close: self.on_close.clone(),
             inbound: self.inbound.clone(),
             tls: self.tls.clone(),
             follows_redirects: self.follows_redirects,
@@ -120,6 +133,11 @@ impl<D: WsDatatype> Dialing<D> {
         }
     }
 
+    /// Whether a connection that lasted for `uptime` was a good one.
+    fn is_proven(&self, uptime: Duration, has_received: bool) -> bool {
+        uptime >= if has_received { self.min_uptime.min(PROVING_UPTIME) } else { self.min_uptime }
+    }
+
     /// What to ask of the server at `endpoint`.
     ///
     /// # Errors
@@ -135,6 +153,17 @@ impl<D: WsDatatype> Dialing<D> {
     }
 }
 
+/// How a client stands, for those who wait for it.
+struct Standing {
+    state: ConnectionState,
+    /// The answer that opened the connection there is.
+    response: Option<HttpResponse>,
+    /// How often `reconnect()` was called.
+    asked: u64,
+    /// How often it had been when the latest attempt ended, which was what was asked for until then.
+    served: u64,
+}
+
 /// A client, as its handles and its task share it.
 pub(crate) struct Dialer<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ClientEvent>,
@@ -143,12 +172,10 @@ pub(crate) struct Dialer<D: WsDatatype> {
     pub(crate) outbox: Outbox,
     /// What `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
-    /// What is so, for those who wait for it.
-    state: watch::Sender<ConnectionState>,
+    standing: watch::Sender<Standing>,
     ask: Ask,
     options: Options,
     dialing: Dialing<D>,
-    reconnect: Notify,
     rejected: AtomicU64,
     links: AtomicU64,
 }
@@ -187,11 +214,10 @@ impl<D: WsDatatype> Dialer<D> {
             early_lost,
             outbox,
             states: SerializedSubject::at_home(home, Memory::latest(initial), None),
-            state: watch::Sender::new(initial),
+            standing: watch::Sender::new(Standing { state: initial, response: None, asked: 0, served: 0 }),
             ask: dialing.ask(endpoint)?,
             options,
             dialing,
-            reconnect: Notify::new(),
             rejected: AtomicU64::new(0),
             links: AtomicU64::new(0),
         })
@@ -232,8 +258,12 @@ impl<D: WsDatatype> Dialer<D> {
 
     /// Tries to connect now instead of after the wait, or drops the connection to make a new one.
     pub(crate) fn reconnect(&self) {
-        // Nothing is kept for later: an attempt that is under way is what was asked for.
-        self.reconnect.notify_waiters();
+        self.standing.send_modify(|standing| standing.asked += 1);
+    }
+
+    /// The answer that opened the connection there is.
+    pub(crate) fn response(&self) -> Option<HttpResponse> {
+        self.standing.borrow().response.clone()
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -247,12 +277,15 @@ impl<D: WsDatatype> Dialer<D> {
         }
     }
 
-    /// Waits until the client is connected.
+    /// Waits until the client is connected, after a `reconnect()` by another connection than before.
     pub(crate) async fn connected(&self) -> Result<(), WsError> {
-        let settled = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::Closed);
-        let mut states = self.state.subscribe();
+        let settled = |standing: &Standing| match standing.state {
+            ConnectionState::Connected => standing.asked == standing.served,
+            state => state == ConnectionState::Closed,
+        };
+        let mut standing = self.standing.subscribe();
         // An error is impossible: `self` holds the sender.
-        match states.wait_for(settled).await.as_deref() {
+        match standing.wait_for(settled).await.map(|standing| standing.state) {
             Ok(ConnectionState::Connected) => Ok(()),
             _ => Err(self.component.terminal().unwrap_or_else(|| WsError::Closed(self.component.name.to_string()))),
         }
@@ -280,10 +313,12 @@ impl<D: WsDatatype> Dialer<D> {
         let mut since = Instant::now();
         loop {
             self.set_state(ConnectionState::Connecting);
-            let Some(opened) = self.unless_done(Box::pin(self.connect(attempt))).await else { return Ok(()) };
-            let error = match opened {
-                Ok(opened) => {
-                    let (error, proven) = self.serve_link(opened, attempt).await;
+            let Some(connected) = self.unless_done(Box::pin(self.connect(attempt))).await else { return Ok(()) };
+            // Before anybody hears how the attempt ended, and asks for another one.
+            let served = self.note_served();
+            let error = match connected {
+                Ok(connected) => {
+                    let (error, proven) = self.serve_link(connected, attempt, served).await;
                     if proven {
                         (attempt, since) = (0, Instant::now());
                     }
@@ -310,22 +345,33 @@ impl<D: WsDatatype> Dialer<D> {
                 });
             };
             attempt = attempt.saturating_add(1);
-            // Before anybody hears of the wait and asks to cut it short.
-            let asked = self.reconnect.notified();
             self.set_state(ConnectionState::Reconnecting { attempt, delay });
             self.component.events.next(ClientEvent::Reconnecting { attempt, delay });
-            if self.unless_done(pause(delay, asked)).await.is_none() {
+            if self.unless_done(pause(delay, self.asked_again(served))).await.is_none() {
                 return Ok(());
             }
         }
     }
 
-    async fn connect(&self, attempt: u32) -> Result<(Opened, String), WsError> {
+    /// Notes that an attempt has ended, and returns for how many calls of `reconnect()` it stands.
+    fn note_served(&self) -> u64 {
+        self.standing.send_modify(|standing| standing.served = standing.asked);
+        self.standing.borrow().served
+    }
+
+    /// Resolves once `reconnect()` was called oftener than `served` times.
+    async fn asked_again(&self, served: u64) {
+        // An error is impossible: `self` holds the sender.
+        let _ = self.standing.subscribe().wait_for(|standing| standing.asked != served).await;
+    }
+
+    async fn connect(&self, attempt: u32) -> Result<(Connected, String), WsError> {
         let ask = self.ask(attempt)?;
-        let after = self.dialing.connect_timeout;
-        let opened = timeout(after, handshake::connect(&ask, &self.options.limits)).await;
-        let opened = opened.map_err(|_| WsError::HandshakeTimedOut { endpoint: ask.endpoint.clone(), after })??;
-        Ok((opened, ask.endpoint.to_string()))
+        let limit = self.dialing.connect_timeout;
+        let deadline = after(Instant::now(), limit);
+        let connecting = timeout_at(deadline, handshake::connect(&ask, &self.options.limits, deadline)).await;
+        let timed_out = |_| WsError::HandshakeTimedOut { endpoint: ask.endpoint.clone(), after: limit };
+        Ok((connecting.map_err(timed_out)??, ask.endpoint.to_string()))
     }
 
     /// What to ask for in this attempt.
@@ -337,16 +383,16 @@ impl<D: WsDatatype> Dialer<D> {
         asked
     }
 
-    /// Serves one connection, to `peer`. Returns what ended it, and whether it had proved itself.
-    async fn serve_link(&self, (opened, peer): (Opened, String), attempt: u32) -> (WsError, bool) {
+    /// Serves one connection, to `peer`, until it ends or `reconnect()` was called oftener than `served` times. Returns what
+    /// ended it, and whether it had proved itself.
+    async fn serve_link(&self, (connected, peer): (Connected, String), attempt: u32, served: u64) -> (WsError, bool) {
         let began = Instant::now();
         let heard_before = self.inlet.counts.received();
         self.links.fetch_add(1, Relaxed);
-        // Before anybody hears of the connection and asks for another one.
-        let cut = self.reconnect.notified();
+        let Connected { opened: Opened { stream, early_bytes, subprotocol }, response } = connected;
+        self.standing.send_modify(|standing| standing.response = Some(response.clone()));
         self.set_state(ConnectionState::Connected);
-        let subprotocol = opened.subprotocol.clone();
-        self.component.events.next(ClientEvent::Connected { attempt, subprotocol });
+        self.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
         self.outbox.greet(self.greetings());
         let link = Link {
             role: Role::Client,
@@ -356,10 +402,11 @@ impl<D: WsDatatype> Dialer<D> {
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
             inbound: self.dialing.inbound.clone().unwrap_or_else(|| self.component.inbound.backlog()),
-            early_bytes: opened.early_bytes,
+            early_bytes,
         };
-        let ending = drive(opened.stream, link, |frame| self.receive(frame), cut).await;
-        let proven = self.inlet.counts.received() != heard_before || began.elapsed() >= self.dialing.min_uptime;
+        let ending = drive(stream, link, |frame| self.receive(frame), self.asked_again(served)).await;
+        self.standing.send_modify(|standing| standing.response = None);
+        let proven = self.dialing.is_proven(began.elapsed(), self.inlet.counts.received() != heard_before);
         let Ending { code, reason, error, unconfirmed } = ending;
         // With several threads another one may still be delivering what this connection received.
         self.component.inbound.delivered().await;
@@ -400,7 +447,21 @@ impl<D: WsDatatype> Dialer<D> {
     }
 
     fn delay(&self, attempt: u32, since: Instant, error: &WsError) -> Option<Duration> {
-        self.dialing.retry.delay(attempt, since.elapsed(), will_not_change(error), rand::random())
+        let retry_after = match error {
+            WsError::Rejected { response, .. } => response.retry_after(),
+            _ => None,
+        };
+        let verdict = Verdict { then: self.decide(error), retry_after };
+        self.dialing.retry.delay(attempt, since.elapsed(), verdict, rand::random())
+    }
+
+    /// What follows `error`, if the policy's limits allow it.
+    fn decide(&self, error: &WsError) -> OnClose {
+        let mut decided = None;
+        if let (WsError::ClosedByPeer { code, reason, .. }, Some(decide)) = (error, &self.dialing.on_close) {
+            callback::run(|| callback::isolate("an on_close function", || decided = decide(*code, reason)));
+        }
+        decided.unwrap_or_else(|| if will_not_change(error) { self.dialing.retry.rejected() } else { OnClose::Retry })
     }
 
     /// Whether the client is to end and there is no reason, or no time, to connect once more for it.
@@ -433,7 +494,7 @@ impl<D: WsDatatype> Dialer<D> {
         tracing::debug!(name = %OneLine(&self.component.name), ?state, "client");
         self.states.next(state);
         // After the emission, so that who has waited for a state finds it in `state()`.
-        self.state.send_replace(state);
+        self.standing.send_modify(|standing| standing.state = state);
     }
 }
 
@@ -466,5 +527,23 @@ fn will_not_change(error: &WsError) -> bool {
         WsError::ClosedByPeer { code, .. } => *code == POLICY_VIOLATION,
         WsError::CertificateName { .. } => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WsStr;
+
+    #[test]
+    fn connection_is_proven_by_its_uptime_and_sooner_if_something_was_received() {
+        let proven = |min_uptime, uptime, has_received| {
+            let dialing = Dialing::<WsStr> { min_uptime: Duration::from_millis(min_uptime), ..Dialing::default() };
+            dialing.is_proven(Duration::from_millis(uptime), has_received)
+        };
+        assert!(!proven(5000, 4999, false) && proven(5000, 5000, false));
+        assert!(!proven(5000, 999, true) && proven(5000, 1000, true));
+        assert!(!proven(500, 499, true) && proven(500, 500, true));
+        assert!(proven(0, 0, false) && proven(0, 0, true));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{DatatypeError, DropReason, Tag, Tally, WsError};
+use crate::{DatatypeError, DropReason, HttpResponse, Tag, Tally, WsError};
 
 /// What a client's connection is doing.
 #[non_exhaustive]
@@ -53,12 +53,14 @@ pub enum ClientEvent {
         attempt: u32,
         /// The subprotocol that the server chose.
         subprotocol: Option<String>,
+        /// The answer that opened it, with its headers.
+        response: HttpResponse,
     },
     /// An attempt to connect failed.
     ConnectFailed {
         /// How many attempts failed before this one.
         attempt: u32,
-        /// Why.
+        /// Why. [`WsError::Rejected`] has the headers and the beginning of the body of a server that refused it.
         error: WsError,
     },
     /// A connection ended.

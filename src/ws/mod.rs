@@ -45,12 +45,12 @@ pub use config::ConnConfig;
 pub use connection::{Connection, ConnectionSource};
 pub use event::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};
 pub use group::{GroupBuilder, GroupSource, RxWsClientGroup};
-pub use handshake::{Refuse, UpgradeRequest};
+pub use handshake::{HttpResponse, Refuse, UpgradeRequest};
 pub use http::HeaderMap;
 pub use limits::Limits;
 pub use outbox::Overflow;
 pub use request::ConnRequest;
-pub use retry::{Rejected, RetryPolicy};
+pub use retry::{OnClose, Rejected, RetryPolicy};
 pub use server::{RxWsServer, ServerBuilder, ServerSource};
 pub use stats::{DropReason, Dropped, GroupStats, PathStats, SendStats, ServerStats, Stats, Tally};
 #[cfg(feature = "tls")]

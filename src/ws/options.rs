@@ -129,10 +129,36 @@ macro_rules! client_options {
             self
         }
 
-        /// Sets how long a connection must last, if it received nothing, to start the count of attempts afresh. The default
-        /// is 5 s.
+        /// Sets how long a connection must last to start the count of attempts afresh. The default is 5 s; for a connection
+        /// that received a message 1 s is enough.
+        ///
+        /// A connection that ends before counts as an attempt that failed, so a server that accepts, or says a word, and hangs
+        /// up is asked ever more rarely.
         pub fn min_uptime(mut self, uptime: std::time::Duration) -> Self {
             self.dialing.min_uptime = uptime;
+            self
+        }
+
+        /// Has `decide` say what follows when the server closes the connection, by its close code and reason: 1005 stands for
+        /// a close frame without a code (RFC 6455, section 7.1.5).
+        ///
+        /// It returns an [`OnClose`](crate::OnClose), or an `Option` of one, where `None` leaves it to the
+        /// [`RetryPolicy`](crate::RetryPolicy): that is the default, and means that 1008 is taken as a refusal and every other
+        /// code as a loss. It is called on the I/O thread, and if it panics, the policy decides.
+        ///
+        /// ```no_run
+        /// use rxplus::prelude::*;
+        ///
+        /// let client = RxWsClient::builder("ws://127.0.0.1:8765/chat", WsStr)
+        ///     .on_close(|code, _reason| (code == 4001).then_some(OnClose::GiveUp))
+        ///     .connect()?;
+        /// # Ok::<(), WsError>(())
+        /// ```
+        pub fn on_close<R>(mut self, decide: impl Fn(u16, &str) -> R + Send + Sync + 'static) -> Self
+        where
+            R: Into<Option<$crate::OnClose>>,
+        {
+            self.dialing.on_close = Some(std::sync::Arc::new(move |code, reason| decide(code, reason).into()));
             self
         }
 

@@ -1,18 +1,18 @@
 //! When a client tries again: policy as pure arithmetic, without a clock and without a socket.
 //!
-//! The client counts the attempts and measures the time since the loss; [`RetryPolicy::delay`] turns both into the wait
-//! before the next attempt, or into none when the policy allows no further one.
+//! The client counts the attempts and measures the time since the loss; [`RetryPolicy::delay`] turns both, and what the server
+//! said, into the wait before the next attempt, or into none when there is to be no further one.
 
 use std::time::Duration;
 
 /// How long a client waits before it connects again, and when it gives up.
 ///
 /// The default, [`exponential`](Self::exponential), spreads a whole fleet over the first second and doubles from there,
-/// so that a server which returns is not met by all of its clients at once. What never happens is a wait above
-/// [`max_delay`](Self::max_delay).
+/// so that a server which returns is not met by all of its clients at once. No wait is above [`max_delay`](Self::max_delay),
+/// but for a server that asks for a longer one: see [`max_retry_after`](Self::max_retry_after).
 ///
 /// "The first delay" is the wait after a connection was lost, or after the very first attempt failed. The count starts
-/// afresh once a connection has proved itself.
+/// afresh once a connection has proved itself: see [`min_uptime`](crate::ClientBuilder::min_uptime).
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,6 +34,7 @@ pub struct RetryPolicy {
     jitter: bool,
     max_retries: Option<u32>,
     max_elapsed: Option<Duration>,
+    max_retry_after: Duration,
     on_rejected: Rejected,
 }
 
@@ -45,20 +46,51 @@ pub struct RetryPolicy {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rejected {
-    /// Try again after [`RetryPolicy::max_delay`], since an operator may mend it. The default.
+    /// Try again after a random time between half of [`RetryPolicy::max_delay`] and all of it, since an operator may mend
+    /// it; after exactly that delay without [`jitter`](RetryPolicy::jitter). The default.
     #[default]
     RetryAtMaxDelay,
     /// End the client with [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted).
     GiveUp,
 }
 
+/// What a client does after its server has closed the connection: what the function given to
+/// [`on_close`](crate::ClientBuilder::on_close) returns.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnClose {
+    /// Try again after the delay that the [`RetryPolicy`] has for this attempt.
+    Retry,
+    /// Try again as after [`Rejected::RetryAtMaxDelay`].
+    RetryAtMaxDelay,
+    /// End the client with [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted).
+    GiveUp,
+}
+
+impl From<Rejected> for OnClose {
+    fn from(reaction: Rejected) -> Self {
+        match reaction {
+            Rejected::RetryAtMaxDelay => Self::RetryAtMaxDelay,
+            Rejected::GiveUp => Self::GiveUp,
+        }
+    }
+}
+
+/// What a failed attempt or a lost connection means for the next attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verdict {
+    pub(crate) then: OnClose,
+    /// For how long the server asked not to be asked.
+    pub(crate) retry_after: Option<Duration>,
+}
+
 impl RetryPolicy {
     /// Waits longer after each failure, each time a random part of a range; the default policy.
     ///
     /// With a base of 0.5 s and a factor of 2 the first delay is uniform in 0 to 1 s, the second in 1 to 2 s, then in 2
-    /// to 4 s and so on, at most 30 s, forever. In general the first is uniform in zero to twice the base, and the
-    /// `k`-th after it in `base_delay * factor^k` to twice that; [`max_delay`](Self::max_delay) cuts both ends of the
-    /// range.
+    /// to 4 s and so on up to 15 to 30 s, forever. In general the first is uniform in zero to twice the base, and the
+    /// `k`-th after it in `base_delay * factor^k` to twice that. [`max_delay`](Self::max_delay) is the highest upper end of
+    /// such a range, whose lower end is half of it.
     pub fn exponential() -> Self {
         Self {
             first_delay: None,
@@ -68,6 +100,7 @@ impl RetryPolicy {
             jitter: true,
             max_retries: None,
             max_elapsed: None,
+            max_retry_after: Duration::from_secs(3600),
             on_rejected: Rejected::RetryAtMaxDelay,
         }
     }
@@ -116,7 +149,7 @@ impl RetryPolicy {
     /// Sets the longest wait between two attempts to reconnect. The default is 30 s.
     ///
     /// It wins over every other delay, [`base_delay`](Self::base_delay) and [`first_delay`](Self::first_delay)
-    /// included.
+    /// included, but for the one that a server asks for ([`max_retry_after`](Self::max_retry_after)).
     ///
     /// # Panics
     ///
@@ -165,25 +198,42 @@ impl RetryPolicy {
         self
     }
 
+    /// Sets how long a wait a server may ask for, by a `Retry-After` in an answer that refuses the connection (RFC 9110,
+    /// section 10.2.3). The default is 1 h; zero has such headers ignored.
+    ///
+    /// What a server asks for, or this if it asks for more, is the least that is waited. A random part of a quarter of it, or
+    /// of the range of the first delay if that is longer, comes on top, since the server may have told many clients the same;
+    /// without [`jitter`](Self::jitter) nothing does.
+    pub fn max_retry_after(mut self, most: Duration) -> Self {
+        self.max_retry_after = most;
+        self
+    }
+
     /// Sets what follows an answer that will not change by waiting. The default is [`Rejected::RetryAtMaxDelay`].
     pub fn on_rejected(mut self, reaction: Rejected) -> Self {
         self.on_rejected = reaction;
         self
     }
 
-    /// The wait before the next attempt, or `None` when the policy allows no further one.
+    /// The wait before the next attempt, or `None` when there is to be no further one.
     ///
-    /// `attempt` is 0 before the first retry; `elapsed` is the time since the loss; `rejected` says that the last
-    /// answer will not change by waiting; `random` is uniform in `[0, 1)`, drawn anew for each call.
-    pub(crate) fn delay(&self, attempt: u32, elapsed: Duration, rejected: bool, random: f64) -> Option<Duration> {
+    /// `attempt` is 0 before the first retry; `elapsed` is the time since the loss; `random` is uniform in `[0, 1)`, drawn
+    /// anew for each call.
+    pub(crate) fn delay(&self, attempt: u32, elapsed: Duration, verdict: Verdict, random: f64) -> Option<Duration> {
         if self.is_used_up(attempt, elapsed) {
             return None;
         }
-        match (rejected, self.on_rejected) {
-            (false, _) => Some(self.backoff(attempt, random)),
-            (true, Rejected::RetryAtMaxDelay) => Some(self.max_delay),
-            (true, Rejected::GiveUp) => None,
-        }
+        let own = match verdict.then {
+            OnClose::Retry => self.backoff(attempt, random),
+            OnClose::RetryAtMaxDelay => self.longest(random),
+            OnClose::GiveUp => return None,
+        };
+        Some(own.max(self.asked_for(verdict.retry_after, random)))
+    }
+
+    /// What follows an answer that will not change by waiting.
+    pub(crate) fn rejected(&self) -> OnClose {
+        self.on_rejected.into()
     }
 
     fn is_used_up(&self, attempt: u32, elapsed: Duration) -> bool {
@@ -199,12 +249,25 @@ impl RetryPolicy {
     }
 
     fn jittered(&self, attempt: u32, random: f64) -> Duration {
-        let grown = self.grown(attempt);
+        let high = self.highest(attempt);
         // From zero, not from the base: a fleet that lost its server at one moment is to fill the first second evenly.
-        let low = if attempt == 0 { Duration::ZERO } else { grown };
-        let high = grown.saturating_mul(2).min(self.max_delay);
-        let span = high.saturating_sub(low);
-        low + scaled(span, random, span)
+        let low = if attempt == 0 { Duration::ZERO } else { high / 2 };
+        uniform(low, high, random)
+    }
+
+    /// The upper end of the range of an attempt's delay.
+    fn highest(&self, attempt: u32) -> Duration {
+        self.grown(attempt).saturating_mul(2).min(self.max_delay)
+    }
+
+    fn longest(&self, random: f64) -> Duration {
+        if self.jitter { uniform(self.max_delay / 2, self.max_delay, random) } else { self.max_delay }
+    }
+
+    fn asked_for(&self, retry_after: Option<Duration>, random: f64) -> Duration {
+        let Some(least) = retry_after.map(|asked| asked.min(self.max_retry_after)) else { return Duration::ZERO };
+        let spread = if self.jitter { self.highest(0).max(least / 4) } else { Duration::ZERO };
+        uniform(least, least.saturating_add(spread), random)
     }
 
     /// `base_delay * factor^attempt`, at most `max_delay`.
@@ -226,6 +289,12 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Between `low` and `high`, as `random` says, which is between 0 and 1.
+fn uniform(low: Duration, high: Duration, random: f64) -> Duration {
+    let span = high.saturating_sub(low);
+    low + scaled(span, random, span)
+}
+
 /// `duration * by`, at most `most`; so is what overflows or is no number.
 fn scaled(duration: Duration, by: f64, most: Duration) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() * by).map_or(most, |scaled| scaled.min(most))
@@ -239,9 +308,22 @@ mod tests {
 
     const BELOW_ONE: f64 = 1.0 - f64::EPSILON;
 
+    /// Nothing but a loss.
+    const LOST: Verdict = Verdict { then: OnClose::Retry, retry_after: None };
+
+    fn rejected_by(policy: &RetryPolicy) -> Verdict {
+        Verdict { then: policy.rejected(), retry_after: None }
+    }
+
     /// The delay before retry `attempt`, without limits in the way.
     fn wait(policy: &RetryPolicy, attempt: u32, random: f64) -> Duration {
-        policy.delay(attempt, Duration::ZERO, false, random).expect("the policy has no limit")
+        policy.delay(attempt, Duration::ZERO, LOST, random).expect("the policy has no limit")
+    }
+
+    /// The same, of a server that asked for `secs` of patience.
+    fn wait_asked_for(policy: &RetryPolicy, secs: u64, random: f64) -> Duration {
+        let verdict = Verdict { retry_after: Some(Duration::from_secs(secs)), ..LOST };
+        policy.delay(0, Duration::ZERO, verdict, random).expect("the policy has no limit")
     }
 
     fn secs(secs: f64) -> Duration {
@@ -284,15 +366,30 @@ mod tests {
             rejected: bool,
             random in prop_oneof![0.0..1.0, any::<f64>()],
         ) {
-            let delay = policy.delay(attempt, elapsed, rejected, random);
+            let verdict = if rejected { rejected_by(&policy) } else { LOST };
+            let delay = policy.delay(attempt, elapsed, verdict, random);
             prop_assert!(delay.is_some_and(|delay| delay <= policy.max_delay));
         }
 
         #[test]
+        fn wait_that_a_server_asks_for_is_the_least_up_to_what_is_believed(
+            policy in any_policy(),
+            attempt in any_attempt(),
+            asked in any_duration(),
+            believed in any_duration(),
+            random in prop_oneof![0.0..1.0, any::<f64>()],
+        ) {
+            let policy = policy.max_retry_after(believed);
+            let verdict = Verdict { retry_after: Some(asked), ..LOST };
+            let delay = policy.delay(attempt, Duration::ZERO, verdict, random);
+            prop_assert!(delay.is_some_and(|delay| delay >= asked.min(believed)));
+        }
+
+        #[test]
         fn default_delay_lies_in_the_range_of_its_attempt(attempt in 1..40_u32, random in 0.0..1.0) {
-            let low = (0.5 * 2_f64.powi(attempt as i32)).min(30.0);
+            let high = 2_f64.powi(attempt as i32).min(30.0);
             let delay = wait(&RetryPolicy::default(), attempt, random);
-            prop_assert!(secs(low) <= delay && delay <= secs((2.0 * low).min(30.0)), "{delay:?} for {low}");
+            prop_assert!(secs(high / 2.0) <= delay && delay <= secs(high), "{delay:?} for {high}");
         }
 
         #[test]
@@ -315,7 +412,8 @@ mod tests {
             random in 0.0..1.0,
         ) {
             let policy = RetryPolicy::fixed(delay);
-            prop_assert_eq!(policy.delay(attempt, Duration::MAX, rejected, random), Some(delay));
+            let verdict = if rejected { rejected_by(&policy) } else { LOST };
+            prop_assert_eq!(policy.delay(attempt, Duration::MAX, verdict, random), Some(delay));
         }
 
         #[test]
@@ -331,7 +429,7 @@ mod tests {
         let range = |attempt| [0.0, BELOW_ONE].map(|random| wait(&policy, attempt, random).as_secs_f64().round());
         assert_eq!(
             [0, 1, 2, 3, 4, 5, 6].map(range),
-            [[0.0, 1.0], [1.0, 2.0], [2.0, 4.0], [4.0, 8.0], [8.0, 16.0], [16.0, 30.0], [30.0, 30.0]]
+            [[0.0, 1.0], [1.0, 2.0], [2.0, 4.0], [4.0, 8.0], [8.0, 16.0], [15.0, 30.0], [15.0, 30.0]]
         );
     }
 
@@ -349,22 +447,40 @@ mod tests {
     }
 
     #[test]
-    fn rejected_client_waits_the_longest_delay_or_gives_up() {
+    fn rejected_client_waits_about_the_longest_delay_or_gives_up() {
+        let delay = |policy: &RetryPolicy, random| policy.delay(0, Duration::ZERO, rejected_by(policy), random);
         let policy = RetryPolicy::default();
-        assert_eq!(policy.delay(0, Duration::ZERO, true, 0.5), Some(policy.max_delay));
+        assert_eq!(
+            [0.0, 0.5, 1.0].map(|random| delay(&policy, random)),
+            [15.0, 22.5, 30.0].map(|time| Some(secs(time)))
+        );
+        assert_eq!(delay(&policy.clone().jitter(false), 0.5), Some(secs(30.0)));
         let policy = policy.on_rejected(Rejected::GiveUp);
-        assert_eq!(policy.delay(0, Duration::ZERO, true, 0.5), None);
-        assert!(policy.delay(0, Duration::ZERO, false, 0.5).is_some());
+        assert_eq!(delay(&policy, 0.5), None);
+        assert!(policy.delay(0, Duration::ZERO, LOST, 0.5).is_some());
+    }
+
+    #[test]
+    fn wait_that_a_server_asks_for_has_jitter_on_top() {
+        let policy = RetryPolicy::default();
+        assert_eq!([0.0, 1.0].map(|random| wait_asked_for(&policy, 2, random)), [2.0, 3.0].map(secs));
+        assert_eq!([0.0, 1.0].map(|random| wait_asked_for(&policy, 120, random)), [120.0, 150.0].map(secs));
+        assert_eq!([0.0, 1.0].map(|random| wait_asked_for(&policy, u64::MAX, random)), [3600.0, 4500.0].map(secs));
+        assert_eq!(wait_asked_for(&policy, 0, 0.5), secs(0.5));
+        let fixed = RetryPolicy::fixed(secs(5.0));
+        assert_eq!([2, 8].map(|asked| wait_asked_for(&fixed, asked, 0.5)), [5.0, 8.0].map(secs));
+        assert_eq!(wait_asked_for(&fixed.max_retry_after(Duration::ZERO), 8, 0.5), secs(5.0));
     }
 
     #[test]
     fn limits_are_used_up_at_their_value() {
         let policy = RetryPolicy::default().max_retries(2).max_elapsed(secs(60.0));
-        let allows = |attempt, elapsed, rejected| policy.delay(attempt, secs(elapsed), rejected, 0.5).is_some();
-        assert!(allows(1, 59.9, false) && allows(1, 59.9, true));
-        assert!(!allows(2, 0.0, false) && !allows(2, 0.0, true));
-        assert!(!allows(0, 60.0, false));
-        assert_eq!(RetryPolicy::default().max_retries(0).delay(0, Duration::ZERO, false, 0.5), None);
+        let rejected = rejected_by(&policy);
+        let allows = |attempt, elapsed, verdict| policy.delay(attempt, secs(elapsed), verdict, 0.5).is_some();
+        assert!(allows(1, 59.9, LOST) && allows(1, 59.9, rejected));
+        assert!(!allows(2, 0.0, LOST) && !allows(2, 0.0, rejected));
+        assert!(!allows(0, 60.0, LOST));
+        assert_eq!(RetryPolicy::default().max_retries(0).delay(0, Duration::ZERO, LOST, 0.5), None);
     }
 
     #[test]
@@ -396,7 +512,7 @@ mod tests {
         let mut at = Duration::ZERO;
         let mut attempts = Vec::new();
         for attempt in 0.. {
-            at += policy.delay(attempt, at, false, random.unit()).expect("the policy has no limit");
+            at += policy.delay(attempt, at, LOST, random.unit()).expect("the policy has no limit");
             attempts.push(at);
             if at >= server_away {
                 break;

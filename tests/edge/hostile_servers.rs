@@ -44,10 +44,24 @@ impl Den {
 
     /// Waits for an attempt that failed, and returns why.
     fn refusal(&self) -> String {
+        self.failure().to_string()
+    }
+
+    fn failure(&self) -> WsError {
         self.events.find(|event| match event {
-            ClientEvent::ConnectFailed { error, .. } => Some(error.to_string()),
+            ClientEvent::ConnectFailed { error, .. } => Some(error),
             _ => None,
         })
+    }
+
+    /// Refuses the client with `answer`, as it stands, and returns what the client has of that.
+    fn refused(&self, answer: &str) -> (Raw, String, HttpResponse) {
+        let (mut raw, _) = Raw::asked(&self.listener);
+        raw.send(answer.as_bytes());
+        let error = self.failure();
+        let text = error.to_string();
+        let WsError::Rejected { response, .. } = error else { panic!("{error:?}") };
+        (raw, text, response)
     }
 
     /// Waits for the end of a connection: the code and why.
@@ -114,6 +128,54 @@ fn answers_that_break_the_protocol_fail_the_attempt() {
     assert!(error.contains("HTTP status 200"), "{error}");
     let error = answered(&den, |_| vec!["SSH-2.0-OpenSSH_9.6".into()]);
     assert!(error.contains("does not speak WebSocket"), "{error}");
+    den.is_unharmed();
+}
+
+#[test]
+fn refusal_comes_with_its_headers_and_what_its_body_begins_with() {
+    let den = Den::new();
+    let (_, error, response) = den.refused(
+        "HTTP/1.1 429 Slow down\r\nX-Request-Id: 7\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 22\r\n\r\ntoo\u{1b}[2J fast\nslow down",
+    );
+    assert_eq!((response.status(), response.header("x-request-id")), (429, Some("7")));
+    assert_eq!(response.headers().get_all("x-a").iter().count(), 2);
+    assert_eq!(response.body(), b"too\x1b[2J fast\nslow down");
+    assert!(error.ends_with("HTTP status 429: \"too\\u{1b}[2J fast\""), "{error}");
+    let (_, error, response) =
+        den.refused("HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n2\r\n1}\r\n0\r\n\r\n");
+    assert_eq!(response.body(), b"{\"a\":1}");
+    assert!(error.contains("other credentials"), "{error}");
+    den.is_unharmed();
+}
+
+#[test]
+fn refusal_whose_body_does_not_end_is_told_in_time() {
+    let den = Den::with(|builder| builder.connect_timeout(SHORT));
+    let (_, _, response) = den.refused("HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nhalf of");
+    assert_eq!(response.body(), b"half of");
+    let (_, _, response) = den.refused("HTTP/1.1 500 No\r\n\r\nuntil I hang up");
+    assert_eq!(response.body(), b"until I hang up");
+    let long = format!("HTTP/1.1 500 No\r\nContent-Length: 1000000000\r\n\r\n{}", "x".repeat(5000));
+    assert_eq!(den.refused(&long).2.body(), [b'x'; 1024]);
+    den.is_unharmed();
+}
+
+#[test]
+fn headers_of_the_answer_that_opens_a_connection_are_there() {
+    let den = Den::new();
+    assert!(den.client.response().is_none());
+    let (mut raw, accept) = Raw::asked(&den.listener);
+    raw.ask(&and(switching(&accept), "Set-Cookie: sticky=7"));
+    let (response, debug) = den.events.find(|event| match &event {
+        ClientEvent::Connected { response, .. } => Some((response.clone(), format!("{event:?}"))),
+        _ => None,
+    });
+    assert_eq!((response.status(), response.header("set-cookie"), response.body()), (101, Some("sticky=7"), &[][..]));
+    assert!(!debug.contains("sticky"), "{debug}");
+    assert_eq!(den.client.response().unwrap().header("set-cookie"), Some("sticky=7"));
+    drop(raw);
+    den.ending();
+    until("no answer without a connection", || den.client.response().is_none());
     den.is_unharmed();
 }
 

@@ -9,6 +9,7 @@ mod groups;
 mod outboxes;
 mod random;
 mod reconnecting;
+mod refusals;
 mod resets;
 mod slow_readers;
 mod states;

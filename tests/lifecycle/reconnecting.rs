@@ -5,76 +5,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use super::*;
-
-const AT_ONCE: Duration = Duration::from_millis(1);
-const NEVER: Duration = Duration::from_secs(3600);
-
-/// The wait after a connection that the server closed with `code`.
-fn delay_after_close(code: u16, policy: RetryPolicy) -> Duration {
-    let server = foreign_server(move |_, peer| close(peer, code));
-    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
-    let delay = Recorder::on(client.events()).find(|event| match event {
-        ClientEvent::Reconnecting { delay, .. } => Some(delay),
-        _ => None,
-    });
-    client.complete();
-    delay
-}
-
-#[test]
-fn close_code_decides_how_soon_to_try_again() {
-    let policy = RetryPolicy::exponential().first_delay(AT_ONCE).max_delay(NEVER);
-    for code in [1000, 1001, 1011, 1012, 1013, 4000] {
-        assert_eq!(delay_after_close(code, policy.clone()), AT_ONCE, "after {code}");
-    }
-    assert_eq!(delay_after_close(1008, policy), NEVER);
-}
-
-#[test]
-fn policy_violation_ends_a_client_that_is_to_give_up() {
-    let server = foreign_server(|_, peer| close(peer, 1008));
-    let policy = RetryPolicy::exponential().on_rejected(Rejected::GiveUp);
-    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
-    let (events, heard) = (Recorder::on(client.events()), Recorder::on(client.clone()));
-    assert!(matches!(heard.to_the_end().1, Heard::Error(error) if error.contains("gave up")));
-    let (events, _) = events.to_the_end();
-    assert!(events.iter().any(|event| matches!(event, ClientEvent::Disconnected { code: 1008, .. })));
-    let failed = |event: &ClientEvent| matches!(event, ClientEvent::Failed { error: WsError::RetriesExhausted { .. } });
-    assert!(events.iter().any(failed));
-}
-
-/// A server that answers every request with `status`.
-fn refusing_server(status: u16) -> SocketAddr {
-    use std::io::{Read, Write};
-    raw_server(move |_, mut stream| {
-        let mut request = [0; 4096];
-        if stream.read(&mut request).is_ok() {
-            let _ = write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            let _ = stream.read(&mut request);
-        }
-    })
-}
-
-#[test]
-fn http_status_decides_how_soon_to_try_again_and_is_told_at_once() {
-    let policy = RetryPolicy::exponential().first_delay(AT_ONCE).max_delay(NEVER);
-    let answers = [(400, NEVER), (401, NEVER), (403, NEVER), (404, NEVER), (410, NEVER)];
-    for (status, expected) in answers.into_iter().chain([408, 425, 429, 500, 503].map(|status| (status, AT_ONCE))) {
-        let url = format!("ws://{}", refusing_server(status));
-        let client = RxWsClient::builder(url, WsStr).retry(policy.clone()).connect().unwrap();
-        let events = Recorder::on(client.events());
-        assert!(
-            matches!(events.item(), ClientEvent::ConnectFailed { attempt: 0, error: WsError::Rejected { status: told, .. } }
-                if told == status)
-        );
-        assert!(
-            matches!(events.item(), ClientEvent::Reconnecting { attempt: 1, delay } if delay == expected),
-            "{status}"
-        );
-        client.complete();
-    }
-}
+use super::{
+    refusals::{AT_ONCE, NEVER, reconnecting, refusing_server},
+    *,
+};
 
 #[test]
 fn client_gives_up_when_its_retries_are_used_up() {
@@ -102,30 +36,26 @@ fn client_gives_up_when_its_time_is_used_up() {
     assert!(matches!(Recorder::on(client).to_the_end().1, Heard::Error(error) if error.contains("gave up")));
 }
 
+/// The counts of failed attempts that a client tells of whose server says `words` and hangs up.
+fn attempts_at(words: &'static [&'static str], min_uptime: Duration) -> [u32; 4] {
+    let server = foreign_server(move |_, mut peer| {
+        words.iter().for_each(|word| peer.send((*word).into()).unwrap());
+        close(peer, 1000);
+    });
+    let policy = RetryPolicy::fixed(AT_ONCE).first_delay(Duration::ZERO);
+    let builder = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).min_uptime(min_uptime);
+    let client = builder.connect().unwrap();
+    let events = Recorder::on(client.events());
+    let attempts = [(); 4].map(|()| reconnecting(&events).0);
+    client.complete();
+    attempts
+}
+
 #[test]
-fn message_received_proves_a_connection_and_one_that_hangs_up_proves_nothing() {
-    let attempts = |greets: bool| {
-        let server = foreign_server(move |_, mut peer| {
-            if greets {
-                peer.send("welcome".into()).unwrap();
-            }
-            close(peer, 1000);
-        });
-        let policy = RetryPolicy::fixed(AT_ONCE);
-        let client = RxWsClient::builder(format!("ws://{server}"), WsStr).retry(policy).connect().unwrap();
-        let events = Recorder::on(client.events());
-        let reconnecting = || {
-            events.find(|event| match event {
-                ClientEvent::Reconnecting { attempt, .. } => Some(attempt),
-                _ => None,
-            })
-        };
-        let attempts = [(); 4].map(|()| reconnecting());
-        client.complete();
-        attempts
-    };
-    assert_eq!(attempts(true), [1, 1, 1, 1]);
-    assert_eq!(attempts(false), [1, 2, 3, 4]);
+fn server_that_says_one_word_and_hangs_up_has_proved_nothing() {
+    assert_eq!(attempts_at(&[], NEVER), [1, 2, 3, 4]);
+    assert_eq!(attempts_at(&["not you"], NEVER), [1, 2, 3, 4]);
+    assert_eq!(attempts_at(&["not you"], Duration::ZERO), [1, 1, 1, 1]);
 }
 
 /// A client that comes back at once, and takes every connection for a good one.
@@ -143,11 +73,7 @@ fn time_alone_proves_a_connection_too() {
     for _ in 0..3 {
         events.find(|event| matches!(event, ClientEvent::Connected { .. }).then_some(()));
         proxy.end(End::Reset);
-        let again = events.find(|event| match event {
-            ClientEvent::Reconnecting { attempt, .. } => Some(attempt),
-            _ => None,
-        });
-        assert_eq!(again, 1);
+        assert_eq!(reconnecting(&events).0, 1);
     }
     client.complete();
     server.complete();
@@ -187,6 +113,97 @@ fn reconnect_cuts_a_wait_short_from_within_the_callback_that_tells_of_it() {
         events.find(|event| matches!(event, ClientEvent::Connected { .. }).then_some(()));
     }
     client.complete();
+}
+
+/// Whether a client that would wait for ever comes back when `reconnect()` is called by whoever hears what is `wanted`.
+fn comes_back(server: SocketAddr, wanted: fn(&ClientEvent) -> bool, wanted_state: Option<ConnectionState>) {
+    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).conn_retry_timeout(NEVER).connect().unwrap();
+    let (by_event, by_state) = (client.clone(), client.clone());
+    client.events().subscribe(move |event| {
+        if wanted(&event) {
+            by_event.reconnect()
+        }
+    });
+    client.state().subscribe(move |state| {
+        if Some(state) == wanted_state {
+            by_state.reconnect()
+        }
+    });
+    client.wait_connected(PATIENCE).unwrap();
+    until("the second connection", || client.stats().reconnects == 1);
+    client.complete();
+}
+
+#[test]
+fn reconnect_asked_for_when_a_loss_is_told_is_remembered() {
+    let hangs_up_once = || {
+        foreign_server(|number, mut peer| match number {
+            0 => close(peer, 1000),
+            _ => while peer.read().is_ok() {},
+        })
+    };
+    comes_back(hangs_up_once(), |event| matches!(event, ClientEvent::Disconnected { .. }), None);
+    comes_back(hangs_up_once(), |_| false, Some(ConnectionState::Disconnected));
+    comes_back(hangs_up_once(), |event| matches!(event, ClientEvent::Reconnecting { .. }), None);
+}
+
+#[test]
+fn reconnect_asked_for_when_a_failed_attempt_is_told_is_remembered() {
+    let client = RxWsClient::builder(format!("ws://{}", refusing_server("500 No", "")), WsStr)
+        .conn_retry_timeout(NEVER)
+        .connect()
+        .unwrap();
+    let (again, events) = (client.clone(), Recorder::on(client.events()));
+    client.events().subscribe(move |event| {
+        if matches!(event, ClientEvent::ConnectFailed { .. }) {
+            again.reconnect()
+        }
+    });
+    for expected in 0..4 {
+        let failed = events.find(|event| match event {
+            ClientEvent::ConnectFailed { attempt, .. } => Some(attempt),
+            _ => None,
+        });
+        assert_eq!(failed, expected);
+    }
+    client.complete();
+}
+
+#[test]
+fn reconnect_asked_for_by_the_last_message_of_a_connection_is_remembered() {
+    let server = foreign_server(|number, mut peer| {
+        peer.send("good bye".into()).unwrap();
+        if number < 3 { close(peer, 1000) } else { while peer.read().is_ok() {} }
+    });
+    for threads in [1, 2] {
+        let runtime = IoRuntime::with_threads("threads", threads).unwrap();
+        let builder = RxWsClient::builder(format!("ws://{server}"), WsStr).runtime(&runtime);
+        let client = builder.conn_retry_timeout(NEVER).connect().unwrap();
+        let (again, heard) = (client.clone(), Recorder::on(client.clone()));
+        client.clone().log_errors().subscribe(move |_| again.reconnect());
+        for _ in 0..3 {
+            assert_eq!(heard.item(), "good bye");
+        }
+        client.complete();
+    }
+}
+
+#[test]
+fn wait_connected_after_reconnect_waits_for_the_new_connection() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let client = support::connected(&server, "/", WsStr);
+    let mut last = connections.item();
+    for _ in 0..50 {
+        client.reconnect();
+        client.wait_connected(PATIENCE).unwrap();
+        let next = connections.item();
+        assert!(next.id() > last.id());
+        last = next;
+        assert!(connections.rest().is_empty());
+    }
+    client.complete();
+    server.complete();
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A client's side of the opening handshake.
 
-use std::{error::Error, future::Future, pin::pin, sync::Arc};
+use std::{error::Error, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
     header::{
@@ -10,13 +10,19 @@ use http::{
         SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::{Opened, has_token, only, redirect};
+use super::{
+    Opened, has_token, only, redirect,
+    response::{BODY_LEN, HttpResponse},
+};
 use crate::{
     ConnConfig, WsError,
     ws::{
@@ -29,6 +35,9 @@ use crate::{
 /// How many redirects are followed in a row.
 const MAX_REDIRECTS: usize = 5;
 
+/// How long the body of a refusal is waited for. What it says is told at once where the server sends it at once.
+const BODY_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
@@ -40,26 +49,33 @@ pub(crate) struct Ask {
     pub(crate) follows_redirects: bool,
 }
 
+/// A connection that a server has opened.
+pub(crate) struct Connected {
+    pub(crate) opened: Opened,
+    /// The answer that opened it.
+    pub(crate) response: HttpResponse,
+}
+
 /// What a server answered.
 enum Reply {
-    Opened(Opened),
+    Opened(Connected),
     /// Ask there instead.
     Moved(HeaderValue),
 }
 
-/// Connects to a server and makes the opening handshake. The caller bounds the time.
-pub(crate) async fn connect(ask: &Ask, limits: &Limits) -> Result<Opened, WsError> {
+/// Connects to a server and makes the opening handshake. The caller ends it at `deadline`.
+pub(crate) async fn connect(ask: &Ask, limits: &Limits, deadline: Instant) -> Result<Connected, WsError> {
     let mut ask = ask.clone();
     for _ in 0..=MAX_REDIRECTS {
-        match exchange(&ask, limits).await? {
-            Reply::Opened(opened) => return Ok(opened),
+        match exchange(&ask, limits, deadline).await? {
+            Reply::Opened(connected) => return Ok(connected),
             Reply::Moved(location) => ask = redirect::follow(&ask, &location)?,
         }
     }
     Err(no_websocket(&ask.endpoint, format!("more than {MAX_REDIRECTS} redirects led to it")))
 }
 
-async fn exchange(ask: &Ask, limits: &Limits) -> Result<Reply, WsError> {
+async fn exchange(ask: &Ask, limits: &Limits, deadline: Instant) -> Result<Reply, WsError> {
     let endpoint = &ask.endpoint;
     let stream = reach(ask).await?;
     let (mut sender, connection) = http1::Builder::new()
@@ -72,16 +88,22 @@ async fn exchange(ask: &Ask, limits: &Limits) -> Result<Reply, WsError> {
     let key = generate_key();
     let request = request(ask, &key)?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| failed(endpoint, &error))?;
+        let mut response = sender.send_request(request).await.map_err(|error| failed(endpoint, &error))?;
         if ask.follows_redirects
             && let Some(location) = moved(&response)
         {
             return Ok(Reply::Moved(location));
         }
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(endpoint, response, deadline).await);
+        }
         let subprotocol = check(ask, &key, &response)?;
-        let upgraded = hyper::upgrade::on(response).await.map_err(|error| failed(endpoint, &error))?;
-        let opened = into_stream(upgraded).map(|(stream, early_bytes)| Opened { stream, early_bytes, subprotocol });
-        opened.map(Reply::Opened).ok_or_else(|| no_websocket(endpoint, "the upgrade failed"))
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| failed(endpoint, &error))?;
+        let (stream, early_bytes) =
+            into_stream(upgraded).ok_or_else(|| no_websocket(endpoint, "the upgrade failed"))?;
+        let (head, _) = response.into_parts();
+        let response = HttpResponse::new(head.status, head.headers, Bytes::new());
+        Ok(Reply::Opened(Connected { opened: Opened { stream, early_bytes, subprotocol }, response }))
     };
     beside(connection.with_upgrades(), exchange).await
 }
@@ -128,12 +150,32 @@ fn request(ask: &Ask, key: &str) -> Result<Request<Empty<Bytes>>, WsError> {
     builder.body(Empty::new()).map_err(|error| no_websocket(endpoint, error))
 }
 
+/// What a server says that opens no connection.
+async fn refusal(endpoint: &ConnConfig, response: Response<Incoming>, deadline: Instant) -> WsError {
+    let (head, body) = response.into_parts();
+    let mut start = BytesMut::new();
+    let now = Instant::now();
+    // Well before the deadline: a body that does not come must not make the refusal a time-out.
+    let patience = BODY_PATIENCE.min(deadline.saturating_duration_since(now) / 2);
+    // What has come by then is kept.
+    let _ = timeout_at(now + patience, read_start(body, &mut start)).await;
+    let (status, response) = (head.status.as_u16(), HttpResponse::new(head.status, head.headers, start.freeze()));
+    WsError::Rejected { endpoint: endpoint.clone(), status, response }
+}
+
+/// Reads what `body` begins with; a body that breaks off ends there.
+async fn read_start(mut body: Incoming, start: &mut BytesMut) {
+    while start.len() < BODY_LEN
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        start.extend_from_slice(&data[..data.len().min(BODY_LEN - start.len())]);
+    }
+}
+
 /// Holds the server's answer against RFC 6455, section 4.1, and returns the subprotocol it chose.
 fn check(ask: &Ask, key: &str, response: &Response<Incoming>) -> Result<Option<String>, WsError> {
     let endpoint = &ask.endpoint;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(WsError::Rejected { endpoint: endpoint.clone(), status: response.status().as_u16() });
-    }
     let headers = response.headers();
     let accept = derive_accept_key(key.as_bytes());
     let mut chosen = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();

@@ -6,6 +6,7 @@ mod client;
 mod gate;
 mod head;
 mod redirect;
+mod response;
 mod server;
 
 use bytes::Bytes;
@@ -16,8 +17,9 @@ use crate::ws::transport::Transport;
 pub(crate) use answer::turn_away;
 pub(crate) use authorize::{Authorize, Grant};
 pub use authorize::{Refuse, UpgradeRequest};
-pub(crate) use client::{Ask, connect};
+pub(crate) use client::{Ask, Connected, connect};
 pub(crate) use gate::Gate;
+pub use response::HttpResponse;
 pub(crate) use server::{Admitted, Refused, accept};
 
 /// A stream after its opening handshake.
