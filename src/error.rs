@@ -149,6 +149,14 @@ pub enum WsError {
         /// Who.
         peer: String,
     },
+    /// A group has as many paths as it may have.
+    #[error("{name} has no room for another path beside {max_paths}; close(path) makes some, and so does idle_timeout")]
+    TooManyPaths {
+        /// The group's name.
+        name: String,
+        /// Its bound, [`max_paths`](crate::GroupBuilder::max_paths).
+        max_paths: usize,
+    },
     /// The peer closed the connection, with a closing handshake. What was the last cause when a client gives up.
     #[error("{} closed the connection with code {code}{}", OneLine(.peer), said(.reason))]
     ClosedByPeer {
@@ -310,6 +318,8 @@ impl fmt::Debug for DatatypeError {
 pub enum SendError<I> {
     /// The outbox is at its bound.
     Full(I),
+    /// A group has as many paths as [`max_paths`](crate::GroupBuilder::max_paths) allows, and the item is for another one.
+    TooManyPaths(I),
     /// A terminal event came before.
     Closed(I),
     /// The datatype could not encode it.
@@ -320,7 +330,7 @@ impl<I> SendError<I> {
     /// Takes the refused item back.
     pub fn into_item(self) -> I {
         match self {
-            Self::Full(item) | Self::Closed(item) | Self::Encode(item, _) => item,
+            Self::Full(item) | Self::TooManyPaths(item) | Self::Closed(item) | Self::Encode(item, _) => item,
         }
     }
 
@@ -328,6 +338,7 @@ impl<I> SendError<I> {
     pub fn map<J>(self, f: impl FnOnce(I) -> J) -> SendError<J> {
         match self {
             Self::Full(item) => SendError::Full(f(item)),
+            Self::TooManyPaths(item) => SendError::TooManyPaths(f(item)),
             Self::Closed(item) => SendError::Closed(f(item)),
             Self::Encode(item, why) => SendError::Encode(f(item), why),
         }
@@ -338,6 +349,9 @@ impl<I> fmt::Display for SendError<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(_) => f.write_str("the outbox is full: the peer takes messages slower than they are sent"),
+            Self::TooManyPaths(_) => {
+                f.write_str("the group has no room for another path: see max_paths and idle_timeout")
+            }
             Self::Closed(_) => f.write_str("the endpoint is closed: nothing can be sent after a terminal event"),
             Self::Encode(..) => f.write_str("the message could not be encoded"),
         }
@@ -348,7 +362,7 @@ impl<I> fmt::Debug for SendError<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Encode(_, why) => write!(f, "{self}: {}", Chain(why)),
-            Self::Full(_) | Self::Closed(_) => write!(f, "{self}"),
+            Self::Full(_) | Self::TooManyPaths(_) | Self::Closed(_) => write!(f, "{self}"),
         }
     }
 }
@@ -357,7 +371,7 @@ impl<I> Error for SendError<I> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Encode(_, why) => Some(why),
-            Self::Full(_) | Self::Closed(_) => None,
+            Self::Full(_) | Self::TooManyPaths(_) | Self::Closed(_) => None,
         }
     }
 }

@@ -107,17 +107,15 @@ impl<D: WsDatatype> RxWsClient<D> {
         }
     }
 
-    /// Starts a client as a task of `runtime`.
-    pub(crate) fn start(
+    /// Makes a client that does nothing before it is [started](Self::start).
+    pub(crate) fn new(
         endpoint: ConnConfig,
         datatype: Arc<D>,
         options: Options,
         dialing: Dialing<D>,
-        runtime: &IoRuntime,
+        home: IoScheduler,
     ) -> Result<Self, WsError> {
-        let home = IoScheduler::on(runtime);
         let dialer = Arc::new(Dialer::new(endpoint, datatype, options, dialing, home.clone())?);
-        runtime.spawn(dialer.clone().run());
         let kept = Arc::downgrade(&dialer);
         let keeper = Keeper::new(move || {
             if let Some(dialer) = kept.upgrade() {
@@ -125,6 +123,11 @@ impl<D: WsDatatype> RxWsClient<D> {
             }
         });
         Ok(Self { inner: ClientSource { dialer, keeper }, scheduler: home })
+    }
+
+    /// Runs the client as a task of `runtime`.
+    pub(crate) fn start(&self, runtime: &IoRuntime) {
+        runtime.spawn(self.inner.dialer.clone().run());
     }
 
     /// Queues `item` for sending. Never blocks; what is refused becomes an event.
@@ -259,7 +262,10 @@ impl<D: WsDatatype> ClientBuilder<D> {
     pub fn connect(self) -> Result<RxWsClient<D>, WsError> {
         let endpoint = self.endpoint?;
         let runtime = self.options.runtime()?;
-        RxWsClient::start(endpoint, self.datatype, self.options, self.dialing, &runtime)
+        let home = IoScheduler::on(&runtime);
+        let client = RxWsClient::new(endpoint, self.datatype, self.options, self.dialing, home)?;
+        client.start(&runtime);
+        Ok(client)
     }
 }
 

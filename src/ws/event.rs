@@ -100,6 +100,15 @@ pub enum ClientEvent {
         /// How many, since the event of this kind before.
         dropped: Tally,
     },
+    /// A group refused messages, since it has as many paths as [`max_paths`](crate::GroupBuilder::max_paths) allows. They
+    /// were for the path that this is tagged with, and for others perhaps: those that come together share an event.
+    PathRefused {
+        /// How many, since the event of this kind before.
+        refused: Tally,
+    },
+    /// A group closes this client: nothing was sent, received or queued for its
+    /// [`idle_timeout`](crate::GroupBuilder::idle_timeout).
+    Idle,
     /// Received messages were lost, because nobody has subscribed yet and the buffer for that is full. Emitted once, when
     /// it begins; the stats have the sum.
     EarlyLost,

@@ -1,60 +1,45 @@
 //! The clients of a group: opened by path, and closed together.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use rxrust::observable::Observable;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use crate::{
-    ConnConfig, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, WsDatatype, WsError,
+    ConnConfig, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally, WsDatatype, WsError,
     ws::{
+        children::{Children, PathBounds, Taker},
         component::{Component, Received},
         dialer::Dialing,
         event::{ClientEvent, CloseReport},
         inlet::EarlyLost,
         options::Options,
         outbox::Refusal,
-        stats::{GroupStats, Stats},
-        switchboard::{Line, Switchboard},
+        stats::GroupStats,
     },
 };
+
+/// How many times within the idle timeout the group looks which clients are idle.
+const LOOKS: u32 = 4;
 
 /// A group, as its handles and its task share it.
 pub(crate) struct Fleet<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
-    switchboard: Switchboard,
     endpoint: ConnConfig,
     datatype: Arc<D>,
     options: Options,
     dialing: Dialing<D>,
+    bounds: PathBounds,
     children: Mutex<Children<D>>,
     ending: Notify,
     early_lost: Arc<EarlyLost>,
     rejected: AtomicU64,
-}
-
-struct Children<D: WsDatatype> {
-    /// Those that take messages, by path.
-    current: HashMap<Tag, Current>,
-    /// Those and the ones that are closing, by number.
-    clients: HashMap<u64, RxWsClient<D>>,
-    opened: u64,
-    closing: bool,
-    /// The sums over those that are gone.
-    past: Stats,
-}
-
-/// The client that takes a path's messages.
-struct Current {
-    number: u64,
-    /// Its outbox's place on the switchboard.
-    line: Line,
 }
 
 impl<D: WsDatatype> Fleet<D> {
@@ -63,6 +48,7 @@ impl<D: WsDatatype> Fleet<D> {
         datatype: D,
         options: Options,
         dialing: Dialing<D>,
+        bounds: PathBounds,
         home: IoScheduler,
     ) -> Result<Self, WsError> {
         // What is wrong with a header, say, is told when the group is made, not when a path is opened.
@@ -77,19 +63,13 @@ impl<D: WsDatatype> Fleet<D> {
             move |len| lost.count(len),
         );
         Ok(Self {
-            switchboard: Switchboard::default(),
             endpoint,
             datatype: Arc::new(datatype),
             options,
             dialing: dialing.feeding(component.inbound.backlog()),
+            bounds,
             component,
-            children: Mutex::new(Children {
-                current: HashMap::new(),
-                clients: HashMap::new(),
-                opened: 0,
-                closing: false,
-                past: Stats::default(),
-            }),
+            children: Mutex::default(),
             ending: Notify::new(),
             early_lost,
             rejected: AtomicU64::new(0),
@@ -107,7 +87,7 @@ impl<D: WsDatatype> Fleet<D> {
 
     /// As [`send`](Self::send), with an event instead of an answer.
     pub(crate) fn next(self: &Arc<Self>, tagged: TaggedData<D::Item>) {
-        // The client tells of what it drops, and a closed group ignores what is pushed.
+        // Of what finds no room there is an event in any case, and a closed group ignores what is pushed.
         if let Err(SendError::Encode((), error)) = self.offer(&tagged) {
             let event = ClientEvent::Unencodable { error };
             self.component.events.post(TaggedData::with_key(tagged.tag, event));
@@ -115,52 +95,103 @@ impl<D: WsDatatype> Fleet<D> {
     }
 
     fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
-        if self.is_closing() {
-            return Err(SendError::Closed(()));
-        }
-        let frame = self.datatype.encode(&tagged.tag, &tagged.data).map_err(|error| {
-            self.rejected.fetch_add(1, Ordering::Relaxed);
-            SendError::Encode((), error)
-        })?;
+        let frame = self.encode(tagged)?;
         loop {
-            let (number, _) = self.open(&tagged.tag).map_err(|_| SendError::Closed(()))?;
-            match self.switchboard.push(&tagged.tag, frame.clone()) {
-                // It is ending, or its line has just gone: the next one is opened in its place.
-                Some(Err(Refusal::Closed)) | None => self.release(&tagged.tag, number),
-                Some(Err(Refusal::Full)) => return Err(SendError::Full(())),
-                Some(Ok(())) => return Ok(()),
+            let mut children = self.lock();
+            if children.closing {
+                return Err(SendError::Closed(()));
+            }
+            let Some(Taker { number, client }) = children.taker(&tagged.tag) else {
+                return self.open_with(children, &tagged.tag, frame);
+            };
+            drop(children);
+            match client.dialer().outbox.push(frame.clone()) {
+                // It has just been closed: the next one is opened in its place.
+                Err(Refusal::Closed) => self.lock().release(&tagged.tag, number),
+                answer => return answer.map_err(|refusal| refusal.of(())),
             }
         }
     }
 
-    /// The client for `path`, made if there is none.
-    pub(crate) fn open(self: &Arc<Self>, path: &Tag) -> Result<(u64, RxWsClient<D>), WsError> {
-        let mut children = self.lock();
-        if children.closing {
-            return Err(WsError::Closed(self.component.name.to_string()));
-        }
-        if let Some(Current { number, .. }) = children.current.get(path)
-            && let Some(client) = children.clients.get(number)
-        {
-            return Ok((*number, client.clone()));
-        }
-        children.opened += 1;
-        let number = children.opened;
-        let client = self.start(path)?;
-        // Outbound: what is pushed for this path goes into its outbox. Before anybody else can see the client: a message
-        // pushed by another thread would find nobody.
-        let line = self.switchboard.connect(path.clone(), client.dialer().outbox.clone());
-        children.current.insert(path.clone(), Current { number, line });
-        children.clients.insert(number, client.clone());
-        drop(children);
-        self.listen_to(path, number, &client);
-        Ok((number, client))
+    fn encode(&self, tagged: &TaggedData<D::Item>) -> Result<Frame, SendError<()>> {
+        self.datatype.encode(&tagged.tag, &tagged.data).map_err(|error| {
+            if self.is_closing() {
+                return SendError::Closed(());
+            }
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            SendError::Encode((), error)
+        })
     }
 
-    fn start(&self, path: &Tag) -> Result<RxWsClient<D>, WsError> {
+    /// Opens the client for `path` with its first message, which no other client can be given any more.
+    fn open_with(
+        self: &Arc<Self>,
+        mut children: MutexGuard<'_, Children<D>>,
+        path: &Tag,
+        first: Frame,
+    ) -> Result<(), SendError<()>> {
+        if !children.have_room(self.bounds.max) {
+            let is_untold = children.refuse(path, Tally::of(&first));
+            drop(children);
+            if is_untold {
+                let fleet = self.clone();
+                self.component.home.spawn(async move { fleet.tell_of_refusals() });
+            }
+            return Err(SendError::TooManyPaths(()));
+        }
+        match self.add(&mut children, path) {
+            Ok(client) => {
+                // Before anybody else can have it close.
+                let answer = client.dialer().outbox.push(first);
+                drop(children);
+                client.start(&self.component.home.runtime());
+                answer.map_err(|refusal| refusal.of(()))
+            }
+            Err(error) => {
+                drop(children);
+                self.component.events.post(TaggedData::with_key(path.clone(), ClientEvent::Failed { error }));
+                Err(SendError::Closed(()))
+            }
+        }
+    }
+
+    /// The client for `path`, made if there is none, which stays open however long it is idle.
+    pub(crate) fn open(self: &Arc<Self>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
+        let mut children = self.lock();
+        let name = || self.component.name.to_string();
+        if children.closing {
+            return Err(WsError::Closed(name()));
+        }
+        if let Some(Taker { number, client }) = children.taker(path) {
+            children.keep(number);
+            return Ok(client);
+        }
+        if !children.have_room(self.bounds.max) {
+            return Err(WsError::TooManyPaths { name: name(), max_paths: self.bounds.max });
+        }
+        let number = children.next_number();
+        let client = self.add(&mut children, path)?;
+        children.keep(number);
+        drop(children);
+        client.start(&self.component.home.runtime());
+        Ok(client)
+    }
+
+    /// Makes the client for a path that has none; it is for the caller to start it, outside of the lock.
+    ///
+    /// The group listens to it before anybody else can see it: who comes first to a client takes what it kept for its first
+    /// subscriber. As it has not started there is nothing to be heard yet, and so no observer is called here.
+    fn add(self: &Arc<Self>, children: &mut Children<D>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
+        let client = self.make(path)?;
+        self.listen_to(path, children.next_number(), &client);
+        children.add(path.clone(), client.clone());
+        Ok(client)
+    }
+
+    fn make(&self, path: &Tag) -> Result<RxWsClient<D>, WsError> {
         let options = Options { name: format!("{}:{path}", self.component.name).into(), ..self.options.clone() };
-        let runtime = self.component.home.runtime();
-        RxWsClient::start(self.endpoint.with_path(path), self.datatype.clone(), options, self.dialing.clone(), &runtime)
+        let (endpoint, home) = (self.endpoint.with_path(path), self.component.home.clone());
+        RxWsClient::new(endpoint, self.datatype.clone(), options, self.dialing.clone(), home)
     }
 
     fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
@@ -169,61 +200,31 @@ impl<D: WsDatatype> Fleet<D> {
         let (fleet, ended) = (Arc::downgrade(self), path.clone());
         let retire = move || {
             if let Some(fleet) = fleet.upgrade() {
-                fleet.retire(&ended, number);
+                // Dropped behind the lock.
+                let _client = fleet.lock().retire(&ended, number);
             }
         };
         client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
     }
 
-    /// Frees the path of a client that is ending: the next message for it opens another one.
-    fn release(&self, path: &Tag, number: u64) {
-        let mut children = self.lock();
-        if children.current.get(path).is_some_and(|current| current.number == number)
-            && let Some(current) = children.current.remove(path)
-        {
-            drop(children);
-            self.switchboard.disconnect(&current.line);
-        }
-    }
-
-    /// Forgets a client that has ended.
-    fn retire(&self, path: &Tag, number: u64) {
-        self.release(path, number);
-        let mut children = self.lock();
-        if let Some(client) = children.clients.remove(&number) {
-            children.past += client.stats();
-            drop(children);
-            drop(client);
-        }
-    }
-
     /// Has the client for `path` send what is queued and close.
     pub(crate) fn close(&self, path: &Tag) {
-        let children = self.lock();
-        let number = children.current.get(path).map(|current| current.number);
-        let found = number.and_then(|number| Some((number, children.clients.get(&number)?.clone())));
-        drop(children);
-        if let Some((number, client)) = found {
+        let taker = self.lock().taker(path);
+        if let Some(Taker { number, client }) = taker {
             client.complete();
-            self.release(path, number);
+            self.lock().release(path, number);
         }
     }
 
     pub(crate) fn paths(&self) -> Vec<Tag> {
-        let mut paths: Vec<_> = self.lock().current.keys().cloned().collect();
-        paths.sort_unstable();
-        paths
+        self.lock().paths()
     }
 
     pub(crate) fn stats(&self) -> GroupStats {
-        let children = self.lock();
-        let mut all = children.past;
-        for client in children.clients.values() {
-            all += client.stats();
-        }
-        all.rejected += self.rejected.load(Ordering::Relaxed);
-        all.early_lost += self.early_lost.tally();
-        GroupStats { clients: children.current.len(), all }
+        let mut stats = self.lock().stats();
+        stats.all.rejected += self.rejected.load(Ordering::Relaxed);
+        stats.all.early_lost += self.early_lost.tally();
+        stats
     }
 
     /// Has the group end, and its subscribers with it, once all its clients are closed. The first call counts.
@@ -240,8 +241,11 @@ impl<D: WsDatatype> Fleet<D> {
 
     /// Keeps the group's thread until the group is to end, and then sees all its clients closed.
     pub(crate) async fn run(self: Arc<Self>) {
-        self.ending.notified().await;
-        let clients: Vec<_> = self.lock().clients.values().cloned().collect();
+        tokio::select! {
+            () = self.ending.notified() => {}
+            () = self.close_idle_ones() => {}
+        }
+        let clients = self.lock().all();
         for client in &clients {
             match self.component.terminal() {
                 Some(error) => client.clone().error(error),
@@ -254,6 +258,28 @@ impl<D: WsDatatype> Fleet<D> {
             report.unsent += own.unsent;
             report.unsent_len += own.unsent_len;
         }
+        self.tell_of_refusals();
         self.component.end(TaggedData::new("", ClientEvent::Closed(report)), report).await;
+    }
+
+    /// Closes the clients that are idle for too long, as long as it is polled.
+    async fn close_idle_ones(&self) {
+        let Some(limit) = self.bounds.idle else { return std::future::pending().await };
+        loop {
+            sleep(limit / LOOKS).await;
+            let idle = self.lock().release_idle(limit, Instant::now());
+            for (path, client) in idle {
+                self.component.events.next(TaggedData::with_key(path, ClientEvent::Idle));
+                client.complete();
+            }
+        }
+    }
+
+    /// Tells of the messages that found no room, all that have come together until now in one event.
+    fn tell_of_refusals(&self) {
+        let untold = self.lock().take_untold();
+        if let Some((path, refused)) = untold {
+            self.component.events.next(TaggedData::with_key(path, ClientEvent::PathRefused { refused }));
+        }
     }
 }

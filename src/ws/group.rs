@@ -12,6 +12,7 @@ use rxrust::{
 use crate::{
     ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
     ws::{
+        children::PathBounds,
         component::{Feed, Received},
         dialer::Dialing,
         endpoint::endpoint,
@@ -66,6 +67,7 @@ pub struct GroupBuilder<D: WsDatatype> {
     datatype: D,
     options: Options,
     dialing: Dialing<D>,
+    bounds: PathBounds,
 }
 
 impl<D: WsDatatype> RxWsClientGroup<D> {
@@ -101,6 +103,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
             datatype,
             options: Options::client("group"),
             dialing: Dialing::default(),
+            bounds: PathBounds::default(),
         }
     }
 
@@ -117,21 +120,24 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     /// # Errors
     ///
     /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted.
+    /// - [`SendError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others; the item is dropped and
+    ///   counted.
     /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     pub fn send<T: Into<D::Item>>(&self, tagged: TaggedData<T>) -> Result<(), SendError<TaggedData<D::Item>>> {
         self.inner.fleet.send(tagged.map(Into::into))
     }
 
-    /// Opens the client for `path`, if it is not open, and returns it.
+    /// Opens the client for `path`, if it is not open, and returns it. It stays open however long it is idle.
     ///
     /// What it receives is emitted by the group and by itself. `complete` on it closes this path alone.
     ///
     /// # Errors
     ///
-    /// [`WsError::Closed`] after `complete` or `error`.
+    /// - [`WsError::Closed`] after `complete` or `error`.
+    /// - [`WsError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others.
     pub fn open(&self, path: impl Into<Tag>) -> Result<RxWsClient<D>, WsError> {
-        self.inner.fleet.open(&path.into()).map(|(_, client)| client)
+        self.inner.fleet.open(&path.into())
     }
 
     /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
@@ -208,6 +214,43 @@ impl<D: WsDatatype> GroupBuilder<D> {
     );
     client_options!();
 
+    /// Sets how many paths may have a client at once. The default is 1,024.
+    ///
+    /// A message for one path more is refused: [`send`](RxWsClientGroup::send) says
+    /// [`SendError::TooManyPaths`], and there is an event ([`ClientEvent::PathRefused`]) and a count
+    /// ([`GroupStats::refused`]). [`open`](RxWsClientGroup::open) is an error then. A path has room again as soon as a client
+    /// closes, is closed or fails; as many as this, and 1,024 at least, may be closing besides.
+    ///
+    /// Where peers choose the paths, as behind a server whose messages are relayed, this is what bounds the connections that
+    /// they can have opened. Set an [`idle_timeout`](Self::idle_timeout) there as well.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is zero.
+    pub fn max_paths(mut self, max: usize) -> Self {
+        assert!(max > 0, "a group must have room for at least one path");
+        self.bounds.max = max;
+        self
+    }
+
+    /// Closes a client to which nothing was sent, from which nothing was received, and for which nothing was queued for
+    /// `timeout`. `None`, the default, closes none.
+    ///
+    /// An event tells of it ([`ClientEvent::Idle`]), and the next message for the path opens a new client. Whole messages count,
+    /// in both directions, pings do not. It is looked for four times within `timeout`, so a client is closed after it, and
+    /// before one and a half times as long. A client that [`open`](RxWsClientGroup::open) has returned is never closed for being
+    /// idle.
+    ///
+    /// # Panics
+    ///
+    /// If `timeout` is zero.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        assert!(timeout.is_none_or(|time| !time.is_zero()), "idle_timeout must be longer than zero");
+        self.bounds.idle = timeout;
+        self
+    }
+
     /// Makes the group, which connects to nothing yet.
     ///
     /// # Errors
@@ -216,7 +259,7 @@ impl<D: WsDatatype> GroupBuilder<D> {
     pub fn build(self) -> Result<RxWsClientGroup<D>, WsError> {
         let runtime = self.options.runtime()?;
         let home = IoScheduler::on(&runtime);
-        let fleet = Fleet::new(self.endpoint?, self.datatype, self.options, self.dialing, home.clone())?;
+        let fleet = Fleet::new(self.endpoint?, self.datatype, self.options, self.dialing, self.bounds, home.clone())?;
         let fleet = Arc::new(fleet);
         runtime.spawn(fleet.clone().run());
         let kept = Arc::downgrade(&fleet);

@@ -1,6 +1,7 @@
 //! The endpoints and what they are made of.
 
 mod acceptor;
+mod children;
 mod client;
 mod component;
 mod config;

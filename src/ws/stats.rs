@@ -183,8 +183,10 @@ pub struct PathStats {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupStats {
-    /// How many clients it has.
+    /// How many paths have a client.
     pub clients: usize,
+    /// Messages refused because they were for one path more than [`max_paths`](crate::GroupBuilder::max_paths) allows.
+    pub refused: Tally,
     /// The sums over all its clients, also those that are gone.
     pub all: Stats,
 }

@@ -1,5 +1,13 @@
 //! Groups: what ends with them, what their sums say while paths come and go, and how many paths there may be.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+};
+
 use super::*;
 
 /// Text that cannot be encoded if it is "unencodable".
@@ -40,7 +48,7 @@ fn group_tells_the_last_events_of_all_its_children_before_its_own() {
             child.events().subscribe(move |event| {
                 if matches!(event, ClientEvent::Unencodable { .. }) {
                     told.send(()).unwrap_or(());
-                    std::thread::sleep(Duration::from_millis(1)); // a callback that takes its time
+                    thread::sleep(Duration::from_millis(1)); // a callback that takes its time
                 }
             });
             child.next("unencodable");
@@ -54,5 +62,232 @@ fn group_tells_the_last_events_of_all_its_children_before_its_own() {
             assert!(matches!(last[0].data, ClientEvent::Closed(_)), "{child}: {last:?}");
             assert!(matches!(last[1].data, ClientEvent::Disconnected { .. }), "{child}: {last:?}");
         }
+    }
+}
+
+fn message(path: impl Into<Tag>, text: impl Into<WsText>) -> TaggedData<WsText> {
+    TaggedData::new(path, text.into())
+}
+
+#[test]
+fn group_that_has_as_many_paths_as_it_may_refuses_another_until_one_is_closed() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).name("robot").max_paths(2).build().unwrap();
+    let events = Recorder::on(group.events());
+    group.open("/a").unwrap();
+    group.send(message("/b", "b")).unwrap();
+    assert!(
+        matches!(group.send(message("/c", "no room")), Err(SendError::TooManyPaths(item)) if item.data == "no room")
+    );
+    let refused = group.open("/d").unwrap_err();
+    assert!(matches!(&refused, WsError::TooManyPaths { name, max_paths: 2 } if name == "robot"), "{refused:?}");
+    let told = events.find(|TaggedData { tag, data, .. }| match data {
+        ClientEvent::PathRefused { refused } => Some((tag, refused)),
+        _ => None,
+    });
+    assert_eq!(told, ("/c".into(), tally(1, 7)));
+    assert_eq!((group.stats().refused, group.stats().clients), (tally(1, 7), 2));
+    group.send(message("/b", "there is room on a path that is open")).unwrap();
+    group.close("/a");
+    group.send(message("/c", "c")).unwrap();
+    assert_eq!(group.paths(), ["/b", "/c"]);
+    assert!(heard.items(3).iter().any(|tagged| tagged.tag == "/c" && tagged.data == "c"));
+}
+
+#[test]
+fn flood_of_paths_is_no_flood_of_events() {
+    const REFUSED: u64 = 10_000;
+    let runtime = IoRuntime::new("held").unwrap();
+    let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).runtime(&runtime).max_paths(1).build().unwrap();
+    let events = Recorder::on(group.events());
+    group.open("/first").unwrap();
+    let release = hold(&runtime);
+    (0..REFUSED).for_each(|n| group.next(message(format!("/{n}"), "x")));
+    drop(release);
+    let told = events.find(|TaggedData { tag, data, .. }| match data {
+        ClientEvent::PathRefused { refused } => Some((tag, refused)),
+        _ => None,
+    });
+    assert_eq!(told, ("/0".into(), tally(REFUSED, REFUSED)));
+    assert_eq!(group.stats().refused, tally(REFUSED, REFUSED));
+    assert!(matches!(group.send(message("/another", "x")), Err(SendError::TooManyPaths(_))));
+    group.complete();
+    let (rest, _) = events.to_the_end();
+    let told_again = |tagged: &TaggedData<ClientEvent>| matches!(tagged.data, ClientEvent::PathRefused { .. });
+    assert_eq!(rest.iter().filter(|event| told_again(event)).count(), 1);
+}
+
+#[test]
+fn path_that_is_idle_is_closed_and_opens_again_and_one_that_was_opened_stays() {
+    let server = echo_server(WsStr);
+    let idle_timeout = Duration::from_millis(50);
+    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).idle_timeout(idle_timeout).build().unwrap();
+    let (heard, events) = (Recorder::on(group.clone()), Recorder::on(group.events()));
+    let opened = group.open("/opened").unwrap();
+    for _ in 0..2 {
+        group.next(message("/used", "hello"));
+        assert_eq!(heard.item(), message("/used", "hello"));
+        let mut told = Vec::new();
+        events.note_until(&mut told, |event| event.tag == "/used" && matches!(event.data, ClientEvent::Closed(_)));
+        let of_used: Vec<_> = told.iter().filter(|event| event.tag == "/used").map(|event| &event.data).collect();
+        let closed = CloseReport::default();
+        assert!(matches!(
+            of_used[..],
+            [
+                ClientEvent::Connected { .. },
+                ClientEvent::Idle,
+                ClientEvent::Disconnected { code: 1000, error: None, .. },
+                ClientEvent::Closed(report),
+            ] if *report == closed
+        ));
+        assert_eq!(group.paths(), ["/opened"]);
+    }
+    opened.next("still there");
+    assert_eq!(heard.item(), message("/opened", "still there"));
+}
+
+/// What several threads counted of what they did to a group.
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicU64,
+    full: AtomicU64,
+    no_room: AtomicU64,
+    closed: AtomicU64,
+}
+
+impl Counts {
+    fn note<I>(&self, answer: Result<(), SendError<I>>) {
+        let count = match answer {
+            Ok(()) => &self.accepted,
+            Err(SendError::Full(_)) => &self.full,
+            Err(SendError::TooManyPaths(_)) => &self.no_room,
+            Err(SendError::Closed(_)) => &self.closed,
+            Err(SendError::Encode(..)) => panic!("a text can be encoded"),
+        };
+        count.fetch_add(1, SeqCst);
+    }
+
+    fn all(&self) -> [u64; 4] {
+        [&self.accepted, &self.full, &self.no_room, &self.closed].map(|count| count.load(SeqCst))
+    }
+}
+
+// Paths are opened, closed, idle, refused by the server and beyond the bound, clients are completed while they connect, and
+// callbacks push to other paths, while three threads push and one looks at the sums; then the group ends in the middle of it.
+#[test]
+fn group_whose_paths_come_and_go_accounts_for_every_message_and_ends() {
+    const PATHS: u64 = 9;
+    let (runtimes, _tokio) = each_runtime();
+    for runtime in &runtimes {
+        let known = (0..PATHS).filter(|n| n % 4 != 0).map(|n| format!("/{n}"));
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(known).bind().unwrap();
+        server.clone().subscribe_with(server.clone());
+        let never = RetryPolicy::exponential().max_retries(0);
+        let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).retry(never).runtime(runtime).max_paths(6);
+        let group =
+            group.outbox(50, 1 << 20, Overflow::DropOldest).idle_timeout(Duration::from_millis(4)).build().unwrap();
+        let (heard, events, counts) =
+            (Recorder::on(group.clone()), Recorder::on(group.events()), Arc::new(Counts::default()));
+        let (pushing, counted) = (group.clone(), counts.clone());
+        group.events().subscribe(move |tagged| {
+            if let ClientEvent::Connected { .. } = tagged.data {
+                counted.note(pushing.send(message("/1", tagged.tag.to_string())));
+            }
+        });
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for thread in 0..3 {
+                let (group, counts) = (&group, &counts);
+                scope.spawn(move || {
+                    for n in 0..2000 {
+                        let path = format!("/{}", (n * 7 + thread) % PATHS);
+                        match n % 50 {
+                            0 => group.close(path),
+                            25 => drop(group.open(path).map(RxWsClient::complete)),
+                            _ => counts.note(group.send(message(path, n.to_string()))),
+                        }
+                    }
+                });
+            }
+            let (group, is_over) = (&group, &is_over);
+            let looking = scope.spawn(move || {
+                let mut before = group.stats();
+                while !is_over.load(SeqCst) {
+                    let now = group.stats();
+                    assert_accounted(now.all.sent);
+                    assert!(now.all.sent.accepted.messages >= before.all.sent.accepted.messages, "{before:?}, {now:?}");
+                    assert!(now.all.received.messages >= before.all.received.messages, "{before:?}, {now:?}");
+                    before = now;
+                }
+            });
+            until("much of it", || counts.all().iter().sum::<u64>() > 4000);
+            group.clone().complete();
+            group.wait_closed(PATIENCE).unwrap();
+            is_over.store(true, SeqCst);
+            looking.join().unwrap();
+        });
+        let (stats, [accepted, full, no_room, _]) = (group.stats(), counts.all());
+        assert_accounted(stats.all.sent);
+        assert_eq!((stats.clients, stats.all.sent.queued, full), (0, tally(0, 0), 0));
+        assert_eq!((stats.all.sent.accepted.messages, stats.refused.messages), (accepted, no_room));
+        let (events, _) = events.to_the_end();
+        let (mut refused, mut opened, mut closed) = (0, 0, 0);
+        for tagged in &events {
+            match tagged.data {
+                ClientEvent::PathRefused { refused: tally } => refused += tally.messages,
+                ClientEvent::Connected { .. } => opened += 1,
+                ClientEvent::Disconnected { .. } => closed += 1,
+                _ => {}
+            }
+        }
+        let (dropped, _) = announced_by_client(events.iter().map(|tagged| &tagged.data));
+        assert_eq!((dropped, refused, opened), (stats.all.sent.dropped.total(), no_room, closed));
+        assert_eq!(heard.to_the_end().0.len() as u64, stats.all.received.messages);
+        println!("{accepted} accepted, {no_room} refused, {opened} connections, {stats:?}");
+        server.complete();
+    }
+}
+
+#[test]
+fn path_whose_client_was_completed_is_opened_afresh() {
+    let server = echo_server(WsStr);
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let heard = Recorder::on(group.clone());
+    for text in ["first", "second"] {
+        let client = group.open("/a").unwrap();
+        client.send(text).unwrap();
+        assert_eq!(heard.item(), message("/a", text));
+        client.complete();
+    }
+}
+
+// Who finds a path that another thread is opening must not be the first one to listen to it.
+#[test]
+fn group_hears_all_events_of_clients_that_others_listen_to_from_the_start() {
+    const PATHS: usize = 30;
+    let (runtimes, _tokio) = each_runtime();
+    for runtime in runtimes.iter().flat_map(|runtime| [runtime; 10]) {
+        // Nobody listens there, so there is something to be told at once.
+        let never = RetryPolicy::exponential().max_retries(0);
+        let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).retry(never).runtime(runtime).build().unwrap();
+        let events = Recorder::on(group.events());
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    for n in 0..PATHS {
+                        group.open(format!("/{n}")).unwrap().events().subscribe(drop);
+                    }
+                });
+            }
+        });
+        until("failing", || group.paths().is_empty());
+        group.complete();
+        let (events, _) = events.to_the_end();
+        let count = |wanted: fn(&ClientEvent) -> bool| events.iter().filter(|event| wanted(&event.data)).count();
+        let failed = count(|event| matches!(event, ClientEvent::ConnectFailed { .. }));
+        assert!(failed >= PATHS, "{failed} clients failed");
+        assert_eq!(count(|event| matches!(event, ClientEvent::Failed { .. })), failed);
+        assert_eq!(count(|event| matches!(event, ClientEvent::Closed(_))), failed + 1); // the group's own
     }
 }
