@@ -8,6 +8,7 @@ mod hostile_clients;
 mod hostile_servers;
 mod limits;
 mod log_lines;
+mod nesting;
 mod raw;
 mod slow;
 #[path = "../support/mod.rs"]
