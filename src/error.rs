@@ -127,7 +127,7 @@ pub enum WsError {
         /// Which rule.
         reason: String,
     },
-    /// Nothing came from the peer for longer than `ping_interval + ping_timeout`.
+    /// Nothing came from the peer for longer than `ping_interval + ping_timeout`, and for `ping_timeout` after a ping.
     #[error("{} has been silent for {silent:?}, longer than ping_interval + ping_timeout", OneLine(.peer))]
     PeerGone {
         /// Who.

@@ -225,7 +225,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     }
 
     /// Connects anew: at once if it is waiting to do so, and by dropping the connection if there is one. An attempt that is
-    /// under way goes on.
+    /// under way goes on. What has arrived on a connection is emitted before it is dropped, for up to 1 s.
     ///
     /// May be called in any callback. In one that tells of the loss of a connection, or of an attempt that failed, it has the
     /// client not wait for the next one.

@@ -59,7 +59,9 @@ use crate::{
 /// # End
 ///
 /// A connection lives as long as its client and its server, whether there are handles of it or not. It completes after a
-/// closing handshake and errors when it ends otherwise.
+/// closing handshake and errors when it ends otherwise, in either case after everything that had arrived: where nothing can be
+/// written any more, what the peer has sent is read to its end, close code included. (Linux keeps that when the peer resets the
+/// connection; other systems may discard it.)
 pub struct Connection<D: WsDatatype> {
     inner: ConnectionSource<D>,
     scheduler: IoScheduler,

@@ -9,7 +9,7 @@ use std::{
     future::poll_fn,
     io,
     mem::take,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::ReadBuf,
-    task::unconstrained,
+    task::{unconstrained, yield_now},
     time::{Instant, Sleep, sleep_until},
 };
 use tungstenite::{
@@ -57,7 +57,7 @@ const READ_AHEAD: usize = 1024;
 /// that read well look slow. More at once gains nothing.
 const MESSAGES_A_POLL: usize = 128;
 
-/// How long a peer may take to hear why it is being dropped.
+/// How long a peer may take to hear why it is being dropped, and this side for what has come until then.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What a driver works with.
@@ -97,7 +97,7 @@ pub(crate) struct Ending {
 }
 
 /// Serves `socket` until its connection ends, or is dropped because `cut` resolved. Text and binary messages go to
-/// `receive`.
+/// `receive`; all that have arrived, before the end is told.
 pub(crate) fn drive<S, F>(
     socket: S,
     link: Link,
@@ -110,12 +110,13 @@ where
 {
     // Not an `async fn`, in which an argument keeps its place beside what becomes of it: the driver would be there twice.
     let mut driver = Driver::new(socket, link, receive);
-    let mut cut = Box::pin(cut);
+    let mut cut = Some(Box::pin(cut));
     poll_fn(move |cx| {
-        let ending = match cut.as_mut().poll(cx) {
-            Poll::Ready(()) => driver.lost(WsError::Cut(driver.link.peer.clone())),
-            Poll::Pending => ready!(driver.poll(cx)),
-        };
+        if cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            cut = None;
+            driver.cut();
+        }
+        let ending = ready!(driver.poll(cx));
         driver.let_go(&ending);
         Poll::Ready(*ending)
     })
@@ -147,12 +148,35 @@ enum Phase {
     },
 }
 
+/// An end that is decided: nothing more is written, but what has arrived is heard before it is told.
+struct Parting {
+    error: WsError,
+    /// Until when; a socket that failed ends by itself.
+    until: Option<Instant>,
+    /// How many bytes may be read: as many as can have arrived.
+    left: usize,
+}
+
+/// How much a turn has read of what there was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// All. The socket wakes the task when more comes.
+    Whole,
+    /// A part. Nothing wakes the task for the rest.
+    Part,
+    /// Nothing, and the subscribers wake the task when they have caught up.
+    Held,
+}
+
 struct Driver<S: Socket, F> {
     outlet: Arc<Outlet<S>>,
     link: Link,
     receive: F,
     reader: Reader,
     phase: Phase,
+    parting: Option<Parting>,
+    /// The peer has shut its side down, and is to be told what is left to say.
+    is_heard_out: bool,
     /// What the protocol has to say to the peer, until the next write.
     answers: Vec<u8>,
     /// How things stand on the way out after the last write.
@@ -162,6 +186,8 @@ struct Driver<S: Socket, F> {
     /// When waiting for the peer ends, if closing was asked for and messages come before it.
     close_by: Option<Instant>,
     pulse: Pulse,
+    /// A ping is on its way to the system.
+    is_pinging: bool,
     /// What was read and not dispatched, because the poll had dispatched its share; and what came with the handshake.
     unread: Bytes,
     /// When this poll began.
@@ -187,11 +213,14 @@ where
             outlet: Outlet::new(socket, link.role, link.outbox.clone(), link.flusher.take()),
             reader: Reader::new(link.role, link.limits.message_len, link.limits.frame()),
             phase: Phase::Open,
+            parting: None,
+            is_heard_out: false,
             answers: Vec::new(),
             outward: Outward::default(),
             waker: Waker::noop().clone(),
             close_by: None,
             pulse: Pulse::new(link.heartbeat, now, rand::random()),
+            is_pinging: false,
             // Copied, since it holds on to the memory of the opening handshake.
             unread: Bytes::copy_from_slice(&take(&mut link.early_bytes)),
             now,
@@ -216,10 +245,17 @@ where
         }
     }
 
+    /// Drops the connection, since another one is wanted.
+    fn cut(&mut self) {
+        self.now = Instant::now();
+        self.part(WsError::Cut(self.link.peer.clone()), Some(self.now + LINGER));
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<Ending>> {
         match self.step(cx) {
             Err(ending) => return Poll::Ready(ending),
-            Ok(again) if again => cx.waker().wake_by_ref(),
+            // Once the reactor has looked at the other sockets: a task that wakes itself is polled many times before that.
+            Ok(again) if again => _ = pin!(yield_now()).poll(cx),
             Ok(_) => {}
         }
         Poll::Pending
@@ -236,12 +272,12 @@ where
             // It is to be dropped: the queue is gone, and what lies here unwritten goes with it.
             self.outlet.take_back();
         }
-        let stopped = self.read(cx)?;
+        let intake = self.read(cx)?;
         let unfinished = self.write(cx)?;
         self.leave_if_done(cx)?;
-        let pinged = self.watch_the_clock(cx)?;
+        let is_due = self.watch_the_clock(intake, cx)?;
         // While it is paused, the socket wakes it by taking what waits.
-        Ok(pinged || unfinished || (stopped && !self.is_paused()))
+        Ok(is_due || unfinished || (intake == Intake::Part && !self.is_paused()))
     }
 
     /// A peer that does not take the answers to its pings is not read from, so that they cannot pile up. Messages do not
@@ -250,44 +286,66 @@ where
         self.answers.len() + self.outward.answers_len > self.link.limits.write_buffer_len
     }
 
-    /// Reads and dispatches what is there. True when it stopped before the socket was empty, and nothing else wakes it.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
+    /// Reads and dispatches what is there.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Intake, Box<Ending>> {
         let mut buffer = ReadBuffer::take();
-        let stopped = self.read_into(&mut buffer, cx);
+        let intake = self.read_into(&mut buffer, cx);
         buffer.give_back();
-        stopped
+        intake
     }
 
-    fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
+    fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Result<Intake, Box<Ending>> {
         let mut share = MESSAGES_A_POLL;
         for _ in 0..READS_A_POLL {
             let is_ahead = self.link.inbound.poll_at_most(READ_AHEAD, cx).is_pending();
             if is_ahead || self.is_paused() {
                 // The heartbeat's clock stands still meanwhile: it is the write stall that decides.
                 self.pulse.hear(self.now);
-                return Ok(!is_ahead);
+                return Ok(if is_ahead { Intake::Held } else { Intake::Part });
             }
             if !self.unread.is_empty() {
+                // It has come, however long ago that was.
+                self.pulse.hear(self.now);
                 let unread = take(&mut self.unread);
                 let rest = self.dispatch(&unread, &mut buffer.block, &mut share);
                 self.unread = unread.slice_ref(rest);
             }
             if !self.unread.is_empty() {
-                return Ok(true);
+                return Ok(Intake::Part);
             }
             let mut space = ReadBuf::new(&mut buffer.bytes);
-            match self.outlet.poll_read(cx, &mut space) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Err(error)) => return Err(self.broken(error)),
-                Poll::Ready(Ok(())) if space.filled().is_empty() => return Err(self.hung_up()),
-                Poll::Ready(Ok(())) => {
-                    self.pulse.hear(self.now);
-                    let rest = self.dispatch(space.filled(), &mut buffer.block, &mut share);
-                    self.unread = Bytes::copy_from_slice(rest);
-                }
+            if let Some(intake) = self.fill(&mut space, cx)? {
+                return Ok(intake);
             }
+            let rest = self.dispatch(space.filled(), &mut buffer.block, &mut share);
+            self.unread = Bytes::copy_from_slice(rest);
         }
-        Ok(true)
+        Ok(Intake::Part)
+    }
+
+    /// Reads from the socket; with nothing to read, returns how that is to be taken.
+    fn fill(&mut self, space: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Result<Option<Intake>, Box<Ending>> {
+        if self.is_heard_out {
+            return Ok(Some(Intake::Whole));
+        }
+        if self.parting.as_ref().is_some_and(|parting| parting.left == 0) {
+            // What comes now came later, from a peer that could go on for ever.
+            return Err(self.parted());
+        }
+        match self.outlet.poll_read(cx, space) {
+            Poll::Pending => return Ok(Some(Intake::Whole)),
+            Poll::Ready(Err(error)) => return Err(self.broken(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let len = space.filled().len();
+        if len == 0 {
+            return self.hung_up().map(|()| Some(Intake::Whole));
+        }
+        self.pulse.hear(self.now);
+        if let Some(parting) = &mut self.parting {
+            parting.left = parting.left.saturating_sub(len);
+        }
+        Ok(None)
     }
 
     /// Takes bytes through the protocol and hands on the messages they complete, as far as `share` reaches; returns the rest.
@@ -340,9 +398,10 @@ where
     /// Writes what is there to be written, as far as the socket takes it, and our close frame behind the last message. True
     /// when it stopped before that, and nothing else wakes it.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
-        loop {
+        while self.parting.is_none() {
             let (progress, outward) = self.outlet.write(&mut self.answers, cx);
             self.outward = outward;
+            self.note_ping();
             match progress {
                 Ok(Progress::Done) => {
                     self.close_by = None;
@@ -357,8 +416,42 @@ where
                     self.close_by = self.link.outbox.closing().map(|closing| closing.deadline);
                     return Ok(matches!(progress, Progress::Unfinished));
                 }
-                Err(error) => return Err(self.broken(error)),
+                Err(error) => self.part(self.transport(error), None),
             }
+        }
+        self.say_no_more()
+    }
+
+    /// A ping counts from when the system has it.
+    fn note_ping(&mut self) {
+        if self.is_pinging && self.outward.answers_len == 0 {
+            self.is_pinging = false;
+            self.pulse.pinged(Instant::now());
+        }
+    }
+
+    /// Decides the end; what has arrived is still heard. What was decided first counts.
+    fn part(&mut self, error: WsError, until: Option<Instant>) {
+        if self.parting.is_none() {
+            self.outlet.give_up();
+            let left = self.outlet.arrived_len().saturating_add(READ_BUFFER_LEN);
+            self.parting = Some(Parting { error, until, left });
+            self.forget_answers();
+        }
+    }
+
+    /// Nobody will hear them, and reading must not be paused for them.
+    fn forget_answers(&mut self) {
+        self.answers.clear();
+        self.outward = Outward::default();
+    }
+
+    /// A turn's writing on a connection that is over: after the peer's last word there is nothing to wait for.
+    fn say_no_more(&mut self) -> Result<bool, Box<Ending>> {
+        self.forget_answers();
+        match self.phase {
+            Phase::Open | Phase::Closing(_) => Ok(false),
+            Phase::Closed { .. } | Phase::Failing { .. } => Err(self.parted()),
         }
     }
 
@@ -397,47 +490,81 @@ where
 
     /// Shuts the socket down once nothing more is to be said.
     fn leave_if_done(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Ending>> {
-        // It is the server that closes the socket after a closing handshake (RFC 6455, section 7.1.1).
-        let closes = matches!(self.phase, Phase::Closed { .. }) && self.link.role == Role::Server;
-        let fails = matches!(self.phase, Phase::Failing { .. });
-        if !(closes || fails) || !self.outward.is_flushed {
-            return Ok(());
-        }
+        // It is the server that closes the socket after a closing handshake (RFC 6455, section 7.1.1). One that failed stays
+        // until the peer hangs up: dropped with bytes unread it would take the close frame along.
+        let closes = match self.phase {
+            Phase::Open | Phase::Closing(_) => return Ok(()),
+            Phase::Closed { .. } => self.is_heard_out || self.link.role == Role::Server,
+            Phase::Failing { .. } => self.is_heard_out,
+        };
+        let shuts = closes || matches!(self.phase, Phase::Failing { .. });
         // An error here is one of a socket that is to be dropped anyway.
-        let shut = self.outlet.poll_shutdown(cx).is_ready();
-        // One that failed stays until the peer hangs up: dropped with bytes unread it would take the close frame along.
+        let shut = shuts && self.outward.is_flushed && self.outlet.poll_shutdown(cx).is_ready();
         if closes && shut { Err(self.ended()) } else { Ok(()) }
     }
 
-    /// Pings, and ends what takes too long. True after a ping, which has to be written.
-    fn watch_the_clock(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
-        if let Some(silent) = self.pulse.silence(self.now) {
-            return Err(self.lost(WsError::PeerGone { peer: self.link.peer.clone(), silent }));
+    /// Pings, and ends what takes too long. True when there is something to do at once.
+    fn watch_the_clock(&mut self, intake: Intake, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
+        self.judge()?;
+        if let Some(parting) = &self.parting {
+            let is_heard = intake == Intake::Whole && !self.outlet.has_arrived();
+            if is_heard || parting.until.is_some_and(|until| until <= self.now) {
+                return Err(self.parted());
+            }
+        }
+        let pings = self.ping_if_due();
+        Ok(self.arm(cx) || pings)
+    }
+
+    /// Ends what takes too long.
+    fn judge(&mut self) -> Result<(), Box<Ending>> {
+        if self.parting.is_some() {
+            return Ok(());
+        }
+        let is_late = self.closing_deadline().is_some_and(|deadline| deadline <= self.now);
+        if matches!(self.phase, Phase::Closed { .. } | Phase::Failing { .. }) {
+            return if is_late { Err(self.ended()) } else { Ok(()) };
+        }
+        let peer = || self.link.peer.clone();
+        if self.pulse.is_overdue(self.now) && self.outlet.has_arrived() {
+            // The reactor has not told of it yet.
+            self.pulse.hear(self.now);
+        } else if let Some(silent) = self.pulse.silence(self.now) {
+            return Err(self.lost(WsError::PeerGone { peer: peer(), silent }));
         }
         let stall = self.link.limits.write_stalled;
         if self.outward.stalled.is_some_and(|since| after(since, stall) <= self.now) {
-            return Err(self.lost(WsError::WriteStalled { peer: self.link.peer.clone(), stalled: stall }));
+            self.part(WsError::WriteStalled { peer: peer(), stalled: stall }, None);
+        } else if is_late {
+            self.part(WsError::ClosingTimedOut { peer: peer() }, Some(self.now + LINGER));
         }
-        if self.closing_deadline().is_some_and(|deadline| deadline <= self.now) {
-            return Err(self.ended());
-        }
+        Ok(())
+    }
+
+    /// True after a ping, which has to be written.
+    fn ping_if_due(&mut self) -> bool {
         // To a peer that takes nothing pings would only pile up.
-        let ping = self.pulse.ping_due(self.now) && matches!(self.phase, Phase::Open) && self.outward.stalled.is_none();
-        if ping {
+        let is_open = matches!(self.phase, Phase::Open) && self.parting.is_none() && self.outward.stalled.is_none();
+        let pings = self.pulse.ping_due(self.now) && is_open;
+        if pings {
             let payload = Message::Ping(Bytes::copy_from_slice(&self.begun().to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
             let mut wire = Wire::new(&[], &mut self.answers);
             let _ = self.reader.with_protocol(|protocol| protocol.write(&mut wire, payload));
             // At once, behind the messages that it counts.
             self.outlet.lock().answer(&mut self.answers);
+            self.is_pinging = true;
         }
-        Ok(self.arm(cx) || ping)
+        pings
     }
 
     /// Sets the timer to the next thing to do. True when that is due already.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         let stalled = self.outward.stalled.map(|since| after(since, self.link.limits.write_stalled));
-        let deadlines = [self.pulse.deadline(), stalled, self.closing_deadline()];
+        let deadlines = match &self.parting {
+            Some(parting) => [parting.until, None, None],
+            None => [self.pulse.deadline(), stalled, self.closing_deadline()],
+        };
         let Some(next) = deadlines.into_iter().flatten().min() else { return false };
         // A timer that is too early costs one look; setting it anew for each message would cost more.
         if self.timer.as_ref().is_some_and(|(set, _)| self.now < *set && *set <= next) {
@@ -472,16 +599,37 @@ where
 
     fn broken(&self, error: io::Error) -> Box<Ending> {
         match self.phase {
-            Phase::Closed { .. } | Phase::Failing { .. } => self.ended(),
-            _ => self.lost(WsError::Transport { peer: self.link.peer.clone(), source: Arc::new(error) }),
+            Phase::Open | Phase::Closing(_) if self.parting.is_none() => self.lost(self.transport(error)),
+            _ => self.parted(),
         }
     }
 
+    fn transport(&self, error: io::Error) -> WsError {
+        WsError::Transport { peer: self.link.peer.clone(), source: Arc::new(error) }
+    }
+
     /// The peer's end of the stream.
-    fn hung_up(&self) -> Box<Ending> {
+    fn hung_up(&mut self) -> Result<(), Box<Ending>> {
         match self.phase {
-            Phase::Closed { .. } | Phase::Failing { .. } => self.ended(),
-            _ => self.lost(WsError::AbnormalClosure { peer: self.link.peer.clone() }),
+            _ if self.parting.is_some() => Err(self.parted()),
+            Phase::Open | Phase::Closing(_) => {
+                Err(self.lost(WsError::AbnormalClosure { peer: self.link.peer.clone() }))
+            }
+            // It may have shut down its own side alone, and wait for the answer.
+            Phase::Closed { .. } | Phase::Failing { .. } => {
+                self.is_heard_out = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// The ending of a connection on which nothing is written any more.
+    fn parted(&self) -> Box<Ending> {
+        match (&self.parting, &self.phase) {
+            (Some(Parting { error, .. }), Phase::Open | Phase::Closing(_)) => self.lost(error.clone()),
+            // Whatever the peer said last: another connection is wanted at once.
+            (Some(Parting { error: error @ WsError::Cut(_), .. }), _) => self.lost(error.clone()),
+            _ => self.ended(),
         }
     }
 

@@ -63,7 +63,7 @@ pub enum ClientEvent {
         /// Why. [`WsError::Rejected`] has the headers and the beginning of the body of a server that refused it.
         error: WsError,
     },
-    /// A connection ended.
+    /// A connection ended, and all that had arrived on it was emitted, as far as the operating system still gave it.
     Disconnected {
         /// The close code; 1006 when there was no closing handshake (RFC 6455, section 7.1.5).
         code: u16,

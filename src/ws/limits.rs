@@ -180,7 +180,8 @@ impl Limits {
 
     /// Sets how long closing may take: flushing the outbox, and the closing handshake. The default is 5 s.
     ///
-    /// Then the socket is closed all the same, and what is left in the outbox is counted as dropped.
+    /// Then the socket is closed all the same, and what is left in the outbox is counted as dropped. Where callbacks were too slow
+    /// for what has arrived until then, they have up to 1 s more for it.
     ///
     /// # Panics
     ///

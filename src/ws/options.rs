@@ -72,6 +72,9 @@ macro_rules! common_options {
 
         /// Sets how long after `ping_interval` a peer may stay silent; then its connection is dropped. `None` never drops
         /// it. The default is 30 s. Anything that comes from the peer counts, not only pongs.
+        ///
+        /// Time in which this side does not listen is not held against the peer: it has its whole `ping_timeout` after a ping,
+        /// and what it sent meanwhile is looked for, also when a callback has blocked or the process was stopped.
         pub fn ping_timeout(mut self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             self.options.heartbeat.timeout = timeout.into();
             self

@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     hint::black_box,
     io,
-    mem::take,
+    mem::{replace, take},
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -43,6 +43,13 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
     /// minutes, for a peer that takes nothing.
     fn reset_when_dropped(&self);
+
+    /// Whether anything has arrived that was not read: bytes, the end of the stream, or an error. Asks the system, which
+    /// knows what the reactor may not have looked at.
+    fn has_arrived(&self) -> bool;
+
+    /// How many bytes can have arrived that were not read, at most.
+    fn arrived_len(&self) -> usize;
 }
 
 /// As the outbox, the connection's task and the flusher share it.
@@ -93,13 +100,15 @@ pub(crate) struct Writer<S> {
     socket: Option<S>,
     /// Why the socket took nothing any more, for the task.
     failed: Option<io::Error>,
+    /// Nothing is written any more, and the outbox knows.
+    is_over: bool,
 }
 
 impl<S: Socket> Outlet<S> {
     /// What is put into `outbox` from now on is written by `flusher` if there is one, and else by the task that
     /// [`serve`](Self::serve)s this.
     pub(crate) fn new(socket: S, role: Role, outbox: Outbox, flusher: Option<Arc<Flusher>>) -> Arc<Self> {
-        let writer = Writer { socket: Some(socket), out: None, failed: None };
+        let writer = Writer { socket: Some(socket), out: None, failed: None, is_over: false };
         let outlet = Arc::new(Self {
             outbox,
             writer: Mutex::new(writer),
@@ -165,6 +174,16 @@ impl<S: Socket> Outlet<S> {
         self.lock().socket.iter().for_each(S::reset_when_dropped);
     }
 
+    /// As [`Socket::has_arrived`].
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.lock().socket.as_ref().is_some_and(S::has_arrived)
+    }
+
+    /// As [`Socket::arrived_len`].
+    pub(crate) fn arrived_len(&self) -> usize {
+        self.lock().socket.as_ref().map_or(0, S::arrived_len)
+    }
+
     /// Gives the messages of which nothing was written back to the outbox, as far as that is possible.
     pub(crate) fn take_back(&self) {
         let count = self.lock().out.as_mut().map_or(0, |out| out.take_back());
@@ -178,16 +197,26 @@ impl<S: Socket> Outlet<S> {
         self.is_open.store(false, Relaxed);
     }
 
-    /// Closes the socket and ends all writing, also by a flusher that has been asked to. What was not written whole waits in
-    /// the outbox for another link.
-    pub(crate) fn retire(&self) {
+    /// Ends all writing, also by a flusher that has been asked to, and leaves the socket for reading. What was not written
+    /// whole waits in the outbox for another link.
+    pub(crate) fn give_up(&self) {
         let mut writer = self.lock();
+        if replace(&mut writer.is_over, true) {
+            return;
+        }
         self.is_open.store(false, Relaxed);
-        let (socket, out) = (writer.socket.take(), writer.out.take());
+        let out = writer.out.take();
         drop(writer);
         let has_begun = out.as_ref().is_some_and(|out| out.has_begun());
-        drop((socket, out));
+        drop(out);
         self.outbox.link_lost(has_begun);
+    }
+
+    /// As [`give_up`](Self::give_up), and closes the socket.
+    pub(crate) fn retire(&self) {
+        let socket = self.lock().socket.take();
+        self.give_up();
+        drop(socket);
     }
 
     fn write_with(&self, writer: &mut Writer<S>, spent: &mut Spent, cx: &mut Context<'_>) -> io::Result<Progress> {

@@ -2,16 +2,24 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read, stdin},
+    io::{BufRead, BufReader, Read, Write, stdin},
     net::SocketAddr,
     process::{Child, Command, Stdio},
-    thread::sleep,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle, sleep},
     time::{Duration, Instant},
 };
 
 use rxplus::prelude::*;
 
-use crate::{Site, alone, memory, raw::Raw, support::Recorder};
+use crate::{
+    Site, alone, memory,
+    raw::{Raw, Side, TEXT, frame},
+    support::Recorder,
+};
 
 /// What the issue of 10,000 connections is held to.
 const MOST_EACH: usize = 12 * 1024;
@@ -119,4 +127,70 @@ fn silent_peers_make_room_where_descriptors_run_out() {
     println!("100 descriptors, 300 silent peers: served within {:?}", began.elapsed());
     drop(server.stdin.take());
     server.wait().unwrap();
+}
+
+/// A feed without end, on a thread of its own, until this is dropped.
+struct Greedy(Arc<AtomicBool>, Option<JoinHandle<()>>);
+
+impl Greedy {
+    fn on(addr: SocketAddr) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = over.clone();
+        let mut raw = Raw::upgraded(addr);
+        let feed = frame(Side::Client, TEXT, b"more").repeat(1000);
+        raw.0.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let feeding = thread::spawn(move || while !is_over.load(Relaxed) && raw.0.write(&feed).is_ok() {});
+        Self(over, Some(feeding))
+    }
+}
+
+impl Drop for Greedy {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+        let _ = self.1.take().map(JoinHandle::join);
+    }
+}
+
+/// Counts what is handled of a feed without end between a message of another peer and the answer to it.
+fn is_served_beside_a_greedy_one(runtime: IoRuntime) {
+    let _alone = alone();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = handled.clone();
+    server
+        .clone()
+        .log_errors()
+        .subscribe(move |tagged| _ = count.fetch_add(usize::from(tagged.data == "more"), Relaxed));
+    let connections = Recorder::on(server.connections());
+    let mut quiet = Raw::upgraded(server.local_addr());
+    let connection = connections.item();
+    connection.clone().subscribe_with(connection);
+    let _greedy = Greedy::on(server.local_addr());
+    let mut waits: Vec<_> = (0..50)
+        .map(|_| {
+            let before = handled.load(Relaxed);
+            quiet.send(&frame(Side::Client, TEXT, b"?"));
+            quiet.take(3);
+            handled.load(Relaxed) - before
+        })
+        .collect();
+    waits.sort_unstable();
+    // A thread that is not run for a while counts a lot; most of the time it is.
+    assert!(waits[waits.len() / 2] < 1000, "{waits:?}");
+}
+
+#[test]
+fn quiet_peer_waits_for_a_few_turns_of_a_greedy_one() {
+    is_served_beside_a_greedy_one(IoRuntime::new("shared").unwrap());
+}
+
+#[test]
+fn quiet_peer_waits_for_a_few_turns_of_a_greedy_one_on_the_program_s_own_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = IoRuntime::from_tokio(runtime.handle().clone());
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let serving = thread::spawn(move || _ = runtime.block_on(ended));
+    is_served_beside_a_greedy_one(handle);
+    drop(end);
+    serving.join().unwrap();
 }

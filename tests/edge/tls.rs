@@ -1,7 +1,7 @@
 //! `wss://` on both sides, with certificates made on the spot.
 
 use std::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,19 +19,19 @@ use crate::{
 };
 
 /// An issuer of certificates.
-struct Authority {
+pub(crate) struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, in PEM format.
-struct Identity {
+pub(crate) struct Identity {
     certificate: String,
     key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Issuers are told apart by their names.
@@ -42,7 +42,7 @@ impl Authority {
         Self { pem: params.self_signed(&key).unwrap().pem(), issuer: Issuer::new(params, key) }
     }
 
-    fn issue(&self, name: &str) -> Identity {
+    pub(crate) fn issue(&self, name: &str) -> Identity {
         self.issue_with(CertificateParams::new(vec![name.into()]).unwrap())
     }
 
@@ -57,14 +57,33 @@ impl Authority {
         Identity { certificate: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
     }
 
+    /// For a client that is not ours.
+    fn config(&self) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(pem(&self.pem)).unwrap();
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+
     fn trust(&self) -> ClientTls {
         ClientTls::with_roots_pem(&self.pem).unwrap()
     }
 }
 
-fn serve(identity: &Identity) -> Site {
+pub(crate) fn serve(identity: &Identity) -> Site {
     let tls = ServerTls::from_pem(&identity.certificate, &identity.key).unwrap();
     Site::over(|builder| builder.tls(tls))
+}
+
+/// The stream of a client that is not ours.
+pub(crate) fn client_of(
+    site: &Site,
+    authority: &Authority,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let connection = rustls::ClientConnection::new(authority.config(), name).unwrap();
+    rustls::StreamOwned::new(connection, TcpStream::connect(site.addr()).unwrap())
 }
 
 /// For a server whose peers do not get as far as its certificate.
@@ -242,17 +261,10 @@ fn connection_cut_without_the_end_of_tls_is_an_abnormal_closure() {
     let authority = Authority::new();
     let site = serve(&authority.issue("127.0.0.1"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(pem(&authority.pem)).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     runtime.block_on(async {
         let tcp = tokio::net::TcpStream::connect(site.addr()).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
-        let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        let tls = tokio_rustls::TlsConnector::from(authority.config()).connect(name, tcp).await.unwrap();
         let (socket, _) = tokio_tungstenite::client_async("ws://127.0.0.1/", tls).await.unwrap();
         // Dropped, it says neither goodbye.
         drop(socket);

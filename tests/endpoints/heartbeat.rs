@@ -1,5 +1,7 @@
 //! The heartbeat: who is gone without a word is found, who is there is left alone.
 
+use std::mem::take;
+
 use tungstenite::Message;
 
 use super::*;
@@ -47,6 +49,60 @@ fn client_finds_a_server_gone_silent_and_connects_again() {
     assert!(matches!(error, Some(WsError::PeerGone { silent, .. }) if silent >= 2 * INTERVAL), "{error:?}");
     client.next("hello again");
     assert_eq!(read(&mut server.accept()).to_text().unwrap(), "hello again");
+}
+
+/// For a callback: blocks at the first call for longer than a peer may be silent.
+fn block_once() -> impl FnMut() + Send + 'static {
+    let mut blocks = true;
+    move || {
+        if take(&mut blocks) {
+            std::thread::sleep(4 * INTERVAL);
+        }
+    }
+}
+
+/// Waits until a silent peer of a server with this heartbeat is gone: so long others would have had to be.
+fn until_one_is_gone() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let server = server.bind().unwrap();
+    let events = Recorder::on(server.events());
+    let _silent = foreign_client(&server, "/");
+    events.find(|event| matches!(event, ServerEvent::Disconnected { .. }).then_some(()));
+}
+
+#[test]
+fn callback_that_blocks_costs_a_server_none_of_its_quiet_peers() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let server = server.bind().unwrap();
+    let mut block = block_once();
+    server.clone().log_errors().subscribe(move |_| block());
+    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
+    let quiet = connected(&server, "/", WsStr);
+    quiet.next("block");
+    heard.item();
+    until_one_is_gone();
+    quiet.next("still here");
+    assert_eq!(heard.item().data, "still here");
+    let is_loss = |event| matches!(event, Heard::Item(ServerEvent::Disconnected { .. }));
+    assert!(!events.rest().into_iter().any(is_loss));
+}
+
+#[test]
+fn callback_that_blocks_costs_a_client_no_quiet_server() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(None).bind().unwrap();
+    let client = RxWsClient::builder(url(&server, "/"), WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let client = client.connect().unwrap();
+    let mut block = block_once();
+    client.clone().log_errors().subscribe(move |_| block());
+    let (heard, events) = (Recorder::on(client.clone()), Recorder::on(client.events()));
+    client.wait_connected(PATIENCE).unwrap();
+    server.next(TaggedData::new("/", "block"));
+    heard.item();
+    until_one_is_gone();
+    server.next(TaggedData::new("/", "still here"));
+    assert_eq!(heard.item(), "still here");
+    let is_loss = |event| matches!(event, Heard::Item(ClientEvent::Disconnected { .. }));
+    assert!(!events.rest().into_iter().any(is_loss));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     sync::{mpsc, oneshot},
     task::{JoinHandle, coop},
-    time::{sleep, timeout},
+    time::{advance, sleep, timeout},
 };
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::protocol::frame::FrameSocket;
@@ -29,6 +29,9 @@ use crate::{
     },
 };
 
+/// More than any of the sockets here holds.
+const ARRIVED_LEN: usize = 2 << 20;
+
 const SECOND: Duration = Duration::from_secs(1);
 const QUIET: Heartbeat = Heartbeat { interval: None, timeout: None };
 
@@ -40,6 +43,14 @@ const PONG: u8 = 10;
 
 impl Socket for DuplexStream {
     fn reset_when_dropped(&self) {}
+
+    fn has_arrived(&self) -> bool {
+        false
+    }
+
+    fn arrived_len(&self) -> usize {
+        ARRIVED_LEN
+    }
 }
 
 /// A driver at work, and the other end of its socket.
@@ -92,7 +103,13 @@ impl Plan {
     }
 
     fn start(self) -> Rig {
+        self.start_on(|socket| socket)
+    }
+
+    /// On what `make` makes of the socket.
+    fn start_on<S: Socket>(self, make: impl FnOnce(DuplexStream) -> S) -> Rig {
         let (socket, peer) = duplex(self.socket_len);
+        let socket = make(socket);
         let outbox = outbox();
         let (say, heard) = mpsc::unbounded_channel();
         let (cut, is_cut) = oneshot::channel::<()>();
@@ -520,11 +537,318 @@ async fn reading_that_paused_while_it_answered_goes_on_without_a_wake_up() {
     assert_eq!(rig.began.elapsed(), Duration::ZERO);
 }
 
+/// A socket that takes a given number of bytes, and then none any more: what has come can still be read.
+struct Mute {
+    stream: DuplexStream,
+    left: usize,
+    /// What it says then; nothing if it only has no room.
+    error: Option<io::ErrorKind>,
+    has_arrived: Arc<AtomicBool>,
+}
+
+fn unbroken(stream: DuplexStream) -> Mute {
+    Mute { stream, left: usize::MAX, error: None, has_arrived: Arc::default() }
+}
+
+fn broken_after(left: usize) -> impl FnOnce(DuplexStream) -> Mute {
+    move |stream| Mute { left, error: Some(io::ErrorKind::BrokenPipe), ..unbroken(stream) }
+}
+
+fn full(stream: DuplexStream) -> Mute {
+    Mute { left: 0, ..unbroken(stream) }
+}
+
+impl Socket for Mute {
+    fn reset_when_dropped(&self) {}
+
+    fn has_arrived(&self) -> bool {
+        self.has_arrived.load(Ordering::Relaxed)
+    }
+
+    fn arrived_len(&self) -> usize {
+        self.stream.arrived_len()
+    }
+}
+
+impl AsyncRead for Mute {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, space)
+    }
+}
+
+impl AsyncWrite for Mute {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.left == 0 {
+            return self.error.map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())));
+        }
+        let count = bytes.len().min(self.left);
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[..count]))?;
+        self.left -= written;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How many messages come, each of them short: more than a turn dispatches, and than a read buffer has room for.
+const BURST: usize = 40_000;
+
+fn burst(from: Role) -> Vec<u8> {
+    wire(from, TEXT, b"four").repeat(BURST)
+}
+
+impl Rig {
+    /// How many messages were heard until the end, and what that was.
+    async fn heard_until_the_end(mut self) -> (usize, Ending) {
+        let mut count = 0;
+        while self.heard.recv().await.is_some() {
+            count += 1;
+        }
+        (count, self.task.await.unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_is_heard_when_a_write_fails_and_then_why() {
+    for role in [Role::Server, Role::Client] {
+        let mut rig = Plan::new(role).start_on(broken_after(20));
+        rig.outbox.push(binary(1)).unwrap();
+        rig.outbox.push(binary(100)).unwrap();
+        rig.peer.write_all(&burst(other(role))).await.unwrap();
+        rig.peer.shutdown().await.unwrap();
+        let outbox = rig.outbox.clone();
+        let (count, ending) = rig.heard_until_the_end().await;
+        assert_eq!((count, ending.code, ending.unconfirmed), (BURST, 1006, 1));
+        assert!(matches!(ending.error, Some(WsError::Transport { .. })), "{ending:?}");
+        assert_eq!((outbox.stats().written.messages, outbox.stats().queued.messages), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_code_that_has_arrived_is_told_when_a_write_fails() {
+    for role in [Role::Server, Role::Client] {
+        for closes in [true, false] {
+            let mut rig = Plan::new(role).start_on(broken_after(0));
+            rig.outbox.push(text("an answer")).unwrap();
+            if closes {
+                rig.outbox.close(1001, "", 5 * SECOND);
+            }
+            rig.peer.write_all(&[burst(other(role)), close_frame(other(role), 4000)].concat()).await.unwrap();
+            let (count, ending) = rig.heard_until_the_end().await;
+            assert!(ending.error.is_none(), "{ending:?}");
+            assert_eq!((count, ending.code), (BURST, 4000));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pong_that_has_arrived_confirms_when_a_write_fails() {
+    let mut rig = Plan::new(Role::Server).start_on(broken_after(10));
+    (0..3).for_each(|_| rig.outbox.push(binary(3)).unwrap());
+    // Two are written; that the first one has come is known.
+    rig.peer.write_all(&[burst(Role::Client), wire(Role::Client, PONG, &1u64.to_be_bytes())].concat()).await.unwrap();
+    let (count, ending) = rig.heard_until_the_end().await;
+    assert_eq!((count, ending.unconfirmed), (BURST, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_goes_on_when_nothing_can_be_written_to_it_is_not_heard_for_ever() {
+    let mut rig = Plan::new(Role::Server).start_on(broken_after(0));
+    rig.outbox.push(binary(1)).unwrap();
+    let mut sent = 0;
+    while rig.peer.write_all(&burst(Role::Client)).await.is_ok() {
+        sent += BURST;
+    }
+    let (count, ending) = rig.heard_until_the_end().await;
+    assert!(matches!(ending.error, Some(WsError::Transport { .. })), "{ending:?}");
+    assert!((BURST..=sent + BURST).contains(&count) && sent * 10 < 2 * ARRIVED_LEN, "{sent} sent, {count} heard");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_is_heard_before_another_connection_takes_the_place_of_this_one() {
+    let mut rig = Plan::new(Role::Client).start();
+    assert!(rig.is_open_after(SECOND).await);
+    let (cut, _) = oneshot::channel();
+    rig.peer.write_all(&[burst(Role::Server), close_frame(Role::Server, 4000)].concat()).await.unwrap();
+    std::mem::replace(&mut rig.cut, cut).send(()).unwrap();
+    let began = rig.began;
+    let (count, ending) = rig.heard_until_the_end().await;
+    assert!(matches!(ending.error, Some(WsError::Cut(_))), "{ending:?}");
+    assert_eq!((count, began.elapsed()), (BURST, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_is_heard_when_the_time_for_closing_is_over_but_for_no_more_than_a_second() {
+    for (held_for, is_heard) in [(5 * SECOND + SECOND / 2, true), (10 * SECOND, false)] {
+        let subscribers = Arc::new(Subscribers::default());
+        let mut rig = Plan { inbound: subscribers.clone(), ..Plan::new(Role::Server) }.start();
+        rig.outbox.close(1001, "", 5 * SECOND);
+        rig.peer.write_all(&[burst(Role::Client), close_frame(Role::Client, 4000)].concat()).await.unwrap();
+        sleep(held_for).await;
+        subscribers.catch_up();
+        let began = rig.began;
+        let (count, ending) = rig.heard_until_the_end().await;
+        let expected = if is_heard { (BURST, 4000) } else { (0, 1006) };
+        assert_eq!((count, ending.code), expected, "{ending:?}");
+        assert_eq!((ending.error.is_none(), began.elapsed()), (is_heard, held_for));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_behind_pings_is_heard_when_their_answers_are_not_taken() {
+    let limits = Limits::server().write_buffer_len(100);
+    let mut rig = Plan { limits, ..Plan::new(Role::Server) }.start_on(full);
+    let pings = wire(Role::Client, PING, &[0; 100]).repeat(1000);
+    rig.peer.write_all(&[pings, burst(Role::Client)].concat()).await.unwrap();
+    let began = rig.began;
+    let (count, ending) = rig.heard_until_the_end().await;
+    assert!(matches!(ending.error, Some(WsError::WriteStalled { .. })), "{ending:?}");
+    assert_eq!((count, began.elapsed()), (BURST, 30 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_frame_of_a_peer_that_has_shut_its_side_down_is_answered() {
+    for role in [Role::Server, Role::Client] {
+        let mut rig = Plan { socket_len: 9, ..Plan::new(role) }.start();
+        // In its way there is a message, of which the socket takes a part at a time.
+        rig.outbox.push(binary(50)).unwrap();
+        assert!(rig.is_open_after(SECOND).await);
+        rig.peer.write_all(&close_frame(other(role), 4000)).await.unwrap();
+        rig.peer.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        rig.peer.read_to_end(&mut bytes).await.unwrap();
+        let mut frames = FrameSocket::new(io::Cursor::new(bytes));
+        let read = [0; 2].map(|_| frames.read(None).unwrap().unwrap().header().opcode.to_string());
+        assert_eq!(read, ["BINARY", "CLOSE"]);
+        let ending = rig.task.await.unwrap();
+        assert!(ending.error.is_none(), "{ending:?}");
+        assert_eq!((ending.code, rig.began.elapsed()), (4000, SECOND));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_has_shut_its_side_down_is_told_its_mistake() {
+    let mut rig = Plan::new(Role::Server).start();
+    rig.peer.write_all(&wire(Role::Server, TEXT, b"not masked")).await.unwrap();
+    rig.peer.shutdown().await.unwrap();
+    let (opcode, payload) = read_frame(&mut rig.peer).await;
+    assert_eq!((opcode, &payload[..2]), (CLOSE, &1002u16.to_be_bytes()[..]));
+    let (ending, after) = rig.ending().await;
+    assert!(matches!(ending.error, Some(WsError::Protocol { .. })), "{ending:?}");
+    assert_eq!(after, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_has_shut_its_side_down_and_takes_nothing_is_waited_for_no_longer_than_a_second() {
+    for role in [Role::Server, Role::Client] {
+        let mut rig = Plan { socket_len: 8, ..Plan::new(role) }.start();
+        rig.outbox.push(binary(50)).unwrap();
+        assert!(rig.is_open_after(SECOND).await);
+        rig.peer.write_all(&close_frame(other(role), 4000)).await.unwrap();
+        rig.peer.shutdown().await.unwrap();
+        let began = rig.began;
+        let ending = rig.task.await.unwrap();
+        assert_eq!((ending.code, began.elapsed()), (4000, 2 * SECOND), "{ending:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_is_well_is_not_gone_after_a_time_in_which_this_side_stood_still() {
+    let Rig { peer, task, .. } = Plan { heartbeat: heartbeat(30, 20), ..Plan::new(Role::Client) }.start();
+    let mut peer = websocket(peer, Role::Server).await;
+    for _ in 0..10 {
+        assert!(timeout(100 * SECOND, async { while peer.next().await.is_some() {} }).await.is_err());
+        advance(1000 * SECOND).await;
+    }
+    assert!(timeout(3600 * SECOND, async { while peer.next().await.is_some() {} }).await.is_err());
+    assert!(!task.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_peer_has_its_timeout_after_a_time_in_which_this_side_stood_still_and_no_more() {
+    for stands_still_after in [1, 2, 30, 49] {
+        let rig = Plan { heartbeat: heartbeat(30, 20), ..Plan::new(Role::Server) }.start();
+        assert!(rig.is_open_after(stands_still_after * SECOND).await);
+        advance(1000 * SECOND).await;
+        let back = Instant::now();
+        let ending = rig.task.await.unwrap();
+        assert!(matches!(ending.error, Some(WsError::PeerGone { .. })), "{ending:?}");
+        assert_eq!(back.elapsed(), 20 * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_whose_messages_take_long_to_be_handled_is_alive() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let (socket, mut peer) = duplex(1 << 20);
+    let link = Plan { heartbeat: heartbeat(3, 2), ..Plan::new(Role::Server) }.link(&outbox());
+    let count = heard.clone();
+    let block = move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        receipt(pin!(advance(SECOND / 10)).poll(&mut Context::from_waker(Waker::noop())))
+    };
+    peer.write_all(&wire(Role::Client, TEXT, b"x").repeat(1000)).await.unwrap();
+    let ending = tokio::spawn(drive(socket, link, block, std::future::pending())).await.unwrap();
+    assert!(matches!(ending.error, Some(WsError::PeerGone { .. })), "{ending:?}");
+    assert_eq!(heard.load(Ordering::Relaxed), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_of_which_the_reactor_has_not_told_yet_is_not_gone() {
+    let plan = Plan { heartbeat: heartbeat(30, 20), ..Plan::new(Role::Server) };
+    let has_arrived = Arc::new(AtomicBool::new(true));
+    let arrived = has_arrived.clone();
+    let rig = plan.start_on(|stream| Mute { has_arrived: arrived, ..unbroken(stream) });
+    assert!(rig.is_open_after(1000 * SECOND).await);
+    has_arrived.store(false, Ordering::Relaxed);
+    let (ending, after) = rig.ending().await;
+    assert!(matches!(ending.error, Some(WsError::PeerGone { .. })), "{ending:?}");
+    assert!((1000..=1050).contains(&after), "{after}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_could_not_be_pinged_is_not_gone() {
+    let limits = Limits::server().write_stalled(1000 * SECOND);
+    let rig = Plan { heartbeat: heartbeat(3, 2), limits, ..Plan::new(Role::Server) }.start_on(full);
+    rig.outbox.push(binary(1000)).unwrap();
+    let (ending, after) = rig.ending().await;
+    assert!(matches!(ending.error, Some(WsError::WriteStalled { .. })), "{ending:?}");
+    assert_eq!(after, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ping_counts_from_when_the_system_has_taken_it() {
+    let mut rig = Plan { heartbeat: heartbeat(30, 20), socket_len: 1, ..Plan::new(Role::Server) }.start();
+    // A ping has ten bytes, of which one has room in the socket, and the peer takes one every ten seconds.
+    for _ in 0..8 {
+        rig.peer.read_u8().await.unwrap();
+        sleep(10 * SECOND).await;
+    }
+    rig.peer.read_u8().await.unwrap();
+    let asked = Instant::now();
+    let ending = rig.task.await.unwrap();
+    assert!(matches!(ending.error, Some(WsError::PeerGone { .. })), "{ending:?}");
+    assert_eq!(asked.elapsed().as_secs(), 20);
+}
+
 /// Subscribers that keep up, or do not.
 #[derive(Default)]
 struct Subscribers {
     keep_up: AtomicBool,
     waiting: Mutex<Option<Waker>>,
+}
+
+impl Subscribers {
+    fn catch_up(&self) {
+        self.keep_up.store(true, Ordering::Relaxed);
+        self.waiting.lock().unwrap().take().into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Backlog for Subscribers {
@@ -545,8 +869,7 @@ async fn nothing_is_read_while_the_subscribers_do_not_keep_up_and_that_is_not_th
     rig.peer.write_all(&wire(Role::Client, TEXT, b"waits")).await.unwrap();
     assert!(rig.is_open_after(1000 * SECOND).await);
     assert!(rig.heard.try_recv().is_err());
-    subscribers.keep_up.store(true, Ordering::Relaxed);
-    subscribers.waiting.lock().unwrap().take().unwrap().wake();
+    subscribers.catch_up();
     assert_eq!(rig.heard.recv().await, Some(text("waits")));
     assert_eq!(rig.ending().await.1, 1020);
 }
@@ -792,6 +1115,14 @@ struct Breaking {
 
 impl Socket for Breaking {
     fn reset_when_dropped(&self) {}
+
+    fn has_arrived(&self) -> bool {
+        false
+    }
+
+    fn arrived_len(&self) -> usize {
+        ARRIVED_LEN
+    }
 }
 
 impl AsyncRead for Breaking {
