@@ -22,6 +22,10 @@ use crate::{WsError, callback, scheduler::Executor, ws::wait};
 /// How long a callback that blocks can keep the other threads of a runtime from their sockets.
 const NUDGE: Duration = Duration::from_millis(50);
 
+/// The stack of a thread that decodes messages. In a debug build 64 levels of a type that has 4 KiB a level take 7 MiB of it,
+/// as MessagePack and as JSON; the rest is for the program's callbacks. What is not used costs address space only.
+const STACK_LEN: usize = 16 * 1024 * 1024;
+
 thread_local! {
     /// The runtime whose thread this is; 0 on any other thread.
     static CURRENT: Cell<u64> = const { Cell::new(0) };
@@ -42,6 +46,9 @@ thread_local! {
 /// ```
 ///
 /// The threads end when no handle of the runtime, no open component and no scheduled task is left.
+///
+/// Each has a stack of 16 MiB, since what peers send is decoded there and may nest (see
+/// [`WsDatatype`](crate::WsDatatype#stack)); that is address space, not memory, until it is used.
 ///
 /// # What each choice means
 ///
@@ -79,20 +86,16 @@ struct Core {
 }
 
 impl IoRuntime {
-    /// Starts one thread, named `name`.
+    /// Starts one thread, named `name`, without zero bytes.
     ///
     /// # Errors
     ///
     /// [`WsError::Runtime`] when the operating system refuses the thread.
-    ///
-    /// # Panics
-    ///
-    /// If `name` contains a zero byte.
     pub fn new(name: &str) -> Result<Self, WsError> {
         Self::start(name, Builder::new_current_thread())
     }
 
-    /// Starts `threads` threads, named `name`, and one that looks after them.
+    /// Starts `threads` threads, named `name`, without zero bytes, and one that looks after them.
     ///
     /// Components then run side by side, and so do the connections of one: the messages of each connection stay in order,
     /// those of different connections interleave as they come. A pipeline is still called by one thread at a time.
@@ -105,7 +108,7 @@ impl IoRuntime {
     ///
     /// # Panics
     ///
-    /// If `threads` is zero, or `name` contains a zero byte.
+    /// If `threads` is zero.
     pub fn with_threads(name: &str, threads: usize) -> Result<Self, WsError> {
         assert!(threads > 0, "a runtime needs at least one thread");
         let mut builder = Builder::new_multi_thread();
@@ -114,6 +117,10 @@ impl IoRuntime {
     }
 
     /// Runs on a tokio runtime of the program's own, which must have its I/O and time drivers enabled.
+    ///
+    /// Its threads decode what peers send, and have 2 MiB of stack unless the program says otherwise: for a type that contains
+    /// itself give them what [`WsDatatype`](crate::WsDatatype#stack) says, with
+    /// [`thread_stack_size`](tokio::runtime::Builder::thread_stack_size).
     ///
     /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes.
     #[must_use]
@@ -136,11 +143,17 @@ impl IoRuntime {
     fn start(name: &str, mut builder: Builder) -> Result<Self, WsError> {
         let id = next_id();
         let failed = |error: io::Error| WsError::Runtime(Arc::new(error));
-        let runtime =
-            builder.enable_all().thread_name(name).on_thread_start(move || CURRENT.set(id)).build().map_err(failed)?;
+        // The system's threads cannot have a name with a zero byte in it.
+        let name = name.replace('\0', "");
+        builder.enable_all().thread_name(&name).thread_stack_size(STACK_LEN).on_thread_start(move || CURRENT.set(id));
+        let runtime = builder.build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel();
-        thread::Builder::new().name(name.into()).spawn(move || run(runtime, id, ended)).map_err(failed)?;
+        thread::Builder::new()
+            .name(name)
+            .stack_size(STACK_LEN)
+            .spawn(move || run(runtime, id, ended))
+            .map_err(failed)?;
         let executor = Executor::of(&handle);
         Ok(Self { core: Arc::new(Core { id, handle, executor, running: Some(running) }) })
     }

@@ -1,8 +1,11 @@
-//! A limit on how deeply what is *serialised* may nest.
+//! A limit on how deeply what is *serialised* may nest, and on which numbers it may hold.
 //!
 //! Neither rmp-serde nor serde_json has one (that of rmp-serde is a field it never reads): both recurse with the value
 //! until the stack ends and the process with it, and what they wrote till then no peer with a limit could read. So the
 //! value is wrapped, and the wrapper hands every nested value on wrapped, with one level less.
+//!
+//! serde_json writes `null` for a float that is no finite number, which the same type cannot read: the wrapper refuses it
+//! where the format has no such numbers.
 
 use std::fmt::Display;
 
@@ -11,36 +14,65 @@ use serde::{
     ser::{self, Error, Serializer},
 };
 
-/// Serialises as `value` does, or fails when it nests deeper than the limit.
+/// How many sequences and maps may be inside each other, both ways; structs and enum variants with data are such too.
+///
+/// A level takes 50 to 100 KiB of stack in a debug build where a type has 4 KiB a level, and an I/O thread has room for that
+/// (`STACK_LEN` in `runtime.rs`); no message made to be understood comes near.
+pub(super) const MAX_DEPTH: usize = 64;
+
+#[derive(Clone, Copy)]
+pub(super) enum Format {
+    MessagePack,
+    #[cfg(feature = "json")]
+    Json,
+}
+
+/// Serialises as `value` does, or fails when it nests deeper than [`MAX_DEPTH`] or holds a float that the format has not.
 pub(super) struct DepthLimited<'a, T: ?Sized> {
     value: &'a T,
-    left: usize,
+    allowed: Allowed,
+}
+
+/// What a value may hold.
+#[derive(Clone, Copy)]
+struct Allowed {
+    levels: usize,
+    format: Format,
 }
 
 impl<'a, T: ?Sized> DepthLimited<'a, T> {
-    /// Allows `max_depth` sequences and maps inside each other; structs and enum variants with data are such too.
-    pub(super) fn new(value: &'a T, max_depth: usize) -> Self {
-        Self { value, left: max_depth }
+    pub(super) fn new(value: &'a T, format: Format) -> Self {
+        Self { value, allowed: Allowed { levels: MAX_DEPTH, format } }
     }
 }
 
 impl<T: Serialize + ?Sized> Serialize for DepthLimited<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(Limited { inner: serializer, left: self.left })
+        self.value.serialize(Limited { inner: serializer, allowed: self.allowed })
     }
 }
 
-/// A serializer, or a part of one, of which `left` further levels may be opened.
+/// A serializer, or a part of one.
 struct Limited<S> {
     inner: S,
-    left: usize,
+    allowed: Allowed,
 }
 
 impl<S: Serializer> Limited<S> {
     /// Opens a sequence or map, and as many around it as the format puts there.
     fn open<C>(self, levels: usize, compound: impl FnOnce(S) -> Result<C, S::Error>) -> Result<Limited<C>, S::Error> {
-        let left = self.left.checked_sub(levels).ok_or_else(|| S::Error::custom("it nests too deeply"))?;
-        Ok(Limited { inner: compound(self.inner)?, left })
+        let left = self.allowed.levels.checked_sub(levels).ok_or_else(|| S::Error::custom("it nests too deeply"))?;
+        Ok(Limited { inner: compound(self.inner)?, allowed: Allowed { levels: left, ..self.allowed } })
+    }
+
+    /// Refuses a float that the format has not.
+    fn check(&self, float: f64) -> Result<(), S::Error> {
+        let has = match self.allowed.format {
+            Format::MessagePack => true,
+            #[cfg(feature = "json")]
+            Format::Json => float.is_finite(),
+        };
+        if has { Ok(()) } else { Err(S::Error::custom(format_args!("the format has no number for {float}"))) }
     }
 }
 
@@ -75,8 +107,6 @@ impl<S: Serializer> Serializer for Limited<S> {
         serialize_u32(v: u32);
         serialize_u64(v: u64);
         serialize_u128(v: u128);
-        serialize_f32(v: f32);
-        serialize_f64(v: f64);
         serialize_char(v: char);
         serialize_str(v: &str);
         serialize_bytes(v: &[u8]);
@@ -84,6 +114,16 @@ impl<S: Serializer> Serializer for Limited<S> {
         serialize_unit();
         serialize_unit_struct(name: &'static str);
         serialize_unit_variant(name: &'static str, index: u32, variant: &'static str);
+    }
+
+    fn serialize_f32(self, v: f32) -> Result<S::Ok, S::Error> {
+        self.check(v.into())?;
+        self.inner.serialize_f32(v)
+    }
+
+    fn serialize_f64(self, v: f64) -> Result<S::Ok, S::Error> {
+        self.check(v)?;
+        self.inner.serialize_f64(v)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -95,11 +135,11 @@ impl<S: Serializer> Serializer for Limited<S> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_some(&DepthLimited::new(value, self.left))
+        self.inner.serialize_some(&DepthLimited { value, allowed: self.allowed })
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_newtype_struct(name, &DepthLimited::new(value, self.left))
+        self.inner.serialize_newtype_struct(name, &DepthLimited { value, allowed: self.allowed })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -109,8 +149,8 @@ impl<S: Serializer> Serializer for Limited<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let Limited { inner, left } = self.open(1, Ok)?;
-        inner.serialize_newtype_variant(name, index, variant, &DepthLimited::new(value, left))
+        let Limited { inner, allowed } = self.open(1, Ok)?;
+        inner.serialize_newtype_variant(name, index, variant, &DepthLimited { value, allowed })
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
@@ -162,7 +202,7 @@ macro_rules! forward_nested {
             type Error = C::Error;
 
             $(fn $method<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), C::Error> {
-                self.inner.$method($($key,)? &DepthLimited::new(value, self.left))
+                self.inner.$method($($key,)? &DepthLimited { value, allowed: self.allowed })
             })+
 
             fn end(self) -> Result<C::Ok, C::Error> {

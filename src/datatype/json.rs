@@ -2,17 +2,20 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Frame, WsDatatype, depth::DepthLimited};
+use super::{
+    Frame, WsDatatype,
+    depth::{DepthLimited, Format, MAX_DEPTH},
+};
 use crate::{DatatypeError, one_line::Complaint};
-
-/// How deep serde_json reads: it gives up at 128 levels.
-const MAX_DEPTH: usize = 127;
 
 /// Values of any serde type `T` in text frames, as JSON.
 ///
-/// Both ways a value may nest 127 arrays and objects deep (a struct or an enum variant's data is one), which bounds the
+/// Both ways a value may nest 64 arrays and objects deep (a struct or an enum variant's data is one), which bounds the
 /// stack a peer can make a message take; what is deeper is an error. As with any serde format, `T` must not contain
-/// itself through an `Option` or an untagged enum alone, which leave no trace in a message.
+/// itself through an `Option` or an untagged enum alone, which leave no trace in a message. See
+/// [`WsDatatype`](crate::WsDatatype#stack) for what a level takes of the stack.
+///
+/// JSON has no number for NaN and the infinities: an item that holds one is an error, and not sent.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -38,14 +41,50 @@ where
     type Item = T;
 
     fn encode(&self, _path: &str, item: &T) -> Result<Frame, DatatypeError> {
-        serde_json::to_string(&DepthLimited::new(item, MAX_DEPTH))
+        serde_json::to_string(&DepthLimited::new(item, Format::Json))
             .map(Frame::from)
             .map_err(|e| DatatypeError::with_source("cannot encode the item as JSON", Complaint::of(e)))
     }
 
     fn decode(&self, _path: &str, frame: Frame) -> Result<T, DatatypeError> {
-        serde_json::from_str(&frame.into_text()?)
+        let text = frame.into_text()?;
+        check_depth(&text)?;
+        serde_json::from_str(&text)
             .map_err(|e| DatatypeError::with_source("the text is not JSON of the type expected", Complaint::of(e)))
+    }
+}
+
+/// Checks that `text` nests at most [`MAX_DEPTH`] deep: serde_json itself gives up at 128 levels. Whether it is JSON is left
+/// to serde_json, which reads in the same order, and no further than to the first mistake.
+fn check_depth(text: &str) -> Result<(), DatatypeError> {
+    if nests_deeper(text.as_bytes()) {
+        return Err(DatatypeError::new(format_args!("the JSON value nests deeper than {MAX_DEPTH} levels")));
+    }
+    Ok(())
+}
+
+fn nests_deeper(text: &[u8]) -> bool {
+    let (mut bytes, mut depth) = (text.iter(), 0_usize);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' if depth == MAX_DEPTH => return true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Goes behind the quote that ends a string.
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => _ = bytes.next(),
+            _ => {}
+        }
     }
 }
 
@@ -119,8 +158,70 @@ mod tests {
             let bomb = Tree::wrapped(BOMB);
             let refusal = datatype.encode("/", &bomb).unwrap_err();
             assert!(chain(&refusal).contains("it nests too deeply"), "{}", chain(&refusal));
+            assert!(datatype.encode("/", &Tree::wrapped(MAX_DEPTH + 1)).is_err());
             std::mem::forget(bomb); // dropping it recurses too
         });
+    }
+
+    #[test]
+    fn brackets_in_strings_are_no_levels_and_close_none() {
+        let flat = format!("[\"{}\",\"\\\"[{}\"]", "[".repeat(BOMB), "{".repeat(BOMB));
+        assert!(decode::<Value>(flat).is_ok());
+        let hidden = |open: &str| open.repeat(MAX_DEPTH + 1) + "0" + &"]".repeat(MAX_DEPTH + 1);
+        for open in ["[\"]\",", "[\"\\\"]\",", "[\"\\\\\",[],{},"] {
+            let refusal = decode::<Value>(hidden(open)).unwrap_err().to_string();
+            assert!(refusal.contains("nests deeper than 64 levels"), "{open}: {refusal}");
+        }
+        let wide = format!("[{}0]", "[[]],{\"a\":{}},".repeat(BOMB));
+        assert!(decode::<Value>(wide).is_ok());
+    }
+
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+            Value::Object(values) => 1 + values.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// Values whose strings look like more of them.
+    fn value() -> impl Strategy<Value = Value> {
+        let text = r#"[\[\]{}"\\,]{0,5}"#;
+        prop_oneof![text.prop_map(Value::from), Just(Value::Null)].prop_recursive(6, 40, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(text, inner, 0..4).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn depth_is_that_of_the_value(inner in value(), around in MAX_DEPTH - 7..=MAX_DEPTH) {
+            let value = (0..around).fold(inner, |inner, _| Value::from(vec![inner]));
+            prop_assert_eq!(decode::<Value>(value.to_string()).is_ok(), depth(&value) <= MAX_DEPTH);
+        }
+    }
+
+    #[test]
+    fn number_that_json_has_not_is_refused_wherever_it_stands() {
+        #[derive(Clone, Serialize, serde::Deserialize)]
+        enum Reading {
+            One(f32),
+            Two(f64, Option<f64>),
+            Named { value: BTreeMap<u8, Vec<f32>> },
+        }
+        let named = |value| Reading::Named { value: BTreeMap::from([(0, vec![1.5, value])]) };
+        let datatype = WsJson::<Reading>::new();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let wide = f64::from(bad);
+            for item in [Reading::One(bad), Reading::Two(wide, None), Reading::Two(0.0, Some(wide)), named(bad)] {
+                let refusal = chain(&datatype.encode("/", &item).unwrap_err());
+                assert!(refusal.contains("the format has no number for"), "{refusal}");
+            }
+        }
+        assert!(datatype.encode("/", &named(f32::MAX)).is_ok());
+        assert!(WsJson::<f64>::new().encode("/", &f64::NAN).is_err());
     }
 
     #[test]

@@ -35,6 +35,14 @@ use crate::DatatypeError;
 /// | [`WsByPath`] | [`Payload`] | whichever the path calls for |
 /// | [`WsFrame`] | [`Frame`] | whichever the item is |
 ///
+/// # Stack
+///
+/// `WsObject`, `WsJson` and [`Payload::decode`] take values that nest up to 64 levels deep, and decoding one recurses. Where a type
+/// contains itself, each level takes some of the stack: in a debug build about 25 times the size of the type, optimised much
+/// less. The threads that rxplus starts have 16 MiB, enough for 64 levels of 4 KiB each and as much again for callbacks; a
+/// larger type of that kind belongs in a `Box` or a `Vec`. A thread of the program's own that decodes such messages, in a tokio
+/// runtime or as the owner of a [`RunLoop`](crate::RunLoop), needs as much.
+///
 /// # Writing one
 ///
 /// An item is encoded on the thread that pushes it, and once however many connections it goes to. A message is decoded

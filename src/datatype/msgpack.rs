@@ -9,19 +9,13 @@ use bytes::Bytes;
 use rmp_serde::{Deserializer, Serializer};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::depth::DepthLimited;
+use super::depth::{DepthLimited, Format, MAX_DEPTH};
 use crate::{DatatypeError, one_line::Complaint};
-
-/// How many arrays and maps may be inside each other.
-///
-/// A level takes about 3 KiB of stack in a debug build (701 of them overflowed 2 MiB), and several times that where a
-/// type has many fields; no message made to be understood comes near.
-pub(super) const MAX_DEPTH: usize = 64;
 
 /// Encodes `value` with field names.
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, DatatypeError> {
     let mut encoded = Vec::with_capacity(128); // as rmp_serde::to_vec_named has it
-    DepthLimited::new(value, MAX_DEPTH)
+    DepthLimited::new(value, Format::MessagePack)
         .serialize(&mut Serializer::new(&mut encoded).with_struct_map())
         .map_err(|e| DatatypeError::with_source("cannot encode the item as MessagePack", Complaint::of(e)))?;
     Ok(encoded.into())
@@ -53,7 +47,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), DatatypeError> {
     while lacking > 0 {
         let header = Header::read(rest)?;
         rest = usize::try_from(header.len).ok().and_then(|len| rest.get(len..)).ok_or_else(ends_early)?;
-        lacking = lacking - 1 + header.values;
+        lacking = lacking - 1 + header.values.unwrap_or(0);
         // A value takes a byte at least. Seen here, a length that is a lie reaches no one who would reserve memory for it.
         if lacking > rest.len() as u64 {
             return Err(ends_early());
@@ -81,12 +75,12 @@ impl Levels {
         Self { lacking: [0; MAX_DEPTH], depth: 0 }
     }
 
-    /// Goes past one value, into the `values` inside it if it has any.
-    fn pass(&mut self, values: u64) -> Result<(), DatatypeError> {
+    /// Goes past one value, into the `values` inside it if it is an array or a map.
+    fn pass(&mut self, values: Option<u64>) -> Result<(), DatatypeError> {
         if let Some(innermost) = self.lacking[..self.depth].last_mut() {
             *innermost -= 1;
         }
-        if values > 0 {
+        if let Some(values) = values {
             let level = self.lacking.get_mut(self.depth).ok_or_else(too_deep)?;
             *level = values;
             self.depth += 1;
@@ -106,8 +100,8 @@ fn too_deep() -> DatatypeError {
 struct Header {
     /// How many bytes belong to it, its own and those of its data, without the values inside.
     len: u64,
-    /// How many values are inside.
-    values: u64,
+    /// How many values are inside an array or a map.
+    values: Option<u64>,
 }
 
 impl Header {
@@ -115,8 +109,8 @@ impl Header {
     fn read(bytes: &[u8]) -> Result<Self, DatatypeError> {
         let (&marker, rest) = bytes.split_first().ok_or_else(ends_early)?;
         let length = |width| length(rest, width).ok_or_else(ends_early);
-        let data = |len: u64| Self { len: 1 + len, values: 0 };
-        let inside = |width: u64, values: u64| Self { len: 1 + width, values };
+        let data = |len: u64| Self { len: 1 + len, values: None };
+        let inside = |width: u64, values: u64| Self { len: 1 + width, values: Some(values) };
         Ok(match marker {
             0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => data(0), // small integer, nil, boolean
             0xcc | 0xd0 => data(1),
@@ -266,6 +260,7 @@ mod tests {
             assert!(decode::<Tree>(&rmp_serde::to_vec_named(&Tree::wrapped(MAX_DEPTH + 1)).unwrap()).is_err());
             assert!(check(&nested(&[0x91], MAX_DEPTH)).is_ok());
             assert!(check(&nested(&[0x91], MAX_DEPTH + 1)).is_err());
+            assert!(check(&[&[0x91; MAX_DEPTH][..], &[0x90]].concat()).is_err()); // an empty one is a level, too
         });
     }
 

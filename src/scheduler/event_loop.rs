@@ -36,26 +36,21 @@ pub struct EventLoopScheduler {
 }
 
 impl EventLoopScheduler {
-    /// Starts a thread named `name`.
+    /// Starts a thread named `name`, without zero bytes.
     ///
     /// # Panics
     ///
-    /// If the operating system refuses the thread, or `name` contains a zero byte. [`try_new`](Self::try_new) returns the
-    /// refusal instead.
+    /// If the operating system refuses the thread. [`try_new`](Self::try_new) returns the refusal instead.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self::try_new(name).expect("the operating system starts one more thread")
     }
 
-    /// Starts a thread named `name`.
+    /// Starts a thread named `name`, without zero bytes.
     ///
     /// # Errors
     ///
     /// [`WsError::Runtime`] when the operating system refuses the thread.
-    ///
-    /// # Panics
-    ///
-    /// If `name` contains a zero byte.
     pub fn try_new(name: &str) -> Result<Self, WsError> {
         Ok(Self { runtime: IoRuntime::new(name)? })
     }

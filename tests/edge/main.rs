@@ -9,6 +9,7 @@ mod hostile_servers;
 mod last_words;
 mod limits;
 mod log_lines;
+mod nesting;
 mod raw;
 mod slow;
 #[path = "../support/mod.rs"]

@@ -177,3 +177,16 @@ fn wait_for_threads(name: &str, count: usize) {
         thread::sleep(Duration::from_millis(1));
     }
 }
+
+#[test]
+fn name_that_no_thread_can_have_loses_its_zero_bytes() {
+    let one = IoRuntime::new("ze\0ro\0").unwrap();
+    assert_eq!(thread_of(&IoScheduler::on(&one)), "zero");
+    let two = IoRuntime::with_threads("ze\0ros", 2).unwrap();
+    assert_eq!(thread_of(&IoScheduler::on(&two)), "zeros");
+    assert!(EventLoopScheduler::try_new("lo\0op").is_ok());
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).name("a\0b").bind().unwrap();
+    let client = RxWsClient::builder(server.local_addr(), WsStr).name("a\0b").connect().unwrap();
+    let group = RxWsClientGroup::builder(server.local_addr(), WsStr).name("a\0b").build().unwrap();
+    assert_eq!([server.name(), client.name(), group.name()], ["a\0b"; 3]);
+}
