@@ -141,22 +141,23 @@ fn deliver_later_ones() {
 ///
 /// Without the bookkeeping of [`run`]: for the innermost call, whose depth the caller has set.
 pub(crate) fn isolate(what: &'static str, f: impl FnOnce()) -> bool {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(()) => true,
-        Err(panic) => {
-            report(what, panic);
-            false
-        }
-    }
+    attempt(what, f).is_ok()
+}
+
+/// As [`isolate`], with what `f` returned, or what it said when it panicked.
+pub(crate) fn attempt<R>(what: &'static str, f: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| report(what, panic))
 }
 
 #[cold]
-fn report(what: &'static str, panic: Box<dyn Any + Send>) {
-    tracing::error!(panic = %OneLine(message(panic.as_ref())), "{what} panicked");
+fn report(what: &'static str, panic: Box<dyn Any + Send>) -> String {
+    let said = OneLine(message(panic.as_ref())).to_string();
+    tracing::error!(panic = said, "{what} panicked");
     // The payload's own destructor may panic too.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(again);
     }
+    said
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

@@ -208,8 +208,25 @@ pub enum WsError {
         len: u64,
     },
     /// A blocking wait was called on the very thread whose work it waits for.
-    #[error("{0} would wait for its own thread: call it outside of the component's callbacks")]
+    #[error("{0} would wait for its own thread: call it on another one, or await closed() or state() instead")]
     WouldDeadlock(&'static str),
+    /// The tokio runtime given to [`IoRuntime::from_tokio`](crate::IoRuntime::from_tokio) was shut down before the component
+    /// had closed.
+    #[error(
+        "the tokio runtime of {0} has been shut down; close what runs on it first, and wait for that with wait_closed"
+    )]
+    RuntimeEnded(String),
+    /// The tokio runtime given to [`IoRuntime::from_tokio`](crate::IoRuntime::from_tokio) cannot serve sockets.
+    #[error("the tokio runtime lacks its I/O or its time driver; build it with enable_all(): {0}")]
+    RuntimeUnfit(Arc<str>),
+    /// What served a component or a connection panicked, outside of the program's own code.
+    #[error("{what} panicked: {panic}; does the system refuse threads or memory? If not, it is a bug in rxplus")]
+    Panicked {
+        /// What, and whose.
+        what: String,
+        /// What it said.
+        panic: Arc<str>,
+    },
     /// What was waited for did not happen in time.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

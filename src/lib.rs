@@ -48,6 +48,7 @@ mod channel;
 mod context;
 mod datatype;
 mod error;
+mod guard;
 mod memory;
 #[cfg(doctest)]
 mod misuse;

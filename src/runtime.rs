@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     fmt, io,
+    net::Ipv4Addr,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
@@ -13,11 +14,17 @@ use std::{
 
 use rxrust::scheduler::TaskHandle;
 use tokio::{
-    runtime::{Builder, Handle, Id, Runtime, RuntimeFlavor},
+    net::UdpSocket,
+    runtime::{Builder, Handle, Id, Runtime, RuntimeFlavor, is_rt_shutdown_err},
     sync::oneshot,
 };
 
-use crate::{WsError, callback, scheduler::Executor, ws::wait};
+use crate::{
+    WsError, callback,
+    guard::{Death, Guard},
+    scheduler::Executor,
+    ws::wait,
+};
 
 /// How long a callback that blocks can keep the other threads of a runtime from their sockets.
 const NUDGE: Duration = Duration::from_millis(50);
@@ -25,6 +32,10 @@ const NUDGE: Duration = Duration::from_millis(50);
 /// The stack of a thread that decodes messages. In a debug build 64 levels of a type that has 4 KiB a level take 7 MiB of it,
 /// as MessagePack and as JSON; the rest is for the program's callbacks. What is not used costs address space only.
 const STACK_LEN: usize = 16 * 1024 * 1024;
+
+/// How long a task that was spawned may take to run for the first time, before its runtime is taken for one that the calling
+/// thread keeps from running.
+const FIRST_TASK_MILLIS: u64 = 50;
 
 thread_local! {
     /// The runtime whose thread this is; 0 on any other thread.
@@ -74,7 +85,15 @@ pub(crate) struct WeakRuntime {
     core: Weak<Core>,
     id: u64,
     /// Set if it is one of the program's own, whose threads are not known here.
-    foreign: Option<Id>,
+    foreign: Option<Foreign>,
+}
+
+/// What is known of a runtime of the program's own.
+#[derive(Clone)]
+struct Foreign {
+    id: Id,
+    /// The number of the thread that runs it, if it has but one; 0 until that has run something of ours.
+    only_thread: Option<Arc<AtomicU64>>,
 }
 
 struct Core {
@@ -82,7 +101,8 @@ struct Core {
     handle: Handle,
     executor: Executor,
     /// Dropping it ends the thread; a runtime of the user's own has none.
-    running: Option<oneshot::Sender<()>>,
+    _running: Option<oneshot::Sender<()>>,
+    foreign: Option<Foreign>,
 }
 
 impl IoRuntime {
@@ -122,11 +142,15 @@ impl IoRuntime {
     /// itself give them what [`WsDatatype`](crate::WsDatatype#stack) says, with
     /// [`thread_stack_size`](tokio::runtime::Builder::thread_stack_size).
     ///
-    /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes.
+    /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes, and
+    /// with [`WsError::RuntimeEnded`], which their subscribers hear on the thread that shuts it down. Making a component on a
+    /// runtime that has been shut down is that error, too, and on one without its drivers [`WsError::RuntimeUnfit`].
     #[must_use]
     pub fn from_tokio(handle: Handle) -> Self {
         let executor = Executor::of(&handle);
-        Self { core: Arc::new(Core { id: next_id(), handle, executor, running: None }) }
+        let has_one = handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let foreign = Foreign { id: handle.id(), only_thread: has_one.then(Arc::default) };
+        Self { core: Arc::new(Core { id: next_id(), handle, executor, _running: None, foreign: Some(foreign) }) }
     }
 
     /// The one runtime of the process that is never ended, started at the first use: a thread named `rxplus-global`.
@@ -155,7 +179,41 @@ impl IoRuntime {
             .spawn(move || run(runtime, id, ended))
             .map_err(failed)?;
         let executor = Executor::of(&handle);
-        Ok(Self { core: Arc::new(Core { id, handle, executor, running: Some(running) }) })
+        Ok(Self { core: Arc::new(Core { id, handle, executor, _running: Some(running), foreign: None }) })
+    }
+
+    /// Whether components can run here. What is wrong with a runtime of the program's own shows when it is used.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::RuntimeEnded`] when it has been shut down.
+    /// - [`WsError::RuntimeUnfit`] when it lacks a driver.
+    pub(crate) fn check(&self, name: &str) -> Result<(), WsError> {
+        if self.core.foreign.is_none() {
+            return Ok(());
+        }
+        let _inside = self.core.handle.enter();
+        match callback::attempt("a tokio runtime without its drivers", use_drivers) {
+            Err(panic) => Err(WsError::RuntimeUnfit(panic.into())),
+            Ok(Err(error)) if is_rt_shutdown_err(&error) => Err(WsError::RuntimeEnded(name.into())),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Spawns the task of a component. If it does not end by itself, `on_death` hears what ended it.
+    pub(crate) fn serve(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        on_death: impl FnOnce(Death) + Send + Unpin + 'static,
+    ) {
+        self.core.handle.spawn(Guard::new(self.clone(), task, on_death));
+    }
+
+    /// Notes that the calling thread runs this runtime's tasks.
+    pub(crate) fn note_thread(&self) {
+        if let Some(Foreign { only_thread: Some(number), .. }) = &self.core.foreign {
+            number.store(thread_number(), Ordering::Relaxed);
+        }
     }
 
     /// Spawns a task that keeps the threads running until it is done.
@@ -191,8 +249,7 @@ impl IoRuntime {
     }
 
     pub(crate) fn downgrade(&self) -> WeakRuntime {
-        let foreign = self.core.running.is_none().then(|| self.core.handle.id());
-        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id, foreign }
+        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id, foreign: self.core.foreign.clone() }
     }
 }
 
@@ -205,9 +262,45 @@ impl WeakRuntime {
     /// Whether the calling thread is one of this runtime's. In a runtime of the program's own only callbacks count: other
     /// tasks of the program may wait for a component that runs beside them.
     pub(crate) fn is_current(&self) -> bool {
-        let is_foreign = || Handle::try_current().is_ok_and(|current| Some(current.id()) == self.foreign);
-        CURRENT.get() == self.id || (self.foreign.is_some() && callback::is_inside() && is_foreign())
+        let in_callback = |foreign: &Foreign| callback::is_inside() && foreign.is_entered();
+        CURRENT.get() == self.id || self.foreign.as_ref().is_some_and(in_callback)
     }
+
+    /// Whether a component here could not go on while the calling thread waits for it.
+    pub(crate) fn waits_for(&self) -> bool {
+        self.is_current() || self.foreign.as_ref().is_some_and(Foreign::runs_here_alone)
+    }
+}
+
+impl Foreign {
+    /// Whether the calling thread is in the runtime's context, as its own threads are, those for blocking tasks too.
+    fn is_entered(&self) -> bool {
+        Handle::try_current().is_ok_and(|current| current.id() == self.id)
+    }
+
+    /// Whether the calling thread is the only one that runs it.
+    fn runs_here_alone(&self) -> bool {
+        let Some(number) = &self.only_thread else { return false };
+        if !self.is_entered() {
+            return false;
+        }
+        // A thread for blocking tasks may come before the first task of ours has run.
+        let is_unknown = || number.load(Ordering::Relaxed) == 0;
+        for _ in 0..FIRST_TASK_MILLIS {
+            if is_unknown() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        is_unknown() || number.load(Ordering::Relaxed) == thread_number()
+    }
+}
+
+/// Uses what a component needs: timers, and the readiness of a socket.
+fn use_drivers() -> io::Result<()> {
+    drop(tokio::time::sleep(Duration::ZERO));
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket).map(drop)
 }
 
 /// Serves until nobody needs the runtime any more. An error is what says it: the sender was dropped.
@@ -222,6 +315,14 @@ fn run(runtime: Runtime, id: u64, mut ended: oneshot::Receiver<()>) {
     while wait::block_on(&mut ended, NUDGE).is_none() {
         runtime.spawn(async {});
     }
+}
+
+/// A number that no other thread has.
+fn thread_number() -> u64 {
+    thread_local! {
+        static NUMBER: u64 = next_id();
+    }
+    NUMBER.with(|number| *number)
 }
 
 fn next_id() -> u64 {

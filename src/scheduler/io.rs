@@ -51,6 +51,11 @@ impl IoScheduler {
     pub(crate) fn is_current(&self) -> bool {
         self.runtime.is_current()
     }
+
+    /// Whether its tasks could not go on while the calling thread waits for them.
+    pub(crate) fn waits_for(&self) -> bool {
+        self.runtime.waits_for()
+    }
 }
 
 impl<S> Scheduler<S> for IoScheduler

@@ -26,6 +26,7 @@ use crate::{
     Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, UpgradeRequest,
     WsDatatype, WsError,
     branch::{Listeners, Main, kept_in},
+    guard::{Death, isolated},
     memory::Memory,
     ws::{
         component::{Component, Received},
@@ -41,7 +42,7 @@ use crate::{
         options::Options,
         outbox::{Outbox, Refusal},
         stats::{PathStats, SendStats, ServerStats, Tally},
-        switchboard::Switchboard,
+        switchboard::{Line, Switchboard},
         tls::ServerTls,
     },
 };
@@ -87,6 +88,10 @@ struct Open<D: WsDatatype> {
     undecodable: u64,
     /// What was not sent when the server closed.
     unsent: Tally,
+    /// How many are gone and not told of yet.
+    leaving: usize,
+    /// The server's task has died.
+    is_dead: bool,
 }
 
 impl<D: WsDatatype> Acceptor<D> {
@@ -118,6 +123,8 @@ impl<D: WsDatatype> Acceptor<D> {
                 received: Tally::default(),
                 undecodable: 0,
                 unsent: Tally::default(),
+                leaving: 0,
+                is_dead: false,
             }),
             closing: watch::Sender::new(false),
             close_code: AtomicU16::new(0),
@@ -177,10 +184,14 @@ impl<D: WsDatatype> Acceptor<D> {
     pub(crate) fn finish(&self, how: Result<(), WsError>) {
         let code = if how.is_ok() { GOING_AWAY } else { INTERNAL_ERROR };
         if self.component.ask_to_end(how) {
-            // Before anybody is woken: whoever closes the connections there are must see it.
-            self.close_code.store(code, Ordering::SeqCst);
-            self.closing.send_replace(true);
+            self.begin_closing(code);
         }
+    }
+
+    fn begin_closing(&self, code: u16) {
+        // Before anybody is woken: whoever closes the connections there are must see it.
+        self.close_code.store(code, Ordering::SeqCst);
+        self.closing.send_replace(true);
     }
 
     pub(crate) fn connection_count(&self) -> usize {
@@ -267,13 +278,19 @@ impl<D: WsDatatype> Acceptor<D> {
         self.close_connections();
         while serving.join_next().await.is_some() {}
         let report = CloseReport::from(self.lock().unsent);
+        self.component.end(report, || self.last(report)).await;
+    }
+
+    /// Ends all but the events and what arrives, and makes the last event.
+    fn last(&self, report: CloseReport) -> ServerEvent {
         self.connections.clone().complete();
-        self.component.end(ServerEvent::Closed(report), report).await;
+        ServerEvent::Closed(report)
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, mut visit: Visit) {
         // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
-        match Box::pin(self.shake_hands(stream, addr, &mut visit)).await {
+        let shaken = isolated("an opening handshake", Box::pin(self.shake_hands(stream, addr, &mut visit))).await;
+        match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
             Ok(admitted) => Box::pin(self.converse(admitted)).await,
             Err(refused) => self.tell_of_refusal(addr, refused),
         }
@@ -320,6 +337,7 @@ impl<D: WsDatatype> Acceptor<D> {
         let mut feeder = received.tag(path.clone()).merge_into(&self.component.inbound.fed());
         // Outbound: what is pushed for its path goes into its outbox.
         let line = self.switchboard.connect(path, connection.outbox());
+        let mut served = Served { acceptor: self, connection: connection.clone(), line, is_over: false };
 
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
         self.connections.next(connection.clone());
@@ -327,9 +345,13 @@ impl<D: WsDatatype> Acceptor<D> {
         self.connections.delivered().await;
         let link = self.link(&connection, opened.early_bytes);
         let receive = |frame| self.receive(&connection, frame, |received| feeder.next(received));
-        let ending = drive(opened.stream, link, receive, std::future::pending()).await;
-        self.switchboard.disconnect(&line);
+        let driving = drive(opened.stream, link, receive, std::future::pending());
+        let ending = isolated("a connection", driving)
+            .await
+            .unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())));
+        self.switchboard.disconnect(&served.line);
         self.dismiss(&connection, ending).await;
+        served.is_over = true;
     }
 
     fn admit(&self, subprotocol: Option<String>, request: UpgradeRequest, grant: Option<Grant>) -> Connection<D> {
@@ -422,26 +444,95 @@ impl<D: WsDatatype> Acceptor<D> {
 
     /// Forgets a connection that is gone, and ends its subscribers.
     async fn dismiss(&self, connection: &Connection<D>, ending: Ending) {
-        let peer = connection.peer().clone();
-        let unsent = connection.outbox().end();
-        report_drops(&connection.outbox(), &peer, [connection.told(), &self.component.events]);
-        self.connections.forget(peer.id);
-        self.forget(connection, unsent);
-        let Ending { code, reason, error, unconfirmed } = ending;
-        let last = ServerEvent::Disconnected { peer, code, reason, error: error.clone(), unconfirmed };
-        self.component.events.next(last.clone());
+        let error = ending.error.clone();
+        let (last, unsent) = self.part_from(connection, ending);
         connection.end(error, last, unsent).await;
     }
 
-    fn forget(&self, connection: &Connection<D>, unsent: Tally) {
+    /// As [`dismiss`](Self::dismiss), for a connection whose task has died and can wait for nobody.
+    fn lose(&self, connection: &Connection<D>, error: WsError) {
+        let (last, unsent) = self.part_from(connection, Ending::lost(error.clone()));
+        connection.end_at_once(error, last, unsent);
+    }
+
+    /// Tells the server's subscribers that a connection is gone. Returns its last event, and what it has not sent.
+    fn part_from(&self, connection: &Connection<D>, ending: Ending) -> (ServerEvent, Tally) {
+        let peer = connection.peer().clone();
+        connection.outbox().end();
+        report_drops(&connection.outbox(), &peer, [connection.told(), &self.component.events]);
+        self.connections.forget(peer.id);
+        let Ending { code, reason, error, unconfirmed } = ending;
+        let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed };
+        let unsent = connection.stats().sent.dropped.closed;
+        // Once only: a server that dies ends the connections whose tasks may still do it themselves.
+        if self.forget(connection, unsent) {
+            self.component.events.next(last.clone());
+            self.lock().leaving -= 1;
+            self.end_if_alone();
+        }
+        (last, unsent)
+    }
+
+    /// Leaves it to the caller to tell of it. False when it has been forgotten already.
+    fn forget(&self, connection: &Connection<D>, unsent: Tally) -> bool {
         let stats = connection.stats();
         let mut open = self.lock();
-        open.connections.remove(&connection.id());
+        if open.connections.remove(&connection.id()).is_none() {
+            return false;
+        }
+        open.leaving += 1;
         open.sent += stats.sent;
         open.received += stats.received;
         open.undecodable += stats.undecodable;
         if self.is_closing() {
             open.unsent += unsent;
+        }
+        true
+    }
+
+    /// Ends the server, its connections first, when its task has died.
+    pub(crate) fn died(&self, death: &Death) {
+        let error = death.of(&self.component.name);
+        if self.component.fail(error.clone()) {
+            self.component.events.next(ServerEvent::Failed { error: error.clone() });
+        }
+        self.begin_closing(INTERNAL_ERROR);
+        let mut open = self.lock();
+        open.is_dead = true;
+        let connections: Vec<_> = open.connections.values().cloned().collect();
+        drop(open);
+        connections.iter().for_each(|connection| self.lose(connection, error.clone()));
+        self.end_if_alone();
+    }
+
+    /// Ends a server whose task has died behind its last connection, of which another thread may be telling.
+    fn end_if_alone(&self) {
+        let open = self.lock();
+        if !open.is_dead || !open.connections.is_empty() || open.leaving > 0 {
+            return;
+        }
+        let report = CloseReport::from(open.unsent);
+        drop(open);
+        self.component.end_at_once(report, || self.last(report));
+    }
+}
+
+/// A connection that is served. One whose task is dropped, with its runtime or its server, ends all the same.
+struct Served<'a, D: WsDatatype> {
+    acceptor: &'a Acceptor<D>,
+    connection: Connection<D>,
+    /// Its outbox's place on the switchboard.
+    line: Line,
+    is_over: bool,
+}
+
+impl<D: WsDatatype> Drop for Served<'_, D> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let Self { acceptor, connection, line, .. } = self;
+            acceptor.switchboard.disconnect(line);
+            let of_server = acceptor.component.terminal();
+            acceptor.lose(connection, of_server.unwrap_or_else(|| Death::Shutdown.of(connection.name())));
         }
     }
 }

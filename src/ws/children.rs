@@ -43,6 +43,8 @@ pub(crate) struct Children<D: WsDatatype> {
     pub(crate) closing: bool,
     /// The sums over those that are gone.
     past: Stats,
+    /// Set once the group's task has died: what those that were there then have not sent.
+    pub(crate) unsent: Option<Tally>,
     /// What was refused for want of room, and the part of it that no event has told of yet, with its first path.
     refused: Tally,
     untold: Option<(Tag, Tally)>,
@@ -66,6 +68,7 @@ impl<D: WsDatatype> Default for Children<D> {
             opened: 0,
             closing: false,
             past: Stats::default(),
+            unsent: None,
             refused: Tally::default(),
             untold: None,
         }
@@ -138,7 +141,11 @@ impl<D: WsDatatype> Children<D> {
     pub(crate) fn retire(&mut self, path: &Tag, number: u64) -> Option<RxWsClient<D>> {
         self.release(path, number);
         let client = self.clients.remove(&number)?.client;
-        self.past += client.stats();
+        let stats = client.stats();
+        self.past += stats;
+        if let Some(unsent) = &mut self.unsent {
+            *unsent += stats.sent.dropped.closed;
+        }
         Some(client)
     }
 
@@ -153,6 +160,10 @@ impl<D: WsDatatype> Children<D> {
     /// What was refused and not told of, from now on told of.
     pub(crate) fn take_untold(&mut self) -> Option<(Tag, Tally)> {
         self.untold.take()
+    }
+
+    pub(crate) fn are_gone(&self) -> bool {
+        self.clients.is_empty()
     }
 
     pub(crate) fn all(&self) -> Vec<RxWsClient<D>> {

@@ -127,7 +127,8 @@ impl<D: WsDatatype> RxWsClient<D> {
 
     /// Runs the client as a task of `runtime`.
     pub(crate) fn start(&self, runtime: &IoRuntime) {
-        runtime.spawn(self.inner.dialer.clone().run());
+        let (dialer, dead) = (self.inner.dialer.clone(), self.inner.dialer.clone());
+        runtime.serve(dialer.run(), move |death| dead.died(&death));
     }
 
     /// Queues `item` for sending. Never blocks; what is refused becomes an event.
@@ -198,7 +199,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// # Errors
     ///
     /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, at once.
+    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
     /// - The error that ended the client, or [`WsError::Closed`].
     pub fn wait_connected(&self, timeout: Duration) -> Result<(), WsError> {
         let dialer = &self.inner.dialer;
@@ -219,7 +220,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// # Errors
     ///
     /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, at once.
+    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
     pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
         self.inner.dialer.component.wait_closed(timeout)
     }

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,6 +57,7 @@ pub(crate) struct Component<T, V> {
     pub(crate) events: SerializedSubject<V>,
     /// How the subscribers are to be ended, once somebody has asked for it.
     terminal: Mutex<Option<Result<(), WsError>>>,
+    is_ending: AtomicBool,
     closed: Latch,
 }
 
@@ -97,7 +101,15 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         let told = events.clone();
         let on_panic = Arc::new(move || told.post(panicked()));
         let inbound = SerializedSubject::at_home(home.clone(), memory, Some(on_panic));
-        Self { name, home, inbound, events, terminal: Mutex::new(None), closed: Latch::default() }
+        Self {
+            name,
+            home,
+            inbound,
+            events,
+            terminal: Mutex::new(None),
+            is_ending: AtomicBool::new(false),
+            closed: Latch::default(),
+        }
     }
 
     /// An observable of what happens beside the data.
@@ -115,23 +127,48 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         first
     }
 
+    /// Notes that the subscribers are to be ended with `error`, also if a clean end had been asked for. True unless they are
+    /// ended with another one.
+    pub(crate) fn fail(&self, error: WsError) -> bool {
+        let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !matches!(*terminal, Some(Err(_)));
+        if is_new {
+            *terminal = Some(Err(error));
+        }
+        is_new
+    }
+
     /// The error that the subscribers end with, once that is known.
     pub(crate) fn terminal(&self) -> Option<WsError> {
         self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
     }
 
-    /// Ends the subscribers, the events with `last`, and then those who wait for the end.
-    pub(crate) async fn end(&self, last: V, report: CloseReport) {
-        self.events.next(last);
+    /// Ends the subscribers, the events with what `last` makes, and then those who wait for the end.
+    pub(crate) async fn end(&self, report: CloseReport, last: impl FnOnce() -> V) {
+        self.tell_end(last);
+        // With several threads another one may still be delivering: who waits for the end finds everybody told.
+        self.events.delivered().await;
+        self.inbound.delivered().await;
+        self.closed.open(report);
+    }
+
+    /// As [`end`](Self::end), for a task that has died and can wait for nobody.
+    pub(crate) fn end_at_once(&self, report: CloseReport, last: impl FnOnce() -> V) {
+        self.tell_end(last);
+        self.closed.open(report);
+    }
+
+    /// Once: a group that dies ends its clients, whose tasks may be about to do so themselves.
+    fn tell_end(&self, last: impl FnOnce() -> V) {
+        if self.is_ending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.events.next(last());
         self.events.clone().complete();
         match self.terminal() {
             Some(error) => self.inbound.clone().error(error),
             None => self.inbound.clone().complete(),
         }
-        // With several threads another one may still be delivering: who waits for the end finds everybody told.
-        self.events.delivered().await;
-        self.inbound.delivered().await;
-        self.closed.open(report);
     }
 
     pub(crate) fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<T, V> {
@@ -149,7 +186,7 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         future: impl Future<Output = R>,
         limit: Duration,
     ) -> Result<R, WsError> {
-        if self.home.is_current() {
+        if self.home.waits_for() {
             return Err(WsError::WouldDeadlock(what));
         }
         wait::block_on(future, limit).ok_or(WsError::TimedOut { what, after: limit })
@@ -162,8 +199,9 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
 pub(crate) struct Latch(OnceLock<watch::Sender<Option<CloseReport>>>);
 
 impl Latch {
+    /// The first report counts.
     pub(crate) fn open(&self, report: CloseReport) {
-        self.sender().send_replace(Some(report));
+        self.sender().send_if_modified(|opened| opened.replace(opened.unwrap_or(report)).is_none());
     }
 
     fn sender(&self) -> &watch::Sender<Option<CloseReport>> {

@@ -279,7 +279,7 @@ impl<D: WsDatatype> Connection<D> {
     /// # Errors
     ///
     /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, at once.
+    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, or the only one of its tokio runtime, at once.
     pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
         self.core().component.wait_closed(timeout)
     }
@@ -314,11 +314,18 @@ impl<D: WsDatatype> Connection<D> {
         &self.core().component.events
     }
 
+    /// As [`end`](Self::end), for a task that has died.
+    pub(crate) fn end_at_once(&self, error: WsError, last: ServerEvent, unsent: Tally) {
+        let component = &self.core().component;
+        component.ask_to_end(Err(error));
+        component.end_at_once(unsent.into(), || last);
+    }
+
     /// Ends the subscribers when the connection is gone.
     pub(crate) async fn end(&self, error: Option<WsError>, last: ServerEvent, unsent: Tally) {
         let component = &self.core().component;
         component.ask_to_end(error.map_or(Ok(()), Err));
-        component.end(last, unsent.into()).await;
+        component.end(unsent.into(), || last).await;
     }
 }
 

@@ -20,6 +20,7 @@ use tungstenite::protocol::Role;
 use crate::{
     ConnConfig, Frame, HttpResponse, Io, IoScheduler, OnClose, RetryPolicy, SendError, SerializedSubject, Tag,
     WsDatatype, WsError, callback,
+    guard::{Death, isolated},
     memory::Memory,
     one_line::OneLine,
     subject::Backlog,
@@ -300,11 +301,31 @@ impl<D: WsDatatype> Dialer<D> {
         {
             self.component.events.next(ClientEvent::Failed { error });
         }
-        let report = CloseReport::from(self.outbox.end());
+        let report = self.end_outbox();
+        self.component.end(report, || self.last(report)).await;
+    }
+
+    /// Ends the client when its task has died.
+    pub(crate) fn died(&self, death: &Death) {
+        let error = death.of(&self.component.name);
+        if self.component.fail(error.clone()) {
+            self.component.events.next(ClientEvent::Failed { error });
+        }
+        let report = self.end_outbox();
+        self.component.end_at_once(report, || self.last(report));
+    }
+
+    fn end_outbox(&self) -> CloseReport {
+        self.outbox.end();
+        self.outbox.stats().dropped.closed.into()
+    }
+
+    /// Ends all but the events and what arrives, and makes the last event.
+    fn last(&self, report: CloseReport) -> ClientEvent {
         self.set_state(ConnectionState::Closed);
         self.states.clone().complete();
         report_drops(&self.outbox, &self.component.events);
-        self.component.end(ClientEvent::Closed(report), report).await;
+        ClientEvent::Closed(report)
     }
 
     /// Keeps a connection up until the client is asked to end, or must.
@@ -313,7 +334,7 @@ impl<D: WsDatatype> Dialer<D> {
         let mut since = Instant::now();
         loop {
             self.set_state(ConnectionState::Connecting);
-            let Some(connected) = self.unless_done(Box::pin(self.connect(attempt))).await else { return Ok(()) };
+            let Some(connected) = self.unless_done(self.attempt(attempt)).await else { return Ok(()) };
             // Before anybody hears how the attempt ended, and asks for another one.
             let served = self.note_served();
             let error = match connected {
@@ -365,6 +386,15 @@ impl<D: WsDatatype> Dialer<D> {
         let _ = self.standing.subscribe().wait_for(|standing| standing.asked != served).await;
     }
 
+    /// As [`connect`](Self::connect). One that panics, as a name's lookup does when there is no thread for it, has failed.
+    async fn attempt(&self, attempt: u32) -> Result<(Connected, String), WsError> {
+        let connecting = isolated("an attempt to connect", Box::pin(self.connect(attempt)));
+        connecting.await.unwrap_or_else(|panic| {
+            let what = format!("an attempt to connect to {}", self.ask.endpoint);
+            Err(WsError::Panicked { what, panic: panic.into() })
+        })
+    }
+
     async fn connect(&self, attempt: u32) -> Result<(Connected, String), WsError> {
         let ask = self.ask(attempt)?;
         let limit = self.dialing.connect_timeout;
@@ -404,7 +434,11 @@ impl<D: WsDatatype> Dialer<D> {
             inbound: self.dialing.inbound.clone().unwrap_or_else(|| self.component.inbound.backlog()),
             early_bytes,
         };
-        let ending = drive(stream, link, |frame| self.receive(frame), self.asked_again(served)).await;
+        let driving = drive(stream, link, |frame| self.receive(frame), self.asked_again(served));
+        let ending = isolated("a connection", driving).await.unwrap_or_else(|panic| {
+            let what = format!("the connection to {peer}");
+            Ending::lost(WsError::Panicked { what, panic: panic.into() })
+        });
         self.standing.send_modify(|standing| standing.response = None);
         let proven = self.dialing.is_proven(began.elapsed(), self.inlet.counts.received() != heard_before);
         let Ending { code, reason, error, unconfirmed } = ending;

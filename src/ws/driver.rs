@@ -96,6 +96,13 @@ pub(crate) struct Ending {
     pub(crate) unconfirmed: u64,
 }
 
+impl Ending {
+    /// The ending of a connection without a closing handshake.
+    pub(crate) fn lost(error: WsError) -> Self {
+        Self { code: CloseCode::Abnormal.into(), reason: "".into(), error: Some(error), unconfirmed: 0 }
+    }
+}
+
 /// Serves `socket` until its connection ends, or is dropped because `cut` resolved. Text and binary messages go to
 /// `receive`; all that have arrived, before the end is told.
 pub(crate) fn drive<S, F>(

@@ -114,8 +114,8 @@ pub enum ClientEvent {
     EarlyLost,
     /// A subscriber panicked and was removed.
     SubscriberPanicked,
-    /// The client cannot go on, and its subject errors with this: the retry policy is used up, or the outbox was full under
-    /// [`Overflow::Disconnect`](crate::Overflow).
+    /// The client cannot go on, and its subject errors with this: the retry policy is used up, the outbox was full under
+    /// [`Overflow::Disconnect`](crate::Overflow), or the tokio runtime that it ran on was shut down.
     Failed {
         /// Why.
         error: WsError,
@@ -202,6 +202,11 @@ pub enum ServerEvent {
     EarlyLost,
     /// A subscriber panicked and was removed.
     SubscriberPanicked,
+    /// The server cannot go on, and its subject errors with this.
+    Failed {
+        /// Why.
+        error: WsError,
+    },
     /// The server is closed; the last event.
     Closed(CloseReport),
 }

@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     ConnConfig, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally, WsDatatype, WsError,
+    guard::Death,
     ws::{
         children::{Children, PathBounds, Taker},
         component::{Component, Received},
@@ -202,6 +203,7 @@ impl<D: WsDatatype> Fleet<D> {
             if let Some(fleet) = fleet.upgrade() {
                 // Dropped behind the lock.
                 let _client = fleet.lock().retire(&ended, number);
+                fleet.end_if_alone();
             }
         };
         client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
@@ -259,7 +261,31 @@ impl<D: WsDatatype> Fleet<D> {
             report.unsent_len += own.unsent_len;
         }
         self.tell_of_refusals();
-        self.component.end(TaggedData::new("", ClientEvent::Closed(report)), report).await;
+        self.component.end(report, || TaggedData::new("", ClientEvent::Closed(report))).await;
+    }
+
+    /// Ends the group, its clients first, when its task has died.
+    pub(crate) fn died(&self, death: &Death) {
+        let error = death.of(&self.component.name);
+        if self.component.fail(error.clone()) {
+            self.component.events.next(TaggedData::new("", ClientEvent::Failed { error }));
+        }
+        self.tell_of_refusals();
+        let mut children = self.lock();
+        (children.closing, children.unsent) = (true, Some(Tally::default()));
+        let clients = children.all();
+        drop(children);
+        clients.iter().for_each(|client| client.dialer().died(death));
+        self.end_if_alone();
+    }
+
+    /// Ends a group whose task has died behind its last client, of which another thread may be telling.
+    fn end_if_alone(&self) {
+        let children = self.lock();
+        let Some(unsent) = children.unsent.filter(|_| children.are_gone()) else { return };
+        drop(children);
+        let report = CloseReport::from(unsent);
+        self.component.end_at_once(report, || TaggedData::new("", ClientEvent::Closed(report)));
     }
 
     /// Closes the clients that are idle for too long, as long as it is polled.

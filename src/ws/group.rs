@@ -197,7 +197,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     /// # Errors
     ///
     /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the group's own I/O thread, at once.
+    /// - [`WsError::WouldDeadlock`] on the group's own I/O thread, or the only one of its tokio runtime, at once.
     pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
         self.inner.fleet.component.wait_closed(timeout)
     }
@@ -261,7 +261,8 @@ impl<D: WsDatatype> GroupBuilder<D> {
         let home = IoScheduler::on(&runtime);
         let fleet = Fleet::new(self.endpoint?, self.datatype, self.options, self.dialing, self.bounds, home.clone())?;
         let fleet = Arc::new(fleet);
-        runtime.spawn(fleet.clone().run());
+        let dead = fleet.clone();
+        runtime.serve(fleet.clone().run(), move |death| dead.died(&death));
         let kept = Arc::downgrade(&fleet);
         let keeper = Keeper::new(move || {
             if let Some(fleet) = kept.upgrade() {

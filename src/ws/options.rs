@@ -41,7 +41,10 @@ impl Options {
     /// The runtime that was given, or a thread of the component's own.
     pub(crate) fn runtime(&self) -> Result<IoRuntime, WsError> {
         match &self.runtime {
-            Some(runtime) => Ok(runtime.clone()),
+            Some(runtime) => {
+                runtime.check(&self.name)?;
+                Ok(runtime.clone())
+            }
             None => IoRuntime::new(&format!("rxplus-{}", self.name)),
         }
     }

@@ -236,7 +236,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// # Errors
     ///
     /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, at once.
+    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, or the only one of its tokio runtime, at once.
     pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
         self.inner.acceptor.component.wait_closed(timeout)
     }
@@ -346,7 +346,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
         };
         let home = IoScheduler::on(&runtime);
         let acceptor = Arc::new(Acceptor::new(self.datatype, self.options, self.gate, self.tls, home.clone()));
-        runtime.spawn(acceptor.clone().run(listener));
+        let dead = acceptor.clone();
+        runtime.serve(acceptor.clone().run(listener), move |death| dead.died(&death));
         let kept = Arc::downgrade(&acceptor);
         let keeper = Keeper::new(move || {
             if let Some(acceptor) = kept.upgrade() {

@@ -4,6 +4,7 @@
 mod support;
 
 mod closing;
+mod deaths;
 mod early;
 mod groups;
 mod outboxes;
