@@ -47,7 +47,7 @@ impl<T, M, E> Branch<T, M, E>
 where
     T: Clone + Send + 'static,
     M: FromBranch<T> + Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     /// `own` remembers what [`kept_in`] the main subject.
     pub(crate) fn new(number: u64, own: SerializedSubject<T, E>, main: Main<M, E>) -> Self {
@@ -94,7 +94,7 @@ pub(crate) fn kept_in<T, M, E>(main: SerializedSubject<M, E>, mark: impl Fn(T) -
 where
     T: Clone + Send + 'static,
     M: FromBranch<T> + Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     Memory::elsewhere(move |item| main.keep_early(mark(item)).map(M::into_own))
 }
@@ -178,7 +178,7 @@ impl<T, M, E, C> CoreObservable<C> for Branch<T, M, E>
 where
     T: Clone + Send + 'static,
     M: FromBranch<T> + Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
     C: Context,
     C::Inner: Observer<T, E> + Send + 'static,
 {

@@ -10,21 +10,31 @@ use std::{
     collections::VecDeque,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    task::{Context, Wake, Waker},
 };
 
-use crate::one_line::OneLine;
+use crate::{one_line::OneLine, scheduler};
+
+/// How many deliveries that others left a thread makes in one turn, before it looks at its sockets. At 10 us each they take
+/// 2.6 ms.
+pub(crate) const SHARE: usize = 256;
+
+/// How many entries the list of a burst may keep.
+const KEPT_CAPACITY: usize = 4_096;
 
 /// Something with deliveries waiting.
 pub(crate) trait Drain: Send + Sync {
-    /// Delivers what waits, unless somebody is doing so already.
-    fn drain(&self);
+    /// Delivers what waits, unless somebody is doing so already, as far as this thread's [share](SHARE) reaches.
+    fn drain(self: Arc<Self>);
 }
 
 thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
     /// Whether the outermost callback is a task that one of our schedulers runs.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    /// What is left of this turn's [`SHARE`].
+    static LEFT: Cell<usize> = const { Cell::new(SHARE) };
     /// How many [`LoopOwner`]s this thread has.
     static LOOPS: Cell<usize> = const { Cell::new(0) };
     /// Beside `LATER` because it needs no destructor: reading it is a plain load.
@@ -67,21 +77,58 @@ pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
 
 /// Between two deliveries of one task: delivers what the first one pushed, rather than keeping it until the task yields.
 ///
-/// Does nothing when this thread is inside of any other callback, whose caller may hold a lock.
-pub(crate) fn breathe() {
+/// Does nothing when this thread is inside of any other callback, whose caller may hold a lock. False when the turn is over.
+pub(crate) fn breathe() -> bool {
     if ANY_LATER.get() && DEPTH.get() == 1 && IN_TASK.replace(false) {
         deliver_later_ones();
         DEPTH.set(1);
         IN_TASK.set(true);
+        return !is_turn_over();
+    }
+    true
+}
+
+/// Begins a turn of a task, in which its thread may deliver a whole [`SHARE`] again.
+pub(crate) fn begin_turn() {
+    LEFT.set(SHARE);
+}
+
+/// Whether the [`SHARE`] of this turn is used up. Never on a thread without sockets or a loop.
+pub(crate) fn is_turn_over() -> bool {
+    LEFT.get() == 0
+}
+
+/// Takes so many deliveries out of this turn's [`SHARE`].
+pub(crate) fn spend(deliveries: usize) {
+    let left = LEFT.get();
+    LEFT.set(left.saturating_sub(deliveries));
+    if deliveries >= left && left > 0 {
+        end_turn();
     }
 }
 
-/// Has the calling thread wait by `room`, which blocks, once it is outside of any callback.
-///
-/// Not if the wait could be for itself: on a thread that drives a [`RunLoop`](crate::RunLoop), and within tokio, which is
-/// where all our other threads are.
+/// Has the next turn begin when this thread has looked at its sockets; at once where it has none.
+#[cold]
+fn end_turn() {
+    struct Begin;
+    impl Wake for Begin {
+        fn wake(self: Arc<Self>) {
+            begin_turn();
+        }
+    }
+    static BEGIN: OnceLock<Waker> = OnceLock::new();
+    scheduler::yield_now(&mut Context::from_waker(BEGIN.get_or_init(|| Waker::from(Arc::new(Begin)))));
+}
+
+/// Whether this thread may be kept waiting for room in a queue: not where the wait could be for itself, which is on a thread
+/// that drives a [`RunLoop`](crate::RunLoop), and within tokio, where all our other threads are.
+pub(crate) fn may_wait() -> bool {
+    LOOPS.get() == 0 && tokio::runtime::Handle::try_current().is_err()
+}
+
+/// Has the calling thread wait by `room`, which blocks, once it is outside of any callback. Not if it [may not](may_wait).
 pub(crate) fn wait_outside(room: Arc<dyn Drain>) {
-    if LOOPS.get() > 0 || tokio::runtime::Handle::try_current().is_ok() {
+    if !may_wait() {
         return;
     }
     if is_inside() {
@@ -135,6 +182,12 @@ fn deliver_later_ones() {
         DEPTH.set(0);
     }
     ANY_LATER.set(false);
+    let _ = LATER.try_with(|later| {
+        let mut later = later.borrow_mut();
+        if later.capacity() > KEPT_CAPACITY {
+            *later = VecDeque::new();
+        }
+    });
 }
 
 /// Runs code of the user's and reports whether it returned; a panic is logged and goes no further.

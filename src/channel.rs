@@ -111,10 +111,13 @@ impl<T, E> Channel<T, E> {
     pub(crate) fn poll(&self, batch: &mut VecDeque<T>, limit: usize, cx: &mut Context<'_>) -> Poll<Received<E>> {
         let mut state = self.lock();
         if state.is_idle() && self.is_open() {
-            state.waker = Some(cx.waker().clone());
-            return Poll::Pending;
+            drop(state);
+            if self.is_waiting(cx) {
+                return Poll::Pending;
+            }
+            state = self.lock();
         }
-        if batch.is_empty() && state.items.len() <= limit {
+        if batch.is_empty() && state.items.len() <= limit && state.items.capacity() <= KEPT_CAPACITY {
             // The usual case: the lock is held no longer than it takes to exchange them.
             swap(batch, &mut state.items);
         } else {
@@ -131,6 +134,17 @@ impl<T, E> Channel<T, E> {
             state.items = VecDeque::new();
         }
         Poll::Ready(Received { lost: state.lost, end: state.end.take() })
+    }
+
+    /// Leaves a waker, unless something has come meanwhile. A waker is code of the user's, and so are its `clone` and `drop`.
+    fn is_waiting(&self, cx: &Context<'_>) -> bool {
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        let is_waiting = state.is_idle() && self.is_open();
+        let unused = if is_waiting { state.waker.replace(waker) } else { Some(waker) };
+        drop(state);
+        drop(unused);
+        is_waiting
     }
 
     /// Delivers nothing more. What was queued comes back, to be dropped by the caller.

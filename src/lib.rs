@@ -37,8 +37,9 @@
 //!   [`with_err`](ObservableExt::with_err) goes the other way. What is not the end of anything is an event: see
 //!   [`RxWsClient::events`] and [`RxWsServer::events`].
 //! - **Threads**: each server, client and group has one background I/O thread on which its callbacks run, in order, unless they
-//!   are given an [`IoRuntime`] to share. What a callback pushes is delivered after the outermost callback of its thread has
-//!   returned, so never wait inside one for the effect of such a push.
+//!   are given an [`IoRuntime`] to share. What a callback pushes is never delivered on its own thread before the outermost
+//!   callback of that thread has returned, so never wait inside one for the effect of such a push. Between two looks at its
+//!   sockets a thread makes a few hundred deliveries, whoever pushed.
 //!
 //! With `panic = "abort"` a subscriber that panics ends the process: then there is no isolation.
 

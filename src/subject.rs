@@ -9,7 +9,7 @@ use std::{
     fmt,
     future::poll_fn,
     mem::{replace, take},
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak, atomic::AtomicU64},
     task::{self, Poll, Waker},
 };
 
@@ -23,14 +23,21 @@ use rxrust::{
 use crate::{
     callback::{self, Drain},
     memory::{Memory, Noted},
-    scheduler::IoScheduler,
+    scheduler::{self, IoScheduler},
     sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
 
-/// How many items may wait while another thread emits, before a push from outside of any callback waits for room.
+/// How many items may wait while another thread emits, before a push waits for room.
 ///
 /// Far above what a burst needs; it is there so that a producer faster than its observers cannot take all memory.
-const INBOX_BOUND: usize = 1 << 20;
+const INBOX_CROWD: usize = 1 << 20;
+
+/// How many may wait at most. Those that may not wait, callbacks and the threads of runtimes and loops, can go on for as long
+/// again.
+const INBOX_BOUND: usize = 2 * INBOX_CROWD;
+
+/// An inbox that grew beyond this in a burst is given back once it is empty.
+const KEPT_CAPACITY: usize = 4_096;
 
 /// A subject into which any thread may push, at any time, also from inside a callback: ReactiveX's *serialize*.
 ///
@@ -52,9 +59,18 @@ const INBOX_BOUND: usize = 1 << 20;
 /// # Emission
 ///
 /// On the thread that pushes, or, when another thread is emitting, on that one. Items pushed by one thread keep their
-/// order. What a callback pushes, into this subject or any other of rxplus, is delivered after the outermost callback of
-/// its thread has returned, so never wait in a callback for the effect of such a push. When a million items wait because
-/// observers are slower than producers, a push from outside of any callback waits for room.
+/// order. A thread of a runtime or of a [`RunLoop`](crate::RunLoop), which has more to do, delivers 256 items in a row that
+/// others left it; then whoever pushes next goes on, or a task on that runtime or loop, after it has looked at its sockets.
+///
+/// What a callback pushes, into this subject or any other of rxplus, is never delivered on the callback's own thread before
+/// the outermost callback of that thread has returned. Another thread that is emitting, or that pushes into the same
+/// subject meanwhile, may deliver it at once. So never wait in a callback for the effect of such a push, nor count on it not
+/// having happened yet.
+///
+/// When a million items wait because observers are slower than producers, a push waits for room. On a thread of a runtime or
+/// one that has a `RunLoop` none waits, and what a callback pushes on another thread waits once that is outside of any
+/// callback. If they have pushed another million meanwhile, the newest items are dropped, counted by [`lost`](Self::lost),
+/// and logged (`tracing::error!`).
 ///
 /// One thing is out of this subject's hands: a cold source that emits while it is being subscribed, such as `Io::of` or
 /// `Io::from_iter`, is no callback, yet RxRust's combining operators hold their lock meanwhile. If what such a source
@@ -80,19 +96,26 @@ pub struct SerializedSubscription {
 /// Told, outside of all locks, that an observer panicked and was removed.
 pub(crate) type PanicHook = Arc<dyn Fn() + Send + Sync>;
 
+/// What became of an item's way to one observer.
+#[derive(Clone, Copy, PartialEq)]
+enum Turnout {
+    Took,
+    /// It took the item, and takes no more.
+    TookLast,
+    /// It was gone.
+    Gone,
+}
+
+/// With the error in an `Arc`: its `clone`, which is user code, is made where an observer is called, and under no lock.
 #[derive(Clone)]
 enum Terminal<E> {
-    Error(E),
+    Error(Arc<E>),
     Complete,
 }
 
 enum Event<T, E> {
     Next(T),
-    /// With a copy for those who subscribe later, made before anything is changed: a `clone` is user code.
-    Terminal {
-        told: Terminal<E>,
-        kept: Option<Terminal<E>>,
-    },
+    Terminal(Terminal<E>),
 }
 
 struct Core<T, E> {
@@ -110,6 +133,10 @@ struct Core<T, E> {
     /// Where a backlog and what other threads post is delivered; `None` in a subject of the user's own.
     home: Option<IoScheduler>,
     on_panic: Option<PanicHook>,
+    /// Counts the items that nobody took.
+    unheard: Option<Arc<AtomicU64>>,
+    /// How many items the full inbox has refused.
+    lost: AtomicU64,
 }
 
 struct State<T, E> {
@@ -128,8 +155,8 @@ struct State<T, E> {
     waiting: usize,
     /// The tasks that wait until nothing is left to be delivered.
     tasks: Vec<Waker>,
-    /// The home thread was asked to deliver and has not begun.
-    home_woken: bool,
+    /// A task was asked to deliver and has not begun.
+    called: bool,
     /// What those who subscribe later hear first.
     memory: Memory<T>,
 }
@@ -143,7 +170,7 @@ struct Slot<T, E> {
 
 impl<T, E> Default for SerializedSubject<T, E> {
     fn default() -> Self {
-        Self::build(None, Memory::Nothing, None)
+        Self::build(None, Memory::Nothing, None, None)
     }
 }
 
@@ -156,10 +183,26 @@ impl<T, E> SerializedSubject<T, E> {
 
     /// A component's subject: what other threads post, and what `memory` has for a new observer, is delivered on `home`.
     pub(crate) fn at_home(home: IoScheduler, memory: Memory<T>, on_panic: Option<PanicHook>) -> Self {
-        Self::build(Some(home), memory, on_panic)
+        Self::build(Some(home), memory, on_panic, None)
     }
 
-    fn build(home: Option<IoScheduler>, memory: Memory<T>, on_panic: Option<PanicHook>) -> Self {
+    /// A subject that counts, in `unheard`, the items that nobody took.
+    pub(crate) fn counting(unheard: Arc<AtomicU64>) -> Self {
+        Self::build(None, Memory::Nothing, None, Some(unheard))
+    }
+
+    /// How many items were lost because two million (2^21) were waiting already.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.core.lost.load(Ordering::Relaxed)
+    }
+
+    fn build(
+        home: Option<IoScheduler>,
+        memory: Memory<T>,
+        on_panic: Option<PanicHook>,
+        unheard: Option<Arc<AtomicU64>>,
+    ) -> Self {
         let keeps_early = AtomicBool::new(memory.is_early());
         let state = State {
             observers: Vec::new(),
@@ -170,12 +213,13 @@ impl<T, E> SerializedSubject<T, E> {
             terminal: None,
             waiting: 0,
             tasks: Vec::new(),
-            home_woken: false,
+            called: false,
             memory,
         };
         let (state, room) = (Mutex::new(state), Condvar::new());
         let (closed, stale) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { core: Arc::new(Core { state, closed, keeps_early, stale, room, home, on_panic }) }
+        let lost = AtomicU64::new(0);
+        Self { core: Arc::new(Core { state, closed, keeps_early, stale, room, home, on_panic, unheard, lost }) }
     }
 
     /// Whether items are still kept for a first observer.
@@ -195,7 +239,7 @@ impl<T, E> SerializedSubject<T, E> {
     }
 }
 
-impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, E> {
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubject<T, E> {
     /// Emits `item`, or leaves it to whoever is emitting. Ignored after a terminal event.
     pub fn next(&self, item: T) {
         if callback::is_inside() {
@@ -207,12 +251,12 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
 
     /// Ends the subject with an error. Ignored after a terminal event.
     pub fn error(self, error: E) {
-        self.core.push(Event::terminal(Terminal::Error(error)));
+        self.core.push(Event::Terminal(Terminal::Error(Arc::new(error))));
     }
 
     /// Ends the subject. Ignored after a terminal event.
     pub fn complete(self) {
-        self.core.push(Event::terminal(Terminal::Complete));
+        self.core.push(Event::Terminal(Terminal::Complete));
     }
 
     /// Emits as a part of the emission this is called in, as an operator does: at once, unless somebody is emitting.
@@ -248,8 +292,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
     }
 
     /// As [`relay`](Self::relay), with the terminal event.
-    pub(crate) fn relay_end(&self, error: Option<E>) {
-        self.core.emit(self.core.lock(), Event::terminal(error.map_or(Terminal::Complete, Terminal::Error)));
+    pub(crate) fn relay_end(&self, error: Option<Arc<E>>) {
+        self.core.emit(self.core.lock(), Event::Terminal(error.map_or(Terminal::Complete, Terminal::Error)));
     }
 
     /// Queues `item`, in the order of the calls, for the home thread to deliver.
@@ -298,17 +342,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> SerializedSubject<T, 
     }
 }
 
-impl<T, E: Clone> Event<T, E> {
-    fn terminal(told: Terminal<E>) -> Self {
-        Self::Terminal { kept: Some(told.clone()), told }
-    }
-}
-
 impl<T, E> Core<T, E> {
     /// Whether `event` may still come; notes that nothing may follow a terminal one. Only under the lock.
     fn admits(&self, event: &Event<T, E>) -> bool {
         let admits = !self.closed.load(Ordering::Relaxed);
-        if matches!(event, Event::Terminal { .. }) {
+        if matches!(event, Event::Terminal(_)) {
             self.closed.store(true, Ordering::Release);
         }
         admits
@@ -320,7 +358,7 @@ impl<T, E> Core<T, E> {
     }
 }
 
-impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     fn push(self: &Arc<Self>, event: Event<T, E>) {
         if callback::is_inside() {
             self.push_later(event);
@@ -338,11 +376,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
 
     /// As [`emit`](Self::emit), and in the usual case, an item and nothing else to be done, without the moves and the looks of
     /// [`deliver`](Self::deliver), which take half as long again as all of this.
-    fn emit_item(&self, item: T) {
+    fn emit_item(self: &Arc<Self>, item: T) {
         self.emit_with(self.lock(), item);
     }
 
-    fn emit_with<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, item: T) {
+    fn emit_with<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, item: T) {
         if !self.is_quiet(&state) {
             return self.emit(state, Event::Next(item));
         }
@@ -361,7 +399,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     }
 
     /// As [`emit_item`](Self::emit_item), for [`SerializedSubject::offer`].
-    fn offer(&self, item: T) -> Option<T> {
+    fn offer(self: &Arc<Self>, item: T) -> Option<T> {
         let mut state = self.lock();
         let nobody = state.observers.is_empty() && !state.emitting && !self.has_work(&state);
         if !nobody || self.closed.load(Ordering::Relaxed) {
@@ -377,22 +415,27 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     }
 
     /// Delivers `event` now, or leaves it to the one who is emitting.
-    fn emit<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, event: Event<T, E>) {
-        if state.emitting {
+    fn emit<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, event: Event<T, E>) {
+        if state.emitting && !callback::is_inside() {
+            // A callback must not wait: the one who emits may be waiting for it to return.
             state = self.wait_for_room(state);
         }
         if !self.admits(&event) {
             // Not where it goes out of scope, which is before the lock is given back.
             drop(state);
-            return discard(event);
+            return self.discard_event(event);
         }
-        if state.emitting || !state.inbox.is_empty() {
-            state.inbox.push_back(event);
-            if !state.emitting {
-                callback::run(|| self.deliver(state, None));
-            }
-        } else {
-            callback::run(|| self.deliver(state, Some(event)));
+        if !state.emitting && state.inbox.is_empty() {
+            return callback::run(|| self.deliver(state, Some(event)));
+        }
+        let may_deliver = !state.emitting && !callback::is_turn_over();
+        if state.is_full() && !may_deliver && matches!(event, Event::Next(_)) {
+            drop(state);
+            return self.lose(event);
+        }
+        state.inbox.push_back(event);
+        if !state.emitting {
+            callback::run(|| self.deliver(state, None));
         }
     }
 
@@ -413,15 +456,27 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
     /// Queues `event`. True when it is up to the caller to have it delivered.
     fn enqueue(&self, event: Event<T, E>) -> bool {
         let mut state = self.lock();
-        if self.admits(&event) {
+        let is_admitted = self.admits(&event);
+        let is_full = state.is_full() && matches!(event, Event::Next(_));
+        let refused = if is_admitted && !is_full {
             state.inbox.push_back(event);
+            None
+        } else {
+            Some(event)
+        };
+        let is_idle = !state.emitting && !state.inbox.is_empty();
+        drop(state);
+        match refused {
+            Some(event) if is_admitted => self.lose(event),
+            Some(event) => self.discard_event(event),
+            None => {}
         }
-        !state.emitting && !state.inbox.is_empty()
+        is_idle
     }
 
+    /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may.
     fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>) -> MutexGuard<'a, State<T, E>> {
-        // A callback must not wait: the one who emits may be waiting for it to return.
-        while !callback::is_inside() && state.emitting && state.inbox.len() >= INBOX_BOUND {
+        while state.emitting && state.inbox.len() >= INBOX_CROWD && callback::may_wait() {
             state.waiting += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
@@ -429,55 +484,57 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
         state
     }
 
-    /// Delivers `event`, then what is in the inbox, until nothing is left. Only while nobody else is emitting.
-    fn deliver<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
+    /// Delivers `event`, then what is in the inbox, until nothing is left or this thread's turn is over. Only while nobody
+    /// else is emitting.
+    fn deliver<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
         state.emitting = true;
         let mut observers = take(&mut state.observers);
         loop {
-            let event = event.take().or_else(|| state.inbox.pop_front());
+            let event = event.take().or_else(|| state.pop());
             let stale = self.stale.load(Ordering::Relaxed);
             if event.is_none() && state.joining.is_empty() && !stale {
                 state.observers = observers;
-                state.emitting = false;
-                let tasks = take(&mut state.tasks);
-                drop(state);
-                return tasks.into_iter().for_each(Waker::wake);
+                return self.rest(state);
             }
             let joining = take(&mut state.joining);
             self.stale.store(false, Ordering::Relaxed);
             if state.waiting > 0 {
                 self.room.notify_all();
             }
-            let mut forgotten = Vec::new();
-            let event = match event {
-                Some(Event::Next(item)) => {
-                    let nobody =
-                        !observers.iter().any(Slot::is_open) && !joining.iter().any(|(slot, _)| slot.is_open());
-                    let noted = state.memory.note(item, nobody);
-                    forgotten = noted.dropped;
-                    noted.item.map(Event::Next)
-                }
-                Some(Event::Terminal { told, kept }) => {
-                    state.terminal = kept;
-                    Some(Event::Terminal { told, kept: None })
-                }
-                None => None,
-            };
+            let nobody = !observers.iter().any(Slot::is_open) && !joining.iter().any(|(slot, _)| slot.is_open());
+            let (event, forgotten) = state.note(event, nobody);
             drop(state);
             discard(forgotten);
             self.admit(&mut observers, joining);
             if stale {
-                sweep(&mut observers);
+                self.sweep(&mut observers);
             }
             // What is not isolated by itself: the destructor of an item or of an error.
             callback::isolate("a destructor", || match event {
                 Some(Event::Next(item)) => self.emit_to(&mut observers, item),
-                Some(Event::Terminal { told, .. }) => {
-                    observers.drain(..).for_each(|slot| self.end(slot, || told.clone()))
-                }
+                Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| self.end(slot, &terminal)),
                 None => {}
             });
             state = self.lock();
+        }
+    }
+
+    /// Emits no more: all is delivered, or the turn of this thread is over, and others are to go on.
+    fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) {
+        state.emitting = false;
+        if state.inbox.is_empty() {
+            let (tasks, burst) = (take(&mut state.tasks), state.take_burst());
+            drop(state);
+            drop(burst);
+            return tasks.into_iter().for_each(Waker::wake);
+        }
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
+        let was_called = replace(&mut state.called, true);
+        drop(state);
+        if !was_called {
+            scheduler::hand_over(self.clone(), self.home.as_ref());
         }
     }
 
@@ -499,7 +556,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
             drop(state);
             callback::run(|| {
                 self.replay(&mut slot, backlog);
-                self.end(slot, || terminal);
+                self.end(slot, &terminal);
             });
         } else if state.emitting {
             state.joining.push((slot, backlog));
@@ -519,24 +576,23 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Core<T, E> {
 
     /// Has the home thread deliver what waits.
     fn wake_home(self: &Arc<Self>) {
-        let Some(home) = &self.home else {
-            return callback::run(|| self.drain());
-        };
-        if home.is_current() && !callback::is_inside() {
-            return callback::run(|| self.drain());
-        }
-        if !replace(&mut self.lock().home_woken, true) {
-            let this = self.clone();
-            home.spawn(async move { callback::run(|| this.drain()) });
+        let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
+        let Some(home) = home else { return callback::run(|| self.clone().drain()) };
+        if !replace(&mut self.lock().called, true) {
+            scheduler::deliver_on(home, self.clone());
         }
     }
 }
 
-impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Drain for Core<T, E> {
-    fn drain(&self) {
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core<T, E> {
+    fn drain(self: Arc<Self>) {
         let mut state = self.lock();
         // Also when another thread is emitting: left set, it would keep the next `post` from waking anybody.
-        state.home_woken = false;
+        state.called = false;
+        if state.emitting {
+            // Its callbacks are over: it may be faster than the observers.
+            state = self.wait_for_room(state);
+        }
         if !state.emitting {
             self.deliver(state, None);
         }
@@ -544,16 +600,21 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Drain for Core<T, E> 
 }
 
 /// Calling observers: outside of the lock, each in isolation from the others.
-impl<T: Clone, E> Core<T, E> {
+impl<T: Clone, E: Clone> Core<T, E> {
     fn emit_to(&self, observers: &mut Vec<Slot<T, E>>, item: T) {
-        let Some((last, others)) = observers.split_last_mut() else { return discard(item) };
-        let mut any_closed = false;
-        for slot in others {
-            any_closed |= !self.next(slot, || item.clone());
+        let Some((last, others)) = observers.split_last_mut() else { return self.discard_event(Event::Next(item)) };
+        let (mut any_took, mut any_gone) = (false, false);
+        let mut note = |turnout| {
+            any_took |= turnout != Turnout::Gone;
+            any_gone |= turnout != Turnout::Took;
+        };
+        others.iter_mut().for_each(|slot| note(self.next(slot, || item.clone())));
+        note(self.next(last, || item));
+        if !any_took {
+            self.count_unheard();
         }
-        any_closed |= !self.next(last, || item);
-        if any_closed {
-            sweep(observers);
+        if any_gone {
+            self.sweep(observers);
         }
     }
 
@@ -563,7 +624,7 @@ impl<T: Clone, E> Core<T, E> {
             if slot.is_open() {
                 observers.push(slot);
             } else {
-                slot.discard();
+                self.dismiss(slot);
             }
         }
     }
@@ -571,44 +632,102 @@ impl<T: Clone, E> Core<T, E> {
     fn replay(&self, slot: &mut Slot<T, E>, mut backlog: VecDeque<T>) {
         while slot.is_open()
             && let Some(item) = backlog.pop_front()
-            && self.next(slot, || item)
+            && self.next(slot, || item) == Turnout::Took
         {}
         discard(backlog);
     }
 
-    /// Delivers an item, which is made inside of the isolation: a `clone` is user code too. False when the observer takes
-    /// no more.
-    fn next(&self, slot: &mut Slot<T, E>, item: impl FnOnce() -> T) -> bool {
-        let open = !self.stale.load(Ordering::Acquire) || slot.is_open();
-        let observer = &mut slot.observer;
-        let mut finished = !open;
+    /// Delivers an item, which is made inside of the isolation: a `clone` is user code too.
+    fn next(&self, slot: &mut Slot<T, E>, item: impl FnOnce() -> T) -> Turnout {
+        let (open, observer) = (&slot.open, &mut slot.observer);
+        let mut turnout = Turnout::Gone;
         let returned = callback::isolate("an observer", || {
-            if open {
-                observer.next(item());
-                finished = observer.is_closed();
-            } else {
-                drop(item); // here, because of its destructor
+            let item = item();
+            // Asked behind the `clone`, in which the observer may have left.
+            if self.stale.load(Ordering::Acquire) && !open.load(Ordering::Acquire) {
+                return drop(item); // here, because of its destructor
+            }
+            turnout = Turnout::TookLast;
+            observer.next(item);
+            if !observer.is_closed() {
+                turnout = Turnout::Took;
             }
         });
-        if finished || !returned {
+        if turnout != Turnout::Took {
             slot.close();
         }
         if !returned {
+            slot.close();
             self.tell_of_panic();
         }
-        returned && !finished
+        turnout
     }
 
-    fn end(&self, slot: Slot<T, E>, terminal: impl FnOnce() -> Terminal<E>) {
-        if !slot.close() {
-            return slot.discard();
+    /// Delivers the terminal event, to a slot that is not open any more only by dropping it.
+    fn end(&self, slot: Slot<T, E>, terminal: &Terminal<E>) {
+        if !slot.is_open() {
+            return self.dismiss(slot);
         }
-        let observer = slot.observer;
-        let returned = callback::isolate("an observer", || match terminal() {
-            Terminal::Error(error) => observer.error(error),
-            Terminal::Complete => observer.complete(),
+        let Slot { open, observer, .. } = slot;
+        let returned = callback::isolate("an observer", || {
+            let error = match terminal {
+                Terminal::Error(error) => Some(E::clone(error)),
+                Terminal::Complete => None,
+            };
+            // As for an item: behind the `clone`.
+            match error {
+                _ if !close(&open) => {}
+                Some(error) => observer.error(error),
+                None => observer.complete(),
+            }
         });
         if !returned {
+            close(&open);
+            self.tell_of_panic();
+        }
+    }
+}
+
+/// Dropping what is the user's: outside of the lock, each in isolation from the others.
+impl<T, E> Core<T, E> {
+    /// Drops an event that nobody hears.
+    fn discard_event(&self, event: Event<T, E>) {
+        if let Event::Next(_) = event {
+            self.count_unheard();
+        }
+        discard(event);
+    }
+
+    fn count_unheard(&self) {
+        if let Some(unheard) = &self.unheard {
+            unheard.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops an item for which the inbox has no room. Says so at every power of two, since one loss seldom comes alone.
+    #[cold]
+    fn lose(&self, event: Event<T, E>) {
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        if lost.is_power_of_two() {
+            tracing::error!(
+                lost,
+                "items pushed into a subject were lost: its observers are slower than what callbacks push"
+            );
+        }
+        discard(event);
+    }
+
+    /// Drops the observers that have unsubscribed, finished or panicked.
+    fn sweep(&self, observers: &mut Vec<Slot<T, E>>) {
+        observers.extract_if(.., |slot| !slot.is_open()).for_each(|slot| self.dismiss(slot));
+        if observers.capacity() > KEPT_CAPACITY && observers.len() < observers.capacity() / 4 {
+            observers.shrink_to_fit();
+        }
+    }
+
+    /// Drops an observer, whose captured values may panic in their destructors.
+    fn dismiss(&self, slot: Slot<T, E>) {
+        if !callback::isolate("an observer's destructor", || drop(slot)) {
             self.tell_of_panic();
         }
     }
@@ -620,29 +739,61 @@ impl<T: Clone, E> Core<T, E> {
     }
 }
 
+impl<T, E> State<T, E> {
+    /// What comes next, if this thread may still deliver in this turn.
+    fn pop(&mut self) -> Option<Event<T, E>> {
+        if self.inbox.is_empty() || callback::is_turn_over() {
+            return None;
+        }
+        callback::spend(1);
+        self.inbox.pop_front()
+    }
+
+    fn is_full(&self) -> bool {
+        self.inbox.len() >= INBOX_BOUND
+    }
+
+    /// The memory of an empty inbox that has grown in a burst.
+    fn take_burst(&mut self) -> VecDeque<Event<T, E>> {
+        if self.inbox.capacity() > KEPT_CAPACITY { take(&mut self.inbox) } else { VecDeque::new() }
+    }
+}
+
+impl<T: Clone, E: Clone> State<T, E> {
+    /// Notes an event for those who subscribe later. Returns it if it is to be emitted now, and what is no longer kept.
+    fn note(&mut self, event: Option<Event<T, E>>, nobody: bool) -> (Option<Event<T, E>>, Vec<T>) {
+        match event {
+            Some(Event::Next(item)) => {
+                let Noted { item, dropped } = self.memory.note(item, nobody);
+                (item.map(Event::Next), dropped)
+            }
+            Some(Event::Terminal(terminal)) => {
+                self.terminal = Some(terminal.clone());
+                (Some(Event::Terminal(terminal)), Vec::new())
+            }
+            None => (None, Vec::new()),
+        }
+    }
+}
+
 impl<T, E> Slot<T, E> {
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 
-    fn close(&self) -> bool {
-        self.open.swap(false, Ordering::AcqRel)
+    fn close(&self) {
+        close(&self.open);
     }
+}
 
-    /// Drops the observer, whose captured values may panic in their destructors.
-    fn discard(self) {
-        callback::isolate("an observer's destructor", || drop(self));
-    }
+/// True for the one who closes it.
+fn close(open: &AtomicBool) -> bool {
+    open.swap(false, Ordering::AcqRel)
 }
 
 /// Drops an item, or several, whose destructors are user code.
 pub(crate) fn discard<T>(items: T) {
     callback::isolate("an item's destructor", || drop(items));
-}
-
-/// Drops the observers that have unsubscribed, finished or panicked.
-fn sweep<T, E>(observers: &mut Vec<Slot<T, E>>) {
-    observers.extract_if(.., |slot| !slot.is_open()).for_each(Slot::discard);
 }
 
 /// What those who feed a subject need of it, whatever its types.
@@ -651,7 +802,7 @@ pub(crate) trait Backlog: Send + Sync {
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()>;
 }
 
-impl<T: Send + 'static, E: Send + 'static> Backlog for Core<T, E> {
+impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for Core<T, E> {
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
         let mut state = self.lock();
         if state.inbox.len() + usize::from(state.emitting) <= most {
@@ -670,7 +821,7 @@ trait Remove: Send + Sync {
     fn remove(&self, number: u64);
 }
 
-impl<T: Send + 'static, E: Send + 'static> Remove for Core<T, E> {
+impl<T: Send + 'static, E: Send + Sync + 'static> Remove for Core<T, E> {
     fn remove(&self, number: u64) {
         let mut state = self.lock();
         if state.emitting {
@@ -684,7 +835,7 @@ impl<T: Send + 'static, E: Send + 'static> Remove for Core<T, E> {
         drop(state);
         if let Some((slot, backlog)) = gone {
             callback::run(|| {
-                slot.discard();
+                self.dismiss(slot);
                 discard(backlog);
             });
         }
@@ -694,9 +845,10 @@ impl<T: Send + 'static, E: Send + 'static> Remove for Core<T, E> {
 impl<T, E> Drop for Core<T, E> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        take(&mut state.observers).into_iter().for_each(Slot::discard);
-        for (slot, backlog) in take(&mut state.joining) {
-            slot.discard();
+        let (observers, joining) = (take(&mut state.observers), take(&mut state.joining));
+        observers.into_iter().for_each(|slot| self.dismiss(slot));
+        for (slot, backlog) in joining {
+            self.dismiss(slot);
             discard(backlog);
         }
     }
@@ -723,7 +875,7 @@ impl<T, E> Clone for SerializedSubject<T, E> {
     }
 }
 
-impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Observer<T, E> for SerializedSubject<T, E> {
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Observer<T, E> for SerializedSubject<T, E> {
     fn next(&mut self, item: T) {
         (*self).next(item);
     }
@@ -745,13 +897,13 @@ impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Observer<T, E> for Se
 #[derive(Clone)]
 pub(crate) struct Fed<T, E>(SerializedSubject<T, E>);
 
-impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Observer<T, E> for Fed<T, E> {
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Observer<T, E> for Fed<T, E> {
     fn next(&mut self, item: T) {
         self.0.relay(item);
     }
 
     fn error(self, error: E) {
-        self.0.relay_end(Some(error));
+        self.0.relay_end(Some(Arc::new(error)));
     }
 
     fn complete(self) {
@@ -774,7 +926,7 @@ impl<T, E> ObservableType for SerializedSubject<T, E> {
 impl<T, E, C> CoreObservable<C> for SerializedSubject<T, E>
 where
     T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
     C: Context,
     C::Inner: Observer<T, E> + Send + 'static,
 {

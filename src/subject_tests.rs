@@ -2,7 +2,11 @@
 //! compiles a second time.
 
 use std::{
-    sync::{Barrier, mpsc},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
     task::{self, Waker},
     thread,
     time::Duration,
@@ -10,7 +14,7 @@ use std::{
 
 use rxrust::prelude::*;
 
-use crate::{Io, IoRuntime, IoScheduler, SerializedSubject, memory::Memory, ws::wait};
+use crate::{Io, IoRuntime, IoScheduler, SerializedSubject, callback, memory::Memory, ws::wait};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -92,4 +96,52 @@ fn destructor_of_an_item_that_comes_after_the_end_may_use_the_subject() {
         done.send(()).unwrap();
     });
     dropped.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn home_looks_at_its_timers_while_others_post_without_end() {
+    let runtime = IoRuntime::new("home").unwrap();
+    let home = IoScheduler::on(&runtime);
+    let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing, None);
+    let [posted, delivered] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+    let over = Arc::new(AtomicBool::new(false));
+    let (ahead, seen, is_over) = (posted.clone(), delivered.clone(), over.clone());
+    Io::new(subject.clone()).subscribe(move |_| {
+        // So that there is always another one.
+        while ahead.load(SeqCst) <= seen.load(SeqCst) + 1 && !is_over.load(SeqCst) {
+            thread::yield_now();
+        }
+        seen.fetch_add(1, SeqCst);
+    });
+    let (tick, ticked) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                if posted.load(SeqCst) < delivered.load(SeqCst) + 1_000 {
+                    subject.post(0);
+                    posted.fetch_add(1, SeqCst);
+                }
+                thread::yield_now();
+            }
+        });
+        home.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tick.send(()).unwrap();
+        });
+        let ticked = ticked.recv_timeout(PATIENCE);
+        over.store(true, SeqCst);
+        ticked.unwrap();
+    });
+}
+
+#[test]
+fn what_was_handed_to_a_runtime_that_ends_is_delivered_all_the_same() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let subject = SerializedSubject::<usize>::new();
+    let (send, heard) = mpsc::channel();
+    Io::new(subject.clone()).subscribe(move |n| send.send(n).unwrap());
+    let burst = async move { callback::run(|| (0..1_000).for_each(|n| subject.next(n))) };
+    runtime.block_on(async move { tokio::spawn(burst).await }).unwrap();
+    drop(runtime);
+    assert!((0..1_000).all(|n| heard.recv_timeout(PATIENCE) == Ok(n)));
 }

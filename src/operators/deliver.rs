@@ -6,7 +6,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     thread,
 };
 
@@ -15,14 +15,15 @@ use rxrust::{observer::Observer, subscription::Subscription};
 use crate::{
     callback::{self, Drain},
     channel::{Bounds, Channel, End, Lossy, Pushed, Received},
+    scheduler,
 };
 
 /// From how many waiting items on a sender that may wait does so, where no capacity was asked for. As for a subject's inbox:
 /// far above what a burst needs.
 const CROWD: usize = 1 << 20;
 
-/// How many items are delivered before the thread's other tasks get their turn.
-const BATCH: usize = 256;
+/// How many items are delivered before the thread's sockets and its other tasks get their turn.
+const BATCH: usize = callback::SHARE;
 
 impl Bounds {
     /// For a queue of which nobody said how long it may be.
@@ -89,7 +90,7 @@ impl<T, E> Drop for Sender<T, E> {
 }
 
 impl<T: Send, E: Send> Drain for Channel<T, E> {
-    fn drain(&self) {
+    fn drain(self: Arc<Self>) {
         self.wait_for_room();
     }
 }
@@ -179,6 +180,8 @@ impl<U: Subscription> Subscription for DeliverSubscription<U> {
 pub struct Delivery<T, E, O, L> {
     receiver: Receiver<T, E>,
     batch: VecDeque<T>,
+    /// What comes behind the batch.
+    end: Option<End<E>>,
     /// `None` when the delivery is over.
     observer: Option<O>,
     on_lost: L,
@@ -195,21 +198,28 @@ where
     L: FnMut(u64),
 {
     pub(super) fn new(receiver: Receiver<T, E>, observer: O, on_lost: L) -> Self {
-        Self { receiver, batch: VecDeque::new(), observer: Some(observer), on_lost, told: 0 }
+        Self { receiver, batch: VecDeque::new(), end: None, observer: Some(observer), on_lost, told: 0 }
     }
 
-    /// Delivers what was received. False when that was the last of it.
-    fn deliver(&mut self, received: Received<E>) -> bool {
-        let goes_on = self.tell(received.lost) && self.deliver_items();
-        match received.end {
-            None => goes_on,
-            Some(end) => {
-                if goes_on {
-                    self.deliver_end(end);
-                }
-                false
-            }
+    /// Receives so many items, when those received before are delivered. False when the delivery is over.
+    fn receive(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.batch.is_empty() {
+            return Poll::Ready(true);
         }
+        let received = ready!(self.receiver.poll(&mut self.batch, limit, cx));
+        self.end = received.end;
+        Poll::Ready(self.tell(received.lost))
+    }
+
+    /// Delivers the batch, as far as this turn of the thread reaches. False when that was the last of it.
+    fn deliver(&mut self) -> bool {
+        let goes_on = self.deliver_items();
+        if !goes_on || !self.batch.is_empty() {
+            return goes_on;
+        }
+        let Some(end) = self.end.take() else { return true };
+        self.deliver_end(end);
+        false
     }
 
     fn tell(&mut self, lost: u64) -> bool {
@@ -229,7 +239,9 @@ where
             if !is_open || !returned {
                 return false;
             }
-            callback::breathe();
+            if !callback::breathe() {
+                break;
+            }
         }
         self.receiver.is_open() && !observer.is_closed()
     }
@@ -248,7 +260,7 @@ where
     /// Drops the observer, whose captured values may panic in their destructors.
     fn finish(&mut self) {
         close(&self.receiver.channel);
-        let rest = (self.observer.take(), std::mem::take(&mut self.batch));
+        let rest = (self.observer.take(), std::mem::take(&mut self.batch), self.end.take());
         callback::run(|| callback::isolate("an observer's destructor", || drop(rest)));
     }
 }
@@ -262,20 +274,26 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if !callback::is_inside() {
+            callback::begin_turn();
+        }
         let mut share = BATCH;
-        while share > 0 {
-            let Poll::Ready(received) = this.receiver.poll(&mut this.batch, share, cx) else { return Poll::Pending };
-            share -= this.batch.len();
-            if !this.deliver(received) {
+        while share > 0 && !callback::is_turn_over() {
+            let goes_on = ready!(this.receive(share, cx));
+            let received = this.batch.len();
+            if !goes_on || !this.deliver() {
                 this.finish();
                 return Poll::Ready(());
             }
+            let delivered = received - this.batch.len();
+            share -= delivered;
+            callback::spend(delivered);
             // The sender gets a moment to queue more. Two threads that take the queue from each other for every item or two
             // cost a third to a half more.
             thread::yield_now();
         }
-        // Looks again after the thread's other tasks have had their turn.
-        cx.waker().wake_by_ref();
+        // Looks again after the thread's sockets and its other tasks have had their turn.
+        scheduler::yield_now(cx);
         Poll::Pending
     }
 }

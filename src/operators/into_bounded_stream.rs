@@ -2,7 +2,7 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
@@ -10,6 +10,7 @@ use rxrust::{
     observable::{CoreObservable, Observable},
     subscription::Subscription,
 };
+use tokio::task::coop;
 
 use super::deliver::{DeliverObserver, Receiver, channel};
 use crate::channel::{Bounds, End};
@@ -68,7 +69,10 @@ impl<T, E, U: Subscription> Stream for BoundedStream<T, E, U> {
             return Poll::Ready(None);
         }
         if this.end.is_none() {
-            let Poll::Ready(received) = this.receiver.poll(&mut this.taken, 1, cx) else { return Poll::Pending };
+            // So that a task with a source that never pauses lets its thread look at its sockets.
+            let progress = ready!(coop::poll_proceed(cx));
+            let received = ready!(this.receiver.poll(&mut this.taken, 1, cx));
+            progress.made_progress();
             this.end = received.end;
             if let Some(item) = this.taken.pop_front() {
                 return Poll::Ready(Some(Ok(item)));

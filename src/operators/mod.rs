@@ -127,7 +127,7 @@ pub trait ObservableExt: Observable {
     where
         T: Clone + Send + 'static,
         K: Eq + Hash + Clone + Send + 'static,
-        Self: Observable<Item<'a> = TaggedData<T, K>, Err: Clone + Send + 'static, Scheduler: 'static> + 'a,
+        Self: Observable<Item<'a> = TaggedData<T, K>, Err: Clone + Send + Sync + 'static, Scheduler: 'static> + 'a,
         Self::Inner: CoreObservable<Self::With<RouteObserver<K, T, Self::Err>>>,
     {
         route_by_tag::route(self)
@@ -202,7 +202,7 @@ pub trait ObservableExt: Observable {
     fn share<'a, T>(self) -> Self::With<Share<Self::Inner, T, Self::Err, Self::BoxedSubscription>>
     where
         T: Clone + Send + 'static,
-        Self: Observable<Item<'a> = T, Err: Clone + Send + 'static, Inner: Clone> + 'a,
+        Self: Observable<Item<'a> = T, Err: Clone + Send + Sync + 'static, Inner: Clone> + 'a,
     {
         self.transform(Share::new)
     }

@@ -23,9 +23,14 @@ use rxrust::{
 use super::seat::{Leave, Seated, lock};
 use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData};
 
+/// How many tags a router keeps room for when they have gone.
+const KEPT_CAPACITY: usize = 64;
+
 /// Gives each subscriber the items of one tag. Made by [`route_by_tag`](crate::ObservableExt::route_by_tag).
 ///
 /// Clones share one subscription to the source. A tag costs memory while it has a subscriber, and nothing before or after.
+/// A tag's `Hash` and `Eq` are called under the router's lock, so they must not use the router.
+///
 /// When the last `Router` is gone and the last subscriber has left, the source is told by `is_closed`, as RxRust's operators
 /// do it; until then the routing lives as long as the source.
 #[must_use = "the routing ends with the last `Router` and its subscribers"]
@@ -57,7 +62,8 @@ pub struct RouteObserver<K, T, E> {
 
 struct Core<K, T, E> {
     routes: Mutex<Routes<K, T, E>>,
-    unrouted: AtomicU64,
+    /// Shared with the hubs, which count what arrives while their last subscriber leaves, or their first one comes.
+    unrouted: Arc<AtomicU64>,
     /// One strong reference for each [`Router`].
     handles: Weak<()>,
 }
@@ -92,7 +98,7 @@ where
     let scheduler = (source.scheduler() as &dyn Any).downcast_ref::<IoScheduler>().cloned();
     let handle = Arc::new(());
     let routes = Mutex::new(Routes { by_key: HashMap::new(), over: None });
-    let core = Arc::new(Core { routes, unrouted: AtomicU64::new(0), handles: Arc::downgrade(&handle) });
+    let core = Arc::new(Core { routes, unrouted: Arc::default(), handles: Arc::downgrade(&handle) });
     source.subscribe_with(RouteObserver { core: core.clone() });
     Router { core, handle, scheduler }
 }
@@ -111,7 +117,8 @@ impl<K, T, E> Router<K, T, E> {
         Io::from_parts(Routed { router: self.clone(), key: key.into() }, scheduler)
     }
 
-    /// How many items had a tag that nobody was subscribed to.
+    /// How many items had a tag that nobody was subscribed to. Each item is either delivered or counted, also while a tag's only
+    /// subscriber comes or goes.
     pub fn unrouted(&self) -> u64 {
         self.core.unrouted.load(Ordering::Relaxed)
     }
@@ -127,18 +134,20 @@ impl<K, T, E> Core<K, T, E>
 where
     K: Eq + Hash + Clone,
     T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     /// The hub of `key`, with one subscriber more; after the terminal event, the one that repeats it.
-    fn enter(&self, key: &K) -> SerializedSubject<T, E> {
+    fn enter(&self, key: K) -> SerializedSubject<T, E> {
         let mut routes = self.routes();
-        if let Some(over) = &routes.over {
-            return over.clone();
+        let known = routes.over.clone().or_else(|| routes.by_key.get_mut(&key).map(Route::enter));
+        if let Some(hub) = known {
+            // The key's destructor is the user's: not under the lock.
+            drop(routes);
+            return hub;
         }
-        let vacant = || Route { hub: SerializedSubject::new(), subscribers: 0 };
-        let route = routes.by_key.entry(key.clone()).or_insert_with(vacant);
-        route.subscribers += 1;
-        route.hub.clone()
+        let hub = SerializedSubject::counting(self.unrouted.clone());
+        routes.by_key.insert(key, Route { hub: hub.clone(), subscribers: 1 });
+        hub
     }
 
     fn hub(&self, key: &K) -> Option<SerializedSubject<T, E>> {
@@ -146,7 +155,8 @@ where
     }
 
     fn end(&self, error: Option<E>) {
-        let over = SerializedSubject::new();
+        // In an `Arc`: each hub clones it for its subscribers, in isolation.
+        let (over, error) = (SerializedSubject::new(), error.map(Arc::new));
         over.relay_end(error.clone());
         let mut routes = self.routes();
         routes.over = Some(over);
@@ -158,19 +168,37 @@ where
     }
 }
 
+impl<K: Eq + Hash, T, E> Routes<K, T, E> {
+    /// Gives back the memory of tags that have gone.
+    fn shrink(&mut self) {
+        let capacity = self.by_key.capacity();
+        if capacity > KEPT_CAPACITY && self.by_key.len() < capacity / 4 {
+            self.by_key.shrink_to(capacity / 2);
+        }
+    }
+}
+
+impl<T, E> Route<T, E> {
+    /// The hub, with one subscriber more.
+    fn enter(&mut self) -> SerializedSubject<T, E> {
+        self.subscribers += 1;
+        self.hub.clone()
+    }
+}
+
 impl<K, T, E, C> CoreObservable<C> for Routed<K, T, E>
 where
     C: Context,
     C::Inner: Observer<T, E> + Send + 'static,
     K: Eq + Hash + Clone + Send + 'static,
     T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     type Unsub = RouteSubscription;
 
     fn subscribe(self, context: C) -> RouteSubscription {
         let Self { router, key } = self;
-        let hub = router.core.enter(&key);
+        let hub = router.core.enter(key.clone());
         let seat = Arc::new(Seat { core: Arc::downgrade(&router.core), key: Mutex::new(Some(key)) });
         let inner = hub.subscribe(context.transform(|observer| Seated::new(observer, seat.clone())));
         RouteSubscription { inner, seat }
@@ -181,7 +209,7 @@ impl<K, T, E> Observer<TaggedData<T, K>, E> for RouteObserver<K, T, E>
 where
     K: Eq + Hash + Clone,
     T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     fn next(&mut self, item: TaggedData<T, K>) {
         match self.core.hub(&item.tag) {
@@ -207,7 +235,7 @@ impl<K, T, E> Leave for Seat<K, T, E>
 where
     K: Eq + Hash + Send,
     T: Send,
-    E: Send,
+    E: Send + Sync,
 {
     fn leave(&self) {
         let Some(key) = lock(&self.key).take() else { return };
@@ -218,6 +246,7 @@ where
         route.subscribers -= 1;
         if route.subscribers == 0 {
             let removed = routes.by_key.remove_entry(&key);
+            routes.shrink();
             // The hub drops observers, whose destructors are the user's: not under the lock.
             drop(routes);
             drop(removed);

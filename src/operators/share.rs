@@ -89,7 +89,7 @@ impl<S, T, E, U> Share<S, T, E, U> {
 impl<S, T, E, U> Share<S, T, E, U>
 where
     T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
     U: Subscription,
 {
     /// Takes a seat in the current round, or starts a new one.
@@ -113,7 +113,7 @@ where
     C: Context,
     C::Inner: Observer<T, E> + Send + 'static,
     T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
     U: Subscription,
     S: CoreObservable<C::With<ShareObserver<T, E>>>,
     S::Unsub: IntoBoxedSubscription<U>,
@@ -134,7 +134,7 @@ where
 impl<T, E, U> Round<T, E, U>
 where
     T: Clone + Send + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     fn start() -> (Self, Entrance<T, E, U>) {
         let (hub, alive) = (SerializedSubject::new(), Arc::new(()));
@@ -213,13 +213,13 @@ impl<U: Subscription> Subscription for ShareSubscription<U> {
     }
 }
 
-impl<T: Clone + Send + 'static, E: Clone + Send + 'static> Observer<T, E> for ShareObserver<T, E> {
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Observer<T, E> for ShareObserver<T, E> {
     fn next(&mut self, item: T) {
         self.hub.relay(item);
     }
 
     fn error(self, error: E) {
-        self.hub.relay_end(Some(error));
+        self.hub.relay_end(Some(Arc::new(error)));
     }
 
     fn complete(self) {

@@ -18,15 +18,19 @@ use tokio::time::Sleep;
 
 use super::handle;
 use crate::{
-    callback,
+    callback, scheduler,
     sync::{AtomicBool, Mutex, MutexGuard, Ordering},
 };
 
 /// What a task does. In a box, since a lane runs tasks of all types.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How many jobs are run before sockets and timers get their turn: about as often as tokio looks at them itself.
+/// How many jobs are run before sockets and timers get their turn: about as often as tokio looks at them itself. Fewer when
+/// they have delivered as much as a thread may in one turn.
 const JOBS_A_TURN: usize = 61;
+
+/// A queue that grew beyond this in a burst is given back once it is empty.
+const KEPT_CAPACITY: usize = 4_096;
 
 /// What a delay too long for the clock becomes: 30 years, as in tokio.
 const FAR_FUTURE: Duration = Duration::from_secs(86_400 * 365 * 30);
@@ -120,12 +124,17 @@ impl Lane {
             return Turn::Closed;
         }
         state.runner = Some(runner.clone());
+        state.shrink();
         Turn::Idle(state.delayed.keys().next().map(|(due, _)| *due))
     }
 
     /// Runs what is ready, but not without end.
     pub(super) fn run_some(&self, runner: &Waker) -> Turns {
+        callback::begin_turn();
         for _ in 0..JOBS_A_TURN {
+            if callback::is_turn_over() {
+                break;
+            }
             match self.turn(runner) {
                 Turn::Run(job) => job.run(),
                 Turn::Idle(due) => return Turns::Idle(due),
@@ -178,6 +187,16 @@ pub(super) enum Turns {
 }
 
 impl State {
+    /// Gives back what a burst took, when there is nothing to do.
+    fn shrink(&mut self) {
+        if self.ready.capacity() > KEPT_CAPACITY {
+            self.ready = VecDeque::new();
+        }
+        if self.begun.capacity() > KEPT_CAPACITY && self.begun.len() < KEPT_CAPACITY / 4 {
+            self.begun.shrink_to_fit();
+        }
+    }
+
     /// Queues the delayed jobs that are due.
     fn ripen(&mut self) {
         if self.delayed.is_empty() {
@@ -304,7 +323,7 @@ impl Future for Drive {
             Turns::More => true,
         };
         if is_busy {
-            cx.waker().wake_by_ref();
+            scheduler::yield_now(cx);
         }
         Poll::Pending
     }

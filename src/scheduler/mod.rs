@@ -7,8 +7,10 @@ mod io;
 mod lane;
 mod run_loop;
 mod spread;
+mod turn;
 
 pub use event_loop::EventLoopScheduler;
 pub(crate) use executor::Executor;
 pub use io::IoScheduler;
 pub use run_loop::{RunLoop, RunLoopScheduler};
+pub(crate) use turn::{deliver_on, hand_over, yield_now};

@@ -17,7 +17,10 @@ use std::{
 use rxrust::scheduler::{Schedulable, Scheduler, SleepProvider, TaskHandle};
 use tokio::task::LocalSet;
 
-use super::lane::{Lane, Turns};
+use super::{
+    lane::{Lane, Turns},
+    turn::LoopTurns,
+};
 use crate::{
     IoRuntime,
     callback::{self, LoopOwner},
@@ -176,10 +179,14 @@ impl RunLoop {
             goal(cx)
         });
         let mut turns = pin!(self.local.run_until(turn));
+        let after_turns = LoopTurns::begin();
         loop {
             self.parker.notified.store(false, Ordering::Release);
             if let Poll::Ready(result) = turns.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Some(result);
+            }
+            if after_turns.end_turn() {
+                self.parker.wake_by_ref();
             }
             if !self.parker.park(patience, due.get()) {
                 return None;

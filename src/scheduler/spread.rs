@@ -54,6 +54,7 @@ impl<F: Future<Output = ()>> Future for AsCallback<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut polled = Poll::Ready(());
+        callback::begin_turn();
         callback::task(|| {
             callback::isolate("a scheduled task", || polled = self.task.as_mut().poll(cx));
         });

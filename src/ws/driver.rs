@@ -9,7 +9,7 @@ use std::{
     future::poll_fn,
     io,
     mem::take,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::ReadBuf,
-    task::{unconstrained, yield_now},
+    task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
 use tungstenite::{
@@ -28,7 +28,7 @@ use tungstenite::{
 };
 
 use crate::{
-    Frame, WsError, WsText,
+    Frame, WsError, WsText, callback, scheduler,
     subject::Backlog,
     ws::{
         deadline::after,
@@ -119,6 +119,7 @@ where
     let mut driver = Driver::new(socket, link, receive);
     let mut cut = Some(Box::pin(cut));
     poll_fn(move |cx| {
+        callback::begin_turn();
         if cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
             cut = None;
             driver.cut();
@@ -262,7 +263,7 @@ where
         match self.step(cx) {
             Err(ending) => return Poll::Ready(ending),
             // Once the reactor has looked at the other sockets: a task that wakes itself is polled many times before that.
-            Ok(again) if again => _ = pin!(yield_now()).poll(cx),
+            Ok(again) if again => scheduler::yield_now(cx),
             Ok(_) => {}
         }
         Poll::Pending

@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{callback, ws::outbox::FETCHED_AT_ONCE};
+use crate::{callback, scheduler, ws::outbox::FETCHED_AT_ONCE};
 
 /// What has something to write.
 pub(crate) trait Flush: Send + Sync {
@@ -86,7 +86,7 @@ impl<'a> Shift<'a> {
         Self { flusher, round: VecDeque::new() }
     }
 
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         swap(&mut self.flusher.lock().due, &mut self.round);
         while !self.round.is_empty() {
             let count = self.round.len().min(FETCHED_AT_ONCE);
@@ -99,7 +99,7 @@ impl<'a> Shift<'a> {
             state.sleeper = Some(cx.waker().clone());
         } else {
             drop(state);
-            cx.waker().wake_by_ref();
+            scheduler::yield_now(cx);
         }
         Poll::Pending
     }

@@ -51,12 +51,36 @@ mod callback {
     };
 
     pub(crate) trait Drain: Send + Sync {
-        fn drain(&self);
+        fn drain(self: Arc<Self>);
     }
 
     loom::thread_local! {
         static DEPTH: Cell<usize> = Cell::new(0);
         static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = RefCell::new(VecDeque::new());
+        /// How many deliveries that others left this thread makes in one turn, and how many are left of them.
+        static SHARE: Cell<[usize; 2]> = Cell::new([usize::MAX; 2]);
+    }
+
+    /// Makes this thread one that has sockets: what it [hands over](crate::scheduler::hand_over) is to be
+    /// [served](crate::scheduler::serve).
+    pub(crate) fn with_share(share: usize) {
+        SHARE.with(|left| left.set([share; 2]));
+    }
+
+    pub(crate) fn begin_turn() {
+        SHARE.with(|left| left.set([left.get()[0]; 2]));
+    }
+
+    pub(crate) fn is_turn_over() -> bool {
+        SHARE.with(|left| left.get()[1]) == 0
+    }
+
+    pub(crate) fn spend(deliveries: usize) {
+        SHARE.with(|left| left.set([left.get()[0], left.get()[1].saturating_sub(deliveries)]));
+    }
+
+    pub(crate) fn may_wait() -> bool {
+        true
     }
 
     pub(crate) fn is_inside() -> bool {
@@ -93,6 +117,10 @@ mod callback {
 
 /// A subject of the user's own has no home thread; to those of components, every thread is one.
 mod scheduler {
+    use std::{cell::RefCell, sync::Arc, task::Context};
+
+    use crate::callback::{self, Drain};
+
     #[derive(Clone)]
     pub(crate) struct IoScheduler;
 
@@ -100,9 +128,29 @@ mod scheduler {
         pub(crate) fn is_current(&self) -> bool {
             true
         }
+    }
 
-        pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {
-            unreachable!("the models have no home thread");
+    loom::thread_local! {
+        static HANDED: RefCell<Vec<Arc<dyn Drain>>> = RefCell::new(Vec::new());
+    }
+
+    pub(crate) fn hand_over(deliveries: Arc<dyn Drain>, _: Option<&IoScheduler>) {
+        HANDED.with(|handed| handed.borrow_mut().push(deliveries));
+    }
+
+    /// Does what this thread's runtime does once the thread is back in it.
+    pub(crate) fn serve() {
+        while let Some(deliveries) = HANDED.with(|handed| handed.borrow_mut().pop()) {
+            callback::begin_turn();
+            callback::run(|| deliveries.drain());
         }
+    }
+
+    pub(crate) fn deliver_on(_: &IoScheduler, _: Arc<dyn Drain>) {
+        unreachable!("the models have no home thread");
+    }
+
+    pub(crate) fn yield_now(cx: &mut Context<'_>) {
+        cx.waker().wake_by_ref();
     }
 }

@@ -9,6 +9,7 @@ mod panics;
 mod run_loop;
 mod stream;
 mod time;
+mod turns;
 mod unsubscribing;
 
 use std::{

@@ -11,7 +11,7 @@ use loom::{
 use rxrust::{observer::Observer, subscription::Subscription};
 
 use crate::{
-    model,
+    callback, model, scheduler,
     subject::{SerializedSubject, SerializedSubscription},
 };
 
@@ -269,5 +269,52 @@ fn observer_that_another_one_has_leave_hears_nothing_more_of_the_same_item() {
         subject.next(1);
         pushing.join().unwrap();
         assert_eq!((items(&remover).len(), &removed.lock().unwrap()[..]), (2, &[Heard::Dropped][..]));
+    });
+}
+
+#[test]
+fn all_items_arrive_in_order_when_a_thread_with_sockets_hands_them_over() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        subject.add(Pen::new(&log));
+        let other = subject.clone();
+        let pushing = thread::spawn(move || {
+            other.next(0);
+            other.next(1);
+            other.next(2);
+        });
+        callback::with_share(1);
+        subject.next(10);
+        subject.next(11);
+        scheduler::serve();
+        pushing.join().unwrap();
+        let heard = items(&log);
+        assert_eq!(heard.len(), 5);
+        assert!(heard.iter().filter(|n| **n < 10).is_sorted() && heard.iter().filter(|n| **n >= 10).is_sorted());
+    });
+}
+
+#[test]
+fn all_items_arrive_when_two_threads_with_sockets_hand_them_over_to_each_other() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        let mut pushing_back = Pen::new(&log);
+        pushing_back.push = Some((subject.clone(), 7));
+        subject.add(pushing_back);
+        let other = subject.clone();
+        let pushing = thread::spawn(move || {
+            callback::with_share(1);
+            other.next(0);
+            other.next(1);
+            scheduler::serve();
+        });
+        callback::with_share(1);
+        subject.next(10);
+        scheduler::serve();
+        pushing.join().unwrap();
+        let mut heard = items(&log);
+        assert!(heard.iter().filter(|n| **n < 7).is_sorted());
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 7, 10]);
     });
 }

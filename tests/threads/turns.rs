@@ -1,0 +1,201 @@
+//! A thread that has sockets looks at them after a share of work, however much there is and whoever pushed it.
+
+use std::net::TcpStream;
+
+use tokio::runtime::Builder;
+use tungstenite::{Message, WebSocket};
+
+use super::*;
+
+/// How many deliveries a thread may make between two looks at its sockets, at the utmost: a few turns.
+const FEW_TURNS: usize = 4 * 256;
+
+/// At which delivery a message is put into a socket of the thread.
+const SENT_AT: usize = 500;
+
+/// A server whose thread delivers something else as well, and a client of it.
+struct Busy {
+    runtime: IoRuntime,
+    server: RxWsServer<WsStr>,
+    client: Mutex<WebSocket<TcpStream>>,
+    delivered: AtomicUsize,
+    heard_at: Mutex<Receiver<usize>>,
+}
+
+/// The kinds of runtime, each with one thread.
+fn runtimes() -> [IoRuntime; 4] {
+    let (single, several) = (Builder::new_current_thread(), Builder::new_multi_thread());
+    let foreign = |mut builder: Builder| {
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        IoRuntime::from_tokio(handle)
+    };
+    let [own, threads] = [IoRuntime::new("busy").unwrap(), IoRuntime::with_threads("busy", 1).unwrap()];
+    [own, threads, foreign(single), foreign(several)]
+}
+
+impl Busy {
+    fn new() -> Arc<Self> {
+        Self::on(IoRuntime::new("busy").unwrap())
+    }
+
+    fn on(runtime: IoRuntime) -> Arc<Self> {
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        let stream = TcpStream::connect(server.local_addr()).unwrap();
+        let url = format!("ws://{}/", server.local_addr());
+        let client = Mutex::new(tungstenite::client::client(url, stream).unwrap().0);
+        let (say, heard_at) = mpsc::channel();
+        let busy =
+            Arc::new(Self { runtime, server, client, delivered: AtomicUsize::new(0), heard_at: Mutex::new(heard_at) });
+        let of = Arc::downgrade(&busy);
+        busy.server.clone().log_errors().subscribe(move |_| {
+            let delivered = of.upgrade().map_or(0, |busy| busy.delivered.load(SeqCst));
+            say.send(delivered).unwrap_or(());
+        });
+        busy
+    }
+
+    fn scheduler(&self) -> IoScheduler {
+        IoScheduler::on(&self.runtime)
+    }
+
+    /// Observes one item, on the server's thread.
+    fn observe(&self) {
+        if self.delivered.fetch_add(1, SeqCst) + 1 == SENT_AT {
+            self.send();
+        }
+    }
+
+    /// Puts a message into the server's socket.
+    fn send(&self) {
+        self.client.lock().unwrap().send(Message::text("here")).unwrap();
+    }
+
+    /// Checks that the message was heard a few turns after it was put into the socket.
+    fn check(&self) {
+        let waited = hear(&self.heard_at.lock().unwrap()) - SENT_AT;
+        assert!(waited <= FEW_TURNS, "it was heard {waited} deliveries later");
+    }
+}
+
+#[test]
+fn message_beside_a_delivery_of_many_items_is_heard_within_a_few_turns() {
+    for busy in runtimes().map(Busy::on) {
+        let (source, observer) = (Numbers::new(), busy.clone());
+        let held = hold_io(&busy.scheduler());
+        Io::new(source.clone()).deliver_on(&busy.scheduler()).subscribe(move |_| observer.observe());
+        (0..20_000).for_each(|n| source.next(n));
+        held.send(()).unwrap();
+        busy.check();
+    }
+}
+
+#[test]
+fn message_beside_many_deliveries_is_heard_within_a_few_turns() {
+    let (busy, source) = (Busy::new(), Numbers::new());
+    let held = hold_io(&busy.scheduler());
+    for _ in 0..50 {
+        let observer = busy.clone();
+        Io::new(source.clone()).deliver_on(&busy.scheduler()).subscribe(move |_| observer.observe());
+    }
+    (0..400).for_each(|n| source.next(n));
+    held.send(()).unwrap();
+    busy.check();
+}
+
+#[test]
+fn message_beside_many_tasks_is_heard_within_a_few_turns() {
+    let (busy, source) = (Busy::new(), Numbers::new());
+    let observer = busy.clone();
+    let held = hold_io(&busy.scheduler());
+    Io::new(source.clone()).observe_on(busy.scheduler()).subscribe(move |_| observer.observe());
+    (0..4_000).for_each(|n| source.next(n));
+    held.send(()).unwrap();
+    busy.check();
+}
+
+#[test]
+fn message_beside_a_burst_of_a_callback_is_heard_within_a_few_turns() {
+    for busy in runtimes().map(Busy::on) {
+        let (burst, observer) = (Numbers::new(), busy.clone());
+        Io::new(burst.clone()).subscribe(move |_| observer.observe());
+        busy.scheduler().schedule(async move { (0..20_000).for_each(|n| burst.next(n)) }, None);
+        busy.check();
+    }
+}
+
+#[test]
+fn message_beside_callbacks_that_push_to_each_other_without_end_is_heard_within_a_few_turns() {
+    let (busy, ping, pong) = (Busy::new(), Numbers::new(), Numbers::new());
+    let (observer, back) = (busy.clone(), ping.clone());
+    Io::new(ping.clone()).take(20_000).merge_into(&pong);
+    Io::new(pong).subscribe(move |n| {
+        observer.observe();
+        back.next(n);
+    });
+    busy.scheduler().schedule(async move { ping.next(0) }, None);
+    busy.check();
+}
+
+/// Keeps the scheduler's thread in a task until told.
+fn hold_io(scheduler: &IoScheduler) -> Sender<()> {
+    let (let_go, told) = mpsc::channel();
+    scheduler.schedule(async move { told.recv_timeout(PATIENCE).unwrap_or(()) }, None);
+    let_go
+}
+
+/// A feed that is ahead of its observer whoever emits: two threads push, and the observer waits for an item to come.
+struct Endless {
+    feed: Numbers,
+    /// How many items certainly wait or are delivered.
+    pushed: AtomicUsize,
+    over: AtomicBool,
+}
+
+impl Endless {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { feed: Numbers::new(), pushed: AtomicUsize::new(0), over: AtomicBool::new(false) })
+    }
+
+    /// Pushes until it is over, at most a thousand items ahead of what is `delivered`.
+    fn push(&self, delivered: &AtomicUsize) {
+        while !self.over.load(SeqCst) {
+            if self.pushed.load(SeqCst) < delivered.load(SeqCst) + 1_000 {
+                self.feed.next(0);
+                self.pushed.fetch_add(1, SeqCst);
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until more was pushed than is `delivered`, so that the one who emits always finds another item.
+    fn wait_for_more(&self, delivered: usize) {
+        while self.pushed.load(SeqCst) <= delivered && !self.over.load(SeqCst) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn callback_that_pushes_into_a_feed_without_end_is_not_caught_by_it() {
+    let (busy, endless) = (Busy::new(), Endless::new());
+    let (begin, begun) = mpsc::channel();
+    let (observer, feed) = (busy.clone(), endless.clone());
+    Io::new(endless.feed.clone()).subscribe(move |_| {
+        begin.send(()).unwrap_or(());
+        feed.wait_for_more(observer.delivered.fetch_add(1, SeqCst) + 1);
+    });
+    // The server's thread emits when the feed begins.
+    let feed = endless.clone();
+    endless.pushed.fetch_add(1, SeqCst);
+    busy.scheduler().schedule(async move { feed.feed.next(0) }, None);
+    hear(&begun);
+    thread::scope(|scope| {
+        (0..2).for_each(|_| _ = scope.spawn(|| endless.push(&busy.delivered)));
+        busy.send();
+        let heard = busy.heard_at.lock().unwrap().recv_timeout(PATIENCE);
+        endless.over.store(true, SeqCst);
+        assert!(heard.is_ok(), "the server's thread is caught");
+    });
+}
