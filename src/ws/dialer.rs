@@ -36,6 +36,7 @@ use crate::{
         request::{ConnRequest, add_header},
         retry::Verdict,
         stats::Stats,
+        suspicion::Suspicion,
         tls::ClientTls,
     },
 };
@@ -332,6 +333,7 @@ impl<D: WsDatatype> Dialer<D> {
     async fn serve(&self) -> Result<(), WsError> {
         let mut attempt = 0;
         let mut since = Instant::now();
+        let mut suspicion = Suspicion::default();
         loop {
             self.set_state(ConnectionState::Connecting);
             let Some(connected) = self.unless_done(self.attempt(attempt)).await else { return Ok(()) };
@@ -343,6 +345,7 @@ impl<D: WsDatatype> Dialer<D> {
                     if proven {
                         (attempt, since) = (0, Instant::now());
                     }
+                    self.give_up_what_ends_links(&mut suspicion, &error);
                     error
                 }
                 Err(error) => {
@@ -478,6 +481,24 @@ impl<D: WsDatatype> Dialer<D> {
             self.component.events.next(ClientEvent::Unencodable { error });
         });
         encoded.ok()
+    }
+
+    /// Drops the message at the head of the outbox if it is what makes links end, as the last one did with `error`.
+    fn give_up_what_ends_links(&self, suspicion: &mut Suspicion, error: &WsError) {
+        let code = match error {
+            // The program's own doing.
+            WsError::Cut(_) => return,
+            WsError::ClosedByPeer { code, .. } => Some(*code),
+            _ => None,
+        };
+        if let Some(head) = self.outbox.head()
+            && suspicion.is_confirmed(head, code)
+            && self.outbox.drop_head(head)
+        {
+            let (len, links, error) = (head.len, suspicion.links, error.clone());
+            self.component.events.next(ClientEvent::Undeliverable { len, links, error });
+            report_drops(&self.outbox, &self.component.events);
+        }
     }
 
     fn delay(&self, attempt: u32, since: Instant, error: &WsError) -> Option<Duration> {

@@ -93,6 +93,17 @@ pub enum ClientEvent {
         /// Why.
         error: DatatypeError,
     },
+    /// A message is given up because it made link after link end: twice in a row with a close code by which the server refuses
+    /// a message (1003, 1007, 1008 or 1009), or none of 8 links that began to write it came to its end. It is the oldest one that
+    /// waited; a [`Dropped`](Self::Dropped) event counts it.
+    Undeliverable {
+        /// The bytes of its payload.
+        len: usize,
+        /// How many links have begun to write it.
+        links: u32,
+        /// How the last one of them ended.
+        error: WsError,
+    },
     /// Accepted messages will never be written.
     Dropped {
         /// Why.

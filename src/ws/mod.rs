@@ -30,6 +30,7 @@ mod request;
 mod retry;
 mod server;
 mod stats;
+mod suspicion;
 mod switchboard;
 #[cfg(feature = "tls")]
 mod tls;

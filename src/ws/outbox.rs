@@ -431,13 +431,11 @@ impl Outbox {
     }
 
     /// The message at the head, for one who wonders between two links whether it is what ends them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the client, which asks between two links"))]
     pub(crate) fn head(&self) -> Option<Head> {
         self.lock().head()
     }
 
     /// Drops the message at the head if it still is `head`, and no driver has taken it. True when it was dropped.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the client, which asks between two links"))]
     pub(crate) fn drop_head(&self, head: Head) -> bool {
         self.change(|state| {
             let is_there = state.head().is_some_and(|there| there.number == head.number) && state.is_head_untaken();
