@@ -38,6 +38,12 @@ pub enum WsError {
     /// A header given for the opening handshake is not valid HTTP.
     #[error("\"{}\" is not a valid HTTP header, or its value is not: use visible ASCII without line breaks", OneLine(.0))]
     InvalidHeader(String),
+    /// A header given for the opening handshake is one that the handshake itself sets (RFC 6455, section 4.1).
+    #[error("the header \"{0}\" is set by the opening handshake itself; leave it out")]
+    ReservedHeader(String),
+    /// A subprotocol given to be offered cannot be sent (RFC 6455, section 4.1, item 10).
+    #[error("{0:?} cannot be a subprotocol; use visible ASCII without commas, as in \"mqtt\"")]
+    InvalidSubprotocol(String),
     /// The client found nobody to talk to: the name is unknown, or nothing listens there.
     #[error("cannot reach {endpoint}; is a server listening there?")]
     Connect {

@@ -259,7 +259,7 @@ impl<D: WsDatatype> ClientBuilder<D> {
     ///
     /// # Errors
     ///
-    /// As [`RxWsClient::connect`], and when a header is not valid HTTP.
+    /// As [`RxWsClient::connect`], and when a header or a subprotocol cannot be sent.
     pub fn connect(self) -> Result<RxWsClient<D>, WsError> {
         let endpoint = self.endpoint?;
         let runtime = self.options.runtime()?;

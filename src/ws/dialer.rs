@@ -33,7 +33,7 @@ use crate::{
         inlet::{EarlyLost, Inlet, InletCounts},
         options::Options,
         outbox::{Closing, Outbox},
-        request::{ConnRequest, add_header},
+        request::{ConnRequest, GivenHeader, check_subprotocols, given_header},
         retry::Verdict,
         stats::Stats,
         suspicion::Suspicion,
@@ -126,12 +126,15 @@ impl<D: WsDatatype> Dialing<D> {
         Self { inbound: Some(inbound), ..self }
     }
 
-    /// Adds a header; the first one that is not valid HTTP is remembered as an error.
+    /// Adds a header; the first one that cannot be sent is remembered as an error.
     pub(crate) fn add_header(&mut self, name: &str, value: &str) {
-        if let Ok(headers) = &mut self.headers
-            && let Err(error) = add_header(headers, name, value)
-        {
-            self.headers = Err(error);
+        let Ok(headers) = &mut self.headers else { return };
+        match given_header(name, value) {
+            Ok(GivenHeader::Other(name, value)) => _ = headers.append(name, value),
+            Ok(GivenHeader::Subprotocols(names)) => {
+                self.subprotocols = self.subprotocols.iter().cloned().chain(names).collect();
+            }
+            Err(error) => self.headers = Err(error),
         }
     }
 
@@ -144,13 +147,14 @@ impl<D: WsDatatype> Dialing<D> {
     ///
     /// # Errors
     ///
-    /// When a header is not valid HTTP, or there is no TLS for an endpoint that wants it.
+    /// When a header or a subprotocol cannot be sent, or there is no TLS for an endpoint that wants it.
     pub(crate) fn ask(&self, endpoint: ConnConfig) -> Result<Ask, WsError> {
         let tls = match &self.tls {
             None if endpoint.is_tls() => Some(ClientTls::system()?),
             given => given.clone(),
         };
         let (headers, subprotocols) = (self.headers.clone()?, self.subprotocols.clone());
+        check_subprotocols(&subprotocols)?;
         Ok(Ask { endpoint, headers, subprotocols, tls, follows_redirects: self.follows_redirects })
     }
 }

@@ -255,7 +255,7 @@ impl<D: WsDatatype> GroupBuilder<D> {
     ///
     /// # Errors
     ///
-    /// As [`RxWsClientGroup::new`], and when a header is not valid HTTP.
+    /// As [`RxWsClientGroup::new`], and when a header or a subprotocol cannot be sent.
     pub fn build(self) -> Result<RxWsClientGroup<D>, WsError> {
         let runtime = self.options.runtime()?;
         let home = IoScheduler::on(&runtime);

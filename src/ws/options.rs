@@ -168,9 +168,11 @@ macro_rules! client_options {
             self
         }
 
-        /// Adds a header to the opening handshake, such as `Authorization`.
+        /// Adds a header to the opening handshake, such as `Authorization`. `Sec-WebSocket-Protocol` adds
+        /// [`subprotocols`](Self::subprotocols).
         ///
-        /// One that is not valid HTTP makes building fail with [`WsError::InvalidHeader`](crate::WsError).
+        /// One that is not valid HTTP makes building fail with [`WsError::InvalidHeader`](crate::WsError), and one that the
+        /// handshake sets itself (`Connection`, `Sec-WebSocket-Key` and the like) with `WsError::ReservedHeader`.
         pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
             self.dialing.add_header(name.as_ref(), value.as_ref());
             self
@@ -188,13 +190,18 @@ macro_rules! client_options {
             self
         }
 
-        /// Offers subprotocols (RFC 6455, section 1.9), the preferred one first.
+        /// Offers these subprotocols (RFC 6455, section 1.9), the preferred one first, and no others.
+        ///
+        /// One that cannot be sent makes building fail with [`WsError::InvalidSubprotocol`](crate::WsError).
         pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
             self.dialing.subprotocols = names.into_iter().map(Into::into).collect();
             self
         }
 
         /// Sets the limit for reaching the server and the opening handshake together. The default is 10 s.
+        ///
+        /// The addresses of a host that has several are tried side by side, each 250 ms after the one before or as soon as that
+        /// one has failed (RFC 8305), so one that does not answer costs little of it.
         pub fn connect_timeout(mut self, limit: std::time::Duration) -> Self {
             self.dialing.connect_timeout = limit;
             self
@@ -203,7 +210,7 @@ macro_rules! client_options {
         /// Follows redirects, at most 5 in a row. The default is not to: a redirect is an error then.
         ///
         /// None is followed from `wss` to `ws`, and headers given with `header` go to the host and port they were given for
-        /// and nowhere else.
+        /// and nowhere else, but for the usual redirect that only adds TLS: from port 80 to port 443 of the same host.
         pub fn follow_redirects(mut self) -> Self {
             self.dialing.follows_redirects = true;
             self

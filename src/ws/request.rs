@@ -2,7 +2,13 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{
+    HeaderName, HeaderValue,
+    header::{
+        CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    },
+};
 
 use crate::{ConnConfig, WsError, ws::handshake::Ask};
 
@@ -38,7 +44,9 @@ impl ConnRequest {
 
     /// What to ask for, or what is wrong with it.
     pub(crate) fn into_ask(self) -> Result<Ask, WsError> {
-        self.ask
+        let ask = self.ask?;
+        check_subprotocols(&ask.subprotocols)?;
+        Ok(ask)
     }
 
     /// How many attempts have failed in a row before this one.
@@ -66,19 +74,25 @@ impl ConnRequest {
         self
     }
 
-    /// Sets a header of the opening handshake, in place of any of that name.
+    /// Sets a header of the opening handshake, in place of any of that name. `Sec-WebSocket-Protocol` is the same as
+    /// [`subprotocols`](Self::subprotocols).
     ///
-    /// One that is not valid HTTP makes the attempt fail with [`WsError::InvalidHeader`].
+    /// One that is not valid HTTP makes the attempt fail with [`WsError::InvalidHeader`], and one that the handshake sets itself
+    /// with [`WsError::ReservedHeader`].
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.change(|ask| {
-            let (name, value) = valid_header(name.as_ref(), value.as_ref())?;
-            ask.headers.insert(name, value);
+            match given_header(name.as_ref(), value.as_ref())? {
+                GivenHeader::Other(name, value) => _ = ask.headers.insert(name, value),
+                GivenHeader::Subprotocols(names) => ask.subprotocols = names.into(),
+            }
             Ok(())
         });
         self
     }
 
     /// Offers these subprotocols (RFC 6455, section 1.9) instead, the preferred one first.
+    ///
+    /// One that cannot be sent makes the attempt fail with [`WsError::InvalidSubprotocol`].
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.change(|ask| {
             ask.subprotocols = names.into_iter().map(Into::into).collect();
@@ -97,18 +111,44 @@ impl ConnRequest {
     }
 }
 
-/// Adds a header to those that a client always sends.
-pub(crate) fn add_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), WsError> {
-    let (name, value) = valid_header(name, value)?;
-    headers.append(name, value);
-    Ok(())
+/// The headers by which the handshake and HTTP itself work: another value of them could only break it.
+const RESERVED: [HeaderName; 8] = [
+    CONNECTION,
+    UPGRADE,
+    SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION,
+    SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_ACCEPT,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+];
+
+/// A header as a program gives it.
+pub(crate) enum GivenHeader {
+    Other(HeaderName, HeaderValue),
+    /// What the answer is held against, however it was given.
+    Subprotocols(Vec<String>),
 }
 
-fn valid_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), WsError> {
+pub(crate) fn given_header(name: &str, value: &str) -> Result<GivenHeader, WsError> {
     match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-        (Ok(name), Ok(value)) => Ok((name, value)),
-        // The value may be a secret: it is not repeated, nor where it was written into the name.
-        _ => Err(WsError::InvalidHeader(name.split(':').next().unwrap_or_default().into())),
+        (Ok(name), _) if RESERVED.contains(&name) => Err(WsError::ReservedHeader(name.to_string())),
+        (Ok(SEC_WEBSOCKET_PROTOCOL), Ok(_)) => {
+            let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+            Ok(GivenHeader::Subprotocols(names.map(String::from).collect()))
+        }
+        (Ok(name), Ok(value)) => Ok(GivenHeader::Other(name, value)),
+        // The value may be a secret: it is not repeated.
+        _ => Err(WsError::InvalidHeader(name.into())),
+    }
+}
+
+/// Whether all of them can stand in one `Sec-WebSocket-Protocol` header, and come back from it as they are.
+pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), WsError> {
+    let is_valid = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+    match names.iter().find(|name| !is_valid(name)) {
+        Some(name) => Err(WsError::InvalidSubprotocol(name.clone())),
+        None => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ mod limits;
 mod log_lines;
 mod nesting;
 mod raw;
+mod requests;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;

@@ -79,11 +79,17 @@ impl Raw {
 
     /// A server whose client has asked to upgrade, and the accept key for that.
     pub(crate) fn asked(listener: &TcpListener) -> (Self, String) {
-        let mut raw = Self::of(listener.accept().unwrap().0);
-        let request = raw.head();
-        let key = request.lines().find_map(|line| line.strip_prefix("Sec-Websocket-Key: ")).unwrap_or_default();
+        let (raw, request) = Self::requested(listener);
+        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap_or_default();
         let accept = derive_accept_key(key.as_bytes());
         (raw, accept)
+    }
+
+    /// A server whose client has asked to upgrade, and the request.
+    pub(crate) fn requested(listener: &TcpListener) -> (Self, String) {
+        let mut raw = Self::of(listener.accept().unwrap().0);
+        let request = raw.head();
+        (raw, request)
     }
 
     /// A server after its opening handshake.

@@ -4,7 +4,7 @@ use std::{error::Error, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version,
     header::{
         CONNECTION, HOST, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
         SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -13,15 +13,15 @@ use http::{
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{
-    Opened, has_token, only, redirect,
+    Opened, has_token, only,
+    reach::reach,
+    redirect,
     response::{BODY_LEN, HttpResponse},
+    spelling::Spelled,
 };
 use crate::{
     ConnConfig, WsError,
@@ -77,12 +77,12 @@ pub(crate) async fn connect(ask: &Ask, limits: &Limits, deadline: Instant) -> Re
 
 async fn exchange(ask: &Ask, limits: &Limits, deadline: Instant) -> Result<Reply, WsError> {
     let endpoint = &ask.endpoint;
-    let stream = reach(ask).await?;
+    let stream = open(ask).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(limits.headers)
         .max_buf_size(limits.header_len)
         .title_case_headers(true)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(Spelled(stream)))
         .await
         .map_err(|error| failed(endpoint, &error))?;
     let key = generate_key();
@@ -109,10 +109,10 @@ async fn exchange(ask: &Ask, limits: &Limits, deadline: Instant) -> Result<Reply
 }
 
 /// Connects, with TLS if the endpoint has it.
-async fn reach(ask: &Ask) -> Result<Transport, WsError> {
+async fn open(ask: &Ask) -> Result<Transport, WsError> {
     let endpoint = &ask.endpoint;
     let unreachable = |error| WsError::Connect { endpoint: endpoint.clone(), source: Arc::new(error) };
-    let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await.map_err(unreachable)?;
+    let stream = reach(endpoint.host(), endpoint.port()).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     match (endpoint.is_tls(), &ask.tls) {
         (false, _) => Ok(Transport::Plain(stream)),
@@ -133,10 +133,20 @@ async fn beside<T>(connection: impl Future, exchange: impl Future<Output = T>) -
     }
 }
 
+/// Host and port for the `Host` header, in which the scheme's own port does not stand (RFC 6455, section 4.1, item 4).
+fn host(endpoint: &ConnConfig) -> String {
+    let mut host = endpoint.authority();
+    let own_port = if endpoint.is_tls() { ":443" } else { ":80" };
+    if host.ends_with(own_port) {
+        host.truncate(host.len() - own_port.len());
+    }
+    host
+}
+
 fn request(ask: &Ask, key: &str) -> Result<Request<Empty<Bytes>>, WsError> {
     let endpoint = &ask.endpoint;
     let mut builder = Request::get(endpoint.request_target())
-        .header(HOST, endpoint.authority())
+        .header(HOST, host(endpoint))
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
@@ -178,7 +188,7 @@ fn check(ask: &Ask, key: &str, response: &Response<Incoming>) -> Result<Option<S
     let endpoint = &ask.endpoint;
     let headers = response.headers();
     let accept = derive_accept_key(key.as_bytes());
-    let mut chosen = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let mut chosen = given(headers, &SEC_WEBSOCKET_PROTOCOL);
     let (chosen, another) = (chosen.next().map(|value| value.to_str().unwrap_or("").to_owned()), chosen.next());
     let upgrades = response.version() >= Version::HTTP_11
         && has_token(headers, &UPGRADE, "websocket")
@@ -187,7 +197,7 @@ fn check(ask: &Ask, key: &str, response: &Response<Incoming>) -> Result<Option<S
         Some("the answer does not upgrade to WebSocket")
     } else if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
         Some("the answer's Sec-WebSocket-Accept does not belong to this request")
-    } else if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+    } else if given(headers, &SEC_WEBSOCKET_EXTENSIONS).next().is_some() {
         Some("the answer uses an extension that was not offered")
     } else if another.is_some() || chosen.as_ref().is_some_and(|chosen| !ask.subprotocols.contains(chosen)) {
         Some("the answer chooses a subprotocol that was not offered")
@@ -198,6 +208,11 @@ fn check(ask: &Ask, key: &str, response: &Response<Incoming>) -> Result<Option<S
         Some(reason) => Err(no_websocket(endpoint, reason)),
         None => Ok(chosen),
     }
+}
+
+/// The values of a header. An empty one, as some servers send it where nothing was chosen, stands for none.
+fn given<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
+    headers.get_all(name).into_iter().filter(|value| !value.as_bytes().trim_ascii().is_empty())
 }
 
 /// Where a redirect leads.
@@ -227,6 +242,26 @@ pub(super) fn no_websocket(endpoint: &ConnConfig, reason: impl ToString) -> WsEr
 }
 
 fn into_stream(upgraded: Upgraded) -> Option<(Transport, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<Transport>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+    let parts = upgraded.downcast::<TokioIo<Spelled<Transport>>>().ok()?;
+    Some((parts.io.into_inner().0, parts.read_buf))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_header_has_the_port_unless_it_is_the_schemes_own() {
+        for (url, expected) in [
+            ("ws://h.example/x", "h.example"),
+            ("ws://h.example:443", "h.example:443"),
+            ("ws://h.example:8080", "h.example:8080"),
+            ("wss://h.example", "h.example"),
+            ("wss://h.example:80", "h.example:80"),
+            ("ws://[::80]:80", "[::80]"),
+            ("wss://[::1]:8443", "[::1]:8443"),
+        ] {
+            assert_eq!(host(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
 }

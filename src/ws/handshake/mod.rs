@@ -5,9 +5,11 @@ mod authorize;
 mod client;
 mod gate;
 mod head;
+mod reach;
 mod redirect;
 mod response;
 mod server;
+mod spelling;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
