@@ -1,18 +1,20 @@
-//! A limit on how deeply what is *serialised* may nest, and on which numbers it may hold.
+//! What is *serialised*: a limit on how deeply it may nest, and what its format has beside serde's types.
 //!
 //! Neither rmp-serde nor serde_json has one (that of rmp-serde is a field it never reads): both recurse with the value
 //! until the stack ends and the process with it, and what they wrote till then no peer with a limit could read. So the
 //! value is wrapped, and the wrapper hands every nested value on wrapped, with one level less.
 //!
-//! serde_json writes `null` for a float that is no finite number, which the same type cannot read: the wrapper refuses it
-//! where the format has no such numbers.
+//! serde_json writes `null` for a float that is no finite number, which the same type cannot read: the wrapper refuses it.
+//! serde tells no format that the numbers of a `Vec<u8>` are bytes: the wrapper tells MessagePack, which has them.
 
 use std::fmt::Display;
 
 use serde::{
     Serialize,
-    ser::{self, Error, Serializer},
+    ser::{self, Error, SerializeSeq, Serializer},
 };
+
+use super::packed;
 
 /// How many sequences and maps may be inside each other, both ways; structs and enum variants with data are such too.
 ///
@@ -20,7 +22,7 @@ use serde::{
 /// (`STACK_LEN` in `runtime.rs`); no message made to be understood comes near.
 pub(super) const MAX_DEPTH: usize = 64;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Format {
     MessagePack,
     #[cfg(feature = "json")]
@@ -124,6 +126,21 @@ impl<S: Serializer> Serializer for Limited<S> {
     fn serialize_f64(self, v: f64) -> Result<S::Ok, S::Error> {
         self.check(v)?;
         self.inner.serialize_f64(v)
+    }
+
+    fn collect_seq<I>(self, items: I) -> Result<S::Ok, S::Error>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        if packed::is_byte::<I::Item>() && self.allowed.format == Format::MessagePack {
+            return self.inner.serialize_bytes(&packed::bytes_of(items).map_err(S::Error::custom)?);
+        }
+        let mut items = items.into_iter();
+        let (least, most) = items.size_hint();
+        let mut sequence = self.serialize_seq(most.filter(|most| *most == least))?;
+        items.try_for_each(|item| sequence.serialize_element(&item))?;
+        sequence.end()
     }
 
     fn is_human_readable(&self) -> bool {

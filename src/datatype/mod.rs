@@ -8,6 +8,7 @@ mod frame;
 mod json;
 mod msgpack;
 mod object;
+mod packed;
 mod payload;
 mod str;
 

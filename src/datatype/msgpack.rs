@@ -9,10 +9,17 @@ use bytes::Bytes;
 use rmp_serde::{Deserializer, Serializer};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::depth::{DepthLimited, Format, MAX_DEPTH};
+use super::{
+    depth::{DepthLimited, Format, MAX_DEPTH},
+    packed::Unpacking,
+};
 use crate::{DatatypeError, one_line::Complaint};
 
-/// Encodes `value` with field names.
+/// The markers of bytes.
+const BIN_8: u8 = 0xc4;
+const BIN_32: u8 = 0xc6;
+
+/// Encodes `value` with field names, and bytes as such.
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, DatatypeError> {
     let mut encoded = Vec::with_capacity(128); // as rmp_serde::to_vec_named has it
     DepthLimited::new(value, Format::MessagePack)
@@ -23,29 +30,42 @@ pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Datatype
 
 /// Decodes the value that `bytes` consist of.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DatatypeError> {
-    check(bytes)?;
-    decode_checked(bytes)
+    decode_checked(bytes, check(bytes)?)
 }
 
 /// Decodes what has passed [`check`].
-pub(super) fn decode_checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DatatypeError> {
+pub(super) fn decode_checked<T: DeserializeOwned>(bytes: &[u8], holds: Holds) -> Result<T, DatatypeError> {
     let mut deserializer = Deserializer::from_read_ref(bytes);
     // For a hand-written `Deserialize` that leaves an extension half read and goes on inside its data. rmp-serde counts
     // an extension as a level, and gives up when the count has reached zero.
     deserializer.set_max_depth(MAX_DEPTH + 2);
-    T::deserialize(&mut deserializer)
+    let decoded = match holds {
+        Holds::Bytes => T::deserialize(Unpacking(&mut deserializer)),
+        Holds::NoBytes => T::deserialize(&mut deserializer),
+    };
+    decoded
         .map_err(|e| DatatypeError::with_source("the MessagePack value is not of the type expected", Complaint::of(e)))
+}
+
+/// Whether there are bytes among the values of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Holds {
+    Bytes,
+    NoBytes,
 }
 
 /// Checks that `bytes` are one whole MessagePack value that nests at most [`MAX_DEPTH`] deep.
 ///
 /// What strings hold is left to the decoding, as the MessagePack specification has it.
-pub(super) fn check(bytes: &[u8]) -> Result<(), DatatypeError> {
-    let mut rest = bytes;
+pub(super) fn check(bytes: &[u8]) -> Result<Holds, DatatypeError> {
+    let (mut rest, mut holds) = (bytes, Holds::NoBytes);
     let mut lacking = 1_u64; // values still to come, over all levels
     let mut open = Levels::new();
     while lacking > 0 {
         let header = Header::read(rest)?;
+        if matches!(rest.first(), Some(BIN_8..=BIN_32)) {
+            holds = Holds::Bytes;
+        }
         rest = usize::try_from(header.len).ok().and_then(|len| rest.get(len..)).ok_or_else(ends_early)?;
         lacking = lacking - 1 + header.values.unwrap_or(0);
         // A value takes a byte at least. Seen here, a length that is a lie reaches no one who would reserve memory for it.
@@ -55,7 +75,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), DatatypeError> {
         open.pass(header.values)?;
     }
     match rest.len() {
-        0 => Ok(()),
+        0 => Ok(holds),
         more => Err(DatatypeError::new(format_args!("{more} bytes follow the MessagePack value"))),
     }
 }

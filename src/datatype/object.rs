@@ -13,6 +13,9 @@ use crate::DatatypeError;
 /// with any serde format, `T` must not contain itself through an `Option` or an untagged enum alone, which leave no
 /// trace in a message.
 ///
+/// A `Vec<u8>`, a slice of bytes and [`Bytes`](crate::Bytes) travel as MessagePack's bytes, of which other languages make bytes;
+/// an array such as `[u8; 4]` travels as an array of numbers. Either is understood.
+///
 /// ```
 /// use rxplus::prelude::*;
 /// use serde::{Deserialize, Serialize};

@@ -1,7 +1,10 @@
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{WsKind, msgpack};
+use super::{
+    WsKind,
+    msgpack::{self, Holds},
+};
 use crate::{DatatypeError, WsText};
 
 /// One item of an endpoint whose paths differ in kind ([`WsByPath`](crate::WsByPath)). Cheaply cloned.
@@ -27,7 +30,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// Encodes a value of any serde type.
+    /// Encodes a value of any serde type, as [`WsObject`](crate::WsObject) does.
     ///
     /// # Errors
     ///
@@ -110,7 +113,10 @@ impl From<Bytes> for Payload {
 /// whole MessagePack value that nests at most 64 arrays and maps deep: what arrives is checked on arrival. Two are equal
 /// when their encodings are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PackedObject(Bytes);
+pub struct PackedObject {
+    encoded: Bytes,
+    holds: Holds,
+}
 
 impl PackedObject {
     /// Encodes `value`.
@@ -129,8 +135,8 @@ impl PackedObject {
     /// When it is not one whole MessagePack value that nests at most 64 arrays and maps deep.
     pub fn from_msgpack(encoded: impl Into<Bytes>) -> Result<Self, DatatypeError> {
         let encoded = encoded.into();
-        msgpack::check(&encoded)?;
-        Ok(Self(encoded))
+        let holds = msgpack::check(&encoded)?;
+        Ok(Self { encoded, holds })
     }
 
     /// Reads it as a `T`.
@@ -139,12 +145,12 @@ impl PackedObject {
     ///
     /// When it is no `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DatatypeError> {
-        msgpack::decode_checked(&self.0)
+        msgpack::decode_checked(&self.encoded, self.holds)
     }
 
     /// The MessagePack encoding.
     pub fn as_msgpack(&self) -> &Bytes {
-        &self.0
+        &self.encoded
     }
 }
 

@@ -24,6 +24,7 @@ type Matrix = [f64; 32];
 struct Node {
     matrices: [[Matrix; 4]; 4],
     child: Option<Box<Node>>,
+    label: Vec<u8>,
 }
 
 impl Node {
@@ -36,8 +37,9 @@ impl Node {
     }
 }
 
+/// With bytes in the innermost node, since those are looked after on the way.
 fn msgpack(levels: usize) -> Vec<u8> {
-    [b"\x81\xa5child".repeat(levels - 1), vec![0x80]].concat()
+    [&b"\x81\xa5child".repeat(levels - 1)[..], b"\x81\xa5label\xc4\x01x"].concat()
 }
 
 /// A server on the default runtime and one on each kind of shared one.
