@@ -290,7 +290,7 @@ where
 
     fn subscribe(self, context: C) -> SerializedSubscription {
         let Self { dialer, keeper } = self;
-        let items = Map { source: dialer.component.inbound.clone(), func: |received: Received<_>| received.item };
+        let items = Map { source: dialer.inbound.clone(), func: |received: Received<_>| received.item };
         items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
     }
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use http::HeaderMap;
-use rxrust::context::Context;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout_at},
@@ -18,18 +17,18 @@ use tokio::{
 use tungstenite::protocol::Role;
 
 use crate::{
-    ConnConfig, Frame, HttpResponse, Io, IoScheduler, OnClose, RetryPolicy, SendError, SerializedSubject, Tag,
-    WsDatatype, WsError, callback,
+    ConnConfig, Frame, HttpResponse, IoScheduler, OnClose, RetryPolicy, SendError, SerializedSubject, Tag, WsDatatype,
+    WsError, callback,
     guard::{Death, isolated},
     memory::Memory,
     one_line::OneLine,
-    subject::Backlog,
     ws::{
         component::{Component, Received},
         deadline::after,
         driver::{Ending, Link, Receipt, drive},
         event::{ClientEvent, CloseReport, ConnectionState},
         handshake::{self, Ask, Connected, Opened},
+        inbound::{Inbound, Member},
         inlet::{EarlyLost, Inlet, InletCounts},
         options::Options,
         outbox::{Closing, Outbox},
@@ -70,8 +69,8 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) greeting: Option<Greeting<D::Item>>,
     pub(crate) request: Option<Requesting>,
     pub(crate) on_close: Option<Deciding>,
-    /// Where what a group's client receives goes on to.
-    inbound: Option<Arc<dyn Backlog>>,
+    /// The group that the client belongs to.
+    member: Option<Member<D::Item>>,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) follows_redirects: bool,
     headers: Result<HeaderMap, WsError>,
@@ -87,7 +86,7 @@ impl<D: WsDatatype> Default for Dialing<D> {
             greeting: None,
             request: None,
             on_close: None,
-            inbound: None,
+            member: None,
             tls: None,
             follows_redirects: false,
             headers: Ok(HeaderMap::new()),
@@ -106,7 +105,7 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             greeting: self.greeting.clone(),
             request: self.request.clone(),
             on_close: self.on_close.clone(),
-            inbound: self.inbound.clone(),
+            member: self.member.clone(),
             tls: self.tls.clone(),
             follows_redirects: self.follows_redirects,
             headers: self.headers.clone(),
@@ -121,9 +120,9 @@ impl<D: WsDatatype> fmt::Debug for Dialing<D> {
 }
 
 impl<D: WsDatatype> Dialing<D> {
-    /// As it is, for a client whose messages go on to `inbound`.
-    pub(crate) fn feeding(self, inbound: Arc<dyn Backlog>) -> Self {
-        Self { inbound: Some(inbound), ..self }
+    /// As it is, for a client that belongs to a group.
+    pub(crate) fn of(&self, member: Member<D::Item>) -> Self {
+        Self { member: Some(member), ..self.clone() }
     }
 
     /// Adds a header; the first one that cannot be sent is remembered as an error.
@@ -173,6 +172,7 @@ struct Standing {
 /// A client, as its handles and its task share it.
 pub(crate) struct Dialer<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ClientEvent>,
+    pub(crate) inbound: Inbound<D::Item>,
     pub(crate) inlet: Inlet<D>,
     early_lost: Arc<EarlyLost>,
     pub(crate) outbox: Outbox,
@@ -200,21 +200,28 @@ impl<D: WsDatatype> Dialer<D> {
         home: IoScheduler,
     ) -> Result<Self, WsError> {
         let early_lost = Arc::new(EarlyLost::default());
-        let lost = early_lost.clone();
-        let len = |received: &Received<D::Item>| received.len;
-        let count_lost = move |len| lost.count(len);
-        let component = Component::keeping_early(
-            options.name.clone(),
-            home.clone(),
-            len,
-            [|| ClientEvent::EarlyLost, || ClientEvent::SubscriberPanicked],
-            count_lost,
-        );
+        let (member, panicked) = (dialing.member.as_ref(), || ClientEvent::SubscriberPanicked);
+        let component = match member {
+            // Its group listens to its events from the start.
+            Some(member) => Component::new(options.name.clone(), home.clone(), member.memory(), panicked),
+            None => {
+                let lost = early_lost.clone();
+                Component::keeping_early(
+                    options.name.clone(),
+                    home.clone(),
+                    |received: &Received<D::Item>| received.len,
+                    [|| ClientEvent::EarlyLost, panicked],
+                    move |len| lost.count(len),
+                )
+            }
+        };
         let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
-        let inlet = Inlet { datatype, path, number: 0, discards, counts: InletCounts::default() };
+        let number = member.map_or(0, |member| member.number);
+        let inlet = Inlet { datatype, path, number, discards, counts: InletCounts::default() };
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
         Ok(Self {
+            inbound: Inbound::new(component.inbound.clone(), member),
             component,
             inlet,
             early_lost,
@@ -255,11 +262,6 @@ impl<D: WsDatatype> Dialer<D> {
         if self.component.ask_to_end(how) {
             self.outbox.close(code, "", self.options.limits.close_timeout);
         }
-    }
-
-    /// What arrives, with its length, for the group it belongs to: no subscriber that keeps the client open.
-    pub(crate) fn received(&self) -> Io<SerializedSubject<Received<D::Item>, WsError>> {
-        Io::from_parts(self.component.inbound.clone(), self.component.home.clone())
     }
 
     /// Tries to connect now instead of after the wait, or drops the connection to make a new one.
@@ -438,7 +440,7 @@ impl<D: WsDatatype> Dialer<D> {
             flusher: None,
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
-            inbound: self.dialing.inbound.clone().unwrap_or_else(|| self.component.inbound.backlog()),
+            inbound: self.inbound.backlog(),
             early_bytes,
         };
         let driving = drive(stream, link, |frame| self.receive(frame), self.asked_again(served));
@@ -461,7 +463,7 @@ impl<D: WsDatatype> Dialer<D> {
     fn receive(&self, frame: Frame) -> Receipt {
         let len = frame.len();
         match self.inlet.take(frame) {
-            Ok(Some(received)) => self.component.inbound.next(received),
+            Ok(Some(received)) => self.inbound.emit(received),
             Ok(None) => {}
             Err(error) => {
                 self.component.events.next(ClientEvent::Undecodable { error, len });

@@ -13,12 +13,14 @@ use tokio::{
 
 use crate::{
     ConnConfig, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally, WsDatatype, WsError,
+    branch::{Listeners, Main},
     guard::Death,
     ws::{
         children::{Children, PathBounds, Taker},
         component::{Component, Received},
         dialer::Dialing,
         event::{ClientEvent, CloseReport},
+        inbound::Member,
         inlet::EarlyLost,
         options::Options,
         outbox::Refusal,
@@ -32,6 +34,8 @@ const LOOKS: u32 = 4;
 /// A group, as its handles and its task share it.
 pub(crate) struct Fleet<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
+    /// Those who subscribe to the group itself.
+    pub(crate) listeners: Listeners,
     endpoint: ConnConfig,
     datatype: Arc<D>,
     options: Options,
@@ -67,9 +71,10 @@ impl<D: WsDatatype> Fleet<D> {
             endpoint,
             datatype: Arc::new(datatype),
             options,
-            dialing: dialing.feeding(component.inbound.backlog()),
+            dialing,
             bounds,
             component,
+            listeners: Listeners::default(),
             children: Mutex::default(),
             ending: Notify::new(),
             early_lost,
@@ -183,21 +188,24 @@ impl<D: WsDatatype> Fleet<D> {
     /// The group listens to it before anybody else can see it: who comes first to a client takes what it kept for its first
     /// subscriber. As it has not started there is nothing to be heard yet, and so no observer is called here.
     fn add(self: &Arc<Self>, children: &mut Children<D>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
-        let client = self.make(path)?;
-        self.listen_to(path, children.next_number(), &client);
+        let number = children.next_number();
+        let client = self.make(path, number)?;
+        self.listen_to(path, number, &client);
         children.add(path.clone(), client.clone());
         Ok(client)
     }
 
-    fn make(&self, path: &Tag) -> Result<RxWsClient<D>, WsError> {
+    fn make(&self, path: &Tag, number: u64) -> Result<RxWsClient<D>, WsError> {
+        // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
+        let group = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
+        let member = Member { number, path: path.clone(), group };
+        let dialing = self.dialing.of(member);
         let options = Options { name: format!("{}:{path}", self.component.name).into(), ..self.options.clone() };
         let (endpoint, home) = (self.endpoint.with_path(path), self.component.home.clone());
-        RxWsClient::new(endpoint, self.datatype.clone(), options, self.dialing.clone(), home)
+        RxWsClient::new(endpoint, self.datatype.clone(), options, dialing, home)
     }
 
     fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
-        // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
-        client.dialer().received().tag(path.clone()).merge_into(&self.component.inbound.fed());
         let (fleet, ended) = (Arc::downgrade(self), path.clone());
         let retire = move || {
             if let Some(fleet) = fleet.upgrade() {

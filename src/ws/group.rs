@@ -11,6 +11,7 @@ use rxrust::{
 
 use crate::{
     ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
+    branch::Listening,
     ws::{
         children::PathBounds,
         component::{Feed, Received},
@@ -130,7 +131,9 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
 
     /// Opens the client for `path`, if it is not open, and returns it. It stays open however long it is idle.
     ///
-    /// What it receives is emitted by the group and by itself. `complete` on it closes this path alone.
+    /// What it receives is emitted by the group and by itself. What has come and nobody was there to hear, neither its
+    /// subscribers nor the group's, waits for its next subscriber, on whatever thread that subscribes, or for the group's first
+    /// (up to 1,024 messages and 1 MiB for the whole group). `complete` on it closes this path alone.
     ///
     /// # Errors
     ///
@@ -297,6 +300,8 @@ where
             source: fleet.component.inbound.clone(),
             func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
         };
-        items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
+        // Before it joins: clients feed those who are counted.
+        let listener = fleet.listeners.count_in();
+        items.subscribe(context.transform(|observer| Listening::new(Kept::new(observer, keeper), listener)))
     }
 }

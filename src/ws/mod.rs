@@ -17,6 +17,7 @@ mod flusher;
 mod group;
 mod handshake;
 mod heartbeat;
+mod inbound;
 mod inlet;
 mod keeper;
 mod limits;

@@ -288,3 +288,39 @@ fn first_256_events_are_kept_for_the_first_subscriber() {
     }
     server.complete();
 }
+
+/// The clients of a group on `runtime`, as a thread gets them that subscribes while the server is sending `count` texts.
+fn listening_children(runtime: &IoRuntime, count: usize) -> impl Iterator<Item = RxWsClient<WsStr>> {
+    let server = foreign_server(move |_, mut peer| {
+        numbered(count).into_iter().for_each(|text| peer.send(text.into()).unwrap());
+        while peer.read().is_ok() {}
+    });
+    let group = RxWsClientGroup::builder(format!("ws://{server}"), WsStr).runtime(runtime).build().unwrap();
+    (0..40).map(move |n| group.open(format!("/{n}")).unwrap())
+}
+
+#[test]
+fn child_subscribed_to_on_another_thread_while_its_server_sends_loses_nothing() {
+    let (runtimes, _tokio) = kinds_of_runtime();
+    for runtime in runtimes {
+        for (round, child) in listening_children(&runtime, 900).enumerate() {
+            until("receiving", || child.stats().received.messages >= round as u64 % 7 * 100);
+            let heard = Recorder::on(child.clone());
+            assert_eq!(heard.items(900), numbered(900));
+            child.complete();
+        }
+    }
+}
+
+#[test]
+fn child_with_a_subscriber_leaves_the_groups_early_buffer_to_the_others() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.connections().subscribe(|connection| connection.next(connection.path().to_string()));
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let children = ["/own", "/not"].map(|path| group.open(path).unwrap());
+    until_settled("receiving", &group, |group| group.stats().all.received.messages == 2);
+    assert_eq!(Recorder::on(children[0].clone()).item(), "/own");
+    let heard = Recorder::on(group.clone());
+    group.complete();
+    assert_eq!(heard.to_the_end().0, [TaggedData::new("/not", "/not".into())]);
+}

@@ -120,10 +120,10 @@ fn flood_of_paths_is_no_flood_of_events() {
 
 #[test]
 fn path_that_is_idle_is_closed_and_opens_again_and_one_that_was_opened_stays() {
-    let server = echo_server(WsStr);
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let idle_timeout = Duration::from_millis(50);
     let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).idle_timeout(idle_timeout).build().unwrap();
-    let (heard, events) = (Recorder::on(group.clone()), Recorder::on(group.events()));
+    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(group.events()));
     let opened = group.open("/opened").unwrap();
     for _ in 0..2 {
         group.next(message("/used", "hello"));
