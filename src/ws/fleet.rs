@@ -278,11 +278,12 @@ impl<D: WsDatatype> Fleet<D> {
         if self.component.fail(error.clone()) {
             self.component.events.next(TaggedData::new("", ClientEvent::Failed { error }));
         }
-        self.tell_of_refusals();
         let mut children = self.lock();
         (children.closing, children.unsent) = (true, Some(Tally::default()));
         let clients = children.all();
         drop(children);
+        // Behind the last refusal.
+        self.tell_of_refusals();
         clients.iter().for_each(|client| client.dialer().died(death));
         self.end_if_alone();
     }
