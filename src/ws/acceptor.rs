@@ -1,7 +1,7 @@
 //! The task behind a server: accepts connections, and serves each as a task of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     pin::pin,
@@ -23,8 +23,8 @@ use tokio::{
 use tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, UpgradeRequest,
-    WsDatatype, WsError,
+    Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
+    WsError,
     branch::{Listeners, Main, kept_in},
     guard::{Death, isolated},
     memory::Memory,
@@ -36,7 +36,7 @@ use crate::{
         event::{CloseReport, Peer, ServerEvent},
         feeder::Source,
         flusher::Flusher,
-        handshake::{self, Admitted, Gate, Grant, Refused},
+        handshake::{self, Admitted, Entrant, Gate, Refused},
         inlet::EarlyLost,
         lobby::{Lobby, Visit},
         options::Options,
@@ -82,6 +82,10 @@ pub(crate) struct Acceptor<D: WsDatatype> {
 /// The open connections, and the sums of those that were.
 struct Open<D: WsDatatype> {
     connections: BTreeMap<u64, Connection<D>>,
+    /// Those whose clients have not heard of it yet.
+    untold: BTreeSet<u64>,
+    /// The number of the latest one.
+    numbers: u64,
     accepted: u64,
     sent: SendStats,
     received: Tally,
@@ -118,6 +122,8 @@ impl<D: WsDatatype> Acceptor<D> {
             tls,
             open: Mutex::new(Open {
                 connections: BTreeMap::new(),
+                untold: BTreeSet::new(),
+                numbers: 0,
                 accepted: 0,
                 sent: SendStats::default(),
                 received: Tally::default(),
@@ -296,14 +302,19 @@ impl<D: WsDatatype> Acceptor<D> {
         }
     }
 
-    async fn shake_hands(&self, stream: TcpStream, addr: SocketAddr, visit: &mut Visit) -> Result<Admitted, Refused> {
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+        visit: &mut Visit,
+    ) -> Result<Admitted<Registered<'_, D>>, Refused> {
         let limits = &self.options.limits;
         let gone = |reason: &str| Err(Refused::unanswered(reason));
         let asked_to_leave = visit.asked_to_leave();
         tokio::select! {
             shaken = timeout(
                 limits.handshake,
-                handshake::accept(stream, addr, visit, &self.gate, self.tls.as_ref(), limits),
+                handshake::accept(stream, addr, visit, &self.gate, self.tls.as_ref(), limits, |entrant| self.register(entrant)),
             ) => {
                 shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
             }
@@ -328,36 +339,41 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     /// Serves a connection from its opening handshake to its end.
-    async fn converse(&self, admitted: Admitted) {
-        let Admitted { opened, request, grant } = admitted;
-        let connection = self.admit(opened.subprotocol, request, grant);
-        let path = connection.path().clone();
+    async fn converse(&self, admitted: Admitted<Registered<'_, D>>) {
+        let Admitted { stream, early_bytes, mut registered } = admitted;
+        let connection = registered.connection.clone();
+        self.lock().untold.remove(&connection.id());
         // Inbound: what it receives flows into the server's subject, tagged with its path.
         let received = Io::from_parts(Source::new(), self.component.home.clone());
-        let mut feeder = received.tag(path.clone()).merge_into(&self.component.inbound.fed());
-        // Outbound: what is pushed for its path goes into its outbox.
-        let line = self.switchboard.connect(path, connection.outbox());
-        let mut served = Served { acceptor: self, connection: connection.clone(), line, is_over: false };
-
+        let mut feeder = received.tag(connection.path().clone()).merge_into(&self.component.inbound.fed());
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
         self.connections.next(connection.clone());
         // With several threads another one may be telling of it: what its subscribers are to hear is not read before.
         self.connections.delivered().await;
-        let link = self.link(&connection, opened.early_bytes);
+        let link = self.link(&connection, early_bytes);
         let receive = |frame| self.receive(&connection, frame, |received| feeder.next(received));
-        let driving = drive(opened.stream, link, receive, std::future::pending());
+        let driving = drive(stream, link, receive, std::future::pending());
         let ending = isolated("a connection", driving)
             .await
             .unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())));
-        self.switchboard.disconnect(&served.line);
+        self.switchboard.disconnect(&registered.line);
         self.dismiss(&connection, ending).await;
-        served.is_over = true;
+        registered.is_over = true;
     }
 
-    fn admit(&self, subprotocol: Option<String>, request: UpgradeRequest, grant: Option<Grant>) -> Connection<D> {
+    /// Makes a connection of a peer that is about to hear that it is one.
+    fn register(&self, entrant: Entrant) -> Registered<'_, D> {
+        let connection = self.admit(entrant);
+        // Outbound: what is pushed for its path goes into its outbox.
+        let line = self.switchboard.connect(connection.path().clone(), connection.outbox());
+        Registered { acceptor: self, connection, line, is_over: false }
+    }
+
+    fn admit(&self, Entrant { request, subprotocol, grant }: Entrant) -> Connection<D> {
         let mut open = self.lock();
         open.accepted += 1;
-        let peer = Peer { id: open.accepted, path: request.path().into(), addr: request.peer_addr() };
+        open.numbers += 1;
+        let peer = Peer { id: open.numbers, path: request.path().into(), addr: request.peer_addr() };
         let name = format!("{}:{}#{}", self.component.name, peer.path, peer.id);
         let server = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
         // What nobody hears goes into the early buffer that all connections share.
@@ -378,6 +394,7 @@ impl<D: WsDatatype> Acceptor<D> {
             server,
         });
         open.connections.insert(connection.id(), connection.clone());
+        open.untold.insert(connection.id());
         drop(open);
         // Checked after the insertion: a connection that comes while the server closes is either in the list of those to
         // be closed or sees it here.
@@ -465,29 +482,35 @@ impl<D: WsDatatype> Acceptor<D> {
         let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed };
         let unsent = connection.stats().sent.dropped.closed;
         // Once only: a server that dies ends the connections whose tasks may still do it themselves.
-        if self.forget(connection, unsent) {
-            self.component.events.next(last.clone());
+        if let Some(acquaintance) = self.forget(connection, unsent) {
+            if acquaintance == Acquaintance::Told {
+                self.component.events.next(last.clone());
+            }
             self.lock().leaving -= 1;
             self.end_if_alone();
         }
         (last, unsent)
     }
 
-    /// Leaves it to the caller to tell of it. False when it has been forgotten already.
-    fn forget(&self, connection: &Connection<D>, unsent: Tally) -> bool {
+    /// Leaves it to the caller to tell of it. `None` when it has been forgotten already.
+    fn forget(&self, connection: &Connection<D>, unsent: Tally) -> Option<Acquaintance> {
         let stats = connection.stats();
         let mut open = self.lock();
-        if open.connections.remove(&connection.id()).is_none() {
-            return false;
-        }
+        open.connections.remove(&connection.id())?;
         open.leaving += 1;
+        let acquaintance = match open.untold.remove(&connection.id()) {
+            true => Acquaintance::Untold,
+            false => Acquaintance::Told,
+        };
+        // One that could not be told of it never was a connection.
+        open.accepted -= u64::from(acquaintance == Acquaintance::Untold);
         open.sent += stats.sent;
         open.received += stats.received;
         open.undecodable += stats.undecodable;
         if self.is_closing() {
             open.unsent += unsent;
         }
-        true
+        Some(acquaintance)
     }
 
     /// Ends the server, its connections first, when its task has died.
@@ -517,8 +540,16 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 }
 
-/// A connection that is served. One whose task is dropped, with its runtime or its server, ends all the same.
-struct Served<'a, D: WsDatatype> {
+/// Whether the client of a connection knows of it. Nobody else does before.
+#[derive(Clone, Copy, PartialEq)]
+enum Acquaintance {
+    Told,
+    Untold,
+}
+
+/// A connection on its path. One whose client cannot be told of it, or whose task is dropped, with its runtime or its server,
+/// ends all the same.
+struct Registered<'a, D: WsDatatype> {
     acceptor: &'a Acceptor<D>,
     connection: Connection<D>,
     /// Its outbox's place on the switchboard.
@@ -526,7 +557,7 @@ struct Served<'a, D: WsDatatype> {
     is_over: bool,
 }
 
-impl<D: WsDatatype> Drop for Served<'_, D> {
+impl<D: WsDatatype> Drop for Registered<'_, D> {
     fn drop(&mut self) {
         if !self.is_over {
             let Self { acceptor, connection, line, .. } = self;

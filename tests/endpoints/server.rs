@@ -56,6 +56,21 @@ fn push_reaches_every_client_on_its_path_and_no_other() {
 }
 
 #[test]
+fn push_reaches_a_client_that_knows_that_it_is_connected() {
+    for runtime in [IoRuntime::new("one").unwrap(), IoRuntime::with_threads("several", 3).unwrap()] {
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        for _ in 0..200 {
+            let mut peer = foreign_client(&server, "/");
+            server.next(TaggedData::new("/", "hello"));
+            assert_eq!(read(&mut peer), Message::text("hello"));
+            assert!(server.connection_count() > 0);
+        }
+        assert_eq!(server.stats().unrouted, 0);
+        server.complete();
+    }
+}
+
+#[test]
 fn push_to_a_path_without_clients_is_counted_and_gone() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     server.send(TaggedData::new("/empty", "lost")).unwrap();

@@ -22,9 +22,9 @@ pub use authorize::{Refuse, UpgradeRequest};
 pub(crate) use client::{Ask, Connected, connect};
 pub(crate) use gate::Gate;
 pub use response::HttpResponse;
-pub(crate) use server::{Admitted, Refused, accept};
+pub(crate) use server::{Admitted, Entrant, Refused, accept};
 
-/// A stream after its opening handshake.
+/// A client's stream after its opening handshake.
 pub(crate) struct Opened {
     pub(crate) stream: Transport,
     /// What came together with the handshake.

@@ -7,17 +7,26 @@ use http::{Request, StatusCode};
 use tokio::net::TcpStream;
 
 use super::{
-    Gate, Grant, Opened, Refuse, UpgradeRequest,
+    Gate, Grant, Refuse, UpgradeRequest,
     answer::Answer,
     gate::Opening,
     head::{self, Unreadable},
 };
 use crate::ws::{limits::Limits, lobby::Visit, tls::ServerTls, transport::Transport};
 
-/// A connection that was let in.
-pub(crate) struct Admitted {
-    pub(crate) opened: Opened,
+/// A connection that was let in, and knows it.
+pub(crate) struct Admitted<R> {
+    pub(crate) stream: Transport,
+    /// What came together with the handshake.
+    pub(crate) early_bytes: Bytes,
+    /// As what it was registered before it was told.
+    pub(crate) registered: R,
+}
+
+/// A connection that is let in.
+pub(crate) struct Entrant {
     pub(crate) request: UpgradeRequest,
+    pub(crate) subprotocol: Option<String>,
     /// What `authorize` returned.
     pub(crate) grant: Option<Grant>,
 }
@@ -37,14 +46,17 @@ impl Refused {
 }
 
 /// Makes the opening handshake with a client, TLS included. The caller bounds the time.
-pub(crate) async fn accept(
+///
+/// A peer that is let in goes through `register` right before it is told: so whoever knows that it is connected is.
+pub(crate) async fn accept<R>(
     stream: TcpStream,
     addr: SocketAddr,
     visit: &mut Visit,
     gate: &Gate,
     tls: Option<&ServerTls>,
     limits: &Limits,
-) -> Result<Admitted, Refused> {
+    register: impl FnOnce(Entrant) -> R,
+) -> Result<Admitted<R>, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     stream.set_nodelay(true).map_err(broken)?;
     // Whoever only connects costs no buffer.
@@ -55,17 +67,18 @@ pub(crate) async fn accept(
         None => Transport::Plain(stream),
     };
     let head = head::read(&mut stream, limits).await;
-    Box::pin(reply(stream, addr, head, visit, gate)).await
+    Box::pin(reply(stream, addr, head, visit, gate, register)).await
 }
 
 /// Lets a peer in, or tells it why not.
-async fn reply(
+async fn reply<R>(
     mut stream: Transport,
     addr: SocketAddr,
     head: Result<(Request<()>, Bytes), Unreadable>,
     visit: &mut Visit,
     gate: &Gate,
-) -> Result<Admitted, Refused> {
+    register: impl FnOnce(Entrant) -> R,
+) -> Result<Admitted<R>, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let verdict = match head {
         Ok((request, early_bytes)) => judge(request, addr, visit, gate).await.map(|let_in| (let_in, early_bytes)),
@@ -74,9 +87,10 @@ async fn reply(
         Err(Unreadable::NoHttp { looks_like_tls }) => Err(no_http(looks_like_tls && stream.is_plain())),
     };
     match verdict {
-        Ok(((Opening { answer, subprotocol }, request, grant), early_bytes)) => {
+        Ok(((answer, entrant), early_bytes)) => {
+            let registered = register(entrant);
             answer.write(&mut stream).await.map_err(broken)?;
-            Ok(Admitted { opened: Opened { stream, early_bytes, subprotocol }, request, grant })
+            Ok(Admitted { stream, early_bytes, registered })
         }
         Err(answer) => {
             answer.write_last(stream).await;
@@ -86,17 +100,18 @@ async fn reply(
 }
 
 /// Decides on a request: the protocol first, then what is served, then what there is room for, and then the program.
+/// Returns the answer that lets it in.
 async fn judge(
     request: Request<()>,
     addr: SocketAddr,
     visit: &mut Visit,
     gate: &Gate,
-) -> Result<(Opening, UpgradeRequest, Option<Grant>), Answer> {
+) -> Result<(Answer, Entrant), Answer> {
     let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
     if let Some(refusal) = visit.refusal() {
         return Err(full(refusal));
     }
-    let opening = gate.judge(&request)?;
+    let Opening { answer, subprotocol } = gate.judge(&request)?;
     if !visit.stays() {
         return Err(full("it made room for other handshakes (Limits::handshakes)"));
     }
@@ -109,7 +124,7 @@ async fn judge(
         }
         None => None,
     };
-    Ok((opening, request, grant))
+    Ok((answer, Entrant { request, subprotocol, grant }))
 }
 
 fn too_large() -> Answer {
