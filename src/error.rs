@@ -38,6 +38,11 @@ pub enum WsError {
     /// A header given for the opening handshake is not valid HTTP.
     #[error("\"{}\" is not a valid HTTP header, or its value is not: use visible ASCII without line breaks", OneLine(.0))]
     InvalidHeader(String),
+    /// What a server was given as an origin to serve is none.
+    #[error(
+        "{0:?} is not an origin; write it as browsers send it, such as https://example.org or http://localhost:8080"
+    )]
+    InvalidOrigin(String),
     /// A header given for the opening handshake is one that the handshake itself sets (RFC 6455, section 4.1).
     #[error("the header \"{0}\" is set by the opening handshake itself; leave it out")]
     ReservedHeader(String),
@@ -432,6 +437,8 @@ mod tests {
         let errors = [
             WsError::InvalidUrl { url: text(), reason: text() },
             WsError::InvalidHeader(text()),
+            WsError::InvalidOrigin(text()),
+            WsError::InvalidSubprotocol(text()),
             WsError::Handshake { endpoint: endpoint(), reason: text() },
             WsError::CertificateName { endpoint: endpoint(), names: text() },
             WsError::TlsSetup { what: text(), reason: text() },

@@ -27,7 +27,7 @@ use crate::{
         dialer::{INTERNAL_ERROR, NORMAL},
         endpoint::endpoint,
         event::{CloseReport, Peer, ServerEvent},
-        handshake::{Grant, UpgradeRequest},
+        handshake::{Granted, UpgradeRequest},
         inlet::{Inlet, InletCounts},
         outbox::Outbox,
         stats::{Stats, Tally},
@@ -79,7 +79,7 @@ struct Core<D: WsDatatype> {
     outbox: Outbox,
     peer: Peer,
     request: UpgradeRequest,
-    grant: Option<Grant>,
+    grant: Option<Granted>,
     subprotocol: Option<String>,
     close_timeout: Duration,
     rejected: AtomicU64,
@@ -97,7 +97,7 @@ pub(crate) struct Accepted<D: WsDatatype> {
     pub(crate) outbox: Outbox,
     pub(crate) peer: Peer,
     pub(crate) request: UpgradeRequest,
-    pub(crate) grant: Option<Grant>,
+    pub(crate) grant: Option<Granted>,
     pub(crate) subprotocol: Option<String>,
     pub(crate) close_timeout: Duration,
     pub(crate) server: Main<TaggedData<Received<D::Item>>, WsError>,
@@ -187,8 +187,8 @@ impl<D: WsDatatype> Connection<D> {
     ///
     /// # Errors
     ///
-    /// [`WsError::InvalidClose`] when `code` is not one that an endpoint may send (RFC 6455, section 7.4: 1000, 1001, 1003,
-    /// 1007 to 1014 and 3000 to 4999), or `reason` is longer than 123 bytes.
+    /// [`WsError::InvalidClose`] when `code` is not one that an endpoint may send (RFC 6455, section 7.4, and IANA's
+    /// registry for it: 1000 to 1003, 1007 to 1014 and 3000 to 4999), or `reason` is longer than 123 bytes.
     pub fn close(&self, code: u16, reason: &str) -> Result<(), WsError> {
         if !may_be_sent(code) || reason.len() > 123 {
             return Err(WsError::InvalidClose { code, reason: reason.into() });
@@ -233,7 +233,7 @@ impl<D: WsDatatype> Connection<D> {
         self.core().subprotocol.as_deref()
     }
 
-    /// What the server's [`authorize`](crate::ServerBuilder::authorize) returned for it; `None` without one, and when that is
+    /// What the server's [`authorize`](crate::ServerBuilder::authorize) returned for it, or gave to [`Grant::new`](crate::Grant); `None` without one, and when that is
     /// no `T`.
     #[must_use]
     pub fn grant<T: Any>(&self) -> Option<&T> {
@@ -341,7 +341,7 @@ impl<D: WsDatatype> Core<D> {
 
 /// Whether an endpoint may send a close frame with this code.
 fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999)
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 endpoint!(Connection, ConnectionSource { core }, T => T);

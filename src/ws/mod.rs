@@ -48,7 +48,7 @@ pub use config::ConnConfig;
 pub use connection::{Connection, ConnectionSource};
 pub use event::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};
 pub use group::{GroupBuilder, GroupSource, RxWsClientGroup};
-pub use handshake::{HttpResponse, Refuse, UpgradeRequest};
+pub use handshake::{Grant, HttpResponse, Refuse, UpgradeRequest};
 pub use http::HeaderMap;
 pub use limits::Limits;
 pub use outbox::Overflow;

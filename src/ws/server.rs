@@ -18,10 +18,11 @@ use crate::{
         component::{Feed, Received},
         endpoint::endpoint,
         event::{CloseReport, ServerEvent},
-        handshake::{Authorize, Gate, Refuse, UpgradeRequest},
+        handshake::{Authorize, Gate, Origin, Refuse, UpgradeRequest},
         keeper::{Keeper, Kept},
         listen::listen,
         options::{Options, common_options},
+        request::check_subprotocols,
         stats::{PathStats, ServerStats},
         tls::ServerTls,
     },
@@ -75,6 +76,8 @@ pub struct ServerBuilder<D: WsDatatype> {
     options: Options,
     gate: Gate,
     tls: Option<ServerTls>,
+    /// The first of the options that cannot be used.
+    mistake: Option<WsError>,
 }
 
 impl<D: WsDatatype> RxWsServer<D> {
@@ -117,6 +120,7 @@ impl<D: WsDatatype> RxWsServer<D> {
             options: Options::server(),
             gate: Gate::default(),
             tls: None,
+            mistake: None,
         }
     }
 
@@ -260,18 +264,24 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Serves pages of these origins alone, such as `https://example.org`; requests with another `Origin` header are
-    /// answered with 403. Programs that are not browsers send none and are served. The default is all.
+    /// Serves pages of these origins alone, such as `https://example.org` or `http://localhost:8080`; requests with another
+    /// `Origin` header are answered with 403, and the event says which. Programs that are not browsers send none and are
+    /// served. The default is all.
+    ///
+    /// Upper and lower case, a `/` at the end and the port that the scheme has anyway make no difference. `null` stands for
+    /// pages without an origin, files say. What is no origin, with a path or a `*` say, makes [`bind`](Self::bind) fail.
     pub fn origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
-        self.gate.origins = Some(origins.into_iter().map(Into::into).collect());
+        let parse = |origin: String| Origin::parse(&origin).ok_or(WsError::InvalidOrigin(origin));
+        let origins = origins.into_iter().map(|origin| parse(origin.into())).collect::<Result<_, _>>();
+        self.gate.origins = self.or_mistake(origins);
         self
     }
 
     /// Has the program decide on each request, which it sees with its path, query, headers and address, before it becomes a
     /// connection. May be asynchronous. The default lets in everybody.
     ///
-    /// What it returns is kept on the connection, where [`Connection::grant`] finds it. [`Refuse`] says which HTTP status
-    /// the request is answered with instead.
+    /// What it returns is kept on the connection, where [`Connection::grant`] finds it; in a [`Grant`], together with headers
+    /// for the answer. [`Refuse`] says which HTTP status the request is answered with instead.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -305,6 +315,32 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
+    /// Has [`authorize`](Self::authorize) decide on plain HTTP requests as well: those that
+    /// [ask for no connection](UpgradeRequest::asks_to_upgrade), of whatever method and for whatever path. So a server answers
+    /// health checks on its own port. The default is `false`: they are answered with 426, or 405 when their method is not GET.
+    /// One that `authorize` lets in is answered like that, too. What a request has as its content is not looked at.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .answer_plain_requests(true)
+    ///     .authorize(|request| async move {
+    ///         match request.path() {
+    ///             "/healthz" => Err(Refuse::status(200).because("fine")),
+    ///             _ => Ok(()),
+    ///         }
+    ///     })
+    ///     .bind()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// The answer is an event, [`ServerEvent::Rejected`], as every answer that opens no connection.
+    pub fn answer_plain_requests(mut self, answers: bool) -> Self {
+        self.gate.answers_plain = answers;
+        self
+    }
+
     /// Serves over TLS, with this certificate, whether the address says `wss` or not.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<ServerTls>) -> Self {
@@ -313,9 +349,19 @@ impl<D: WsDatatype> ServerBuilder<D> {
     }
 
     /// Speaks these subprotocols (RFC 6455, section 1.9), the preferred one first. The default is none.
+    ///
+    /// A client that offers none of them is let in without one: whoever minds closes the connection, with 1002 say. A name
+    /// that no header can hold makes [`bind`](Self::bind) fail.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.gate.subprotocols = names.into_iter().map(Into::into).collect();
+        let names: Arc<[String]> = names.into_iter().map(Into::into).collect();
+        self.or_mistake(check_subprotocols(&names));
+        self.gate.subprotocols = names;
         self
+    }
+
+    /// Leaves a mistake to [`bind`](Self::bind).
+    fn or_mistake<T>(&mut self, option: Result<T, WsError>) -> Option<T> {
+        option.map_err(|mistake| self.mistake.get_or_insert(mistake).clone()).ok()
     }
 
     /// Sets how many connections there may be at once. A further one takes the place of a handshake that has been silent for
@@ -329,9 +375,12 @@ impl<D: WsDatatype> ServerBuilder<D> {
     ///
     /// # Errors
     ///
-    /// As [`RxWsServer::bind`].
+    /// As [`RxWsServer::bind`], and when an option cannot be used.
     pub fn bind(self) -> Result<RxWsServer<D>, WsError> {
         let endpoint = self.endpoint?;
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
         if endpoint.is_tls() && self.tls.is_none() {
             let reason = "a server needs a certificate; give it one with .tls(ServerTls::..), of the feature \"tls\"";
             return Err(WsError::TlsSetup { what: endpoint.to_string(), reason: reason.into() });

@@ -41,6 +41,7 @@ fn keys_and_hosts_that_are_not_exactly_one_get_400() {
     is_refused(&site, &request(5, &format!("{KEY}\r\n{KEY}")), 400, "one Sec-WebSocket-Key");
     is_refused(&site, &request(5, "Sec-WebSocket-Key: short"), 400, "one Sec-WebSocket-Key");
     is_refused(&site, &request(1, ""), 400, "one Host header");
+    is_refused(&site, &["GET / HTTP/1.1".into()], 400, "one Host header");
     is_refused(&site, &request(1, "Host: a\r\nHost: b"), 400, "one Host header");
     site.is_unharmed();
 }
@@ -91,6 +92,9 @@ fn targets_that_are_no_path_are_refused() {
     let site = Site::new();
     is_refused(&site, &request(0, "GET * HTTP/1.1"), 400, "for no path");
     is_refused(&site, &request(0, "GET h:80 HTTP/1.1"), 400, "for no path");
+    is_refused(&site, &request(0, "GET http:///a HTTP/1.1"), 400, "for no path");
+    is_refused(&site, &request(0, "GET http:// HTTP/1.1"), 400, "for no path");
+    is_refused(&site, &request(0, "GET ?a HTTP/1.1"), 400, "for no path");
     is_refused(&site, &request(0, "OPTIONS * HTTP/1.1"), 405, "begins with GET");
     is_refused(&site, &request(0, "CONNECT h:80 HTTP/1.1"), 405, "begins with GET");
     for target in ["", "a", "/ /", "/\u{1}", "/\0"] {
@@ -126,6 +130,11 @@ fn path_is_taken_as_it_stands() {
         ("http://other.example/a?b", "/a", Some("b")),
         ("http://other.example", "/", None),
         ("/a#b", "/a", None),
+        // What should have been escaped, as other servers take it.
+        ("/a\"<>`{}|^\\?\"<b>`{}|^\\=%zz", "/a\"<>`{}|^\\", Some("\"<b>`{}|^\\=%zz")),
+        ("/?a=http://b/c", "/", Some("a=http://b/c")),
+        ("/http://b/c", "/http://b/c", None),
+        ("/\u{fc}", "/\u{fc}", None),
     ] {
         assert_eq!(opened(&site, target.as_bytes()), Ok((path.into(), query.map(String::from))), "{target}");
     }
@@ -150,7 +159,7 @@ fn refused_peer_is_hung_up_on_and_its_second_request_not_looked_at() {
     let good = format!("{}\r\n\r\n", REQUEST.join("\r\n"));
     raw.send(format!("{refused}{good}").as_bytes());
     let answer = String::from_utf8(raw.rest()).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Connection: close\r\n"), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     site.is_unharmed();
 }
@@ -197,22 +206,87 @@ fn tls_hello_on_a_plain_port_gets_400_and_the_event_says_what_it_was() {
 fn unserved_origin_gets_403_and_unserved_path_404() {
     let site = Site::with(|builder| builder.paths(["/", "/a"]).origins(["https://ours.example"]));
     is_refused(&site, &request(0, "GET /b HTTP/1.1"), 404, "path");
-    is_refused(&site, &request(1, "Host: h\r\nOrigin: https://other.example"), 403, "origin");
+    is_refused(&site, &request(1, "Host: h\r\nOrigin: https://other.example"), 403, "\"https://other.example\"");
     site.is_unharmed();
+}
+
+/// What `origin` gets of a server that serves pages of `served`.
+fn status_for(site: &Site, origin: &str) -> String {
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&request(1, &format!("Host: h\r\nOrigin: {origin}")));
+    raw.head().split(' ').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn origins_are_the_same_however_they_are_written() {
+    for served in ["https://ours.example", "https://ours.example/", "HTTPS://Ours.example:443"] {
+        let site = Site::with(|builder| builder.origins([served, "app://ours", "null"]));
+        for origin in ["https://ours.example", "https://ours.example:443", "app://ours", "null"] {
+            assert_eq!(status_for(&site, origin), "101", "{served}, {origin}");
+        }
+        for origin in
+            ["http://ours.example", "https://ours.example:80", "https://ours.example.evil", "", "ours.example"]
+        {
+            assert_eq!(status_for(&site, origin), "403", "{served}, {origin}");
+        }
+    }
+}
+
+#[test]
+fn server_with_an_origin_that_is_none_or_an_impossible_subprotocol_is_not_made() {
+    let builder = || RxWsServer::builder("ws://127.0.0.1:0", WsStr);
+    for origin in ["ours.example", "https://ours.example/chat", "http://localhost:*", " https://ours.example", "*", ""]
+    {
+        let error = builder().origins(["https://good.example", origin]).bind().unwrap_err();
+        assert!(matches!(&error, WsError::InvalidOrigin(given) if given == origin), "{error}");
+        assert!(error.to_string().contains("write it as browsers send it"), "{error}");
+    }
+    for name in ["two words", "", "a,b", "line\nbreak", "\u{fc}"] {
+        let error = builder().subprotocols(["good", name]).bind().unwrap_err();
+        assert!(matches!(&error, WsError::InvalidSubprotocol(given) if given == name), "{error}");
+    }
+}
+
+#[test]
+fn empty_headers_for_subprotocols_and_extensions_are_as_none() {
+    let site = Site::with(|builder| builder.subprotocols(["chat"]));
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&request(1, "Host: h\r\nSec-WebSocket-Protocol:\r\nSec-WebSocket-Extensions:"));
+    let head = raw.head();
+    assert!(head.starts_with("HTTP/1.1 101 ") && !head.contains("Sec-WebSocket-Protocol"), "{head}");
 }
 
 #[test]
 fn other_methods_get_405_and_are_told_which_one_to_use() {
     let site = Site::new();
-    for method in ["POST", "HEAD", "OPTIONS", "BREW"] {
+    for method in ["POST", "OPTIONS", "BREW"] {
         let answer = is_refused(&site, &request(0, &format!("{method} / HTTP/1.1")), 405, "begins with GET");
-        assert!(answer.contains("allow: GET\r\n"), "{answer}");
+        assert!(answer.contains("Allow: GET\r\n"), "{answer}");
     }
     site.is_unharmed();
 }
 
 #[test]
-fn wrong_versions_and_plain_http_get_426_and_are_told_the_right_version() {
+fn answer_to_head_has_no_content() {
+    let site = Site::new();
+    let answer = answer(&site, &request(0, "HEAD / HTTP/1.1"));
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(answer.contains("Allow: GET\r\n") && answer.contains("Content-Length: "), "{answer}");
+    assert_eq!(site.refusal().0, Some(405));
+}
+
+#[test]
+fn headers_are_spelled_as_rfc_6455_spells_them() {
+    let site = Site::with(|builder| builder.subprotocols(["chat"]));
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&request(1, "Host: h\r\nSec-WebSocket-Protocol: chat"));
+    let head = raw.head();
+    let names: Vec<_> = head.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    assert_eq!(names, ["Connection", "Upgrade", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"]);
+}
+
+#[test]
+fn wrong_versions_and_plain_http_get_426_and_are_told_the_protocol_and_its_version() {
     let site = Site::new();
     for lines in [
         request(0, "GET / HTTP/1.0"),
@@ -224,7 +298,8 @@ fn wrong_versions_and_plain_http_get_426_and_are_told_the_right_version() {
         request(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"),
     ] {
         let answer = is_refused(&site, &lines, 426, "WebSocket");
-        assert!(answer.contains("sec-websocket-version: 13\r\n"), "{answer}");
+        assert!(answer.contains("Sec-WebSocket-Version: 13\r\nDate: "), "{answer}");
+        assert!(answer.contains("Upgrade: websocket\r\nConnection: Upgrade, close\r\n"), "{answer}");
     }
     site.is_unharmed();
 }

@@ -7,7 +7,7 @@ use rxplus::prelude::*;
 use crate::{
     Site,
     raw::{REQUEST, Raw},
-    support::Recorder,
+    support::{PATIENCE, Recorder, until},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +58,7 @@ fn what_it_returns_is_kept_on_the_connection() {
 fn refusal_has_its_status_text_and_headers() {
     let site = Site::with(|builder| builder.authorize(decide));
     let answer = answer(&site, &with_path("GET /no HTTP/1.1"));
-    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer\r\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\n"), "{answer}");
     assert_eq!(site.refusal(), (Some(401), "say the word".into()));
 }
 
@@ -125,4 +125,110 @@ fn it_sees_who_asks() {
     let mut raw = raw;
     raw.ask(&REQUEST);
     assert_eq!(seen.recv_timeout(crate::support::PATIENCE).unwrap(), ("GET".into(), addr));
+}
+
+#[test]
+fn grant_adds_headers_to_the_answer_and_its_value_is_kept_on_the_connection() {
+    let site = Site::with(|builder| {
+        builder.authorize(|request: UpgradeRequest| async move {
+            Ok::<_, Refuse>(match request.path() {
+                "/bad" => Grant::new(User("nobody".into())).header("Sec-WebSocket-Accept", "forged"),
+                path => Grant::new(User(path.into())).header("Set-Cookie", "a=1").header("set-cookie", "b=2"),
+            })
+        })
+    });
+    let granted = Recorder::on(site.server.connections().map(|connection| connection.grant::<User>().cloned()));
+    let head = answer(&site, &with_path("GET /a HTTP/1.1"));
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n"), "{head}");
+    assert_eq!(granted.find(|user| user.filter(|user| user.0 == "/a")), User("/a".into()));
+    assert!(answer(&site, &with_path("GET /bad HTTP/1.1")).starts_with("HTTP/1.1 500 "));
+}
+
+/// Says that it is well to those who ask plainly, and lets in who speaks WebSocket.
+async fn tell_health(request: UpgradeRequest) -> Result<(), Refuse> {
+    match (request.path(), request.asks_to_upgrade()) {
+        ("/healthz", false) => Err(Refuse::status(200).because(format!("fine, {}", request.method()))),
+        ("/empty", false) => Err(Refuse::status(204)),
+        ("/panic", _) => panic!("on purpose"),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn plain_requests_are_answered_by_it_if_it_is_told_to() {
+    let site = Site::with(|builder| builder.paths(["/"]).answer_plain_requests(true).authorize(tell_health));
+    let all = |request: &str| {
+        let mut raw = Raw::connect(site.addr());
+        raw.ask(&[request, "Host: h"]);
+        String::from_utf8(raw.rest()).unwrap()
+    };
+    let healthy = all("GET /healthz HTTP/1.1");
+    assert!(healthy.starts_with("HTTP/1.1 200 OK\r\n") && healthy.ends_with("\r\n\r\nfine, GET\n"), "{healthy}");
+    assert_eq!(site.refusal(), (Some(200), "fine, GET".into()));
+    let head = all("HEAD /healthz HTTP/1.1");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(all("OPTIONS /healthz HTTP/1.0").starts_with("HTTP/1.1 200 OK\r\n"));
+    let empty = all("GET /empty HTTP/1.1");
+    assert!(empty.starts_with("HTTP/1.1 204 No Content\r\n") && !empty.contains("Content-Length"), "{empty}");
+    // One that it would let in is still no upgrade.
+    assert!(all("GET / HTTP/1.1").starts_with("HTTP/1.1 426 "));
+    assert!(all("POST / HTTP/1.1").starts_with("HTTP/1.1 405 "));
+    assert!(all("GET /panic HTTP/1.1").starts_with("HTTP/1.1 500 "));
+    // And the paths of connections are as before.
+    assert!(answer(&site, &with_path("GET /healthz HTTP/1.1")).starts_with("HTTP/1.1 404 "));
+    site.is_unharmed();
+}
+
+#[test]
+fn plain_requests_do_not_reach_it_otherwise() {
+    let site = Site::with(|builder| builder.authorize(tell_health));
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&["GET /healthz HTTP/1.1", "Host: h"]);
+    assert!(raw.rest().starts_with(b"HTTP/1.1 426 "));
+}
+
+#[test]
+fn connection_that_cannot_be_told_of_it_never_was() {
+    // More than a socket takes: the answer cannot be written to one that does not read.
+    let long = "x".repeat(32 * 1024 * 1024);
+    let site = Site::over(|builder| {
+        builder.authorize(move |_| ready(Ok::<_, Refuse>(Grant::new(()).header("X-Long", &long))))
+    });
+    let connections = Recorder::on(site.server.connections());
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&REQUEST);
+    until("being on its path", || site.server.path_stats("/").connections == 1);
+    site.server.send(TaggedData::new("/", "lost")).unwrap();
+    let stats = site.server.stats();
+    assert_eq!((stats.accepted, stats.unrouted, stats.sent.queued.messages), (1, 0, 1));
+    drop(raw);
+    let mut told = Vec::new();
+    site.events.note_until(&mut told, |event| matches!(event, ServerEvent::Rejected { status: None, .. }));
+    let [ServerEvent::Dropped { reason: DropReason::Closed, dropped, .. }, _] = &told[..] else { panic!("{told:?}") };
+    let stats = site.server.stats();
+    assert_eq!((stats.accepted, stats.connections, stats.sent.queued), (0, 0, Tally::default()));
+    assert_eq!((stats.sent.accepted, stats.sent.dropped.closed), (*dropped, *dropped));
+    assert_eq!(dropped.messages, 1);
+    assert!(connections.rest().is_empty());
+    site.server.clone().complete();
+    let report = site.server.wait_closed(PATIENCE).unwrap();
+    assert_eq!(report, CloseReport::default());
+}
+
+#[test]
+fn connection_that_cannot_be_told_is_withdrawn_when_the_server_ends_too() {
+    let long = "x".repeat(32 * 1024 * 1024);
+    let site = Site::over(|builder| {
+        builder.authorize(move |_| ready(Ok::<_, Refuse>(Grant::new(()).header("X-Long", &long))))
+    });
+    let mut raw = Raw::connect(site.addr());
+    raw.ask(&REQUEST);
+    until("being on its path", || site.server.path_stats("/").connections == 1);
+    site.server.send(TaggedData::new("/", "lost")).unwrap();
+    site.server.clone().complete();
+    let report = site.server.wait_closed(PATIENCE).unwrap();
+    assert_eq!((report.unsent, report.unsent_len), (1, 4));
+    let (told, _) = site.events.to_the_end();
+    assert!(!told.iter().any(|event| matches!(event, ServerEvent::Connected { .. })), "{told:?}");
 }

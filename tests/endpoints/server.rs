@@ -1,6 +1,10 @@
 //! A server and its connections.
 
-use std::{collections::HashSet, io::Write, net::Shutdown};
+use std::{
+    collections::HashSet,
+    io::{Read, Write},
+    net::Shutdown,
+};
 
 use tungstenite::Message;
 
@@ -248,6 +252,41 @@ fn connection_closes_with_the_code_and_reason_given() {
     assert!(peer.read().is_err());
     assert_eq!(ended.hear(), Heard::Complete);
     assert_eq!(server.connection_count(), 0);
+}
+
+#[test]
+fn client_without_the_wanted_subprotocol_is_let_in_and_may_be_closed_with_1002() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).subprotocols(["ocpp2.0.1"]).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let client = RxWsClient::builder(url(&server, "/ocpp/1"), WsStr).subprotocols(["ocpp1.6"]).connect().unwrap();
+    let events = Recorder::on(client.events());
+    let connection = connections.item();
+    assert_eq!(connection.subprotocol(), None);
+    connection.close(1002, "no such subprotocol").unwrap();
+    let told = events.find(|event| match event {
+        ClientEvent::Disconnected { code, reason, .. } => Some((code, reason.to_string())),
+        _ => None,
+    });
+    assert_eq!(told, (1002, "no such subprotocol".into()));
+}
+
+#[test]
+fn connection_closes_with_each_code_that_an_endpoint_may_send_and_no_other() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]) {
+        let mut peer = foreign_client(&server, "/");
+        connections.item().close(code, "").unwrap();
+        // As it goes over the wire: the library takes some of them for others.
+        let mut frame = [0; 4];
+        peer.get_mut().read_exact(&mut frame).unwrap();
+        assert_eq!(frame, [&[0x88, 2], &code.to_be_bytes()[..]].concat()[..]);
+    }
+    let _peer = foreign_client(&server, "/");
+    let connection = connections.item();
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+        assert!(matches!(connection.close(code, ""), Err(WsError::InvalidClose { .. })), "{code}");
+    }
 }
 
 #[test]

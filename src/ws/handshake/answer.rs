@@ -1,10 +1,14 @@
 //! What a server answers over HTTP, and seeing that it arrives.
 
-use std::{io::Write, net::TcpStream, time::Duration};
+use std::{
+    io::Write,
+    net::TcpStream,
+    time::{Duration, SystemTime},
+};
 
 use http::{
     HeaderName, HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_VERSION},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -23,11 +27,32 @@ pub(super) struct Answer {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Without its line break; empty on an answer that is no refusal.
     pub(super) line: String,
+    content: Content,
+}
+
+/// Whether the line goes over the wire.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Content {
+    Sent,
+    /// Only its length does: the request was a HEAD (RFC 9110, section 9.3.2).
+    Measured,
+    /// The status has no content (RFC 9110, sections 15.2, 15.3.5 and 15.4.5).
+    None,
 }
 
 impl Answer {
     pub(super) fn new(status: StatusCode, line: impl Into<String>) -> Self {
-        Self { status, headers: Vec::new(), line: line.into() }
+        let has_content = !matches!(status.as_u16(), 100..=199 | 204 | 304);
+        let content = if has_content { Content::Sent } else { Content::None };
+        Self { status, headers: Vec::new(), line: line.into(), content }
+    }
+
+    /// As an answer to HEAD.
+    pub(super) fn measured(mut self) -> Self {
+        if self.content == Content::Sent {
+            self.content = Content::Measured;
+        }
+        self
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -42,26 +67,44 @@ impl Answer {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let Self { status, headers, line } = self;
-        let reason = status.canonical_reason().unwrap_or("Refused");
-        let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+        let reason = self.status.canonical_reason().unwrap_or("Refused");
+        let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_str()).into_bytes();
         let mut add = |name: &HeaderName, value: &[u8]| {
-            for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+            for part in [spelled(name).as_bytes(), b": ", value, b"\r\n"] {
                 bytes.extend_from_slice(part);
             }
         };
-        headers.iter().for_each(|(name, value)| add(name, value.as_bytes()));
-        if *status != StatusCode::SWITCHING_PROTOCOLS {
-            add(&CONTENT_TYPE, b"text/plain; charset=utf-8");
-            add(&CONTENT_LENGTH, (line.len() + 1).to_string().as_bytes());
-            add(&CONNECTION, b"close");
+        self.headers.iter().for_each(|(name, value)| add(name, value.as_bytes()));
+        if self.status != StatusCode::SWITCHING_PROTOCOLS {
+            self.usual_headers(&mut add);
         }
         bytes.extend_from_slice(b"\r\n");
-        if *status != StatusCode::SWITCHING_PROTOCOLS {
-            bytes.extend_from_slice(line.as_bytes());
+        if self.content == Content::Sent {
+            bytes.extend_from_slice(self.line.as_bytes());
             bytes.push(b'\n');
         }
         bytes
+    }
+
+    /// The headers of an answer behind which the connection ends, but for those it has already.
+    fn usual_headers(&self, add: &mut impl FnMut(&HeaderName, &[u8])) {
+        let mut add = |name, value: &str| {
+            if !self.headers.iter().any(|(own, _)| own == name) {
+                add(name, value.as_bytes());
+            }
+        };
+        add(&DATE, &httpdate::fmt_http_date(SystemTime::now()));
+        if self.content != Content::None {
+            add(&CONTENT_TYPE, "text/plain; charset=utf-8");
+            add(&CONTENT_LENGTH, &(self.line.len() + 1).to_string());
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110, sections 15.5.22 and 7.8.
+            add(&UPGRADE, "websocket");
+            add(&CONNECTION, "Upgrade, close");
+        } else {
+            add(&CONNECTION, "close");
+        }
     }
 
     pub(super) async fn write<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> std::io::Result<()> {
@@ -81,6 +124,25 @@ impl Answer {
     }
 }
 
+/// A header that the program adds to an answer, if it is valid HTTP and not one of those that make the answer what it is.
+pub(super) fn added_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = (HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+    let is_ours = [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name);
+    (!is_ours && !name.as_str().starts_with("sec-websocket-")).then_some((name, value))
+}
+
+/// A header's name as RFC 6455 and most others spell it: case means nothing, but there are peers that do not know.
+fn spelled(name: &HeaderName) -> String {
+    let capital = |part: &str| part[..1].to_uppercase() + &part[1..];
+    let word = |part| match part {
+        "websocket" => "WebSocket".into(),
+        "www" => "WWW".into(),
+        "" => String::new(),
+        part => capital(part),
+    };
+    name.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
+}
+
 /// Tells a peer that there is no room for it, if its socket takes that at once: not even a task is spent on it.
 pub(crate) fn turn_away(stream: tokio::net::TcpStream, line: &str) {
     let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, line).bytes();
@@ -95,8 +157,38 @@ mod tests {
     #[test]
     fn refusal_has_a_line_of_text_and_its_length() {
         let text = String::from_utf8(Answer::upgrade_required("come with 13").bytes()).unwrap();
-        assert!(text.starts_with("HTTP/1.1 426 Upgrade Required\r\nsec-websocket-version: 13\r\n"), "{text}");
-        assert!(text.contains("content-length: 13\r\n") && text.ends_with("\r\n\r\ncome with 13\n"), "{text}");
+        assert!(text.starts_with("HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nDate: "), "{text}");
+        assert!(text.contains("\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n"), "{text}");
+        assert!(text.contains("Content-Length: 13\r\n") && text.ends_with("\r\n\r\ncome with 13\n"), "{text}");
+    }
+
+    #[test]
+    fn answer_has_content_only_where_request_and_status_allow_it() {
+        let text = |answer: Answer| String::from_utf8(answer.bytes()).unwrap();
+        let head = text(Answer::new(StatusCode::OK, "fine").measured());
+        assert!(head.contains("Content-Length: 5\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        for status in [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED] {
+            let empty = text(Answer::new(status, "nothing").measured());
+            assert!(!empty.contains("Content-") && empty.ends_with("\r\n\r\n"), "{empty}");
+        }
+    }
+
+    #[test]
+    fn names_are_spelled_as_others_spell_them() {
+        let names = [("sec-websocket-accept", "Sec-WebSocket-Accept"), ("www-authenticate", "WWW-Authenticate")];
+        for (name, expected) in names.into_iter().chain([("x-a", "X-A"), ("allow", "Allow"), ("-a--1-", "-A--1-")]) {
+            assert_eq!(spelled(&HeaderName::from_static(name)), expected);
+        }
+    }
+
+    #[test]
+    fn header_that_the_program_has_set_is_not_sent_twice() {
+        let (name, value) = added_header("content-type", "application/json").unwrap();
+        let text = String::from_utf8(Answer::new(StatusCode::OK, "{}").with(name, value).bytes()).unwrap();
+        assert_eq!(text.matches("Content-Type").count(), 1, "{text}");
+        for name in ["Connection", "content-length", "SEC-WebSocket-Accept", "no name", ""] {
+            assert!(added_header(name, "x").is_none(), "{name}");
+        }
     }
 
     #[test]

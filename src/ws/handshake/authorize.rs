@@ -1,4 +1,4 @@
-//! What a server's `authorize` sees and says: [`UpgradeRequest`] and [`Refuse`].
+//! What a server's `authorize` sees and says: [`UpgradeRequest`], [`Grant`] and [`Refuse`].
 
 use std::{
     any::Any,
@@ -12,7 +12,10 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::answer::Answer;
+use super::{
+    answer::{Answer, added_header},
+    head::Head,
+};
 use crate::callback;
 
 /// The HTTP request that is to become a connection. Cheap to clone.
@@ -28,17 +31,25 @@ struct Parts {
     /// Made when they are first asked for.
     headers: OnceLock<Box<HeaderMap>>,
     peer_addr: SocketAddr,
+    asks_to_upgrade: bool,
 }
 
 impl UpgradeRequest {
-    pub(super) fn new(request: http::Request<()>, peer_addr: SocketAddr) -> Self {
-        let (parts, ()) = request.into_parts();
-        let (path, query) = (parts.uri.path().into(), parts.uri.query().map(Into::into));
-        let (packed, headers) = (pack(&parts.headers), OnceLock::new());
-        Self(Arc::new(Parts { method: parts.method, path, query, packed, headers, peer_addr }))
+    pub(super) fn new(head: Head, peer_addr: SocketAddr) -> Self {
+        let (asks_to_upgrade, packed) = (head.asks_to_upgrade(), pack(&head.headers));
+        let Head { method, path, query, .. } = head;
+        let headers = OnceLock::new();
+        Self(Arc::new(Parts { method, path, query, packed, headers, peer_addr, asks_to_upgrade }))
     }
 
-    /// The method, which is `GET`: others have been refused already.
+    /// Whether it asks for a WebSocket connection. Others are shown to a server's `authorize` only after
+    /// [`answer_plain_requests`](crate::ServerBuilder::answer_plain_requests).
+    #[must_use]
+    pub fn asks_to_upgrade(&self) -> bool {
+        self.0.asks_to_upgrade
+    }
+
+    /// The method. It is `GET`, unless the request [asks for no connection](Self::asks_to_upgrade).
     #[must_use]
     pub fn method(&self) -> &str {
         self.0.method.as_str()
@@ -100,13 +111,68 @@ impl fmt::Debug for UpgradeRequest {
     }
 }
 
+/// What [`authorize`](crate::ServerBuilder::authorize) may return, instead of a value of its own, to add headers to the answer
+/// that opens the connection.
+///
+/// ```
+/// use rxplus::Grant;
+///
+/// struct User(String);
+///
+/// let grant = Grant::new(User("Ali".into())).header("Set-Cookie", "session=7; HttpOnly");
+/// ```
+#[must_use]
+pub struct Grant {
+    pub(super) value: Granted,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Grant {
+    /// Lets a request in. [`Connection::grant`](crate::Connection::grant) finds `value`.
+    pub fn new(value: impl Any + Send + Sync) -> Self {
+        Self { value: Arc::new(value), headers: Vec::new() }
+    }
+
+    /// Adds a header to the answer.
+    ///
+    /// # Panics
+    ///
+    /// If it is not valid HTTP, or one that makes the answer what it is: `Connection`, `Upgrade`, `Content-Length`,
+    /// `Transfer-Encoding` and those that begin with `Sec-WebSocket-`.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(header_or_panic(name, value));
+        self
+    }
+
+    /// What `authorize` returned, whether it is one of these already or not.
+    fn of(returned: impl Any + Send + Sync) -> Self {
+        let returned: Box<dyn Any + Send + Sync> = Box::new(returned);
+        match returned.downcast::<Self>() {
+            Ok(grant) => *grant,
+            Err(value) => Self { value: value.into(), headers: Vec::new() },
+        }
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").finish_non_exhaustive()
+    }
+}
+
+fn header_or_panic(name: &str, value: &str) -> (HeaderName, HeaderValue) {
+    let header = added_header(name, value);
+    header.unwrap_or_else(|| panic!("\"{name}\" is not a header that can be added to an answer, or its value is not"))
+}
+
 /// The answer to a request that is not to become a connection: what [`authorize`](crate::ServerBuilder::authorize) returns
-/// to refuse one.
+/// instead of a grant.
 ///
 /// ```
 /// use rxplus::Refuse;
 ///
 /// let refuse = Refuse::status(401).because("log in first").header("WWW-Authenticate", "Bearer");
+/// let healthy = Refuse::status(200).because("fine");
 /// ```
 #[must_use]
 #[derive(Clone, Debug)]
@@ -117,10 +183,10 @@ impl Refuse {
     ///
     /// # Panics
     ///
-    /// If `status` is not from 300 to 599: the others do not refuse.
+    /// If `status` is not from 200 to 599: the others are no last answer.
     pub fn status(status: u16) -> Self {
-        let valid = StatusCode::from_u16(status).ok().filter(|_| (300..=599).contains(&status));
-        let status = valid.unwrap_or_else(|| panic!("a refusal has a status from 300 to 599, not {status}"));
+        let valid = StatusCode::from_u16(status).ok().filter(|_| (200..=599).contains(&status));
+        let status = valid.unwrap_or_else(|| panic!("an answer has a status from 200 to 599, not {status}"));
         Self(Answer::new(status, status.canonical_reason().unwrap_or("refused").to_lowercase()))
     }
 
@@ -134,12 +200,9 @@ impl Refuse {
     ///
     /// # Panics
     ///
-    /// If it is not valid HTTP.
+    /// As [`Grant::header`].
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            (Ok(name), Ok(value)) => self.0.headers.push((name, value)),
-            _ => panic!("\"{name}\" is not a valid HTTP header, or its value is not"),
-        };
+        self.0.headers.push(header_or_panic(name, value));
         self
     }
 
@@ -149,7 +212,7 @@ impl Refuse {
 }
 
 /// What the program knows of a connection since its `authorize`.
-pub(crate) type Grant = Arc<dyn Any + Send + Sync>;
+pub(crate) type Granted = Arc<dyn Any + Send + Sync>;
 
 type Deciding = Pin<Box<dyn Future<Output = Result<Grant, Refuse>> + Send>>;
 
@@ -166,7 +229,7 @@ impl Authorize {
     {
         Self(Arc::new(move |request| {
             let deciding = decide(request);
-            Box::pin(async { deciding.await.map(|grant| Arc::new(grant) as Grant) })
+            Box::pin(async { deciding.await.map(Grant::of) })
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderValue, Method, Request, StatusCode, Version,
+    HeaderValue, Method, StatusCode, Version,
     header::{
         ALLOW, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
         SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
@@ -11,19 +11,21 @@ use http::{
 };
 use tungstenite::handshake::derive_accept_key;
 
-use super::{Authorize, answer::Answer, has_token, only, tokens};
+use super::{Authorize, answer::Answer, head::Head, only, origin::Origin, tokens};
 
 /// What a server lets in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     /// The paths served; `None` for all.
     pub(crate) paths: Option<Arc<[String]>>,
-    /// The origins served, as browsers send them; `None` for all.
-    pub(crate) origins: Option<Arc<[String]>>,
+    /// The origins served; `None` for all.
+    pub(crate) origins: Option<Arc<[Origin]>>,
     /// In the order of preference.
     pub(crate) subprotocols: Arc<[String]>,
     /// The program's own decision; `None` lets in everybody.
     pub(crate) authorize: Option<Authorize>,
+    /// Whether that is asked about requests that ask for no connection, too.
+    pub(crate) answers_plain: bool,
 }
 
 /// The answer that opens a connection, and the subprotocol it chooses.
@@ -34,51 +36,56 @@ pub(super) struct Opening {
 
 impl Gate {
     /// Holds a request against RFC 6455, section 4.2.1, and what this server serves.
-    pub(super) fn judge(&self, request: &Request<()>) -> Result<Opening, Answer> {
+    pub(super) fn judge(&self, request: &Head) -> Result<Opening, Answer> {
         let key = well_formed(request)?;
         self.serves(request)?;
-        let headers = request.headers();
+        let headers = &request.headers;
         // Exactly as it was offered: the client compares it with what it sent (RFC 6455, section 4.1).
         let is_offered = |name: &&String| tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == **name);
         let subprotocol = self.subprotocols.iter().find(is_offered);
         Ok(Opening { answer: switching(key, subprotocol), subprotocol: subprotocol.cloned() })
     }
 
-    fn serves(&self, request: &Request<()>) -> Result<(), Answer> {
-        let path = request.uri().path();
-        if self.paths.as_ref().is_some_and(|paths| !paths.iter().any(|served| served == path)) {
+    /// Whether the program is to answer a request that asks for no connection.
+    pub(super) fn answers_plainly(&self, request: &Head) -> bool {
+        self.answers_plain && !request.asks_to_upgrade() && has_host(request)
+    }
+
+    fn serves(&self, request: &Head) -> Result<(), Answer> {
+        if self.paths.as_ref().is_some_and(|paths| !paths.iter().any(|served| **served == *request.path)) {
             return Err(Answer::new(StatusCode::NOT_FOUND, "this path is not served"));
         }
         // Other programs than browsers send no origin and are not bound by it (RFC 6455, section 10.2).
-        let refused = |origin: &HeaderValue| match &self.origins {
-            Some(origins) => !origins.iter().any(|served| served.as_bytes() == origin.as_bytes()),
-            None => false,
+        let Some(origins) = &self.origins else { return Ok(()) };
+        let is_served = |origin: &HeaderValue| {
+            let origin = origin.to_str().ok().and_then(Origin::parse);
+            origin.is_some_and(|origin| origins.contains(&origin))
         };
-        if request.headers().get_all(ORIGIN).into_iter().any(refused) {
-            return Err(Answer::new(StatusCode::FORBIDDEN, "this origin is not served"));
+        match request.headers.get_all(ORIGIN).into_iter().find(|origin| !is_served(origin)) {
+            Some(origin) => Err(Answer::new(StatusCode::FORBIDDEN, format!("the origin {origin:?} is not served"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 /// The key of a request that asks for a connection as RFC 6455, section 4.2.1, says.
-fn well_formed(request: &Request<()>) -> Result<&HeaderValue, Answer> {
-    let headers = request.headers();
+fn well_formed(request: &Head) -> Result<&HeaderValue, Answer> {
+    let headers = &request.headers;
     let bad = |line| Err(Answer::new(StatusCode::BAD_REQUEST, line));
-    if request.method() != Method::GET {
+    if !has_host(request) {
+        return bad("one Host header is needed");
+    }
+    if request.method != Method::GET {
         let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket connection begins with GET");
         return Err(answer.with(ALLOW, HeaderValue::from_static("GET")));
     }
-    if !asks_to_upgrade(request) {
+    if !request.asks_to_upgrade() {
         return Err(Answer::upgrade_required("this is a WebSocket server; connect with a WebSocket client"));
     }
     if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Answer::upgrade_required("this server speaks version 13 of the WebSocket protocol"));
     }
-    if only(headers, &HOST).is_none() {
-        return bad("one Host header is needed");
-    }
-    if !request.uri().path().starts_with('/') {
+    if !request.path.starts_with('/') {
         return bad("the request is for no path");
     }
     // What follows the head is frames. A body in their place would be read as such. Of several lengths, all count: a proxy
@@ -92,11 +99,9 @@ fn well_formed(request: &Request<()>) -> Result<&HeaderValue, Answer> {
     }
 }
 
-fn asks_to_upgrade(request: &Request<()>) -> bool {
-    let headers = request.headers();
-    request.version() >= Version::HTTP_11
-        && has_token(headers, &UPGRADE, "websocket")
-        && has_token(headers, &CONNECTION, "upgrade")
+/// RFC 9112, section 3.2: a request without a host is none, since HTTP/1.1.
+fn has_host(request: &Head) -> bool {
+    only(&request.headers, &HOST).is_some() || request.version < Version::HTTP_11
 }
 
 /// Whether this is the base64 of 16 bytes, as RFC 6455, section 4.2.1, wants it.

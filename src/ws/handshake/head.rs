@@ -3,10 +3,14 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    header::{CONNECTION, UPGRADE},
+};
 use httparse::Status;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::has_token;
 use crate::ws::limits::Limits;
 
 /// What most programs send fits; it grows as the head does.
@@ -18,6 +22,17 @@ const FIRST_LOOK_LEN: usize = 64;
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The head of a request.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) method: Method,
+    /// As it stands there, like the query. It does not begin with a slash if the request is for none.
+    pub(super) path: Box<str>,
+    pub(super) query: Option<Box<str>>,
+    pub(super) version: Version,
+    pub(super) headers: HeaderMap,
+}
 
 /// Why there is no request.
 #[derive(Debug)]
@@ -31,7 +46,7 @@ pub(super) enum Unreadable {
 }
 
 /// Reads the head of a request. Returns what came behind it, too.
-pub(super) async fn read<S>(stream: &mut S, limits: &Limits) -> Result<(Request<()>, Bytes), Unreadable>
+pub(super) async fn read<S>(stream: &mut S, limits: &Limits) -> Result<(Head, Bytes), Unreadable>
 where
     S: AsyncRead + Unpin,
 {
@@ -60,7 +75,7 @@ where
 }
 
 /// The request that `bytes` begin with, and the length of its head, if that is complete.
-fn parse(bytes: &[u8], max_headers: usize) -> Result<Option<(Request<()>, usize)>, Unreadable> {
+fn parse(bytes: &[u8], max_headers: usize) -> Result<Option<(Head, usize)>, Unreadable> {
     let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
     let mut request = httparse::Request::new(&mut headers);
     let no_http = || Unreadable::NoHttp { looks_like_tls: bytes.first() == Some(&TLS_HANDSHAKE) };
@@ -75,18 +90,42 @@ fn parse(bytes: &[u8], max_headers: usize) -> Result<Option<(Request<()>, usize)
     }
 }
 
-fn convert(parsed: &httparse::Request<'_, '_>) -> Option<Request<()>> {
+fn convert(parsed: &httparse::Request<'_, '_>) -> Option<Head> {
     let mut headers = HeaderMap::with_capacity(parsed.headers.len());
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         headers.append(name, HeaderValue::from_bytes(header.value).ok()?);
     }
-    let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
-    *request.uri_mut() = Uri::try_from(parsed.path?).ok()?;
-    *request.version_mut() = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    *request.headers_mut() = headers;
-    Some(request)
+    let method = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
+    let (path, query) = path_and_query(parsed.path?);
+    let version = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    Some(Head { method, path: path.into(), query: query.map(Into::into), version, headers })
+}
+
+/// What a request is for, of its target (RFC 9112, section 3.2). All that the parser takes is taken as it stands: there are
+/// clients that leave unescaped what they should not, and other servers serve them.
+fn path_and_query(target: &str) -> (&str, Option<&str>) {
+    let target = target.split('#').next().unwrap_or(target);
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    match path.split_once("://") {
+        // A proxy's way to ask: with the scheme and the host before the path.
+        Some((scheme, rest)) if !scheme.contains('/') && !rest.starts_with('/') && !rest.is_empty() => {
+            (rest.find('/').map_or("/", |at| &rest[at..]), query)
+        }
+        _ => (path, query),
+    }
+}
+
+impl Head {
+    /// Whether it asks for a WebSocket connection, in whatever version of that protocol.
+    pub(super) fn asks_to_upgrade(&self) -> bool {
+        self.version >= Version::HTTP_11
+            && has_token(&self.headers, &UPGRADE, "websocket")
+            && has_token(&self.headers, &CONNECTION, "upgrade")
+    }
 }
 
 #[cfg(test)]
@@ -99,15 +138,15 @@ mod tests {
         futures::executor::block_on(future)
     }
 
-    fn read_all(mut bytes: &[u8]) -> Result<(Request<()>, Bytes), Unreadable> {
+    fn read_all(mut bytes: &[u8]) -> Result<(Head, Bytes), Unreadable> {
         run(read(&mut bytes, &Limits::server()))
     }
 
     #[test]
     fn head_and_what_follows_are_told_apart() {
         let (request, rest) = read_all(b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nX: \xff\r\n\r\nrest").unwrap();
-        assert_eq!((request.uri().path(), request.uri().query()), ("/a", Some("b=c")));
-        assert_eq!(request.headers()["x"].as_bytes(), b"\xff");
+        assert_eq!((&*request.path, request.query.as_deref()), ("/a", Some("b=c")));
+        assert_eq!(request.headers["x"].as_bytes(), b"\xff");
         assert_eq!(&rest[..], b"rest");
     }
 
@@ -127,7 +166,7 @@ mod tests {
             let lines: String = (0..count).map(|n| format!("h{n}: 1\r\n")).collect();
             run(read(&mut format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes(), &limits))
         };
-        assert!(matches!(read_with(1000), Ok((request, _)) if request.headers().len() == 1000));
+        assert!(matches!(read_with(1000), Ok((request, _)) if request.headers.len() == 1000));
         assert!(matches!(read_with(1001), Err(Unreadable::TooLarge)));
     }
 
@@ -149,7 +188,7 @@ mod tests {
             let mut parts = AsyncReadExt::chain(first, second);
             let split = run(read(&mut parts, &Limits::server()));
             let whole = read_all(bytes);
-            let summary = |read: Result<(Request<()>, Bytes), Unreadable>| match read {
+            let summary = |read: Result<(Head, Bytes), Unreadable>| match read {
                 Ok((request, rest)) => format!("{request:?} {}", rest.len()),
                 Err(error) => format!("{error:?}"),
             };

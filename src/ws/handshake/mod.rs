@@ -5,6 +5,7 @@ mod authorize;
 mod client;
 mod gate;
 mod head;
+mod origin;
 mod reach;
 mod redirect;
 mod response;
@@ -17,10 +18,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::ws::transport::Transport;
 
 pub(crate) use answer::turn_away;
-pub(crate) use authorize::{Authorize, Grant};
-pub use authorize::{Refuse, UpgradeRequest};
+pub(crate) use authorize::{Authorize, Granted};
+pub use authorize::{Grant, Refuse, UpgradeRequest};
 pub(crate) use client::{Ask, Connected, connect};
 pub(crate) use gate::Gate;
+pub(crate) use origin::Origin;
 pub use response::HttpResponse;
 pub(crate) use server::{Admitted, Entrant, Refused, accept};
 

@@ -3,14 +3,14 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 
 use super::{
-    Gate, Grant, Refuse, UpgradeRequest,
+    Gate, Grant, Granted, Refuse, UpgradeRequest,
     answer::Answer,
     gate::Opening,
-    head::{self, Unreadable},
+    head::{self, Head, Unreadable},
 };
 use crate::ws::{limits::Limits, lobby::Visit, tls::ServerTls, transport::Transport};
 
@@ -28,7 +28,7 @@ pub(crate) struct Entrant {
     pub(crate) request: UpgradeRequest,
     pub(crate) subprotocol: Option<String>,
     /// What `authorize` returned.
-    pub(crate) grant: Option<Grant>,
+    pub(crate) grant: Option<Granted>,
 }
 
 /// Why a request was answered with an HTTP status instead of a connection.
@@ -74,12 +74,13 @@ pub(crate) async fn accept<R>(
 async fn reply<R>(
     mut stream: Transport,
     addr: SocketAddr,
-    head: Result<(Request<()>, Bytes), Unreadable>,
+    head: Result<(Head, Bytes), Unreadable>,
     visit: &mut Visit,
     gate: &Gate,
     register: impl FnOnce(Entrant) -> R,
 ) -> Result<Admitted<R>, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
     let verdict = match head {
         Ok((request, early_bytes)) => judge(request, addr, visit, gate).await.map(|let_in| (let_in, early_bytes)),
         Err(Unreadable::Gone(error)) => return Err(broken(error)),
@@ -93,6 +94,7 @@ async fn reply<R>(
             Ok(Admitted { stream, early_bytes, registered })
         }
         Err(answer) => {
+            let answer = if is_head { answer.measured() } else { answer };
             answer.write_last(stream).await;
             Err(Refused { status: Some(answer.status.as_u16()), reason: answer.line.into() })
         }
@@ -101,29 +103,32 @@ async fn reply<R>(
 
 /// Decides on a request: the protocol first, then what is served, then what there is room for, and then the program.
 /// Returns the answer that lets it in.
-async fn judge(
-    request: Request<()>,
-    addr: SocketAddr,
-    visit: &mut Visit,
-    gate: &Gate,
-) -> Result<(Answer, Entrant), Answer> {
+async fn judge(request: Head, addr: SocketAddr, visit: &mut Visit, gate: &Gate) -> Result<(Answer, Entrant), Answer> {
     let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
     if let Some(refusal) = visit.refusal() {
         return Err(full(refusal));
     }
-    let Opening { answer, subprotocol } = gate.judge(&request)?;
+    let opening = match gate.judge(&request) {
+        Err(answer) if !gate.answers_plainly(&request) => return Err(answer),
+        opening => opening,
+    };
     if !visit.stays() {
         return Err(full("it made room for other handshakes (Limits::handshakes)"));
     }
-    visit.take_path(request.uri().path()).map_err(full)?;
+    if opening.is_ok() {
+        visit.take_path(&request.path).map_err(full)?;
+    }
     let request = UpgradeRequest::new(request, addr);
     let grant = match &gate.authorize {
-        Some(authorize) => {
-            let decided = authorize.decide(request.clone()).await;
-            Some(decided.map_err(Refuse::into_answer)?)
-        }
+        Some(authorize) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
         None => None,
     };
+    // One that asks for no connection, and would be let in, is told to ask for one.
+    let Opening { mut answer, subprotocol } = opening?;
+    let grant = grant.map(|Grant { value, mut headers }| {
+        answer.headers.append(&mut headers);
+        value
+    });
     Ok((answer, Entrant { request, subprotocol, grant }))
 }
 
