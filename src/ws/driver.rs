@@ -378,7 +378,8 @@ where
                     self.close(frame);
                 }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
-                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => break,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => break,
                 Err(error) => {
                     let (code, reason) = verdict(&error, &self.link.limits);
                     self.fail(code, reason);
@@ -674,6 +675,7 @@ fn verdict(error: &Error, limits: &Limits) -> (CloseCode, String) {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             (CloseCode::Size, format!("a message of {size} bytes is over the limit of {max_size}, Limits::message_len"))
         }
+        Error::Io(error) => (CloseCode::Protocol, error.to_string()),
         Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".into()),
         other => (CloseCode::Protocol, other.to_string()),
     }

@@ -2,8 +2,11 @@
 //!
 //! tungstenite's own way costs a message three buffers' bookkeeping, clears memory before it reads into it, and keeps the
 //! largest buffer there ever was. A message in one frame, as nearly all are, needs no more than its payload: that is
-//! gathered here. All that takes judgement, control frames, fragments, and what breaks the rules, goes to tungstenite as it
-//! came, frame by frame.
+//! gathered here. Control frames go to tungstenite as they came, and fragments piece by piece.
+//!
+//! tungstenite also sets aside the memory for a frame as soon as its length is known, and then looks whether it breaks a rule.
+//! So a frame is judged here first, by its header, with tungstenite's own words; and of a fragment tungstenite is given what
+//! has come, as a fragment by itself: no length that a peer states is taken for memory.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +17,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tungstenite::{
     Error, Message, Utf8Bytes,
-    error::ProtocolError,
+    error::{CapacityError, ProtocolError},
     protocol::{
         Role, WebSocketConfig, WebSocketContext,
         frame::{
@@ -50,6 +53,9 @@ const WHOLE_TEXT: u8 = 0x81;
 /// As above, of a binary message.
 const WHOLE_BINARY: u8 = 0x82;
 
+/// The longest payload of a control frame (RFC 6455, section 5.5).
+const MAX_CONTROL_LEN: usize = 125;
+
 /// The bit that says that a payload is masked, beside its length.
 const MASKED: u8 = 0x80;
 
@@ -64,8 +70,8 @@ pub(crate) struct Reader {
     part: Part,
     /// The first bytes of a header that has not come whole.
     head: Vec<u8>,
-    /// The protocol has a part of a message in several frames.
-    is_fragmented: bool,
+    /// How long the frames are that the protocol has of a message in several.
+    fragments_len: Option<usize>,
 }
 
 /// What comes next.
@@ -78,9 +84,14 @@ enum Part {
         payload: BytesMut,
         len: usize,
     },
-    /// The rest of a frame for the protocol.
-    Protocol {
-        left: u64,
+    /// The rest of a frame that is a part of a message.
+    Fragment {
+        header: FrameHeader,
+        left: usize,
+    },
+    /// The rest of a control frame.
+    Control {
+        left: usize,
     },
 }
 
@@ -132,7 +143,7 @@ impl Block {
 
 impl Reader {
     pub(crate) fn new(role: Role, message_len: usize, frame_len: usize) -> Self {
-        Self { protocol: None, role, message_len, frame_len, part: Part::Head, head: Vec::new(), is_fragmented: false }
+        Self { protocol: None, role, message_len, frame_len, part: Part::Head, head: Vec::new(), fragments_len: None }
     }
 
     /// Has the protocol do something besides reading.
@@ -146,7 +157,7 @@ impl Reader {
     /// Lets the protocol go if it is as a new one would be.
     fn forget_protocol(&mut self) {
         let is_open = self.protocol.as_ref().is_some_and(|protocol| protocol.can_write());
-        if is_open && !self.is_fragmented && matches!(self.part, Part::Head) {
+        if is_open && self.fragments_len.is_none() && matches!(self.part, Part::Head) {
             self.protocol = None;
         }
     }
@@ -157,7 +168,8 @@ impl Reader {
             let complete = match &self.part {
                 Part::Head => self.begin(input, block)?,
                 Part::Message { .. } => self.gather(input, block)?,
-                Part::Protocol { .. } => self.pass_on(input, out)?,
+                Part::Fragment { .. } => self.pass_on_fragment(input, out)?,
+                Part::Control { .. } => self.pass_on_control(input, out)?,
             };
             if let Some(message) = complete {
                 return Ok(message);
@@ -169,7 +181,7 @@ impl Reader {
     /// sender has to (RFC 6455, section 5.2). Looking for that first, rather than parsing whatever header there may be, takes
     /// 30 ns off a message.
     fn short(&self, input: &mut &[u8], block: &mut Block) -> Option<Result<Message, Error>> {
-        let expects_message = self.head.is_empty() && !self.is_fragmented && self.can_read();
+        let expects_message = self.head.is_empty() && self.fragments_len.is_none() && self.can_read();
         if !expects_message {
             return None;
         }
@@ -180,6 +192,7 @@ impl Reader {
             _ => return None,
         };
         let (is_masked, len) = (len & MASKED != 0, len & !MASKED);
+        let is_extended = len == 126;
         let (len, rest) = match len {
             0..126 => (len.into(), rest),
             126 => rest.split_first_chunk().map(|(len, rest)| (u16::from_be_bytes(*len).into(), rest))?,
@@ -190,7 +203,7 @@ impl Reader {
             (Role::Client, false) => ([0; 4], rest),
             _ => return None,
         };
-        if len > SHARED_LEN.min(self.message_len).min(self.frame_len) {
+        if is_extended && len < 126 || len > SHARED_LEN.min(self.message_len).min(self.frame_len) {
             return None;
         }
         let (payload, rest) = rest.split_at_checked(len)?;
@@ -204,35 +217,32 @@ impl Reader {
             return message.map(Some);
         }
         let Some(found) = self.header(input) else { return Err(end_of_input()) };
-        let Ok((header, len, header_len)) = found else {
-            // The protocol has a word for what is wrong with it.
-            self.part = Part::Protocol { left: u64::MAX };
-            return Ok(None);
-        };
-        let frame_len = len.saturating_add(header_len as u64);
-        if self.is_sound(&header) && header.opcode == OpCode::Control(Control::Close) {
+        let (header, len, header_len) = found?;
+        check_length(&header, len, header_len)?;
+        let len = self.check(&header, len)?;
+        if let OpCode::Control(kind) = header.opcode {
             let code_at = if self.head.is_empty() { &input[header_len..] } else { &self.head[header_len..] };
             // The protocol would say to the peer what is wrong with it, but not to us.
-            if close_code(code_at, &header, len).is_some_and(|code| !code.is_allowed()) {
-                return Err(Error::Protocol(ProtocolError::InvalidCloseSequence));
+            if kind == Control::Close && close_code(code_at, &header, len).is_some_and(|code| !code.is_allowed()) {
+                return Err(ProtocolError::InvalidCloseSequence.into());
             }
-        }
-        let OpCode::Data(kind @ (Data::Text | Data::Binary)) = header.opcode else {
-            self.is_fragmented &= !(header.opcode == OpCode::Data(Data::Continue) && header.is_final);
-            self.part = Part::Protocol { left: frame_len };
-            return Ok(None);
-        };
-        if !self.is_plain(&header, len) {
-            self.is_fragmented |= !header.is_final;
-            self.part = Part::Protocol { left: frame_len };
+            self.part = Part::Control { left: header_len + len };
             return Ok(None);
         }
         if self.head.is_empty() {
             *input = &input[header_len..];
         }
         self.head.clear();
-        let (len, key, is_text) = (len as usize, header.mask.unwrap_or_default(), kind == Data::Text);
-        self.part = Part::Message { is_text, key, payload: block.provide(len), len };
+        self.part = match header.opcode {
+            OpCode::Data(kind @ (Data::Text | Data::Binary)) if header.is_final => {
+                let (key, is_text) = (header.mask.unwrap_or_default(), kind == Data::Text);
+                Part::Message { is_text, key, payload: block.provide(len), len }
+            }
+            _ => {
+                self.fragments_len = Some(self.fragments_len.unwrap_or(0) + len);
+                Part::Fragment { header, left: len }
+            }
+        };
         Ok(None)
     }
 
@@ -253,17 +263,30 @@ impl Reader {
         None
     }
 
-    /// Whether a frame is a message by itself and breaks no rule.
-    fn is_plain(&self, header: &FrameHeader, len: u64) -> bool {
-        self.is_sound(header) && len <= self.message_len.min(self.frame_len) as u64 && !self.is_fragmented
-    }
-
-    /// Whether a frame is whole, masked as its sender has to, and comes in time.
-    fn is_sound(&self, header: &FrameHeader) -> bool {
-        header.is_final
-            && !(header.rsv1 || header.rsv2 || header.rsv3)
-            && header.mask.is_some() == (self.role == Role::Server)
-            && self.can_read()
+    /// Finds what is wrong with a frame, in tungstenite's order, or returns its length.
+    fn check(&self, header: &FrameHeader, len: u64) -> Result<usize, Error> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let too_long = |size, max_size| Err(CapacityError::MessageTooLong { size, max_size }.into());
+        let (is_masked, is_reserved) = (header.mask.is_some(), header.rsv1 || header.rsv2 || header.rsv3);
+        let error = match header.opcode {
+            _ if len > self.frame_len => return too_long(len, self.frame_len),
+            _ if self.role == Role::Server && !is_masked => ProtocolError::UnmaskedFrameFromClient,
+            _ if !self.can_read() => ProtocolError::ReceivedAfterClosing,
+            _ if is_reserved => ProtocolError::NonZeroReservedBits,
+            _ if self.role == Role::Client && is_masked => ProtocolError::MaskedFrameFromServer,
+            OpCode::Control(_) if !header.is_final => ProtocolError::FragmentedControlFrame,
+            OpCode::Control(_) if len > MAX_CONTROL_LEN => ProtocolError::ControlFrameTooBig,
+            OpCode::Control(_) => return Ok(len),
+            OpCode::Data(kind) => match (kind, self.fragments_len) {
+                (Data::Continue, None) => ProtocolError::UnexpectedContinueFrame,
+                (Data::Continue, Some(before)) if len > self.message_len - before => {
+                    return too_long(before.saturating_add(len), self.message_len);
+                }
+                (Data::Continue, Some(_)) | (_, None) => return Ok(len),
+                (_, Some(_)) => ProtocolError::ExpectedFragment(kind),
+            },
+        };
+        Err(error.into())
     }
 
     /// Whether the peer may still say something.
@@ -293,30 +316,62 @@ impl Reader {
         message(is_text, payload).map(Some)
     }
 
-    /// Gives the protocol a frame, and no byte more: so it holds nothing between frames.
-    fn pass_on(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Option<Message>, Error> {
-        let Part::Protocol { left } = &mut self.part else { return Ok(None) };
-        let here = if self.head.is_empty() { *input } else { &self.head };
-        let here = &here[..here.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
-        let len = here.len();
-        let new = || Box::new(protocol(self.role, self.message_len, self.frame_len));
-        let result = self.protocol.get_or_insert_with(new).read(&mut Wire::new(here, out));
-        if self.head.is_empty() {
-            *input = &input[len..];
-        }
-        self.head.clear();
-        *left -= len as u64;
-        match result {
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            other => return other.map(Some),
-        }
-        if *left == 0 {
-            self.part = Part::Head;
-            self.forget_protocol();
-        } else if input.is_empty() {
+    /// Gives the protocol what has come of a fragment, as a fragment by itself (RFC 6455, section 5.4).
+    fn pass_on_fragment(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Option<Message>, Error> {
+        let Part::Fragment { header, left } = &mut self.part else { return Ok(None) };
+        if input.is_empty() && *left > 0 {
             return Err(end_of_input());
         }
-        Ok(None)
+        let (here, rest) = input.split_at(input.len().min(*left));
+        *input = rest;
+        *left -= here.len();
+        let is_whole = *left == 0;
+        let piece = FrameHeader { is_final: header.is_final && is_whole, ..header.clone() };
+        let mut frame = Vec::new();
+        piece.format(here.len() as u64, &mut frame)?;
+        frame.extend_from_slice(here);
+        header.opcode = OpCode::Data(Data::Continue);
+        if let Some(key) = &mut header.mask {
+            key.rotate_left(here.len() % 4);
+        }
+        if is_whole {
+            self.part = Part::Head;
+        }
+        if piece.is_final {
+            self.fragments_len = None;
+        }
+        self.give(&frame, out)
+    }
+
+    /// Gives the protocol a control frame, and no byte more: so it holds nothing between frames.
+    fn pass_on_control(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Option<Message>, Error> {
+        let Part::Control { left } = &mut self.part else { return Ok(None) };
+        let is_split = !self.head.is_empty();
+        let head = take(&mut self.head);
+        let here = if is_split { &head } else { *input };
+        let here = &here[..here.len().min(*left)];
+        if !is_split {
+            *input = &input[here.len()..];
+        }
+        *left -= here.len();
+        let is_whole = *left == 0;
+        let message = self.give(here, out)?;
+        if message.is_none() && is_whole {
+            // Not before it has also given its answer, which it does when it is asked for more.
+            self.part = Part::Head;
+            self.forget_protocol();
+        } else if message.is_none() && input.is_empty() {
+            return Err(end_of_input());
+        }
+        Ok(message)
+    }
+
+    /// Lets the protocol read so much. Nothing comes of what is no message, and completes none.
+    fn give(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<Message>, Error> {
+        match self.with_protocol(|protocol| protocol.read(&mut Wire::new(bytes, out))) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            read => read.map(Some),
+        }
     }
 }
 
@@ -347,11 +402,19 @@ fn parse(bytes: &[u8]) -> Option<Result<Found, Error>> {
     is_whole.then_some(found)
 }
 
-/// The code that a close frame begins with, if it has one and is no longer than it may be (RFC 6455, section 5.5).
-fn close_code(payload: &[u8], header: &FrameHeader, len: u64) -> Option<CloseCode> {
+/// A length takes the fewest bytes it can, and its first bit is none of it (RFC 6455, section 5.2). tungstenite does not look.
+fn check_length(header: &FrameHeader, len: u64, header_len: usize) -> Result<(), Error> {
+    if header_len == header.len(len) && i64::try_from(len).is_ok() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the length of a frame is not written in the fewest bytes").into())
+}
+
+/// The code that a close frame begins with, if it has one.
+fn close_code(payload: &[u8], header: &FrameHeader, len: usize) -> Option<CloseCode> {
     let [first, second, ..] = *payload else { return None };
     let [a, b, ..] = header.mask.unwrap_or_default();
-    (2..=125).contains(&len).then(|| u16::from_be_bytes([first ^ a, second ^ b]).into())
+    (len >= 2).then(|| u16::from_be_bytes([first ^ a, second ^ b]).into())
 }
 
 fn message(is_text: bool, payload: Bytes) -> Result<Message, Error> {
@@ -383,7 +446,7 @@ mod tests {
             loop {
                 match reader.read(&mut input, &mut block, &mut out) {
                     Ok(message) => heard.push(Ok(message)),
-                    Err(Error::Io(_)) => break,
+                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
                         heard.push(Err(error.to_string()));
                         return (heard, out);
@@ -488,16 +551,99 @@ mod tests {
         }
     }
 
+    /// How a frame for `role` begins, which sends frames with keys of zeros to a server.
+    fn start(role: Role, first: u8, len: u64) -> Vec<u8> {
+        let form = match len {
+            0..126 => 0,
+            126..0x1_0000 => 2,
+            _ => 8,
+        };
+        start_in_form(role, first, len, form)
+    }
+
+    /// As [`start`], with so many more bytes for the length.
+    fn start_in_form(role: Role, first: u8, len: u64, form: usize) -> Vec<u8> {
+        let short = match form {
+            0 => len as u8,
+            2 => 126,
+            _ => 127,
+        };
+        let (mask_bit, key) = if role == Role::Server { (MASKED, &[0; 4][..]) } else { (0, &[][..]) };
+        [&[first, mask_bit | short], &len.to_be_bytes()[8 - form..], key].concat()
+    }
+
     #[test]
     fn message_declared_long_takes_no_memory_before_it_comes() {
         let mut reader = Reader::new(Role::Client, 1 << 40, 1 << 40);
-        let mut frame = vec![0x82, 127];
-        frame.extend((1u64 << 39).to_be_bytes());
-        frame.push(0);
+        let frame = [start(Role::Client, 0x82, 1 << 39), vec![0]].concat();
         let read = reader.read(&mut &frame[..], &mut Block::default(), &mut Vec::new());
         assert!(matches!(read, Err(Error::Io(_))));
         let Part::Message { payload, .. } = &reader.part else { panic!("a message is gathered") };
         assert!(payload.capacity() <= TRUSTED_LEN);
+    }
+
+    #[test]
+    fn no_length_of_a_frame_is_taken_for_memory_without_a_limit() {
+        // What sets aside so much ends the process.
+        for role in [Role::Server, Role::Client] {
+            for len in [1 << 40, 1 << 62, (1 << 63) - 1, 1 << 63, u64::MAX] {
+                for first in 0..=u8::MAX {
+                    let (mut reader, mut block) = (Reader::new(role, usize::MAX, usize::MAX), Block::default());
+                    for before in [&[][..], &[start(role, 0x01, 1), vec![b'x']].concat()] {
+                        let bytes = [before, &start(role, first, len), b"some of it"].concat();
+                        assert!(reader.read(&mut &bytes[..], &mut block, &mut Vec::new()).is_err());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_over_the_limit_are_refused_before_they_come() {
+        for role in [Role::Server, Role::Client] {
+            let begun = [start(role, 0x02, 4000), vec![0; 4000]].concat();
+            for (len, is_over) in [(2000, false), (2001, true), (5000, true)] {
+                let (heard, _) = read(role, &[&begun, &start(role, 0x80, len)]);
+                assert_eq!(heard.is_empty(), !is_over, "{heard:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn length_in_more_bytes_than_it_takes_is_a_mistake_however_it_is_cut() {
+        for role in [Role::Server, Role::Client] {
+            let fragment = [start(role, 0x01, 1), vec![b'x']].concat();
+            for (first, before) in
+                [(0x81, &[][..]), (0x82, &[]), (0x01, &[]), (0x80, &fragment), (0x89, &[]), (0x88, &[])]
+            {
+                for (len, form, is_minimal) in [
+                    (2, 0, true),
+                    (2, 2, false),
+                    (2, 8, false),
+                    (125, 2, false),
+                    (126, 2, true),
+                    (126, 8, false),
+                    (0xffff, 8, false),
+                ] {
+                    if is_minimal && len > 125 && first & 8 != 0 {
+                        continue; // Too long for a control frame.
+                    }
+                    let mut payload = vec![b'x'; len];
+                    if first == 0x88 {
+                        payload[..2].copy_from_slice(b"\x03\xe8");
+                    }
+                    let frame = [before, &start_in_form(role, first, len as u64, form), &payload].concat();
+                    for cut in 0..frame.len().min(before.len() + 16) {
+                        let (heard, _) = read(role, &[&frame[..cut], &frame[cut..]]);
+                        assert_eq!(
+                            heard.iter().all(Result::is_ok),
+                            is_minimal,
+                            "{first} {len} {form} {cut}: {heard:?}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -514,7 +660,7 @@ mod tests {
 
     #[test]
     fn kept_message_of_some_length_keeps_no_more_than_four_times_that() {
-        let binary = |len: usize| [&[0x82, 127][..], &(len as u64).to_be_bytes(), &vec![7; len]].concat();
+        let binary = |len: usize| [start(Role::Client, 0x82, len as u64), vec![7; len]].concat();
         let (large, small) = (binary(TRUSTED_LEN), binary(SPARE_LEN));
         let (mut reader, mut block) = (Reader::new(Role::Client, TRUSTED_LEN, TRUSTED_LEN), Block::default());
         let mut read = |frame: &[u8]| reader.read(&mut &frame[..], &mut block, &mut Vec::new()).unwrap();

@@ -1,8 +1,10 @@
 //! A peer that breaks the protocol is told why, and so is the program.
 
+use rxplus::prelude::*;
+
 use crate::{
     Site,
-    raw::{CLOSE, CONTINUATION, LAST_CONTINUATION, PING, Raw, Side::*, TEXT, TEXT_BEGIN, frame, header},
+    raw::{BINARY_BEGIN, CLOSE, CONTINUATION, LAST_CONTINUATION, PING, Raw, Side::*, TEXT, TEXT_BEGIN, frame, header},
 };
 
 /// Sends `bytes` and expects to be told `code`, and the event to have it with a text that contains `why`.
@@ -59,6 +61,35 @@ fn length_of_2_to_the_63_is_answered_with_1009_before_memory_is_reserved() {
     let site = Site::new();
     is_told(&site, &header(Client, TEXT, (1 << 63) - 1), 1009, "Limits::message_len");
     is_told(&site, &header(Client, TEXT, (1 << 20) + 1), 1009, "Limits::message_len");
+    site.is_unharmed();
+}
+
+#[test]
+fn no_length_is_taken_for_memory_by_a_server_without_a_limit() {
+    let site = Site::with(|builder| builder.limits(Limits::server().message_len(usize::MAX)));
+    let most = (1 << 63) - 1;
+    is_told(&site, &header(Client, PING, most), 1002, "ontrol frame");
+    is_told(&site, &header(Client, LAST_CONTINUATION, most), 1002, "ontinue frame");
+    is_told(&site, &header(Server, BINARY_BEGIN, most), 1002, "unmasked");
+    is_told(&site, &header(Client, BINARY_BEGIN | 0x40, most), 1002, "Reserved bits");
+    is_told(&site, &header(Client, TEXT, 1 << 63), 1002, "length");
+    for first in [TEXT, TEXT_BEGIN, BINARY_BEGIN] {
+        let mut raw = Raw::upgraded(site.addr());
+        raw.send(&[header(Client, first, most), b"some of it".to_vec()].concat());
+    }
+    site.is_empty();
+    site.is_unharmed();
+}
+
+#[test]
+fn length_in_more_bytes_than_it_takes_is_answered_with_1002() {
+    let site = Site::new();
+    for first in [TEXT, TEXT_BEGIN, PING, CLOSE] {
+        let in_two = [first, 0xfe, 0, 2, 0, 0, 0, 0, 3, 232];
+        let in_eight = [first, 0xff, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 232];
+        is_told(&site, &in_two, 1002, "fewest bytes");
+        is_told(&site, &in_eight, 1002, "fewest bytes");
+    }
     site.is_unharmed();
 }
 
