@@ -29,6 +29,7 @@ use crate::{
     guard::{Death, isolated},
     memory::Memory,
     ws::{
+        codec::Codec,
         component::{Component, Received},
         connection::Accepted,
         dialer::INTERNAL_ERROR,
@@ -63,7 +64,7 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     switchboard: Switchboard,
     /// Writes what is pushed for connections that sleep. On several threads they write for themselves, side by side.
     flusher: Option<Arc<Flusher>>,
-    datatype: Arc<D>,
+    codec: Codec<D>,
     options: Options,
     gate: Gate,
     tls: Option<ServerTls>,
@@ -74,7 +75,6 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
     close_code: AtomicU16,
     early_lost: Arc<EarlyLost>,
-    rejected: AtomicU64,
     /// Messages for whose path there were only connections that were ending.
     missed: AtomicU64,
 }
@@ -115,7 +115,7 @@ impl<D: WsDatatype> Acceptor<D> {
             connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
             switchboard: Switchboard::default(),
             flusher: home.runtime().has_one_thread().then(Arc::default),
-            datatype: Arc::new(datatype),
+            codec: Codec::new(Arc::new(datatype)),
             lobby: Lobby::new(options.limits.clone()),
             options,
             gate,
@@ -135,7 +135,6 @@ impl<D: WsDatatype> Acceptor<D> {
             closing: watch::Sender::new(false),
             close_code: AtomicU16::new(0),
             early_lost,
-            rejected: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }
     }
@@ -161,10 +160,7 @@ impl<D: WsDatatype> Acceptor<D> {
         if self.is_closing() {
             return Err(SendError::Closed(()));
         }
-        let frame = self.datatype.encode(&tagged.tag, &tagged.data).map_err(|error| {
-            self.rejected.fetch_add(1, Ordering::Relaxed);
-            SendError::Encode((), error)
-        })?;
+        let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
         match self.switchboard.push(&tagged.tag, frame) {
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.
@@ -211,7 +207,7 @@ impl<D: WsDatatype> Acceptor<D> {
             accepted: open.accepted,
             pushed: self.switchboard.pushed(),
             unrouted: self.switchboard.unrouted() + self.missed.load(Ordering::Relaxed),
-            rejected: self.rejected.load(Ordering::Relaxed),
+            rejected: self.codec.rejected(),
             sent: open.sent,
             received: open.received,
             undecodable: open.undecodable,
@@ -384,7 +380,7 @@ impl<D: WsDatatype> Acceptor<D> {
         let connection = Connection::new(Accepted {
             outbox: self.outbox(&peer, component.events.clone()),
             component,
-            datatype: self.datatype.clone(),
+            datatype: self.codec.datatype(),
             discards_inbound: self.options.discards_inbound,
             peer,
             request,

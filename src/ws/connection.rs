@@ -1,15 +1,6 @@
 //! [`Connection`]: one accepted connection as a subject.
 
-use std::{
-    any::Any,
-    future::Future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{any::Any, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use rxrust::{
@@ -23,6 +14,7 @@ use crate::{
     Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
     branch::{Branch, Main},
     ws::{
+        codec::Codec,
         component::{Component, Feed, Received},
         dialer::{INTERNAL_ERROR, NORMAL},
         endpoint::endpoint,
@@ -82,7 +74,6 @@ struct Core<D: WsDatatype> {
     grant: Option<Granted>,
     subprotocol: Option<String>,
     close_timeout: Duration,
-    rejected: AtomicU64,
     branch: Inbound<D::Item>,
 }
 
@@ -118,7 +109,7 @@ impl<D: WsDatatype> Connection<D> {
             server,
         } = accepted;
         let inlet = Inlet {
-            datatype,
+            codec: Codec::new(datatype),
             path: peer.path.clone(),
             number: peer.id,
             discards: discards_inbound,
@@ -126,18 +117,7 @@ impl<D: WsDatatype> Connection<D> {
         };
         let scheduler = component.home.clone();
         let branch = Branch::new(peer.id, component.inbound.clone(), server);
-        let core = Core {
-            component,
-            inlet,
-            outbox,
-            peer,
-            request,
-            grant,
-            subprotocol,
-            close_timeout,
-            rejected: AtomicU64::new(0),
-            branch,
-        };
+        let core = Core { component, inlet, outbox, peer, request, grant, subprotocol, close_timeout, branch };
         Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
     }
 
@@ -163,13 +143,9 @@ impl<D: WsDatatype> Connection<D> {
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     pub fn send(&self, item: impl Into<D::Item>) -> Result<(), SendError<D::Item>> {
         let (core, item) = (self.core(), item.into());
-        match core.inlet.datatype.encode(&core.peer.path, &item) {
+        match core.inlet.codec.encode(&core.peer.path, &item, || core.outbox.is_closing()) {
             Ok(frame) => core.outbox.push(frame).map_err(|refusal| refusal.of(item)),
-            Err(_) if core.outbox.is_closing() => Err(SendError::Closed(item)),
-            Err(error) => {
-                core.rejected.fetch_add(1, Ordering::Relaxed);
-                Err(SendError::Encode(item, error))
-            }
+            Err(error) => Err(error.map(|()| item)),
         }
     }
 
@@ -258,7 +234,7 @@ impl<D: WsDatatype> Connection<D> {
         let core = self.core();
         Stats {
             sent: core.outbox.stats(),
-            rejected: core.rejected.load(Ordering::Relaxed),
+            rejected: core.inlet.codec.rejected(),
             received: core.inlet.counts.received(),
             undecodable: core.inlet.counts.undecodable(),
             ..Stats::default()

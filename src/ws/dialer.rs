@@ -17,12 +17,13 @@ use tokio::{
 use tungstenite::protocol::Role;
 
 use crate::{
-    ConnConfig, Frame, HttpResponse, IoScheduler, OnClose, RetryPolicy, SendError, SerializedSubject, Tag, WsDatatype,
-    WsError, callback,
+    ConnConfig, DatatypeError, Frame, HttpResponse, IoScheduler, OnClose, RetryPolicy, SendError, SerializedSubject,
+    Tag, WsDatatype, WsError, callback,
     guard::{Death, isolated},
     memory::Memory,
     one_line::OneLine,
     ws::{
+        codec::Codec,
         component::{Component, Received},
         deadline::after,
         driver::{Ending, Link, Receipt, drive},
@@ -47,8 +48,8 @@ pub(crate) const INTERNAL_ERROR: u16 = 1011;
 /// The close code of a server that has looked at the client and does not want it (RFC 6455, section 7.4.1).
 const POLICY_VIOLATION: u16 = 1008;
 
-/// Makes the messages that are sent first on every connection to a path.
-type Greeting<I> = Arc<dyn Fn(&str) -> Vec<I> + Send + Sync>;
+/// Names the messages that are sent first on every connection to a path, each as what makes it: that may panic.
+type Greeting<I> = Arc<dyn Fn(&str, &mut dyn FnMut(Box<dyn FnOnce() -> I + '_>)) + Send + Sync>;
 
 /// Changes what an attempt to connect asks for.
 type Requesting = Arc<dyn Fn(ConnRequest) -> ConnRequest + Send + Sync>;
@@ -182,7 +183,6 @@ pub(crate) struct Dialer<D: WsDatatype> {
     ask: Ask,
     options: Options,
     dialing: Dialing<D>,
-    rejected: AtomicU64,
     links: AtomicU64,
 }
 
@@ -217,7 +217,7 @@ impl<D: WsDatatype> Dialer<D> {
         };
         let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
         let number = member.map_or(0, |member| member.number);
-        let inlet = Inlet { datatype, path, number, discards, counts: InletCounts::default() };
+        let inlet = Inlet { codec: Codec::new(datatype), path, number, discards, counts: InletCounts::default() };
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
         Ok(Self {
@@ -231,28 +231,23 @@ impl<D: WsDatatype> Dialer<D> {
             ask: dialing.ask(endpoint)?,
             options,
             dialing,
-            rejected: AtomicU64::new(0),
             links: AtomicU64::new(0),
         })
     }
 
     /// Encodes and queues `item`, or says why not.
     pub(crate) fn send(&self, item: D::Item) -> Result<(), SendError<D::Item>> {
-        match self.inlet.datatype.encode(&self.inlet.path, &item) {
+        match self.inlet.codec.encode(&self.inlet.path, &item, || self.outbox.is_closing()) {
             Ok(frame) => self.outbox.push(frame).map_err(|refusal| refusal.of(item)),
-            Err(_) if self.outbox.is_closing() => Err(SendError::Closed(item)),
-            Err(error) => {
-                self.rejected.fetch_add(1, Relaxed);
-                Err(SendError::Encode(item, error))
-            }
+            Err(error) => Err(error.map(|()| item)),
         }
     }
 
     /// As [`send`](Self::send), with an event instead of an answer.
     pub(crate) fn next(&self, item: D::Item) {
         // The outbox itself tells of what it drops, and a closed client ignores what is pushed.
-        if let Err(SendError::Encode(_, error)) = self.send(item) {
-            self.component.events.post(ClientEvent::Unencodable { error });
+        if let Err(error) = self.send(item) {
+            self.tell_if_unencodable(error);
         }
     }
 
@@ -277,7 +272,7 @@ impl<D: WsDatatype> Dialer<D> {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             sent: self.outbox.stats(),
-            rejected: self.rejected.load(Relaxed),
+            rejected: self.inlet.codec.rejected(),
             received: self.inlet.counts.received(),
             undecodable: self.inlet.counts.undecodable(),
             early_lost: self.early_lost.tally(),
@@ -476,17 +471,32 @@ impl<D: WsDatatype> Dialer<D> {
     fn greetings(&self) -> Vec<Frame> {
         let Some(greeting) = &self.dialing.greeting else { return Vec::new() };
         let mut frames = Vec::new();
-        let greet = || greeting(&self.inlet.path).iter().for_each(|item| frames.extend(self.encode(item)));
-        callback::run(|| callback::isolate("a greeting", greet));
+        let mut add = |make: Box<dyn FnOnce() -> D::Item + '_>| {
+            let encode = || self.inlet.codec.encode(&self.inlet.path, &make(), || false);
+            match callback::attempt("a greeting", encode) {
+                Ok(Ok(frame)) => frames.push(frame),
+                Ok(Err(error)) => self.tell_if_unencodable(error),
+                Err(panic) => self.lacks_greeting(&panic),
+            }
+        };
+        callback::run(|| {
+            if let Err(panic) = callback::attempt("a greeting", || greeting(&self.inlet.path, &mut add)) {
+                self.lacks_greeting(&panic);
+            }
+        });
         frames
     }
 
-    fn encode(&self, item: &D::Item) -> Option<Frame> {
-        let encoded = self.inlet.datatype.encode(&self.inlet.path, item).map_err(|error| {
-            self.rejected.fetch_add(1, Relaxed);
-            self.component.events.next(ClientEvent::Unencodable { error });
-        });
-        encoded.ok()
+    fn lacks_greeting(&self, panic: &str) {
+        self.inlet.codec.count_rejected();
+        let error = DatatypeError::new(format!("a greeting panicked: {panic}"));
+        self.component.events.post(ClientEvent::Unencodable { error });
+    }
+
+    fn tell_if_unencodable<I>(&self, error: SendError<I>) {
+        if let SendError::Encode(_, error) = error {
+            self.component.events.post(ClientEvent::Unencodable { error });
+        }
     }
 
     /// Drops the message at the head of the outbox if it is what makes links end, as the last one did with `error`.

@@ -1,9 +1,6 @@
 //! The clients of a group: opened by path, and closed together.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rxrust::observable::Observable;
 use tokio::{
@@ -17,6 +14,7 @@ use crate::{
     guard::Death,
     ws::{
         children::{Children, PathBounds, Taker},
+        codec::Codec,
         component::{Component, Received},
         dialer::Dialing,
         event::{ClientEvent, CloseReport},
@@ -37,14 +35,13 @@ pub(crate) struct Fleet<D: WsDatatype> {
     /// Those who subscribe to the group itself.
     pub(crate) listeners: Listeners,
     endpoint: ConnConfig,
-    datatype: Arc<D>,
+    codec: Codec<D>,
     options: Options,
     dialing: Dialing<D>,
     bounds: PathBounds,
     children: Mutex<Children<D>>,
     ending: Notify,
     early_lost: Arc<EarlyLost>,
-    rejected: AtomicU64,
 }
 
 impl<D: WsDatatype> Fleet<D> {
@@ -69,7 +66,7 @@ impl<D: WsDatatype> Fleet<D> {
         );
         Ok(Self {
             endpoint,
-            datatype: Arc::new(datatype),
+            codec: Codec::new(Arc::new(datatype)),
             options,
             dialing,
             bounds,
@@ -78,7 +75,6 @@ impl<D: WsDatatype> Fleet<D> {
             children: Mutex::default(),
             ending: Notify::new(),
             early_lost,
-            rejected: AtomicU64::new(0),
         })
     }
 
@@ -101,7 +97,7 @@ impl<D: WsDatatype> Fleet<D> {
     }
 
     fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
-        let frame = self.encode(tagged)?;
+        let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
         loop {
             let mut children = self.lock();
             if children.closing {
@@ -117,16 +113,6 @@ impl<D: WsDatatype> Fleet<D> {
                 answer => return answer.map_err(|refusal| refusal.of(())),
             }
         }
-    }
-
-    fn encode(&self, tagged: &TaggedData<D::Item>) -> Result<Frame, SendError<()>> {
-        self.datatype.encode(&tagged.tag, &tagged.data).map_err(|error| {
-            if self.is_closing() {
-                return SendError::Closed(());
-            }
-            self.rejected.fetch_add(1, Ordering::Relaxed);
-            SendError::Encode((), error)
-        })
     }
 
     /// Opens the client for `path` with its first message, which no other client can be given any more.
@@ -202,7 +188,7 @@ impl<D: WsDatatype> Fleet<D> {
         let dialing = self.dialing.of(member);
         let options = Options { name: format!("{}:{path}", self.component.name).into(), ..self.options.clone() };
         let (endpoint, home) = (self.endpoint.with_path(path), self.component.home.clone());
-        RxWsClient::new(endpoint, self.datatype.clone(), options, dialing, home)
+        RxWsClient::new(endpoint, self.codec.datatype(), options, dialing, home)
     }
 
     fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
@@ -232,7 +218,7 @@ impl<D: WsDatatype> Fleet<D> {
 
     pub(crate) fn stats(&self) -> GroupStats {
         let mut stats = self.lock().stats();
-        stats.all.rejected += self.rejected.load(Ordering::Relaxed);
+        stats.all.rejected += self.codec.rejected();
         stats.all.early_lost += self.early_lost.tally();
         stats
     }

@@ -1,15 +1,15 @@
 //! The way in: from a frame to what is emitted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{DatatypeError, Frame, Tag, Tally, WsDatatype, callback, ws::component::Received};
+use crate::{
+    DatatypeError, Frame, Tag, Tally, WsDatatype,
+    ws::{codec::Codec, component::Received},
+};
 
 /// Decodes what a connection receives, and counts it.
 pub(crate) struct Inlet<D: WsDatatype> {
-    pub(crate) datatype: Arc<D>,
+    pub(crate) codec: Codec<D>,
     pub(crate) path: Tag,
     /// The number of the connection, 0 on a client.
     pub(crate) number: u64,
@@ -42,7 +42,7 @@ impl<D: WsDatatype> Inlet<D> {
             self.counts.count_received(len);
             return Ok(None);
         }
-        match self.decode(frame) {
+        match self.codec.decode(&self.path, frame) {
             Ok(item) => {
                 self.counts.count_received(len);
                 Ok(Some(Received { item, len, from: self.number }))
@@ -52,12 +52,6 @@ impl<D: WsDatatype> Inlet<D> {
                 Err(error)
             }
         }
-    }
-
-    fn decode(&self, frame: Frame) -> Result<D::Item, DatatypeError> {
-        let mut decoded = None;
-        callback::isolate("a datatype", || decoded = Some(self.datatype.decode(&self.path, frame)));
-        decoded.unwrap_or_else(|| Err(DatatypeError::new("the datatype panicked")))
     }
 }
 

@@ -3,6 +3,7 @@
 mod acceptor;
 mod children;
 mod client;
+mod codec;
 mod component;
 mod config;
 mod connection;

@@ -228,12 +228,17 @@ macro_rules! client_options {
         /// `greeting` is called with the path, on the I/O thread, each time a connection has opened. A connection has at most
         /// 65,536 greetings, or 64 MiB of them: what is beyond that is dropped as [`DropReason::Overflow`], with an event.
         ///
+        /// One that panics or cannot be encoded is left out, with [`ClientEvent::Unencodable`].
+        ///
         /// [`DropReason::Overflow`]: crate::DropReason::Overflow
+        /// [`ClientEvent::Unencodable`]: crate::ClientEvent::Unencodable
         pub fn greeting<I>(mut self, greeting: impl Fn(&str) -> I + Send + Sync + 'static) -> Self
         where
             I: IntoIterator<Item: Into<D::Item>>,
         {
-            let greeting = move |path: &str| greeting(path).into_iter().map(Into::into).collect();
+            let greeting = move |path: &str, add: &mut dyn FnMut(Box<dyn FnOnce() -> D::Item + '_>)| {
+                greeting(path).into_iter().for_each(|item| add(Box::new(|| item.into())));
+            };
             self.dialing.greeting = Some(std::sync::Arc::new(greeting));
             self
         }

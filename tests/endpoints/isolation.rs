@@ -181,3 +181,107 @@ fn connection_outlives_an_item_that_panics_when_it_is_copied_for_the_server() {
     assert_eq!([heard.recv_timeout(PATIENCE), heard.recv_timeout(PATIENCE)], [Ok(Brittle("brittle".into())), Ok(fine)]);
     assert_eq!(all.item(), "fine");
 }
+
+/// Text that does not like to be "bad", nor "unencodable".
+#[derive(Clone, Copy)]
+struct Fragile;
+
+impl WsDatatype for Fragile {
+    type Item = WsText;
+
+    fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
+        match &**item {
+            "bad" => panic!("a bug of the datatype's"),
+            "unencodable" => Err(DatatypeError::new("it has no encoding")),
+            _ => WsStr.encode(path, item),
+        }
+    }
+
+    fn decode(&self, path: &str, frame: Frame) -> Result<WsText, DatatypeError> {
+        WsStr.decode(path, frame)
+    }
+}
+
+/// That a message was refused because its encoding panicked.
+fn is_refused<I>(sent: Result<(), SendError<I>>) {
+    assert!(matches!(&sent, Err(SendError::Encode(_, why)) if why.to_string().contains("a bug of the datatype's")));
+}
+
+#[test]
+fn encoding_that_panics_ends_nobodys_pipeline() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", Fragile).unwrap();
+    server.clone().subscribe_with(server.clone());
+    let events = Recorder::on(server.events());
+    let (hostile, other) = (connected(&server, "/hostile", WsStr), connected(&server, "/other", WsStr));
+    let heard = Recorder::on(other.clone());
+    hostile.next("bad");
+    let path = events.find(|event| match event {
+        ServerEvent::Unencodable { path, .. } => Some(path),
+        _ => None,
+    });
+    other.next("good");
+    assert_eq!((heard.item(), path), ("good".into(), "/hostile".into()));
+}
+
+#[test]
+fn encoding_that_panics_is_refused_told_and_counted_on_every_endpoint() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", Fragile).unwrap();
+    let connections = Recorder::on(server.connections());
+    let client = connected(&server, "/", Fragile);
+    let connection = connections.item();
+    let group = RxWsClientGroup::new(url(&server, "/"), Fragile).unwrap();
+    let (of_server, of_connection) = (Recorder::on(server.events()), Recorder::on(connection.events()));
+    let (of_client, of_group) = (Recorder::on(client.events()), Recorder::on(group.events()));
+    is_refused(server.send(TaggedData::new("/", "bad")));
+    is_refused(connection.send("bad"));
+    is_refused(client.send("bad"));
+    is_refused(group.send(TaggedData::new("/", "bad")));
+    server.next(TaggedData::new("/", "bad"));
+    connection.next("bad");
+    client.next("bad");
+    group.next(TaggedData::new("/", "bad"));
+    for events in [of_server, of_connection] {
+        events.find(|event| matches!(event, ServerEvent::Unencodable { .. }).then_some(()));
+    }
+    of_client.find(|event| matches!(event, ClientEvent::Unencodable { .. }).then_some(()));
+    of_group.find(|event| matches!(event.data, ClientEvent::Unencodable { .. }).then_some(()));
+    let rejected = [server.stats().rejected, connection.stats().rejected, client.stats().rejected];
+    assert_eq!((rejected, group.stats().all.rejected), ([2; 3], 2));
+    let heard = Recorder::on(client.clone());
+    connection.next("good");
+    assert_eq!(heard.item(), "good");
+}
+
+/// Converts into text, unless it is "inconvertible".
+struct Word(&'static str);
+
+impl From<Word> for WsText {
+    fn from(word: Word) -> Self {
+        assert_ne!(word.0, "inconvertible", "a bug of the conversion's");
+        word.0.into()
+    }
+}
+
+#[test]
+fn greeting_that_panics_or_cannot_be_encoded_is_told_and_the_others_are_sent() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    let words = ["log in", "bad", "unencodable", "inconvertible", "subscribe"];
+    let greeting = move |_: &str| words.into_iter().map(Word).chain(iter::once_with(|| panic!("out of words")));
+    let client = RxWsClient::builder(url(&server, "/"), Fragile).greeting(greeting).connect().unwrap();
+    let events = Recorder::on(client.events());
+    client.next("hello");
+    let heard: Vec<_> = heard.items(3).into_iter().map(|tagged| tagged.data).collect();
+    assert_eq!(heard, ["log in", "subscribe", "hello"]);
+    let mut told = iter::from_fn(|| {
+        Some(events.find(|event| match event {
+            ClientEvent::Unencodable { error, .. } => Some(error.to_string()),
+            _ => None,
+        }))
+    });
+    for why in ["a bug of the datatype's", "it has no encoding", "a bug of the conversion's", "out of words"] {
+        let said = told.next().unwrap();
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(client.stats().rejected, 4);
+}
