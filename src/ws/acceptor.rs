@@ -342,13 +342,14 @@ impl<D: WsDatatype> Acceptor<D> {
         // Inbound: what it receives flows into the server's subject, tagged with its path.
         let received = Io::from_parts(Source::new(), self.component.home.clone());
         let mut feeder = received.tag(connection.path().clone()).merge_into(&self.component.inbound.fed());
+        // Before it is told of: what the socket takes is written, and not held against the peer.
+        let link = self.link(&connection, early_bytes).open(stream);
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
         self.connections.next(connection.clone());
         // With several threads another one may be telling of it: what its subscribers are to hear is not read before.
         self.connections.delivered().await;
-        let link = self.link(&connection, early_bytes);
         let receive = |frame| self.receive(&connection, frame, |received| feeder.next(received));
-        let driving = drive(stream, link, receive, std::future::pending());
+        let driving = drive(link, receive, std::future::pending());
         let ending = isolated("a connection", driving)
             .await
             .unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())));

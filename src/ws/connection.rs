@@ -123,7 +123,8 @@ impl<D: WsDatatype> Connection<D> {
 
     /// Queues `item` for sending. Never blocks; what is refused becomes an event.
     ///
-    /// By default 1,024 messages or 16 MiB may wait; a client that reads more slowly than that is disconnected.
+    /// By default 16,384 messages or 16 MiB may wait. With as much waiting, this writes what the client's socket takes at that
+    /// moment, on the caller's thread; only a client that has not read enough for that is disconnected.
     pub fn next(&self, item: impl Into<D::Item>) {
         // The outbox itself tells of what it drops, and a closed connection ignores what is pushed.
         if let Err(SendError::Encode(_, error)) = self.send(item) {

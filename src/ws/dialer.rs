@@ -425,8 +425,6 @@ impl<D: WsDatatype> Dialer<D> {
         self.links.fetch_add(1, Relaxed);
         let Connected { opened: Opened { stream, early_bytes, subprotocol }, response } = connected;
         self.standing.send_modify(|standing| standing.response = Some(response.clone()));
-        self.set_state(ConnectionState::Connected);
-        self.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
         self.outbox.greet(self.greetings());
         let link = Link {
             role: Role::Client,
@@ -438,7 +436,11 @@ impl<D: WsDatatype> Dialer<D> {
             inbound: self.inbound.backlog(),
             early_bytes,
         };
-        let driving = drive(stream, link, |frame| self.receive(frame), self.asked_again(served));
+        // Before anybody who hears of the connection pushes.
+        let link = link.open(stream);
+        self.set_state(ConnectionState::Connected);
+        self.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
+        let driving = drive(link, |frame| self.receive(frame), self.asked_again(served));
         let ending = isolated("a connection", driving).await.unwrap_or_else(|panic| {
             let what = format!("the connection to {peer}");
             Ending::lost(WsError::Panicked { what, panic: panic.into() })

@@ -36,7 +36,7 @@ use crate::{
         heartbeat::{Heartbeat, Pulse},
         limits::Limits,
         outbox::{Closing, Outbox},
-        outlet::{Outlet, Outward, Progress, Socket},
+        outlet::{Hold, Outlet, Outward, Progress, Socket},
         reader::{Block, Reader},
         wire::Wire,
     },
@@ -84,6 +84,19 @@ pub(crate) enum Receipt {
     Undecodable,
 }
 
+/// A link that is there: what is pushed is written from now on.
+pub(crate) struct OpenLink<S: Socket> {
+    outlet: Hold<S>,
+    link: Link,
+}
+
+impl Link {
+    pub(crate) fn open<S: Socket>(mut self, socket: S) -> OpenLink<S> {
+        let outlet = Outlet::open(socket, self.role, self.outbox.clone(), self.flusher.take());
+        OpenLink { outlet, link: self }
+    }
+}
+
 /// How a connection ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
@@ -92,7 +105,8 @@ pub(crate) struct Ending {
     pub(crate) reason: Arc<str>,
     /// `None` after a closing handshake.
     pub(crate) error: Option<WsError>,
-    /// Messages written since the last ping that a pong answered: the most that can have been lost.
+    /// Messages written since the last ping that a pong answered: the most that can have been lost. Counted last, when
+    /// nothing is written any more.
     pub(crate) unconfirmed: u64,
 }
 
@@ -103,20 +117,15 @@ impl Ending {
     }
 }
 
-/// Serves `socket` until its connection ends, or is dropped because `cut` resolved. Text and binary messages go to
-/// `receive`; all that have arrived, before the end is told.
-pub(crate) fn drive<S, F>(
-    socket: S,
-    link: Link,
-    receive: F,
-    cut: impl Future<Output = ()>,
-) -> impl Future<Output = Ending>
+/// Serves a link until its connection ends, or is dropped because `cut` resolved. Text and binary messages go to `receive`;
+/// all that have arrived, before the end is told.
+pub(crate) fn drive<S, F>(link: OpenLink<S>, receive: F, cut: impl Future<Output = ()>) -> impl Future<Output = Ending>
 where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
     // Not an `async fn`, in which an argument keeps its place beside what becomes of it: the driver would be there twice.
-    let mut driver = Driver::new(socket, link, receive);
+    let mut driver = Driver::new(link, receive);
     let mut cut = Some(Box::pin(cut));
     poll_fn(move |cx| {
         callback::begin_turn();
@@ -124,17 +133,10 @@ where
             cut = None;
             driver.cut();
         }
-        let ending = ready!(driver.poll(cx));
-        driver.let_go(&ending);
+        let mut ending = ready!(driver.poll(cx));
+        driver.let_go(&mut ending);
         Poll::Ready(*ending)
     })
-}
-
-impl<S: Socket, F> Drop for Driver<S, F> {
-    /// Also when the task is cancelled, what was not written whole waits for another link.
-    fn drop(&mut self) {
-        self.outlet.retire();
-    }
 }
 
 /// How far the closing handshake (RFC 6455, section 7) is.
@@ -177,7 +179,7 @@ enum Intake {
 }
 
 struct Driver<S: Socket, F> {
-    outlet: Arc<Outlet<S>>,
+    outlet: Hold<S>,
     link: Link,
     receive: F,
     reader: Reader,
@@ -202,8 +204,6 @@ struct Driver<S: Socket, F> {
     now: Instant,
     /// Made when there is something to wait for; with when it wakes the task, so that it need not be asked each time.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// How many messages the outbox had written before this connection.
-    written_before: u64,
     /// How many of this connection a pong has confirmed.
     confirmed: u64,
     /// How many messages in a row could not be decoded.
@@ -215,10 +215,10 @@ where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    fn new(socket: S, mut link: Link, receive: F) -> Self {
+    fn new(OpenLink { outlet, mut link }: OpenLink<S>, receive: F) -> Self {
         let now = Instant::now();
         Self {
-            outlet: Outlet::new(socket, link.role, link.outbox.clone(), link.flusher.take()),
+            outlet,
             reader: Reader::new(link.role, link.limits.message_len, link.limits.frame()),
             phase: Phase::Open,
             parting: None,
@@ -233,7 +233,6 @@ where
             unread: Bytes::copy_from_slice(&take(&mut link.early_bytes)),
             now,
             timer: None,
-            written_before: link.outbox.stats().written.messages,
             confirmed: 0,
             undecodable: 0,
             link,
@@ -241,8 +240,8 @@ where
         }
     }
 
-    /// Has a peer that takes nothing not be waited for.
-    fn let_go(&mut self, ending: &Ending) {
+    /// Ends all writing, has a peer that takes nothing not be waited for, and counts what may be lost.
+    fn let_go(&mut self, ending: &mut Ending) {
         let takes_nothing = match ending.error {
             Some(WsError::WriteStalled { .. }) => true,
             Some(_) => self.link.outbox.has_overflown(),
@@ -251,6 +250,9 @@ where
         if takes_nothing {
             self.outlet.reset_when_dropped();
         }
+        // Others may have written until now.
+        self.outlet.retire();
+        ending.unconfirmed = self.outlet.written().saturating_sub(self.confirmed);
     }
 
     /// Drops the connection, since another one is wanted.
@@ -369,7 +371,7 @@ where
                 Ok(Message::Text(text)) => self.hand_on(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => self.hand_on(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => {
-                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.begun()));
+                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.outlet.begun()));
                 }
                 Ok(Message::Close(frame)) => {
                     // Puts the answer into memory, which takes everything; the error is that the connection is closed.
@@ -556,12 +558,13 @@ where
         let is_open = matches!(self.phase, Phase::Open) && self.parting.is_none() && self.outward.stalled.is_none();
         let pings = self.pulse.ping_due(self.now) && is_open;
         if pings {
-            let payload = Message::Ping(Bytes::copy_from_slice(&self.begun().to_be_bytes()));
+            // Under the lock: neither does a message come between those that are counted and the ping, nor is one taken back.
+            let mut writer = self.outlet.lock();
+            let payload = Message::Ping(Bytes::copy_from_slice(&self.outlet.begun().to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
             let mut wire = Wire::new(&[], &mut self.answers);
             let _ = self.reader.with_protocol(|protocol| protocol.write(&mut wire, payload));
-            // At once, behind the messages that it counts.
-            self.outlet.lock().answer(&mut self.answers);
+            writer.answer(&mut self.answers);
             self.is_pinging = true;
         }
         pings
@@ -594,16 +597,6 @@ where
             | Phase::Closed { deadline, .. }
             | Phase::Failing { deadline, .. } => Some(*deadline),
         }
-    }
-
-    /// How many messages of this connection are written, or on their way.
-    fn begun(&self) -> u64 {
-        self.link.outbox.begun() - self.written_before
-    }
-
-    /// How many messages of this connection are written.
-    fn written(&self) -> u64 {
-        self.link.outbox.stats().written.messages - self.written_before
     }
 
     fn broken(&self, error: io::Error) -> Box<Ending> {
@@ -656,8 +649,7 @@ where
     }
 
     fn ending(&self, code: u16, reason: Arc<str>, error: Option<WsError>) -> Box<Ending> {
-        let unconfirmed = self.written().saturating_sub(self.confirmed);
-        Box::new(Ending { code, reason, error, unconfirmed })
+        Box::new(Ending { code, reason, error, unconfirmed: 0 })
     }
 }
 

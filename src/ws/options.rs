@@ -24,7 +24,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn server() -> Self {
-        let outbox = OutboxBound { messages: 1024, len: 16 * 1024 * 1024, overflow: Overflow::Disconnect };
+        let outbox = OutboxBound { messages: 16_384, len: 16 * 1024 * 1024, overflow: Overflow::Disconnect };
         Self::new("server", outbox, Limits::server())
     }
 

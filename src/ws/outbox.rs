@@ -11,11 +11,10 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool,
+            AtomicBool, AtomicU8,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    task::Waker,
     time::Duration,
 };
 
@@ -30,6 +29,9 @@ use crate::{
 };
 
 /// What a full outbox does with one more message.
+///
+/// An outbox is full for a connection whose socket takes nothing: whoever pushes into a full one first writes what the socket
+/// takes at that moment, and only then is this applied. A client without a connection has no socket to write to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
     /// Ends the connection: an accepted one with close code 1013, a client with [`WsError::OutboxFull`](crate::WsError).
@@ -56,6 +58,13 @@ pub(crate) const FETCHED_AT_ONCE: usize = 64;
 
 /// How many greetings a link has at most: as much as a client's outbox holds by default.
 const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1024 };
+
+/// How often one push has the link write, while others fill what that empties.
+const RELIEFS: usize = 256;
+
+/// How many messages a full outbox loses between two looks whether its socket takes something again, where a full one is no
+/// end: asking costs three times as much as such a push does without.
+const LOSSES_A_LOOK: u8 = 64;
 
 /// How many places an empty queue keeps.
 const KEPT_PLACES: usize = 64;
@@ -151,6 +160,43 @@ pub(crate) fn discard(frame: Frame) {
     callback::isolate("the destructor of a payload", || drop(frame));
 }
 
+/// The link that empties an outbox.
+pub(crate) trait Outflow: Send + Sync {
+    /// There is something to do that the link does not know of.
+    fn wake(self: Arc<Self>);
+
+    /// Writes what the socket takes at this moment, on the thread of the one who pushes. Runs no code of the user's, and waits
+    /// for nothing but other such writes.
+    fn relieve(&self) -> Relief;
+
+    /// Drops what was taken and not begun to be written, and what was not taken, but for the link's greetings.
+    fn clear(&self);
+}
+
+/// What came of a write for one who pushes.
+pub(crate) struct Relief {
+    /// The socket took all that was written; it may take more.
+    pub(crate) takes: bool,
+    pub(crate) spent: Spent,
+}
+
+/// What is left to do once the lock is given back.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct Aftermath {
+    wakes: Option<Arc<dyn Outflow>>,
+    alarm: bool,
+    /// Drops have begun to wait for being reported.
+    tells: bool,
+    spent: Spent,
+}
+
+impl Aftermath {
+    pub(crate) fn drop_too(&mut self, spent: Spent) {
+        self.spent.append(spent);
+    }
+}
+
 /// A handle of one connection's outbound queue.
 #[derive(Clone)]
 pub(crate) struct Outbox {
@@ -168,6 +214,9 @@ struct Core {
     overflown: AtomicBool,
     /// The driver found nothing to take and wants to be woken by the next message. Set under the lock.
     asleep: AtomicBool,
+    /// How many messages more may be lost before a socket that takes nothing is asked again. Set under the lock, but by the
+    /// link.
+    unasked: AtomicU8,
     overflow: Overflow,
     /// Tells of the closing to the one who waits for it while there is no driver.
     closing: Notify,
@@ -186,7 +235,7 @@ struct State {
     taken: usize,
     /// How much the queue may hold.
     room: Tally,
-    waker: Option<Waker>,
+    link: Option<Arc<dyn Outflow>>,
     written: Tally,
     rare: Option<Box<Rare>>,
 }
@@ -220,7 +269,7 @@ impl Outbox {
             queued: Tally::default(),
             taken: 0,
             room: Tally { messages: bound.messages as u64, len: bound.len as u64 },
-            waker: None,
+            link: None,
             written: Tally::default(),
             rare: None,
         };
@@ -229,6 +278,7 @@ impl Outbox {
             refuses: AtomicBool::new(false),
             overflown: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            unasked: AtomicU8::new(0),
             overflow: bound.overflow,
             closing: Notify::new(),
             on_drop: Box::new(on_drop),
@@ -245,10 +295,16 @@ impl Outbox {
         self.exchange(f).0
     }
 
-    /// Changes the state, then wakes the driver and tells of drops, both outside of the lock. Returns what left the queue.
+    /// Changes the state, then wakes the link and tells of drops, both outside of the lock. Returns what left the queue.
     fn exchange<R>(&self, f: impl FnOnce(&mut State) -> R) -> (R, Spent) {
+        let (result, aftermath) = self.alter(f);
+        (result, self.settle(aftermath))
+    }
+
+    /// Changes the state.
+    fn alter<R>(&self, f: impl FnOnce(&mut State) -> R) -> (R, Aftermath) {
         let mut state = self.lock();
-        let reported = state.is_reported();
+        let was_reported = state.is_reported();
         let result = f(&mut state);
         let (mut alarm, mut spent) = (false, Spent::default());
         if let Some(rare) = &mut state.rare {
@@ -256,20 +312,23 @@ impl Outbox {
             self.core.overflown.store(rare.overflown, Release);
             (alarm, spent) = (take(&mut rare.alarm), take(&mut rare.spent));
         }
-        let wake = self.awaken() || alarm;
-        let waker = if wake { state.waker.clone() } else { None };
-        let tell = reported && !state.is_reported();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+        let wakes = if self.awaken() || alarm { state.link.clone() } else { None };
+        let tells = was_reported && !state.is_reported();
+        (result, Aftermath { wakes, alarm, tells, spent })
+    }
+
+    /// Does what is to be done outside of the lock, and of the link's. Returns what left the queue.
+    pub(crate) fn settle(&self, Aftermath { wakes, alarm, tells, spent }: Aftermath) -> Spent {
+        if let Some(link) = wakes {
+            link.wake();
         }
         if alarm {
             self.core.closing.notify_one();
         }
-        if tell {
+        if tells {
             (self.core.on_drop)(self);
         }
-        (result, spent)
+        spent
     }
 
     /// Queues a message, or says why not.
@@ -282,17 +341,54 @@ impl Outbox {
         let mut state = self.lock();
         if self.is_closing() || !state.has_room(&frame) {
             drop(state);
-            return self.exchange(|state| state.push(frame, self.core.overflow));
+            return self.offer_to_full(frame);
         }
         // As nearly all of them go: it has a place, and changes nothing else.
         state.queued += Tally::of(&frame);
         state.queue.push_back(frame);
-        let waker = if self.awaken() { state.waker.clone() } else { None };
+        let wakes = if self.awaken() { state.link.clone() } else { None };
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(link) = wakes {
+            link.wake();
         }
         (Ok(()), Spent::default())
+    }
+
+    /// Has what the socket takes be written before the policy for a full outbox is applied.
+    fn offer_to_full(&self, frame: Frame) -> (Result<(), Refusal>, Spent) {
+        let mut spent = Spent::default();
+        for _ in 0..RELIEFS {
+            let Some(link) = self.link_to_relieve(&frame) else { break };
+            // Its lock comes before the one of this.
+            let relief = link.relieve();
+            spent.append(relief.spent);
+            if !relief.takes {
+                break;
+            }
+        }
+        let (answer, dropped) = self.exchange(|state| state.push(frame, self.core.overflow));
+        spent.append(dropped);
+        (answer, spent)
+    }
+
+    /// The link that has to make room for `frame`, unless it is known to take nothing.
+    fn link_to_relieve(&self, frame: &Frame) -> Option<Arc<dyn Outflow>> {
+        let state = self.lock();
+        if self.is_closing() || state.has_room(frame) {
+            return None;
+        }
+        // What ends the connection happens once: it is asked in any case.
+        let unasked = self.core.unasked.load(Relaxed);
+        if unasked > 0 && self.core.overflow != Overflow::Disconnect {
+            self.core.unasked.store(unasked - 1, Relaxed);
+            return None;
+        }
+        state.link.clone()
+    }
+
+    /// The socket has taken nothing of what it was offered.
+    pub(crate) fn refused(&self) {
+        self.core.unasked.store(LOSSES_A_LOOK, Relaxed);
     }
 
     /// Queues messages ahead of all others, for the link that begins now and for no other. What is beyond [`GREETINGS`] is
@@ -308,9 +404,13 @@ impl Outbox {
         self.change(|state| state.close(code, reason, within));
     }
 
-    /// Drops what no driver has taken, but for the link's greetings.
+    /// Drops what has not begun to be written, but for the link's greetings.
     pub(crate) fn clear(&self) {
-        self.change(|state| state.drop_untaken(DropReason::Cleared));
+        let link = self.lock().link.clone();
+        match link {
+            Some(link) => link.clear(),
+            None => self.change(|state| state.drop_untaken(DropReason::Cleared)),
+        }
     }
 
     /// Ends the queue for good: what was not written is dropped and returned as a count.
@@ -324,9 +424,10 @@ impl Outbox {
         })
     }
 
-    /// Has `waker` be woken by the next message when there was nothing to take, and at once when closing was asked for.
-    pub(crate) fn attach(&self, waker: Waker) {
-        self.lock().waker = Some(waker);
+    /// Has `link` be woken by the next message when there was nothing to take, and at once when closing was asked for.
+    pub(crate) fn attach(&self, link: Arc<dyn Outflow>) {
+        self.core.unasked.store(0, Relaxed);
+        let _before = self.lock().link.replace(link);
     }
 
     /// Takes messages for a driver until `budget` bytes are reached; with nothing to take, has it woken by the next change.
@@ -352,7 +453,7 @@ impl Outbox {
 
     #[cfg(test)]
     pub(crate) fn take(&self, cx: &std::task::Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Option<Closing> {
-        self.attach(cx.waker().clone());
+        self.attach(Arc::new(tests::Sleeper { task: cx.waker().clone(), outbox: self.clone() }));
         self.take_each(budget, |frame| batch.push(frame.clone()))
     }
 
@@ -375,14 +476,17 @@ impl Outbox {
         self.core.overflow == Overflow::DropOldest
     }
 
-    /// The driver has not begun to write the last `count` messages that it took.
-    pub(crate) fn give_back(&self, count: usize) {
-        self.change(|state| {
+    /// The link has not begun to write the last `count` messages that it took. They wait again, or are dropped, with all that
+    /// wait, for the reason that is given. The link holds its lock, so the rest is for later.
+    pub(crate) fn give_back(&self, count: usize, dropped: Option<DropReason>) -> Aftermath {
+        let give_back = |state: &mut State| {
             state.taken = state.taken.saturating_sub(count);
-            if state.rare.as_ref().is_some_and(|rare| rare.overflown) {
-                state.drop_untaken(DropReason::Overflow);
+            let has_overflown = state.rare.as_ref().is_some_and(|rare| rare.overflown);
+            if let Some(reason) = has_overflown.then_some(DropReason::Overflow).or(dropped) {
+                state.drop_untaken(reason);
             }
-        });
+        };
+        self.alter(give_back).1
     }
 
     /// The operating system has taken the last byte of the first `count` messages. With nothing left in the queue, a driver
@@ -390,6 +494,7 @@ impl Outbox {
     pub(crate) fn written(&self, count: usize, rests: bool) -> (Spent, bool) {
         let mut spent = Spent::default();
         let mut state = self.lock();
+        self.core.unasked.store(0, Relaxed);
         for _ in 0..count {
             let Some(frame) = state.queue.pop_front() else { break };
             state.taken = state.taken.saturating_sub(1);
@@ -426,7 +531,7 @@ impl Outbox {
                     state.drop_later(frame, DropReason::Greeting);
                 }
             }
-            state.waker = None;
+            state.link = None;
         });
     }
 
@@ -691,7 +796,7 @@ mod tests {
         collections::HashMap,
         future::poll_fn,
         sync::atomic::AtomicUsize,
-        task::{Context, Poll, Wake},
+        task::{Context, Poll, Wake, Waker},
         thread,
     };
 
@@ -701,6 +806,27 @@ mod tests {
     use crate::ws::wait;
 
     const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A link whose task does all the writing.
+    pub(crate) struct Sleeper {
+        pub(crate) task: Waker,
+        pub(crate) outbox: Outbox,
+    }
+
+    impl Outflow for Sleeper {
+        fn wake(self: Arc<Self>) {
+            self.task.wake_by_ref();
+        }
+
+        fn relieve(&self) -> Relief {
+            Relief { takes: false, spent: Spent::default() }
+        }
+
+        fn clear(&self) {
+            let aftermath = self.outbox.give_back(0, Some(DropReason::Cleared));
+            drop(self.outbox.settle(aftermath));
+        }
+    }
 
     #[derive(Default)]
     struct WakeCount(AtomicUsize);
@@ -850,7 +976,7 @@ mod tests {
             assert_eq!(outbox.push(message(9, 0)), Err(Refusal::Full));
             assert_eq!(dropped(&outbox).overflow.messages, 1);
             // Once one of them has proved not to be under way, it goes.
-            outbox.give_back(1);
+            drop(outbox.settle(outbox.give_back(1, None)));
             assert_eq!(outbox.push(message(10, 0)), Ok(()));
             assert_eq!(take_some(&outbox, 100), [message(10, 0)]);
             assert_eq!(dropped(&outbox).overflow.messages, 2);
@@ -1047,7 +1173,7 @@ mod tests {
         fn give_back(&mut self, count: usize) {
             let before = self.queue();
             self.taken.truncate(self.taken.len().saturating_sub(count));
-            self.outbox.give_back(count);
+            drop(self.outbox.settle(self.outbox.give_back(count, None)));
             // Once it has overflown, nothing is left for a later turn.
             let state = self.outbox.lock();
             let kept = if self.outbox.has_overflown() { state.droppable() } else { before.len() };

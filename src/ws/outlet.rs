@@ -1,13 +1,17 @@
 //! The way out of one connection: its outbox, what is on its way to the socket, and the socket.
 //!
-//! Who has something to write comes here: the connection's own task, which also reads, and on a runtime of one thread the
-//! [`Flusher`], never at the same time.
+//! Who has something to write comes here, one at a time: the connection's own task, which also reads; on a runtime of one
+//! thread the [`Flusher`]; and on any thread the one who pushes into a full outbox, before that is held against the peer.
+//!
+//! The lock of the writer comes before the one of the outbox, and behind a switchboard's. While any of them is held, no code
+//! of the user's runs.
 
 use std::{
     future::poll_fn,
     hint::black_box,
     io,
     mem::{replace, take},
+    ops::Deref,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +20,7 @@ use std::{
             Ordering::{AcqRel, Relaxed, Release},
         },
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -28,7 +32,8 @@ use tungstenite::protocol::Role;
 
 use crate::ws::{
     flusher::{Flush, Flusher},
-    outbox::{Closing, Outbox, Spent},
+    outbox::{Aftermath, Closing, Outbox, Outflow, Relief, Spent},
+    stats::DropReason,
     wire::WriteBuffer,
 };
 
@@ -37,6 +42,9 @@ const WRITE_BATCH_LEN: usize = 128 * 1024;
 
 /// How many writes one turn has, while somebody pushes as fast as the peer reads, before others have theirs.
 const WRITES_A_TURN: usize = 32;
+
+/// How many writes one who pushes makes in between. More come when that was not enough.
+const WRITES_A_PUSH: usize = 4;
 
 /// What a connection is served on.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -50,9 +58,13 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
     /// How many bytes can have arrived that were not read, at most.
     fn arrived_len(&self) -> usize;
+
+    /// Has writes ask the operating system also where the socket is known to have taken nothing, until told otherwise. The
+    /// reactor, which tells of a change, may run on the very thread that asks.
+    fn insist(&mut self, _insists: bool) {}
 }
 
-/// As the outbox, the connection's task and the flusher share it.
+/// As the outbox, the connection's task, the flusher and those who push share it.
 ///
 /// In this order: what a write needs comes first, in two or three cache lines.
 #[repr(C)]
@@ -67,6 +79,26 @@ pub(crate) struct Outlet<S> {
     role: Role,
     /// The connection's task.
     task: Mutex<Option<Waker>>,
+    /// How many messages the outbox had written before this link.
+    written_before: u64,
+}
+
+/// The hold of a connection's task on its outlet. Without it the socket is closed, and nothing is written any more.
+pub(crate) struct Hold<S: Socket>(Arc<Outlet<S>>);
+
+impl<S: Socket> Deref for Hold<S> {
+    type Target = Outlet<S>;
+
+    fn deref(&self) -> &Outlet<S> {
+        &self.0
+    }
+}
+
+impl<S: Socket> Drop for Hold<S> {
+    /// Also when the task is cancelled, what was not written whole waits for another link.
+    fn drop(&mut self) {
+        self.retire();
+    }
 }
 
 /// How far writing has come.
@@ -107,9 +139,10 @@ pub(crate) struct Writer<S> {
 impl<S: Socket> Outlet<S> {
     /// What is put into `outbox` from now on is written by `flusher` if there is one, and else by the task that
     /// [`serve`](Self::serve)s this.
-    pub(crate) fn new(socket: S, role: Role, outbox: Outbox, flusher: Option<Arc<Flusher>>) -> Arc<Self> {
+    pub(crate) fn open(socket: S, role: Role, outbox: Outbox, flusher: Option<Arc<Flusher>>) -> Hold<S> {
         let writer = Writer { socket: Some(socket), out: None, failed: None, is_over: false };
         let outlet = Arc::new(Self {
+            written_before: outbox.stats().written.messages,
             outbox,
             writer: Mutex::new(writer),
             is_open: AtomicBool::new(true),
@@ -118,8 +151,18 @@ impl<S: Socket> Outlet<S> {
             task: Mutex::default(),
             flusher,
         });
-        outlet.outbox.attach(Waker::from(outlet.clone()));
-        outlet
+        outlet.outbox.attach(outlet.clone());
+        Hold(outlet)
+    }
+
+    /// How many messages this link has written.
+    pub(crate) fn written(&self) -> u64 {
+        self.outbox.stats().written.messages - self.written_before
+    }
+
+    /// How many messages this link has written, or taken to be written.
+    pub(crate) fn begun(&self) -> u64 {
+        self.outbox.begun() - self.written_before
     }
 
     /// Nobody may keep this lock while user code runs: payloads that are done with are dropped behind it.
@@ -144,16 +187,12 @@ impl<S: Socket> Outlet<S> {
 
     /// Writes what is there to be written, as far as the socket takes it. The closing handshake is for the caller to make.
     pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (io::Result<Progress>, Outward) {
-        let mut spent = Spent::default();
         let mut writer = self.lock();
         writer.answer(answers);
-        let progress = beside_the_budget(cx, |cx| self.write_with(&mut writer, &mut spent, cx));
+        let (progress, aftermath) = self.write_and_give_back(&mut writer, WRITES_A_TURN, cx);
         let outward = writer.outward();
         drop(writer);
-        if matches!(progress, Ok(Progress::Blocked)) && self.outbox.drops_oldest() {
-            // What has not begun to be written may have to make room for something newer.
-            self.take_back();
-        }
+        drop(self.outbox.settle(aftermath));
         (progress, outward)
     }
 
@@ -186,9 +225,13 @@ impl<S: Socket> Outlet<S> {
 
     /// Gives the messages of which nothing was written back to the outbox, as far as that is possible.
     pub(crate) fn take_back(&self) {
-        let count = self.lock().out.as_mut().map_or(0, |out| out.take_back());
-        // Not under the lock: the outbox tells of what it drops.
-        self.outbox.give_back(count);
+        self.give_back(None);
+    }
+
+    /// As [`take_back`](Self::take_back); for a reason, they are dropped there with all that wait.
+    fn give_back(&self, dropped: Option<DropReason>) {
+        let aftermath = self.lock().give_back(&self.outbox, dropped);
+        drop(self.outbox.settle(aftermath));
     }
 
     /// Takes no more messages from the outbox.
@@ -197,10 +240,22 @@ impl<S: Socket> Outlet<S> {
         self.is_open.store(false, Relaxed);
     }
 
-    /// Ends all writing, also by a flusher that has been asked to, and leaves the socket for reading. What was not written
-    /// whole waits in the outbox for another link.
+    /// Ends all writing, also by others than the task, and leaves the socket for reading. What was not written whole waits in
+    /// the outbox for another link.
     pub(crate) fn give_up(&self) {
+        self.end_writing(self.lock());
+    }
+
+    /// As [`give_up`](Self::give_up), and closes the socket.
+    pub(crate) fn retire(&self) {
         let mut writer = self.lock();
+        let socket = writer.socket.take();
+        self.end_writing(writer);
+        drop(socket);
+        let _task = self.lock_task().take();
+    }
+
+    fn end_writing(&self, mut writer: MutexGuard<'_, Writer<S>>) {
         if replace(&mut writer.is_over, true) {
             return;
         }
@@ -212,19 +267,39 @@ impl<S: Socket> Outlet<S> {
         self.outbox.link_lost(has_begun);
     }
 
-    /// As [`give_up`](Self::give_up), and closes the socket.
-    pub(crate) fn retire(&self) {
-        let socket = self.lock().socket.take();
-        self.give_up();
-        drop(socket);
+    /// Writes, up to `writes` times. What is left to do and to drop is for later, behind the lock.
+    fn write_and_give_back(
+        &self,
+        writer: &mut Writer<S>,
+        writes: usize,
+        cx: &mut Context<'_>,
+    ) -> (io::Result<Progress>, Aftermath) {
+        let mut spent = Spent::default();
+        let progress = beside_the_budget(cx, |cx| self.write_with(writer, writes, &mut spent, cx));
+        let mut aftermath = Aftermath::default();
+        if matches!(progress, Ok(Progress::Blocked)) {
+            self.outbox.refused();
+            if self.outbox.drops_oldest() {
+                // What has not begun to be written may have to make room for something newer.
+                aftermath = writer.give_back(&self.outbox, None);
+            }
+        }
+        aftermath.drop_too(spent);
+        (progress, aftermath)
     }
 
-    fn write_with(&self, writer: &mut Writer<S>, spent: &mut Spent, cx: &mut Context<'_>) -> io::Result<Progress> {
+    fn write_with(
+        &self,
+        writer: &mut Writer<S>,
+        writes: usize,
+        spent: &mut Spent,
+        cx: &mut Context<'_>,
+    ) -> io::Result<Progress> {
         if let Some(error) = writer.failed.take() {
             return Err(error);
         }
         let is_open = self.is_open.load(Relaxed);
-        for _ in 0..WRITES_A_TURN {
+        for _ in 0..writes {
             let closing = if is_open { self.fill(writer) } else { None };
             if let Some(closing) = closing {
                 return Ok(Progress::Closing(closing));
@@ -274,6 +349,10 @@ fn beside_the_budget<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_>
 }
 
 impl<S: Socket> Writer<S> {
+    fn insist(&mut self, insists: bool) {
+        self.socket.iter_mut().for_each(|socket| socket.insist(insists));
+    }
+
     fn outward(&self) -> Outward {
         let out = self.out.as_ref();
         Outward {
@@ -281,6 +360,13 @@ impl<S: Socket> Writer<S> {
             answers_len: out.map_or(0, |out| out.answers_len()),
             stalled: out.and_then(|out| out.stalled),
         }
+    }
+
+    /// Gives back to `outbox` the messages of which nothing was written, as far as that is possible.
+    fn give_back(&mut self, outbox: &Outbox, dropped: Option<DropReason>) -> Aftermath {
+        // Both under the lock: whoever fills the buffer in between would go on behind what comes back.
+        let count = self.out.as_mut().map_or(0, |out| out.take_back());
+        outbox.give_back(count, dropped)
     }
 
     /// Adds frames that are no messages.
@@ -317,8 +403,7 @@ impl<S: Socket> Flush for Outlet<S> {
     }
 }
 
-/// Called when there is something new in the outbox.
-impl<S: Socket> Wake for Outlet<S> {
+impl<S: Socket> Outflow for Outlet<S> {
     fn wake(self: Arc<Self>) {
         match self.flusher.clone() {
             Some(flusher) if !self.is_due.swap(true, AcqRel) => flusher.ask(self),
@@ -327,7 +412,29 @@ impl<S: Socket> Wake for Outlet<S> {
         }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        Wake::wake(self.clone());
+    fn relieve(&self) -> Relief {
+        let mut writer = self.lock();
+        if !self.is_open.load(Relaxed) || writer.failed.is_some() {
+            return Relief { takes: false, spent: Spent::default() };
+        }
+        // The task's own, so that the socket wakes the one who serves it; before it serves it, it is going to ask for itself.
+        let task = self.lock_task().clone().unwrap_or_else(|| Waker::noop().clone());
+        writer.insist(true);
+        let (progress, aftermath) =
+            self.write_and_give_back(&mut writer, WRITES_A_PUSH, &mut Context::from_waker(&task));
+        writer.insist(false);
+        let takes = matches!(progress, Ok(Progress::Done | Progress::Unfinished));
+        let is_done = matches!(progress, Ok(Progress::Done));
+        writer.failed = progress.err();
+        drop(writer);
+        if !is_done {
+            // The rest, the clock and whatever ends the connection are the task's.
+            task.wake();
+        }
+        Relief { takes, spent: self.outbox.settle(aftermath) }
+    }
+
+    fn clear(&self) {
+        self.give_back(Some(DropReason::Cleared));
     }
 }

@@ -126,8 +126,10 @@ impl<D: WsDatatype> RxWsServer<D> {
 
     /// Queues a message for every client that is on the tag's path now. Never blocks; what is refused becomes an event.
     ///
-    /// The tag is the path as it stands in the URL, with the `/` at its start. The message is encoded once. By default 1,024 messages or 16 MiB may wait for each client; one that reads more slowly than
-    /// that is disconnected. Without a client on the path, the message is counted as unrouted and gone.
+    /// The tag is the path as it stands in the URL, with the `/` at its start. The message is encoded once. By default 16,384
+    /// messages or 16 MiB may wait for each client. For one with as much waiting, this writes what its socket takes at that
+    /// moment, on the caller's thread; only a client that has not read enough for that is disconnected. Without a client on the
+    /// path, the message is counted as unrouted and gone.
     pub fn next<T: Into<D::Item>>(&self, tagged: TaggedData<T>) {
         self.inner.acceptor.next(tagged.map(Into::into));
     }
@@ -252,7 +254,7 @@ impl<D: WsDatatype> RxWsServer<D> {
 
 impl<D: WsDatatype> ServerBuilder<D> {
     common_options!(
-        outbox: "on each connection, and what happens when that is full. The default is 1,024 messages or 16 MiB, then the connection is dropped.",
+        outbox: "on each connection, and what happens when that is full. The default is 16,384 messages or 16 MiB, then, if its socket takes nothing, the connection is dropped.",
         name: "server"
     );
 

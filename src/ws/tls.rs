@@ -65,7 +65,7 @@ impl ServerTls {
 
     /// Makes the TLS handshake with a client, or says what was wrong.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Transport, String> {
-        match TlsAcceptor::from(self.0.clone()).accept(stream).await {
+        match TlsAcceptor::from(self.0.clone()).accept(stream.into()).await {
             Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
             Err(error) => Err(match reason(&error) {
                 Some(Error::InvalidMessage(_)) => "the client speaks no TLS; it must connect with wss://".into(),
@@ -161,7 +161,7 @@ impl ClientTls {
     pub(crate) async fn connect(&self, stream: TcpStream, endpoint: &ConnConfig) -> Result<Transport, WsError> {
         let name = ServerName::try_from(endpoint.host().to_owned())
             .map_err(|error| unusable(format!("the host {}", endpoint.host()), error))?;
-        match TlsConnector::from(self.config.clone()).connect(name, stream).await {
+        match TlsConnector::from(self.config.clone()).connect(name, stream.into()).await {
             Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
             Err(error) => Err(certificate_failure(endpoint, &error)
                 .unwrap_or_else(|| WsError::Tls { endpoint: endpoint.clone(), source: Arc::new(error) })),

@@ -91,13 +91,14 @@ fn client_keeps_65_536_messages_or_64_mib_by_default_and_refuses_the_newest() {
 }
 
 #[test]
-fn connection_keeps_1_024_messages_or_16_mib_by_default_and_then_ends() {
+fn connection_keeps_16_384_messages_or_16_mib_by_default_and_then_ends() {
     let runtime = IoRuntime::new("default").unwrap();
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime).bind().unwrap();
     let connections = Recorder::on(server.connections());
-    for (messages, len) in [(1024, 10), (16, 1 << 20)] {
+    for (messages, len) in [(16_383, 10), (4, 1 << 20)] {
         let mut peer = foreign_client(server.local_addr(), "/");
         let connection = connections.item();
+        fill(&connection, &peer);
         let release = hold(&runtime);
         let message = Bytes::from(vec![7; len]);
         (0..messages).for_each(|_| connection.send(message.clone()).unwrap());
@@ -108,6 +109,14 @@ fn connection_keeps_1_024_messages_or_16_mib_by_default_and_then_ends() {
         assert_eq!(read_to_the_end(&mut peer), (vec![], Some(1013)));
     }
     server.complete();
+}
+
+/// Has the socket of `connection` take no more: by a message of 12 MiB, more than the system's buffers hold, of which `peer`
+/// reads nothing.
+fn fill(connection: &Connection<WsBytes>, peer: &support::foreign::Peer) {
+    connection.send(vec![7; 12 << 20]).unwrap();
+    // Its first byte shows that its writing has begun.
+    peer.get_ref().peek(&mut [0]).unwrap();
 }
 
 #[test]
@@ -264,21 +273,44 @@ fn message_being_written_keeps_the_only_place_under_drop_oldest_and_the_newest_i
     let connections = Recorder::on(server.connections());
     let mut slow = foreign_client(server.local_addr(), "/");
     let connection = connections.item();
-    // More than the system's buffers hold. Its first byte shows that its writing has begun.
-    let long = vec![7; 12 << 20];
-    connection.send(long.clone()).unwrap();
-    slow.get_ref().peek(&mut [0]).unwrap();
+    fill(&connection, &slow);
     let newest = || connection.send(vec![1, 2, 3]);
     assert!(matches!(newest(), Err(SendError::Full(item)) if *item == [1, 2, 3]));
     assert!(matches!(newest(), Err(SendError::Full(_))));
     let sent = connection.stats().sent;
     assert_accounted(sent);
     assert_eq!((sent.queued.messages, sent.dropped.overflow), (1, tally(2, 6)));
-    assert!(read(&mut slow).into_data() == long, "whole");
+    assert!(*read(&mut slow).into_data() == vec![7; 12 << 20], "whole");
     until("the end of the writing", || connection.stats().sent.queued.messages == 0);
     newest().unwrap();
     assert_eq!(*read(&mut slow).into_data(), [1, 2, 3]);
     server.complete();
+}
+
+#[test]
+fn cleared_outbox_keeps_nothing_but_the_message_being_written() {
+    let (stay, stays) = mpsc::channel::<()>();
+    let stays = std::sync::Arc::new(std::sync::Mutex::new(stays));
+    // Reads nothing until the test is over.
+    let server = foreign_server(move |_, _peer| _ = stays.lock().unwrap().recv());
+    let client = RxWsClient::connect(format!("ws://{server}"), WsStr).unwrap();
+    client.wait_connected(PATIENCE).unwrap();
+    let written = || client.stats().sent.written.messages;
+    // More than the system's buffers hold, and many of them in what is made ready for one write.
+    (0..20_000).for_each(|_| client.send("x".repeat(900)).unwrap());
+    let (mut before, mut patience) = (written(), Instant::now());
+    while patience.elapsed() < Duration::from_millis(200) {
+        if written() != before {
+            (before, patience) = (written(), Instant::now());
+        }
+        thread::yield_now();
+    }
+    client.clear_outbox();
+    let sent = client.stats().sent;
+    assert_accounted(sent);
+    assert!(sent.queued.messages <= 1 && sent.dropped.cleared.messages > 0, "{sent:?}");
+    drop(stay);
+    client.complete();
 }
 
 /// A payload of the program's own, which does something when it is dropped.

@@ -53,6 +53,16 @@ impl Socket for DuplexStream {
     }
 }
 
+/// Opens the link, and serves it.
+fn drive<S: Socket>(
+    socket: S,
+    link: Link,
+    receive: impl FnMut(Frame) -> Receipt,
+    cut: impl Future<Output = ()>,
+) -> impl Future<Output = Ending> {
+    super::drive(link.open(socket), receive, cut)
+}
+
 /// A driver at work, and the other end of its socket.
 struct Rig {
     outbox: Outbox,

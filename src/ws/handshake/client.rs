@@ -115,7 +115,7 @@ async fn open(ask: &Ask) -> Result<Transport, WsError> {
     let stream = reach(endpoint.host(), endpoint.port()).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     match (endpoint.is_tls(), &ask.tls) {
-        (false, _) => Ok(Transport::Plain(stream)),
+        (false, _) => Ok(stream.into()),
         (true, Some(tls)) => tls.connect(stream, endpoint).await,
         (true, None) => ClientTls::system()?.connect(stream, endpoint).await,
     }

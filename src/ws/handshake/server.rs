@@ -64,7 +64,7 @@ pub(crate) async fn accept<R>(
     // In boxes what does not wait to be heard: thousands may wait at once, and carry the room for nothing else.
     let mut stream = match tls {
         Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Refused::unanswered)?,
-        None => Transport::Plain(stream),
+        None => stream.into(),
     };
     let head = head::read(&mut stream, limits).await;
     Box::pin(reply(stream, addr, head, visit, gate, register)).await
