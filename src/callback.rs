@@ -98,6 +98,15 @@ pub(crate) fn is_turn_over() -> bool {
     LEFT.get() == 0
 }
 
+/// Whether another delivery is left in this turn's [`SHARE`], from which it is taken.
+pub(crate) fn may_deliver() -> bool {
+    let may = !is_turn_over();
+    if may {
+        spend(1);
+    }
+    may
+}
+
 /// Takes so many deliveries out of this turn's [`SHARE`].
 pub(crate) fn spend(deliveries: usize) {
     let left = LEFT.get();

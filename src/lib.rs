@@ -46,6 +46,8 @@
 mod branch;
 mod callback;
 mod channel;
+#[cfg(test)]
+mod channel_tests;
 mod context;
 mod datatype;
 mod error;

@@ -143,8 +143,8 @@ struct State<T, E> {
     /// Empty while somebody emits, who has them.
     observers: Vec<Slot<T, E>>,
     emitting: bool,
-    /// Subscribed since the last event began, with what they hear first; they join before the next one.
-    joining: Vec<(Slot<T, E>, VecDeque<T>)>,
+    /// Subscribed since the last event began; they join before the next one.
+    joining: VecDeque<Joining<T, E>>,
     /// How many have subscribed.
     subscribed: u64,
     /// Events that wait for the one who emits.
@@ -159,6 +159,13 @@ struct State<T, E> {
     called: bool,
     /// What those who subscribe later hear first.
     memory: Memory<T>,
+}
+
+/// An observer that has subscribed.
+struct Joining<T, E> {
+    slot: Slot<T, E>,
+    /// What it hears first.
+    backlog: VecDeque<T>,
 }
 
 struct Slot<T, E> {
@@ -197,6 +204,11 @@ impl<T, E> SerializedSubject<T, E> {
         self.core.lost.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(crate) fn inbox_capacity(&self) -> usize {
+        self.core.lock().inbox.capacity()
+    }
+
     fn build(
         home: Option<IoScheduler>,
         memory: Memory<T>,
@@ -207,7 +219,7 @@ impl<T, E> SerializedSubject<T, E> {
         let state = State {
             observers: Vec::new(),
             emitting: false,
-            joining: Vec::new(),
+            joining: VecDeque::new(),
             subscribed: 0,
             inbox: VecDeque::new(),
             terminal: None,
@@ -490,22 +502,24 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         state.emitting = true;
         let mut observers = take(&mut state.observers);
         loop {
+            state = self.let_in(state, &mut observers);
+            if !state.joining.is_empty() {
+                // They are to hear it, too: in another turn.
+                event.take().into_iter().for_each(|event| state.inbox.push_front(event));
+            }
             let event = event.take().or_else(|| state.pop());
             let stale = self.stale.load(Ordering::Relaxed);
-            if event.is_none() && state.joining.is_empty() && !stale {
+            if event.is_none() && !stale {
                 state.observers = observers;
                 return self.rest(state);
             }
-            let joining = take(&mut state.joining);
             self.stale.store(false, Ordering::Relaxed);
             if state.waiting > 0 {
                 self.room.notify_all();
             }
-            let nobody = !observers.iter().any(Slot::is_open) && !joining.iter().any(|(slot, _)| slot.is_open());
-            let (event, forgotten) = state.note(event, nobody);
+            let (event, forgotten) = state.note(event, !observers.iter().any(Slot::is_open));
             drop(state);
             discard(forgotten);
-            self.admit(&mut observers, joining);
             if stale {
                 self.sweep(&mut observers);
             }
@@ -519,10 +533,27 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         }
     }
 
+    /// Takes in those who are joining, as far as the turn of this thread reaches.
+    fn let_in<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<T, E>>,
+        observers: &mut Vec<Slot<T, E>>,
+    ) -> MutexGuard<'a, State<T, E>> {
+        while state.joining.front().is_some_and(Joining::may_go_on) {
+            let mut joining = take(&mut state.joining);
+            drop(state);
+            self.admit(observers, &mut joining);
+            state = self.lock();
+            joining.append(&mut state.joining);
+            state.joining = joining;
+        }
+        state
+    }
+
     /// Emits no more: all is delivered, or the turn of this thread is over, and others are to go on.
     fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) {
         state.emitting = false;
-        if state.inbox.is_empty() {
+        if state.inbox.is_empty() && state.joining.is_empty() {
             let (tasks, burst) = (take(&mut state.tasks), state.take_burst());
             drop(state);
             drop(burst);
@@ -548,26 +579,25 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let mut state = self.lock();
         state.subscribed += 1;
         let number = state.subscribed;
-        let mut slot = Slot { number, open, observer };
-        let mut backlog = backlog();
-        backlog.append(&mut state.memory.backlog());
+        let mut joining = Joining { slot: Slot { number, open, observer }, backlog: backlog() };
+        joining.backlog.append(&mut state.memory.backlog());
         self.keeps_early.store(state.memory.is_early(), Ordering::Release);
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
             callback::run(|| {
-                self.replay(&mut slot, backlog);
-                self.end(slot, &terminal);
+                self.replay(&mut joining, || true);
+                self.end(joining.slot, &terminal);
             });
         } else if state.emitting {
-            state.joining.push((slot, backlog));
-        } else if backlog.is_empty() && state.joining.is_empty() {
+            state.joining.push_back(joining);
+        } else if joining.backlog.is_empty() && state.joining.is_empty() {
             if state.observers.len() < 2 {
                 // Most have no more, and a connection has several subjects: a vector begins with room for four.
                 state.observers.reserve_exact(1);
             }
-            state.observers.push(slot);
+            state.observers.push(joining.slot);
         } else {
-            state.joining.push((slot, backlog));
+            state.joining.push_back(joining);
             drop(state);
             self.wake_home();
         }
@@ -618,23 +648,32 @@ impl<T: Clone, E: Clone> Core<T, E> {
         }
     }
 
-    fn admit(&self, observers: &mut Vec<Slot<T, E>>, joining: Vec<(Slot<T, E>, VecDeque<T>)>) {
-        for (mut slot, backlog) in joining {
-            self.replay(&mut slot, backlog);
-            if slot.is_open() {
-                observers.push(slot);
-            } else {
-                self.dismiss(slot);
+    fn admit(&self, observers: &mut Vec<Slot<T, E>>, joining: &mut VecDeque<Joining<T, E>>) {
+        while let Some(first) = joining.front_mut() {
+            self.replay(first, callback::may_deliver);
+            if !first.backlog.is_empty() {
+                return;
+            }
+            match joining.pop_front() {
+                Some(Joining { slot, .. }) if slot.is_open() => observers.push(slot),
+                Some(Joining { slot, .. }) => self.dismiss(slot),
+                None => {}
             }
         }
     }
 
-    fn replay(&self, slot: &mut Slot<T, E>, mut backlog: VecDeque<T>) {
+    /// Has an observer hear what it is to hear first, for as long as `may_go_on`.
+    fn replay(&self, Joining { slot, backlog }: &mut Joining<T, E>, may_go_on: impl Fn() -> bool) {
         while slot.is_open()
+            && !backlog.is_empty()
+            && may_go_on()
             && let Some(item) = backlog.pop_front()
-            && self.next(slot, || item) == Turnout::Took
-        {}
-        discard(backlog);
+        {
+            self.next(slot, || item);
+        }
+        if !slot.is_open() {
+            discard(take(backlog));
+        }
     }
 
     /// Delivers an item, which is made inside of the isolation: a `clone` is user code too.
@@ -732,6 +771,11 @@ impl<T, E> Core<T, E> {
         }
     }
 
+    fn dismiss_joining(&self, Joining { slot, backlog }: Joining<T, E>) {
+        self.dismiss(slot);
+        discard(backlog);
+    }
+
     fn tell_of_panic(&self) {
         if let Some(hook) = &self.on_panic {
             hook();
@@ -740,17 +784,14 @@ impl<T, E> Core<T, E> {
 }
 
 impl<T, E> State<T, E> {
-    /// What comes next, if this thread may still deliver in this turn.
+    /// What comes next, when all have joined, if this thread may still deliver in this turn.
     fn pop(&mut self) -> Option<Event<T, E>> {
-        if self.inbox.is_empty() || callback::is_turn_over() {
-            return None;
-        }
-        callback::spend(1);
-        self.inbox.pop_front()
+        let is_next = self.joining.is_empty() && !self.inbox.is_empty() && callback::may_deliver();
+        if is_next { self.inbox.pop_front() } else { None }
     }
 
     fn is_full(&self) -> bool {
-        self.inbox.len() >= INBOX_BOUND
+        self.inbox.len() + usize::from(self.emitting) >= INBOX_BOUND
     }
 
     /// The memory of an empty inbox that has grown in a burst.
@@ -773,6 +814,12 @@ impl<T: Clone, E: Clone> State<T, E> {
             }
             None => (None, Vec::new()),
         }
+    }
+}
+
+impl<T, E> Joining<T, E> {
+    fn may_go_on(&self) -> bool {
+        self.backlog.is_empty() || !callback::is_turn_over()
     }
 }
 
@@ -829,15 +876,15 @@ impl<T: Send + 'static, E: Send + Sync + 'static> Remove for Core<T, E> {
         }
         let State { observers, joining, .. } = &mut *state;
         let gone = match observers.binary_search_by_key(&number, |slot| slot.number) {
-            Ok(at) => Some((observers.remove(at), VecDeque::new())),
-            Err(_) => joining.iter().position(|(slot, _)| slot.number == number).map(|at| joining.remove(at)),
+            Ok(at) => Some(Joining { slot: observers.remove(at), backlog: VecDeque::new() }),
+            Err(_) => {
+                let at = joining.iter().position(|joining| joining.slot.number == number);
+                at.and_then(|at| joining.remove(at))
+            }
         };
         drop(state);
-        if let Some((slot, backlog)) = gone {
-            callback::run(|| {
-                self.dismiss(slot);
-                discard(backlog);
-            });
+        if let Some(gone) = gone {
+            callback::run(|| self.dismiss_joining(gone));
         }
     }
 }
@@ -847,10 +894,7 @@ impl<T, E> Drop for Core<T, E> {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (observers, joining) = (take(&mut state.observers), take(&mut state.joining));
         observers.into_iter().for_each(|slot| self.dismiss(slot));
-        for (slot, backlog) in joining {
-            self.dismiss(slot);
-            discard(backlog);
-        }
+        joining.into_iter().for_each(|joining| self.dismiss_joining(joining));
     }
 }
 

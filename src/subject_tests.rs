@@ -14,7 +14,9 @@ use std::{
 
 use rxrust::prelude::*;
 
-use crate::{Io, IoRuntime, IoScheduler, SerializedSubject, callback, memory::Memory, ws::wait};
+use crate::{
+    Io, IoRuntime, IoScheduler, SerializedSubject, SerializedSubscription, callback, memory::Memory, ws::wait,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -144,4 +146,86 @@ fn what_was_handed_to_a_runtime_that_ends_is_delivered_all_the_same() {
     runtime.block_on(async move { tokio::spawn(burst).await }).unwrap();
     drop(runtime);
     assert!((0..1_000).all(|n| heard.recv_timeout(PATIENCE) == Ok(n)));
+}
+
+/// Has `home` note, in a task of its own that looks at the sockets first, how far `delivered` is by then.
+fn note_when_served(home: &IoScheduler, delivered: &Arc<AtomicUsize>, noted: mpsc::Sender<usize>) {
+    let delivered = delivered.clone();
+    home.spawn(async move {
+        tokio::task::yield_now().await;
+        noted.send(delivered.load(SeqCst)).unwrap();
+    });
+}
+
+#[test]
+fn home_looks_at_its_sockets_while_a_subscriber_hears_of_many_members() {
+    const MEMBERS: usize = 5_000;
+    let runtime = IoRuntime::new("home").unwrap();
+    let home = IoScheduler::on(&runtime);
+    let members = Memory::members(|n: &usize| *n as u64);
+    let subject = SerializedSubject::<usize>::at_home(home.clone(), members, None);
+    (0..MEMBERS).for_each(|n| subject.next(n));
+    let delivered = Arc::new(AtomicUsize::new(0));
+    let (heard, (note, noted)) = (delivered.clone(), mpsc::channel());
+    let (all, told) = mpsc::channel();
+    Io::new(subject.clone()).subscribe(move |n| {
+        assert_eq!(heard.fetch_add(1, SeqCst), n);
+        if n == 500 {
+            note_when_served(&home, &heard, note.clone());
+        }
+        if n == MEMBERS {
+            all.send(()).unwrap();
+        }
+    });
+    subject.next(MEMBERS);
+    told.recv_timeout(PATIENCE).unwrap();
+    let served = noted.recv_timeout(PATIENCE).unwrap();
+    assert!(served <= 500 + 4 * callback::SHARE, "after {served} deliveries");
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bug of the subscriber's");
+    }
+}
+
+#[test]
+fn destructor_of_a_subscriber_that_panics_is_told_of_whenever_it_is_dropped() {
+    type Fallible = SerializedSubject<usize, ()>;
+    fn ended_by(end: impl FnOnce(&Fallible, SerializedSubscription)) -> usize {
+        let runtime = IoRuntime::new("home").unwrap();
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = told.clone();
+        let hook = Arc::new(move || _ = count.fetch_add(1, SeqCst));
+        let subject = Fallible::at_home(IoScheduler::on(&runtime), Memory::Nothing, Some(hook));
+        let bomb = Bomb;
+        let subscription = Io::new(subject.clone()).on_error(|()| {}).subscribe(move |_| _ = &bomb);
+        end(&subject, subscription);
+        drop(subject);
+        told.load(SeqCst)
+    }
+    assert_eq!(ended_by(|_, subscription| subscription.unsubscribe()), 1);
+    assert_eq!(ended_by(|subject, _| subject.clone().complete()), 1);
+    assert_eq!(ended_by(|_, _| {}), 1, "with its subject");
+    let in_a_callback = |subject: &Fallible, subscription: SerializedSubscription| {
+        let mut subscription = Some(subscription);
+        let leave = move |_| subscription.take().into_iter().for_each(SerializedSubscription::unsubscribe);
+        Io::new(subject.clone()).on_error(|()| {}).subscribe(leave);
+        subject.next(1);
+    };
+    assert_eq!(ended_by(in_a_callback), 1);
+}
+
+#[test]
+fn memory_of_a_burst_in_the_inbox_is_given_back() {
+    let subject = SerializedSubject::<usize>::new();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = heard.clone();
+    Io::new(subject.clone()).subscribe(move |_| _ = count.fetch_add(1, SeqCst));
+    callback::run(|| (0..100_000).for_each(|n| subject.next(n)));
+    assert_eq!(heard.load(SeqCst), 100_000);
+    assert!(subject.inbox_capacity() <= 4_096, "room for {}", subject.inbox_capacity());
 }

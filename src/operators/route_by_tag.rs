@@ -319,7 +319,14 @@ impl fmt::Debug for RouteSubscription {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, sync::Barrier, thread};
+    use std::{
+        convert::Infallible,
+        sync::{
+            Barrier,
+            atomic::{AtomicBool, AtomicUsize},
+        },
+        thread,
+    };
 
     use super::*;
     use crate::{operators::recorder::Recorder, prelude::*};
@@ -595,5 +602,34 @@ mod tests {
         }
         surviving.into_iter().for_each(Subscription::unsubscribe);
         assert_eq!((keys(&router), router.unrouted()), (0, 0));
+    }
+
+    #[test]
+    fn each_item_is_delivered_or_counted_while_the_only_subscriber_comes_and_goes() {
+        const ITEMS: usize = 100_000;
+        let (inbound, router) = routed();
+        let (over, delivered) = (AtomicBool::new(false), Arc::new(AtomicUsize::new(0)));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let count = delivered.clone();
+                    let visit = router.tag("/a").subscribe(move |_| _ = count.fetch_add(1, Ordering::SeqCst));
+                    thread::yield_now();
+                    visit.unsubscribe();
+                }
+            });
+            (0..ITEMS).for_each(|n| inbound.next(TaggedData::new("/a", n)));
+            over.store(true, Ordering::SeqCst);
+        });
+        assert_eq!(delivered.load(Ordering::SeqCst) + router.unrouted() as usize, ITEMS);
+    }
+
+    #[test]
+    fn memory_of_tags_that_have_gone_is_given_back() {
+        let (_inbound, router) = routed();
+        let tags: Vec<_> = (0..10_000).map(|n| router.tag(format!("/{n}")).subscribe(|_| {})).collect();
+        tags.into_iter().for_each(Subscription::unsubscribe);
+        let capacity = router.core.routes().by_key.capacity();
+        assert!(capacity <= 2 * KEPT_CAPACITY, "room for {capacity}");
     }
 }

@@ -1,5 +1,6 @@
 //! The reactive kernel under attack: many threads, re-entrance, panics, pipelines that push into themselves.
 
+mod clones;
 mod endings;
 mod panics;
 mod pipelines;

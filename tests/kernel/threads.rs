@@ -119,3 +119,51 @@ fn producer_waits_for_room_when_a_million_items_wait() {
 
     assert_eq!(seen.load(SeqCst), expected);
 }
+
+/// Holds the emission of a subject on a thread of its own, until told; counts what its observer hears.
+fn hold_emission(subject: &Numbers) -> (Sender<()>, Arc<AtomicUsize>, thread::JoinHandle<()>) {
+    let ((begin, begun), (let_go, told)) = (mpsc::channel(), mpsc::channel::<()>());
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = heard.clone();
+    Io::new(subject.clone()).subscribe(move |_| {
+        if count.fetch_add(1, SeqCst) == 0 {
+            begin.send(()).unwrap();
+            told.recv_timeout(PATIENCE).unwrap();
+        }
+    });
+    let emitting = subject.clone();
+    let emitting = thread::spawn(move || emitting.next(0));
+    begun.recv_timeout(PATIENCE).unwrap();
+    (let_go, heard, emitting)
+}
+
+#[test]
+fn what_callbacks_push_beyond_two_million_items_is_lost_and_counted() {
+    const BOUND: usize = 1 << 21;
+    let subject = Numbers::new();
+    let (let_go, heard, emitting) = hold_emission(&subject);
+    let (trigger, into) = (Numbers::new(), subject.clone());
+    Io::new(trigger.clone()).subscribe(move |_| {
+        (0..BOUND + 999).for_each(|n| into.next(n));
+        let_go.send(()).unwrap();
+    });
+    trigger.next(0);
+    emitting.join().unwrap();
+    // One is being delivered while the others wait.
+    assert_eq!((heard.load(SeqCst), subject.lost()), (BOUND, 1_000));
+    subject.next(0);
+    assert_eq!((heard.load(SeqCst), subject.lost()), (BOUND + 1, 1_000));
+}
+
+#[test]
+fn callback_on_a_thread_of_a_runtime_and_the_thread_itself_never_wait_for_room() {
+    const PUSHED: usize = (1 << 20) + 1_000;
+    let subject = Numbers::new();
+    let (let_go, heard, emitting) = hold_emission(&subject);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let pushing = subject.clone();
+    runtime.block_on(async move { (0..PUSHED).for_each(|n| pushing.next(n)) });
+    let_go.send(()).unwrap();
+    emitting.join().unwrap();
+    assert_eq!((heard.load(SeqCst), subject.lost()), (PUSHED + 1, 0));
+}

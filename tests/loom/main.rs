@@ -79,6 +79,12 @@ mod callback {
         SHARE.with(|left| left.set([left.get()[0], left.get()[1].saturating_sub(deliveries)]));
     }
 
+    pub(crate) fn may_deliver() -> bool {
+        let may = !is_turn_over();
+        spend(1);
+        may
+    }
+
     pub(crate) fn may_wait() -> bool {
         true
     }

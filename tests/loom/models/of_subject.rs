@@ -318,3 +318,25 @@ fn all_items_arrive_when_two_threads_with_sockets_hand_them_over_to_each_other()
         assert_eq!(heard, [0, 1, 7, 10]);
     });
 }
+
+#[test]
+fn subscriber_with_a_backlog_hears_it_first_whatever_is_handed_over_meanwhile() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        let other = subject.clone();
+        let pushing = thread::spawn(move || {
+            callback::with_share(1);
+            other.next(10);
+            other.next(11);
+            scheduler::serve();
+        });
+        callback::with_share(1);
+        subject.add_after(|| [0, 1, 2].into(), Pen::new(&log));
+        subject.next(20);
+        scheduler::serve();
+        pushing.join().unwrap();
+        let heard = items(&log);
+        assert!(heard.starts_with(&[0, 1, 2]) && heard.contains(&20), "{heard:?}");
+        assert!(heard[3..].iter().filter(|n| **n < 20).is_sorted());
+    });
+}
