@@ -100,9 +100,18 @@ pub enum WsError {
     CertificateExpired(ConnConfig),
     /// The server's certificate is from nobody whom the client trusts.
     #[error(
-        "the certificate of {0} is from an issuer not trusted here; trust one of your own with ClientTls::with_roots_pem"
+        "the certificate of {0} is from an issuer not trusted here; trust one of your own, or a self-signed certificate, \
+         with ClientTls::with_roots_pem"
     )]
     UnknownIssuer(ConnConfig),
+    /// The server's certificate cannot be used for another reason.
+    #[error("the certificate of {endpoint} cannot be used: {}", OneLine(.reason))]
+    Certificate {
+        /// Whom.
+        endpoint: ConnConfig,
+        /// Why not.
+        reason: String,
+    },
     /// The server wants a certificate from the client.
     #[error("{0} wants a client certificate; show one with ClientTls::with_roots_and_identity_pem")]
     CertificateRequired(ConnConfig),

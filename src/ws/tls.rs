@@ -11,13 +11,16 @@ use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
         AlertDescription, CertificateError, ClientConfig, ConfigBuilder, Error, RootCertStore, ServerConfig,
-        client::WantsClientCert,
+        client::{WantsClientCert, WebPkiServerVerifier},
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
 };
 
+use self::verifier::OwnRoots;
 use crate::{ConnConfig, WsError, ws::transport::Transport};
+
+mod verifier;
 
 /// What is spoken above TLS (RFC 7301): no HTTP/2, whose WebSocket is another one.
 const ALPN: &[u8] = b"http/1.1";
@@ -103,17 +106,24 @@ pub struct ClientTls {
 impl ClientTls {
     /// Trusts whom the operating system trusts. The default.
     ///
-    /// The system's certificates are read once in the life of the process, in some milliseconds.
+    /// The system's certificates are read once in the life of the process, in some milliseconds; as long as there are none, they
+    /// are looked for again.
     ///
     /// # Errors
     ///
     /// [`WsError::TlsSetup`] when the system has none.
     pub fn system() -> Result<Self, WsError> {
-        static SYSTEM: OnceLock<Result<ClientTls, WsError>> = OnceLock::new();
-        SYSTEM.get_or_init(|| Ok(Self::of(builder(system_roots()?)?.with_no_client_auth()))).clone()
+        static SYSTEM: OnceLock<ClientTls> = OnceLock::new();
+        if let Some(found) = SYSTEM.get() {
+            return Ok(found.clone());
+        }
+        let found = Self::of(builder(system_roots()?)?.with_no_client_auth());
+        Ok(SYSTEM.get_or_init(|| found).clone())
     }
 
-    /// Trusts these root certificates, in PEM format, and no others. A self-signed certificate is its own root.
+    /// Trusts these root certificates, in PEM format, and no others. A self-signed certificate is its own root, also if it is
+    /// marked as an authority's, as `openssl req -x509` makes it; its name and dates are checked as those of any other. The names
+    /// are those in its `subjectAltName`.
     ///
     /// # Errors
     ///
@@ -147,7 +157,7 @@ impl ClientTls {
         Self::identified(roots_in(roots.as_ref())?, certificates.as_ref(), key.as_ref())
     }
 
-    fn identified(roots: RootCertStore, certificates: &[u8], key: &[u8]) -> Result<Self, WsError> {
+    fn identified(roots: Roots, certificates: &[u8], key: &[u8]) -> Result<Self, WsError> {
         let identity = builder(roots)?.with_client_auth_cert(certificates_in(certificates)?, key_in(key)?);
         identity.map(Self::of).map_err(|error| unusable("this certificate with this key", error))
     }
@@ -184,13 +194,17 @@ pub(crate) fn certificate_failure(endpoint: &ConnConfig, error: &io::Error) -> O
             WsError::CertificateName { endpoint, names: "others".into() }
         }
         Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
-            let names = if presented.is_empty() { "none".into() } else { presented.join(", ") };
+            let none = "none; a certificate has its names in its subjectAltName";
+            let names = if presented.is_empty() { none.into() } else { presented.join(", ") };
             WsError::CertificateName { endpoint, names }
         }
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             WsError::CertificateExpired(endpoint)
         }
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => WsError::UnknownIssuer(endpoint),
+        // Self-signed, and not one of those that are trusted.
+        Error::InvalidCertificate(error) if verifier::is_authority_as_server(error) => WsError::UnknownIssuer(endpoint),
+        Error::InvalidCertificate(error) => WsError::Certificate { endpoint, reason: error.to_string() },
         Error::AlertReceived(AlertDescription::CertificateRequired) => WsError::CertificateRequired(endpoint),
         _ => return None,
     })
@@ -206,29 +220,39 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, WsError> {
-    let builder = ClientConfig::builder_with_provider(provider());
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable("ring", error))?;
-    Ok(builder.with_root_certificates(roots))
+/// Whom a client trusts.
+struct Roots {
+    store: RootCertStore,
+    /// Those that the program gave, of which a server may show one as its own.
+    own: Vec<CertificateDer<'static>>,
 }
 
-fn system_roots() -> Result<RootCertStore, WsError> {
+fn builder(roots: Roots) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, WsError> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable("ring", error))?;
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.store), provider()).build();
+    let chains = chains.map_err(|error| unusable("the root certificates", error))?;
+    let verifier = Arc::new(OwnRoots::new(chains, roots.own));
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+fn system_roots() -> Result<Roots, WsError> {
     let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    let mut store = RootCertStore::empty();
+    let (usable, _) = store.add_parsable_certificates(found.certs);
     match (usable, found.errors.first()) {
-        (1.., _) => Ok(roots),
+        (1.., _) => Ok(Roots { store, own: Vec::new() }),
         (0, Some(error)) => Err(unusable("the system's root certificates", error)),
         (0, None) => Err(unusable("the system's root certificates", "there are none; give some to ClientTls")),
     }
 }
 
-fn roots_in(pem: &[u8]) -> Result<RootCertStore, WsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(pem)? {
-        roots.add(certificate).map_err(|error| unusable("a root certificate", error))?;
+fn roots_in(pem: &[u8]) -> Result<Roots, WsError> {
+    let (mut store, own) = (RootCertStore::empty(), certificates_in(pem)?);
+    for certificate in &own {
+        store.add(certificate.clone()).map_err(|error| unusable("a root certificate", error))?;
     }
-    Ok(roots)
+    Ok(Roots { store, own })
 }
 
 fn certificates_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, WsError> {
