@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use rxrust::context::Context;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
@@ -39,6 +39,7 @@ use crate::{
         flusher::Flusher,
         handshake::{self, Admitted, Entrant, Gate, Refused},
         inlet::EarlyLost,
+        listen::Listener,
         lobby::{Lobby, Visit},
         options::Options,
         outbox::{Outbox, Refusal},
@@ -232,7 +233,7 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     /// Serves until the server has ended. Meanwhile the same task writes for connections that sleep.
-    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn run(self: Arc<Self>, listener: Listener) {
         let flusher = self.flusher.clone();
         let flushing = async {
             match flusher {
@@ -248,7 +249,7 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     /// Accepts connections until the server is to end, and then sees them all closed.
-    async fn serve_all(self: Arc<Self>, listener: TcpListener) {
+    async fn serve_all(self: Arc<Self>, mut listener: Listener) {
         let mut serving = JoinSet::new();
         let mut closing = pin!(self.until_closing());
         loop {

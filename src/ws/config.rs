@@ -12,7 +12,8 @@ use crate::WsError;
 ///
 /// Every constructor that asks for an address takes one of these or a URL: `"ws://host:port/path?query"`, or `wss://`
 /// for TLS. Without a port, 80 and 443 apply (RFC 6455, section 3). A server takes host and port from it; port 0 lets
-/// the operating system choose a free one.
+/// the operating system choose a free one. An IPv6 address of the local link has its interface behind `%25`, as in
+/// `ws://[fe80::1%25eth0]:8765` (RFC 6874).
 ///
 /// ```
 /// use rxplus::ConnConfig;
@@ -35,7 +36,8 @@ pub struct ConnConfig {
 impl ConnConfig {
     /// Names an endpoint by host and port, with the path `/` and without TLS.
     ///
-    /// `host` is a name or an IP address; an IPv6 address may stand in brackets or not. For text that a user typed,
+    /// `host` is a name or an IP address; an IPv6 address may stand in brackets or not, and may have a zone, as in `fe80::1%eth0`.
+    /// For text that a user typed,
     /// parse a URL instead: that reports what is wrong as an error.
     ///
     /// # Panics
@@ -94,7 +96,8 @@ impl ConnConfig {
         self
     }
 
-    /// The host name, in lower case, or the IP address, without brackets.
+    /// The host name, in lower case, or the IP address, without brackets. The zone of an IPv6 address follows a `%`:
+    /// `fe80::1%eth0`.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -119,9 +122,14 @@ impl ConnConfig {
         self.tls
     }
 
-    /// `host:port`, with brackets around an IPv6 address: for a `Host` header and for socket addresses.
+    /// The host without the zone, which means nothing to another machine (RFC 6874, section 1).
+    pub(crate) fn host_without_zone(&self) -> &str {
+        self.host.split('%').next().unwrap_or_default()
+    }
+
+    /// `host:port`, with brackets around an IPv6 address, and without its zone: for a `Host` header.
     pub(crate) fn authority(&self) -> String {
-        let Self { host, port, .. } = self;
+        let (host, port) = (self.host_without_zone(), self.port);
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
@@ -222,12 +230,26 @@ fn checked_host(host: &str) -> Result<String, String> {
     }
 }
 
+/// An IPv6 address, and the zone in which it is meant (RFC 6874).
 fn checked_ipv6(host: &str) -> Result<String, String> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    match bare.parse::<Ipv6Addr>() {
-        Ok(address) => Ok(address.to_string()),
-        Err(_) if bare.contains('%') => Err(format!("the IPv6 address \"{bare}\" has a zone, which is not supported")),
+    let (address, zone) = bare.split_at(bare.find('%').unwrap_or(bare.len()));
+    match address.parse::<Ipv6Addr>() {
+        Ok(address) => Ok(format!("{address}{}", checked_zone(zone)?)),
         Err(_) => Err(format!("\"{bare}\" is not an IPv6 address")),
+    }
+}
+
+/// The zone with a `%` before it, which is `%25` in a URL: an interface's name or number.
+fn checked_zone(zone: &str) -> Result<String, String> {
+    if zone.is_empty() {
+        return Ok(String::new());
+    }
+    // As `SocketAddr` prints it is understood, too, and may then be the interface of number 25.
+    let name = zone.strip_prefix("%25").filter(|name| !name.is_empty()).unwrap_or(&zone[1..]);
+    match name.is_empty() || name.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._~".contains(c)) {
+        true => Err(format!("\"{name}\" is no zone of an IPv6 address; it is an interface, as in [fe80::1%25eth0]")),
+        false => Ok(format!("%{name}")),
     }
 }
 
@@ -323,7 +345,11 @@ impl From<&ConnConfig> for ConnConfig {
 /// ```
 impl From<SocketAddr> for ConnConfig {
     fn from(address: SocketAddr) -> Self {
-        Self::new(address.ip().to_string(), address.port())
+        let host = match address {
+            SocketAddr::V6(address) if address.scope_id() != 0 => format!("{}%{}", address.ip(), address.scope_id()),
+            address => address.ip().to_string(),
+        };
+        Self::new(host, address.port())
     }
 }
 
@@ -331,7 +357,11 @@ impl From<SocketAddr> for ConnConfig {
 impl fmt::Display for ConnConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "wss" } else { "ws" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.request_target())
+        let (host, target) = (self.authority(), self.request_target());
+        match self.host.split_once('%') {
+            Some((address, zone)) => write!(f, "{scheme}://[{address}%25{zone}]:{}{target}", self.port),
+            None => write!(f, "{scheme}://{host}{target}"),
+        }
     }
 }
 
@@ -388,6 +418,21 @@ mod tests {
     }
 
     #[test]
+    fn zone_of_an_ipv6_address_is_kept_and_stays_here() {
+        let zoned = config("ws://[FE80::0:1%25Eth0.1]:9/x");
+        assert_eq!((zoned.host(), zoned.authority().as_str()), ("fe80::1%Eth0.1", "[fe80::1]:9"));
+        assert_eq!(zoned.to_string(), "ws://[fe80::1%25Eth0.1]:9/x");
+        assert_eq!(zoned, ConnConfig::new("[fe80::1%Eth0.1]", 9).path("/x"));
+        assert_ne!(zoned, config("ws://[fe80::1%25eth0.1]:9/x"));
+        assert_ne!(zoned, config("ws://[fe80::1]:9/x"));
+        for url in ["ws://[fe80::1%253]:9", "ws://[fe80::1%3]:9"] {
+            assert_eq!(config(url).host(), "fe80::1%3", "{url}");
+        }
+        let socket = SocketAddr::V6(std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, 25));
+        assert_eq!(ConnConfig::from(socket), config(&format!("ws://{socket}")));
+    }
+
+    #[test]
     fn authority_brackets_ipv6_only() {
         let authority = |url| config(url).authority();
         assert_eq!(authority("ws://[::1]/x"), "[::1]:80");
@@ -437,7 +482,12 @@ mod tests {
             ("ws://[::1]8765", "not \"8765\""),
             ("ws://[::g]:1", "\"::g\" is not an IPv6 address"),
             ("ws://[]:1", "\"\" is not an IPv6 address"),
-            ("ws://[fe80::1%25eth0]:1", "has a zone"),
+            ("ws://[fe80::1%]:1", "\"\" is no zone of an IPv6 address"),
+            ("ws://[fe80::1%25e/0]:1", "stands in brackets"),
+            ("ws://[fe80::1%25e%30]:1", "\"e%30\" is no zone"),
+            ("ws://[fe80::1%eth0%25]:1", "\"eth0%25\" is no zone"),
+            ("ws://[127.0.0.1%25eth0]:1", "is not an IPv6 address"),
+            ("ws://fe80%25eth0:1", "contains '%'"),
             ("ws://a]b:1", "not \"b:1\""),
             ("ws://h/a b", "contains a space"),
             ("ws://h\n", "contains a space"),

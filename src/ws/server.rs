@@ -8,7 +8,6 @@ use rxrust::{
     observer::Observer,
     ops::map::Map,
 };
-use tokio::net::TcpListener;
 
 use crate::{
     ConnConfig, Connection, Io, IoScheduler, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
@@ -20,7 +19,7 @@ use crate::{
         event::{CloseReport, ServerEvent},
         handshake::{Authorize, Gate, Origin, Refuse, UpgradeRequest},
         keeper::{Keeper, Kept},
-        listen::listen,
+        listen::{Listener, listen},
         options::{Options, common_options},
         request::check_subprotocols,
         stats::{PathStats, ServerStats},
@@ -84,7 +83,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// Makes a server with the default options, bound and listening when this returns.
     ///
     /// Port 0 picks a free one, which [`local_addr`](Self::local_addr) tells. The IPv6 wildcard `[::]` listens on both
-    /// stacks. The path of `address` means nothing: a server serves all paths, unless `paths` names some.
+    /// stacks, and a name on all of its addresses that this machine has, at one port: `localhost` on `127.0.0.1` and `[::1]`. The path of `address` means nothing: a server serves all paths, unless `paths` names some.
     ///
     /// # Errors
     ///
@@ -216,7 +215,7 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.acceptor.path_stats(&path.into())
     }
 
-    /// Where it listens.
+    /// Where it listens; if the host has several addresses, the first of them.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.inner.local_addr
@@ -388,13 +387,13 @@ impl<D: WsDatatype> ServerBuilder<D> {
             return Err(WsError::TlsSetup { what: endpoint.to_string(), reason: reason.into() });
         }
         let failed = |error| WsError::Bind { endpoint: endpoint.clone(), source: Arc::new(error) };
-        let listener = listen(&endpoint)?;
-        let local_addr = listener.local_addr().map_err(failed)?;
+        let sockets = listen(&endpoint)?;
         let runtime = self.options.runtime()?;
         let listener = {
             let _inside = runtime.handle().enter();
-            TcpListener::from_std(listener).map_err(failed)?
+            Listener::new(sockets).map_err(failed)?
         };
+        let local_addr = listener.local_addr().map_err(failed)?;
         let home = IoScheduler::on(&runtime);
         let acceptor = Arc::new(Acceptor::new(self.datatype, self.options, self.gate, self.tls, home.clone()));
         let dead = acceptor.clone();

@@ -169,7 +169,7 @@ impl ClientTls {
 
     /// Makes the TLS handshake with a server.
     pub(crate) async fn connect(&self, stream: TcpStream, endpoint: &ConnConfig) -> Result<Transport, WsError> {
-        let name = ServerName::try_from(endpoint.host().to_owned())
+        let name = ServerName::try_from(endpoint.host_without_zone().to_owned())
             .map_err(|error| unusable(format!("the host {}", endpoint.host()), error))?;
         match TlsConnector::from(self.config.clone()).connect(name, stream.into()).await {
             Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),

@@ -1,5 +1,7 @@
 //! Where an endpoint is, what it is called, and what is wrong with an address.
 
+use std::net::SocketAddr;
+
 use super::*;
 
 #[test]
@@ -60,6 +62,43 @@ fn ipv6_wildcard_is_reached_over_both_stacks() {
         client.next("hello");
         assert_eq!(heard.item(), "hello");
     }
+}
+
+/// An address of this machine on a local link, with its interface, where there is one.
+fn link_local() -> Option<String> {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let line = table.lines().find(|line| line.starts_with("fe80"))?;
+    let groups: Vec<_> = (0..8).map(|n| &line[4 * n..4 * n + 4]).collect();
+    Some(format!("{}%25{}", groups.join(":"), line.split_whitespace().last()?))
+}
+
+#[test]
+fn address_of_a_local_link_is_reached_by_its_zone() {
+    let Some(host) = link_local() else { return };
+    let server = echo_server_at(&format!("ws://[{host}]:0"), WsStr);
+    let address = server.local_addr();
+    let SocketAddr::V6(socket) = address else { panic!("{address} is no IPv6 address") };
+    let by_number = format!("ws://[{}%25{}]:{}", socket.ip(), socket.scope_id(), socket.port());
+    let by_name = format!("ws://[{host}]:{}", socket.port());
+    let requests = Recorder::on(server.connections());
+    for config in [by_name, by_number, format!("ws://{address}")]
+        .map(|url| url.parse().unwrap())
+        .into_iter()
+        .chain([ConnConfig::from(address)])
+    {
+        let client = RxWsClient::connect(config, WsStr).unwrap();
+        let heard = Recorder::on(client.clone());
+        client.next("hello");
+        assert_eq!(heard.item(), "hello");
+        let host = requests.item().headers()["host"].clone();
+        assert_eq!(host.to_str().unwrap(), format!("[{}]:{}", socket.ip(), socket.port()));
+    }
+}
+
+#[test]
+fn zone_that_is_none_of_this_machine_is_an_error_that_repeats_it() {
+    let error = RxWsServer::bind("ws://[fe80::1%25nowhere]:0", WsStr).unwrap_err();
+    assert!(matches!(error, WsError::Bind { .. }) && error.to_string().contains("%25nowhere]"), "{error:?}");
 }
 
 #[test]
