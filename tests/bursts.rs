@@ -10,7 +10,7 @@ use std::{
 };
 
 use rxplus::prelude::*;
-use support::{PATIENCE, Recorder, foreign::foreign_client, until};
+use support::{PATIENCE, Recorder, foreign::foreign_client};
 
 /// Where a server runs, and what is spoken below it.
 struct Site {
@@ -125,10 +125,29 @@ fn loop_of_pushes_to_a_path_reaches_all_its_good_readers() {
         let server = site.server().bind().unwrap();
         let clients = [(); 3].map(|()| site.client(&server).connect().unwrap());
         let heard = clients.each_ref().map(|client| Recorder::on(client.clone()));
-        until("connecting", || server.connection_count() == 3);
+        clients.iter().for_each(|client| client.wait_connected(PATIENCE).unwrap());
         (0..COUNT).for_each(|number| server.send(TaggedData::new("/", number.to_string())).unwrap());
         heard.iter().for_each(|heard| hears_them_all(heard, COUNT, site));
         nothing_was_lost(&server);
+        server.complete();
+    });
+}
+
+/// The answer that tells it so may still be on its way out of the server.
+#[test]
+fn client_that_has_just_connected_gets_a_loop_of_pushes_whole() {
+    const COUNT: usize = 200;
+    everywhere(|site| {
+        let server = site.server().outbox(4, 1 << 20, Overflow::Disconnect).bind().unwrap();
+        for number in 0..20 {
+            let client = site.client(&server).connect().unwrap();
+            let heard = Recorder::on(client.clone());
+            client.wait_connected(PATIENCE).unwrap();
+            (0..COUNT).for_each(|number| server.send(TaggedData::new("/", number.to_string())).unwrap());
+            hears_them_all(&heard, COUNT, site);
+            client.complete();
+            assert_eq!(server.stats().sent.dropped.overflow.messages, 0, "client {number}");
+        }
         server.complete();
     });
 }
@@ -173,7 +192,7 @@ fn threads_that_push_into_one_small_outbox_lose_nothing_and_keep_their_order() {
         let server = site.server().outbox(4, 1 << 20, Overflow::Disconnect).bind().unwrap();
         let client = site.client(&server).connect().unwrap();
         let heard = Recorder::on(client.clone());
-        until("connecting", || server.connection_count() == 1);
+        client.wait_connected(PATIENCE).unwrap();
         thread::scope(|scope| {
             for thread in 0..THREADS {
                 let server = &server;
@@ -207,7 +226,7 @@ fn connections_that_push_to_each_other_from_their_callbacks_do_not_wait_for_each
         server.clone().subscribe_with(server.clone());
         let clients = [(); CLIENTS].map(|()| site.client(&server).connect().unwrap());
         let heard = clients.each_ref().map(|client| Recorder::on(client.clone()));
-        until("connecting", || server.connection_count() == CLIENTS);
+        clients.iter().for_each(|client| client.wait_connected(PATIENCE).unwrap());
         for number in 0..EACH {
             clients.iter().for_each(|client| client.send(number.to_string()).unwrap());
         }

@@ -23,8 +23,8 @@ use tokio::{
 use tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
-    WsError,
+    Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, UpgradeRequest,
+    WsDatatype, WsError,
     branch::{Listeners, Main, kept_in},
     guard::{Death, isolated},
     memory::Memory,
@@ -33,11 +33,11 @@ use crate::{
         component::{Component, Received},
         connection::Accepted,
         dialer::INTERNAL_ERROR,
-        driver::{Ending, Link, Receipt, drive},
+        driver::{Ending, Link, OpenLink, Receipt, drive},
         event::{CloseReport, Peer, ServerEvent},
         feeder::Source,
         flusher::Flusher,
-        handshake::{self, Admitted, Entrant, Gate, Refused},
+        handshake::{self, Entrant, Gate, Granted, Refused},
         inlet::EarlyLost,
         listen::Listener,
         lobby::{Lobby, Visit},
@@ -46,6 +46,7 @@ use crate::{
         stats::{PathStats, SendStats, ServerStats, Tally},
         switchboard::{Line, Switchboard},
         tls::ServerTls,
+        transport::Transport,
     },
 };
 
@@ -294,7 +295,7 @@ impl<D: WsDatatype> Acceptor<D> {
         // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
         let shaken = isolated("an opening handshake", Box::pin(self.shake_hands(stream, addr, &mut visit))).await;
         match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
-            Ok(admitted) => Box::pin(self.converse(admitted)).await,
+            Ok(registered) => Box::pin(self.converse(registered)).await,
             Err(refused) => self.tell_of_refusal(addr, refused),
         }
     }
@@ -304,14 +305,14 @@ impl<D: WsDatatype> Acceptor<D> {
         stream: TcpStream,
         addr: SocketAddr,
         visit: &mut Visit,
-    ) -> Result<Admitted<Registered<'_, D>>, Refused> {
+    ) -> Result<Registered<'_, D>, Refused> {
         let limits = &self.options.limits;
         let gone = |reason: &str| Err(Refused::unanswered(reason));
         let asked_to_leave = visit.asked_to_leave();
         tokio::select! {
             shaken = timeout(
                 limits.handshake,
-                handshake::accept(stream, addr, visit, &self.gate, self.tls.as_ref(), limits, |entrant| self.register(entrant)),
+                handshake::accept(stream, addr, visit, &self.gate, self.tls.as_ref(), limits, async |entrant| self.register(entrant).await),
             ) => {
                 shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
             }
@@ -336,15 +337,13 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     /// Serves a connection from its opening handshake to its end.
-    async fn converse(&self, admitted: Admitted<Registered<'_, D>>) {
-        let Admitted { stream, early_bytes, mut registered } = admitted;
+    async fn converse(&self, mut registered: Registered<'_, D>) {
+        let Some(link) = registered.link.take() else { return };
         let connection = registered.connection.clone();
         self.lock().untold.remove(&connection.id());
         // Inbound: what it receives flows into the server's subject, tagged with its path.
         let received = Io::from_parts(Source::new(), self.component.home.clone());
         let mut feeder = received.tag(connection.path().clone()).merge_into(&self.component.inbound.fed());
-        // Before it is told of: what the socket takes is written, and not held against the peer.
-        let link = self.link(&connection, early_bytes).open(stream);
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
         self.connections.next(connection.clone());
         // With several threads another one may be telling of it: what its subscribers are to hear is not read before.
@@ -359,15 +358,22 @@ impl<D: WsDatatype> Acceptor<D> {
         registered.is_over = true;
     }
 
-    /// Makes a connection of a peer that is about to hear that it is one.
-    fn register(&self, entrant: Entrant) -> Registered<'_, D> {
-        let connection = self.admit(entrant);
+    /// Makes a connection of a peer, and tells it so.
+    async fn register(&self, entrant: Entrant) -> io::Result<Registered<'_, D>> {
+        let Entrant { stream, early_bytes, answer, request, subprotocol, grant } = entrant;
+        let connection = self.admit(request, subprotocol, grant);
+        // Before anybody can push: what the socket takes is written, behind the answer, and not held against the peer.
+        let link = self.link(&connection, early_bytes).open(stream, answer);
         // Outbound: what is pushed for its path goes into its outbox.
         let line = self.switchboard.connect(connection.path().clone(), connection.outbox());
-        Registered { acceptor: self, connection, line, is_over: false }
+        let registered = Registered { acceptor: self, link: Some(link), connection, line, is_over: false };
+        if let Some(link) = &registered.link {
+            link.answered().await?;
+        }
+        Ok(registered)
     }
 
-    fn admit(&self, Entrant { request, subprotocol, grant }: Entrant) -> Connection<D> {
+    fn admit(&self, request: UpgradeRequest, subprotocol: Option<String>, grant: Option<Granted>) -> Connection<D> {
         let mut open = self.lock();
         open.accepted += 1;
         open.numbers += 1;
@@ -549,6 +555,8 @@ enum Acquaintance {
 /// ends all the same.
 struct Registered<'a, D: WsDatatype> {
     acceptor: &'a Acceptor<D>,
+    /// Until its task takes it.
+    link: Option<OpenLink<Transport>>,
     connection: Connection<D>,
     /// Its outbox's place on the switchboard.
     line: Line,
@@ -559,6 +567,8 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
     fn drop(&mut self) {
         if !self.is_over {
             let Self { acceptor, connection, line, .. } = self;
+            // Nothing may be written any more of what is counted as not sent.
+            self.link = None;
             acceptor.switchboard.disconnect(line);
             let of_server = acceptor.component.terminal();
             acceptor.lose(connection, of_server.unwrap_or_else(|| Death::Shutdown.of(connection.name())));

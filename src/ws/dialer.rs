@@ -437,7 +437,7 @@ impl<D: WsDatatype> Dialer<D> {
             early_bytes,
         };
         // Before anybody who hears of the connection pushes.
-        let link = link.open(stream);
+        let link = link.open(stream, Vec::new());
         self.set_state(ConnectionState::Connected);
         self.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
         let driving = drive(link, |frame| self.receive(frame), self.asked_again(served));

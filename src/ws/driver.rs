@@ -91,9 +91,26 @@ pub(crate) struct OpenLink<S: Socket> {
 }
 
 impl Link {
-    pub(crate) fn open<S: Socket>(mut self, socket: S) -> OpenLink<S> {
-        let outlet = Outlet::open(socket, self.role, self.outbox.clone(), self.flusher.take());
+    /// Opens the link. `answer` goes out before any message: the end of a server's opening handshake.
+    pub(crate) fn open<S: Socket>(mut self, socket: S, answer: Vec<u8>) -> OpenLink<S> {
+        let outlet = Outlet::open(socket, answer, self.role, self.outbox.clone(), self.flusher.take());
         OpenLink { outlet, link: self }
+    }
+}
+
+impl<S: Socket> OpenLink<S> {
+    /// Writes the answer that the link was opened with.
+    pub(crate) async fn answered(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            self.outlet.serve(cx.waker().clone());
+            let (progress, outward) = self.outlet.write(&mut Vec::new(), cx);
+            match progress? {
+                Progress::Blocked if outward.answers_len > 0 => Poll::Pending,
+                // What is left is the driver's.
+                _ => Poll::Ready(Ok(())),
+            }
+        })
+        .await
     }
 }
 

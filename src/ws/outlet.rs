@@ -139,8 +139,17 @@ pub(crate) struct Writer<S> {
 impl<S: Socket> Outlet<S> {
     /// What is put into `outbox` from now on is written by `flusher` if there is one, and else by the task that
     /// [`serve`](Self::serve)s this.
-    pub(crate) fn open(socket: S, role: Role, outbox: Outbox, flusher: Option<Arc<Flusher>>) -> Hold<S> {
-        let writer = Writer { socket: Some(socket), out: None, failed: None, is_over: false };
+    ///
+    /// `answer` goes out first.
+    pub(crate) fn open(
+        socket: S,
+        mut answer: Vec<u8>,
+        role: Role,
+        outbox: Outbox,
+        flusher: Option<Arc<Flusher>>,
+    ) -> Hold<S> {
+        let mut writer = Writer { socket: Some(socket), out: None, failed: None, is_over: false };
+        writer.answer(&mut answer);
         let outlet = Arc::new(Self {
             written_before: outbox.stats().written.messages,
             outbox,

@@ -60,7 +60,7 @@ fn drive<S: Socket>(
     receive: impl FnMut(Frame) -> Receipt,
     cut: impl Future<Output = ()>,
 ) -> impl Future<Output = Ending> {
-    super::drive(link.open(socket), receive, cut)
+    super::drive(link.open(socket, Vec::new()), receive, cut)
 }
 
 /// A driver at work, and the other end of its socket.

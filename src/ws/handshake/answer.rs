@@ -66,7 +66,7 @@ impl Answer {
         Self::new(StatusCode::UPGRADE_REQUIRED, line).with(SEC_WEBSOCKET_VERSION, version)
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or("Refused");
         let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_str()).into_bytes();
         let mut add = |name: &HeaderName, value: &[u8]| {
@@ -107,7 +107,7 @@ impl Answer {
         }
     }
 
-    pub(super) async fn write<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> std::io::Result<()> {
+    async fn write<S: AsyncWrite + Unpin>(&self, stream: &mut S) -> std::io::Result<()> {
         stream.write_all(&self.bytes()).await?;
         stream.flush().await
     }

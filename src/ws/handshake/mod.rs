@@ -24,7 +24,7 @@ pub(crate) use client::{Ask, Connected, connect};
 pub(crate) use gate::Gate;
 pub(crate) use origin::Origin;
 pub use response::HttpResponse;
-pub(crate) use server::{Admitted, Entrant, Refused, accept};
+pub(crate) use server::{Entrant, Refused, accept};
 
 /// A client's stream after its opening handshake.
 pub(crate) struct Opened {

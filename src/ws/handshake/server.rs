@@ -14,21 +14,24 @@ use super::{
 };
 use crate::ws::{limits::Limits, lobby::Visit, tls::ServerTls, transport::Transport};
 
-/// A connection that was let in, and knows it.
-pub(crate) struct Admitted<R> {
+/// A connection that is let in.
+pub(crate) struct Entrant {
     pub(crate) stream: Transport,
     /// What came together with the handshake.
     pub(crate) early_bytes: Bytes,
-    /// As what it was registered before it was told.
-    pub(crate) registered: R,
-}
-
-/// A connection that is let in.
-pub(crate) struct Entrant {
+    /// What tells it that it is let in.
+    pub(crate) answer: Vec<u8>,
     pub(crate) request: UpgradeRequest,
     pub(crate) subprotocol: Option<String>,
     /// What `authorize` returned.
     pub(crate) grant: Option<Granted>,
+}
+
+/// What was asked for, and granted.
+struct Asked {
+    request: UpgradeRequest,
+    subprotocol: Option<String>,
+    grant: Option<Granted>,
 }
 
 /// Why a request was answered with an HTTP status instead of a connection.
@@ -47,7 +50,7 @@ impl Refused {
 
 /// Makes the opening handshake with a client, TLS included. The caller bounds the time.
 ///
-/// A peer that is let in goes through `register` right before it is told: so whoever knows that it is connected is.
+/// A peer that is let in goes through `register`, which tells it so once it is connected.
 pub(crate) async fn accept<R>(
     stream: TcpStream,
     addr: SocketAddr,
@@ -55,8 +58,8 @@ pub(crate) async fn accept<R>(
     gate: &Gate,
     tls: Option<&ServerTls>,
     limits: &Limits,
-    register: impl FnOnce(Entrant) -> R,
-) -> Result<Admitted<R>, Refused> {
+    register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
+) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     stream.set_nodelay(true).map_err(broken)?;
     // Whoever only connects costs no buffer.
@@ -72,13 +75,13 @@ pub(crate) async fn accept<R>(
 
 /// Lets a peer in, or tells it why not.
 async fn reply<R>(
-    mut stream: Transport,
+    stream: Transport,
     addr: SocketAddr,
     head: Result<(Head, Bytes), Unreadable>,
     visit: &mut Visit,
     gate: &Gate,
-    register: impl FnOnce(Entrant) -> R,
-) -> Result<Admitted<R>, Refused> {
+    register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
+) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
     let verdict = match head {
@@ -88,10 +91,10 @@ async fn reply<R>(
         Err(Unreadable::NoHttp { looks_like_tls }) => Err(no_http(looks_like_tls && stream.is_plain())),
     };
     match verdict {
-        Ok(((answer, entrant), early_bytes)) => {
-            let registered = register(entrant);
-            answer.write(&mut stream).await.map_err(broken)?;
-            Ok(Admitted { stream, early_bytes, registered })
+        Ok(((answer, asked), early_bytes)) => {
+            let Asked { request, subprotocol, grant } = asked;
+            let answer = answer.bytes();
+            register(Entrant { stream, early_bytes, answer, request, subprotocol, grant }).await.map_err(broken)
         }
         Err(answer) => {
             let answer = if is_head { answer.measured() } else { answer };
@@ -103,7 +106,7 @@ async fn reply<R>(
 
 /// Decides on a request: the protocol first, then what is served, then what there is room for, and then the program.
 /// Returns the answer that lets it in.
-async fn judge(request: Head, addr: SocketAddr, visit: &mut Visit, gate: &Gate) -> Result<(Answer, Entrant), Answer> {
+async fn judge(request: Head, addr: SocketAddr, visit: &mut Visit, gate: &Gate) -> Result<(Answer, Asked), Answer> {
     let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
     if let Some(refusal) = visit.refusal() {
         return Err(full(refusal));
@@ -129,7 +132,7 @@ async fn judge(request: Head, addr: SocketAddr, visit: &mut Visit, gate: &Gate) 
         answer.headers.append(&mut headers);
         value
     });
-    Ok((answer, Entrant { request, subprotocol, grant }))
+    Ok((answer, Asked { request, subprotocol, grant }))
 }
 
 fn too_large() -> Answer {
