@@ -29,8 +29,10 @@ fn main() -> Result<ExitCode, WsError> {
     let skipped = show_the_newest();
     println!("answers {}; a slow screen skipped {skipped} frames", if are_right { "in order" } else { "are missing" });
 
-    client.complete();
-    server.complete();
+    client.clone().complete();
+    client.wait_closed(PATIENCE)?;
+    server.clone().complete();
+    server.wait_closed(PATIENCE)?;
     Ok(if are_right && skipped > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -19,8 +19,11 @@
 //! client.next("hello"); // queued until connected
 //! assert_eq!(hear.recv().unwrap(), "HELLO");
 //!
-//! client.complete(); // sends what is queued, closes, then completes its subscribers
-//! server.complete();
+//! client.next("goodbye");
+//! client.clone().complete(); // returns at once; sends what is queued, closes, then completes its subscribers
+//! client.wait_closed(Duration::from_secs(5))?; // the end of `main` would cut that short
+//! server.clone().complete();
+//! server.wait_closed(Duration::from_secs(5))?;
 //! # Ok::<(), WsError>(())
 //! ```
 //!

@@ -155,6 +155,17 @@ impl<D: WsDatatype> RxWsClient<D> {
     ///
     /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
     /// Without a connection it keeps trying to make one for as long, if anything is queued.
+    ///
+    /// The end of `main` ends the threads that do it: wait for them there, or what is queued is lost with the process.
+    ///
+    /// ```no_run
+    /// # use rxplus::prelude::*;
+    /// # let client = RxWsClient::connect("ws://127.0.0.1:8765", WsStr)?;
+    /// client.next("goodbye");
+    /// client.clone().complete();
+    /// let unsent = client.wait_closed(Duration::from_secs(5))?.unsent; // 0 unless the server was away or too slow
+    /// # Ok::<(), WsError>(())
+    /// ```
     pub fn complete(self) {
         self.inner.dialer.finish(Ok(()));
     }

@@ -151,6 +151,9 @@ impl<D: WsDatatype> Connection<D> {
     }
 
     /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
+    ///
+    /// The end of `main` ends the thread that does it: wait there, with [`wait_closed`](Self::wait_closed) of the connection or of its
+    /// server, or what is queued is lost with the process.
     pub fn complete(self) {
         self.core().finish(NORMAL, "", Ok(()));
     }

@@ -157,6 +157,9 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     /// Has every client send what is queued and close with code 1000, and then completes the subscribers. Returns at once.
     ///
     /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    ///
+    /// The end of `main` ends the threads that do it: wait for them there, with [`wait_closed`](Self::wait_closed) on a clone, or
+    /// what is queued is lost with the process.
     pub fn complete(self) {
         self.inner.fleet.finish(Ok(()));
     }

@@ -150,6 +150,9 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// Returns at once.
     ///
     /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    ///
+    /// The end of `main` ends the threads that do it: wait for them there, with [`wait_closed`](Self::wait_closed) on a clone, or
+    /// what is queued is lost with the process.
     pub fn complete(self) {
         self.inner.acceptor.finish(Ok(()));
     }

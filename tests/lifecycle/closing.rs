@@ -382,3 +382,34 @@ fn trouble_with_one_client_is_an_event_and_the_servers_stream_goes_on() {
     assert_eq!(heard.item().data, "goes on");
     server.complete();
 }
+
+/// Tells the test below that it is run as a program of its own, and where to connect.
+const URL: &str = "RXPLUS_LAST_WORDS_URL";
+
+/// What a program does at its end. The threads end with the process, whatever they have left to do.
+fn say_goodbye_and_exit(url: &str) -> ! {
+    let (client, group) = (RxWsClient::connect(url, WsStr).unwrap(), RxWsClientGroup::new(url, WsStr).unwrap());
+    client.next("goodbye");
+    group.next(TaggedData::new("/group", "goodbye"));
+    client.clone().complete();
+    group.clone().complete();
+    let unsent = [client.wait_closed(PATIENCE).unwrap().unsent, group.wait_closed(PATIENCE).unwrap().unsent];
+    std::process::exit(if unsent == [0, 0] { 0 } else { 1 })
+}
+
+#[test]
+fn last_message_of_a_program_that_waits_for_its_closing_arrives() {
+    if let Ok(url) = std::env::var(URL) {
+        say_goodbye_and_exit(&url);
+    }
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    for _ in 0..5 {
+        let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "closing::last_message_of_a_program_that_waits_for_its_closing_arrives"]);
+        assert!(program.env(URL, url(&server, "/client")).output().unwrap().status.success());
+        let mut last = [heard.item(), heard.item()].map(|td| td.tag);
+        last.sort();
+        assert_eq!(last, ["/client", "/group"]);
+    }
+}
