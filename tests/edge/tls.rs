@@ -1,7 +1,8 @@
 //! `wss://` on both sides, with certificates made on the spot.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -59,16 +60,20 @@ impl Authority {
 
     /// For a client that is not ours.
     fn config(&self) -> Arc<rustls::ClientConfig> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(pem(&self.pem)).unwrap();
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+        trusting(&self.pem)
     }
 
     fn trust(&self) -> ClientTls {
         ClientTls::with_roots_pem(&self.pem).unwrap()
     }
+}
+
+fn trusting(root: &str) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pem(root)).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 pub(crate) fn serve(identity: &Identity) -> Site {
@@ -81,9 +86,16 @@ pub(crate) fn client_of(
     site: &Site,
     authority: &Authority,
 ) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    stream_to(site.addr(), authority.config())
+}
+
+fn stream_to(
+    addr: SocketAddr,
+    config: Arc<rustls::ClientConfig>,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
     let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
-    let connection = rustls::ClientConnection::new(authority.config(), name).unwrap();
-    rustls::StreamOwned::new(connection, TcpStream::connect(site.addr()).unwrap())
+    let connection = rustls::ClientConnection::new(config, name).unwrap();
+    rustls::StreamOwned::new(connection, TcpStream::connect(addr).unwrap())
 }
 
 /// For a server whose peers do not get as far as its certificate.
@@ -504,4 +516,52 @@ fn what_connects_trusts_the_system_s_roots_alone_unless_told_otherwise() {
         Ok(client) => assert!(matches!(failure(&client), WsError::UnknownIssuer(_))),
         Err(error) => assert!(matches!(error, WsError::TlsSetup { .. }), "{error:?}"),
     }
+}
+
+/// How much an idle connection over TLS may cost, as SECURITY.md has it.
+const MOST_EACH: usize = 20 * 1024;
+
+/// Tells the test below that it is run as the peers: how many they are.
+const PEERS: &str = "RXPLUS_EDGE_TLS_PEERS";
+
+/// Not a test: connections that are open until the other process lets go.
+#[test]
+fn idle_peers() {
+    let Ok(count) = std::env::var(PEERS) else { return };
+    let [addr, root] = [URL, ROOTS].map(|name| std::env::var(name).unwrap());
+    let config = trusting(&std::fs::read_to_string(root).unwrap());
+    let upgraded = |_| {
+        let mut stream = stream_to(addr.parse().unwrap(), config.clone());
+        let head: String = REQUEST.iter().map(|line| format!("{line}\r\n")).collect();
+        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        assert!(stream.read(&mut [0; 12]).unwrap() > 0);
+        stream
+    };
+    let _peers: Vec<_> = (0..count.parse::<usize>().unwrap()).map(upgraded).collect();
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+fn idle_connections_over_tls_cost_at_most_20_kib_each() {
+    const COUNT: usize = 400;
+    let authority = Authority::new();
+    let site = serve(&authority.issue("127.0.0.1"));
+    let opened = || site.events.find(|event| matches!(event, ServerEvent::Connected { .. }).then_some(()));
+    is_served(&client(&site, authority.trust()));
+    opened();
+    let root = temporary("idle");
+    std::fs::write(&root, &authority.pem).unwrap();
+    let before = memory();
+    let mut peers = std::process::Command::new(std::env::current_exe().unwrap());
+    peers.args(["--exact", "tls::idle_peers"]).env(PEERS, COUNT.to_string());
+    peers.env(URL, site.addr().to_string()).env(ROOTS, &root);
+    peers.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut peers = peers.spawn().unwrap();
+    (0..COUNT).for_each(|_| opened());
+    let each = memory().saturating_sub(before) / COUNT;
+    println!("{COUNT} idle connections over TLS: {each} bytes each");
+    drop(peers.stdin.take());
+    peers.wait().unwrap();
+    std::fs::remove_file(&root).unwrap();
+    assert!(each <= MOST_EACH, "{each} bytes each");
 }
