@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{DATE, RETRY_AFTER},
 };
 
@@ -45,7 +45,8 @@ struct Parts {
 }
 
 impl HttpResponse {
-    pub(crate) fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+    pub(crate) fn new(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Self {
+        headers.values_mut().for_each(detach);
         Self(Arc::new(Parts { status, headers, body }))
     }
 
@@ -99,6 +100,14 @@ impl HttpResponse {
     }
 }
 
+/// Copies a value, which holds on to the memory that the whole answer was read into.
+fn detach(value: &mut HeaderValue) {
+    // Never an error: it is one already.
+    if let Ok(copied) = HeaderValue::from_bytes(value.as_bytes()) {
+        *value = copied;
+    }
+}
+
 /// The headers may hold secrets, and are left out.
 impl fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,8 +120,6 @@ impl fmt::Debug for HttpResponse {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn response(headers: &[(HeaderName, &str)], body: &'static str) -> HttpResponse {
@@ -152,6 +159,16 @@ mod tests {
             HttpResponse::new(StatusCode::OK, HeaderMap::new(), "x".repeat(900).into()).line().len(),
             QUOTED_LEN
         );
+    }
+
+    #[test]
+    fn headers_do_not_hold_on_to_the_memory_of_the_answer() {
+        let answer = Bytes::from(vec![b'x'; 8192]);
+        let value = HeaderValue::from_maybe_shared(answer.slice(10..20)).unwrap();
+        let headers = HeaderMap::from_iter([(DATE, value.clone()), (DATE, value)]);
+        let response = HttpResponse::new(StatusCode::OK, headers, Bytes::new());
+        assert_eq!(response.header("Date"), Some("xxxxxxxxxx"));
+        assert!(answer.is_unique());
     }
 
     #[test]
