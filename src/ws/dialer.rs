@@ -170,6 +170,22 @@ struct Standing {
     served: u64,
 }
 
+/// What has been tried since a connection was last a good one.
+struct Tries {
+    /// How many attempts have failed in a row.
+    attempt: u32,
+    /// When the first of them began, or the good connection ended.
+    since: Instant,
+    suspicion: Suspicion,
+}
+
+/// How an attempt, or the connection that it made, ended.
+struct Failure {
+    error: WsError,
+    /// How often `reconnect()` had been called when the attempt ended.
+    served: u64,
+}
+
 /// A client, as its handles and its task share it.
 pub(crate) struct Dialer<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ClientEvent>,
@@ -332,50 +348,51 @@ impl<D: WsDatatype> Dialer<D> {
 
     /// Keeps a connection up until the client is asked to end, or must.
     async fn serve(&self) -> Result<(), WsError> {
-        let mut attempt = 0;
-        let mut since = Instant::now();
-        let mut suspicion = Suspicion::default();
-        loop {
-            self.set_state(ConnectionState::Connecting);
-            let Some(connected) = self.unless_done(self.attempt(attempt)).await else { return Ok(()) };
-            // Before anybody hears how the attempt ended, and asks for another one.
-            let served = self.note_served();
-            let error = match connected {
-                Ok(connected) => {
-                    let (error, proven) = self.serve_link(connected, attempt, served).await;
-                    if proven {
-                        (attempt, since) = (0, Instant::now());
-                    }
-                    self.give_up_what_ends_links(&mut suspicion, &error);
-                    error
-                }
-                Err(error) => {
-                    self.component.events.next(ClientEvent::ConnectFailed { attempt, error: error.clone() });
-                    error
-                }
-            };
+        let mut tries = Tries { attempt: 0, since: Instant::now(), suspicion: Suspicion::default() };
+        while let Some(Failure { error, served }) = self.try_once(&mut tries).await {
             if self.is_done() {
-                return Ok(());
+                break;
             }
             if matches!(error, WsError::Cut(_)) {
                 // It was asked for: nothing has failed that the policy had to judge.
                 continue;
             }
-            let Some(delay) = self.delay(attempt, since, &error) else {
-                let endpoint = self.ask.endpoint.clone();
-                return Err(WsError::RetriesExhausted {
-                    endpoint,
-                    attempts: attempt.saturating_add(1),
-                    source: Arc::new(error),
-                });
+            let Some(delay) = self.delay(&tries, &error) else {
+                let (endpoint, attempts) = (self.ask.endpoint.clone(), tries.attempt.saturating_add(1));
+                return Err(WsError::RetriesExhausted { endpoint, attempts, source: Arc::new(error) });
             };
-            attempt = attempt.saturating_add(1);
+            tries.attempt = tries.attempt.saturating_add(1);
+            let attempt = tries.attempt;
             self.set_state(ConnectionState::Reconnecting { attempt, delay });
             self.component.events.next(ClientEvent::Reconnecting { attempt, delay });
             if self.unless_done(pause(delay, self.asked_again(served))).await.is_none() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Connects, and serves the connection to its end. `None` when the client was asked to end before there was one.
+    async fn try_once(&self, tries: &mut Tries) -> Option<Failure> {
+        self.set_state(ConnectionState::Connecting);
+        let connected = self.unless_done(self.attempt(tries.attempt)).await?;
+        // Before anybody hears how the attempt ended, and asks for another one.
+        let served = self.note_served();
+        let error = match connected {
+            Ok(connected) => {
+                let (error, proven) = self.serve_link(connected, tries.attempt, served).await;
+                if proven {
+                    (tries.attempt, tries.since) = (0, Instant::now());
+                }
+                self.give_up_what_ends_links(&mut tries.suspicion, &error);
+                error
+            }
+            Err(error) => {
+                self.component.events.next(ClientEvent::ConnectFailed { attempt: tries.attempt, error: error.clone() });
+                error
+            }
+        };
+        Some(Failure { error, served })
     }
 
     /// Notes that an attempt has ended, and returns for how many calls of `reconnect()` it stands.
@@ -519,13 +536,13 @@ impl<D: WsDatatype> Dialer<D> {
         }
     }
 
-    fn delay(&self, attempt: u32, since: Instant, error: &WsError) -> Option<Duration> {
+    fn delay(&self, tries: &Tries, error: &WsError) -> Option<Duration> {
         let retry_after = match error {
             WsError::Rejected { response, .. } => response.retry_after(),
             _ => None,
         };
         let verdict = Verdict { then: self.decide(error), retry_after };
-        self.dialing.retry.delay(attempt, since.elapsed(), verdict, rand::random())
+        self.dialing.retry.delay(tries.attempt, tries.since.elapsed(), verdict, rand::random())
     }
 
     /// What follows `error`, if the policy's limits allow it.
