@@ -51,19 +51,22 @@ fn client_finds_a_server_gone_silent_and_connects_again() {
     assert_eq!(read(&mut server.accept()).to_text().unwrap(), "hello again");
 }
 
+/// Within which a peer answers that does so at once, however busy the machine is.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
 /// For a callback: blocks at the first call for longer than a peer may be silent.
 fn block_once() -> impl FnMut() + Send + 'static {
     let mut blocks = true;
     move || {
         if take(&mut blocks) {
-            std::thread::sleep(4 * INTERVAL);
+            std::thread::sleep(2 * (INTERVAL + TIMEOUT));
         }
     }
 }
 
 /// Waits until a silent peer of a server with this heartbeat is gone: so long others would have had to be.
 fn until_one_is_gone() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(TIMEOUT);
     let server = server.bind().unwrap();
     let events = Recorder::on(server.events());
     let _silent = foreign_client(&server, "/");
@@ -72,7 +75,7 @@ fn until_one_is_gone() {
 
 #[test]
 fn callback_that_blocks_costs_a_server_none_of_its_quiet_peers() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(TIMEOUT);
     let server = server.bind().unwrap();
     let mut block = block_once();
     server.clone().log_errors().subscribe(move |_| block());
@@ -90,7 +93,7 @@ fn callback_that_blocks_costs_a_server_none_of_its_quiet_peers() {
 #[test]
 fn callback_that_blocks_costs_a_client_no_quiet_server() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(None).bind().unwrap();
-    let client = RxWsClient::builder(url(&server, "/"), WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
+    let client = RxWsClient::builder(url(&server, "/"), WsStr).ping_interval(INTERVAL).ping_timeout(TIMEOUT);
     let client = client.connect().unwrap();
     let mut block = block_once();
     client.clone().log_errors().subscribe(move |_| block());
