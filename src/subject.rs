@@ -215,23 +215,12 @@ impl<T, E> SerializedSubject<T, E> {
         on_panic: Option<PanicHook>,
         unheard: Option<Arc<AtomicU64>>,
     ) -> Self {
-        let keeps_early = AtomicBool::new(memory.is_early());
-        let state = State {
-            observers: Vec::new(),
-            emitting: false,
-            joining: VecDeque::new(),
-            subscribed: 0,
-            inbox: VecDeque::new(),
-            terminal: None,
-            waiting: 0,
-            tasks: Vec::new(),
-            called: false,
-            memory,
-        };
-        let (state, room) = (Mutex::new(state), Condvar::new());
-        let (closed, stale) = (AtomicBool::new(false), AtomicBool::new(false));
-        let lost = AtomicU64::new(0);
-        Self { core: Arc::new(Core { state, closed, keeps_early, stale, room, home, on_panic, unheard, lost }) }
+        Self { core: Arc::new(Core::new(home, memory, on_panic, unheard)) }
+    }
+
+    /// The hook that hears of observers that panicked.
+    pub(crate) fn on_panic(&self) -> Option<PanicHook> {
+        self.core.on_panic.clone()
     }
 
     /// Whether items are still kept for a first observer.
@@ -303,6 +292,21 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
         self.core.offer(item)
     }
 
+    /// As [`at_home`](Self::at_home), for a subject that emits what `panicked` makes when an observer of its own panicked, and
+    /// when its [hook](Self::on_panic) is told so.
+    pub(crate) fn telling(home: IoScheduler, memory: Memory<T>, panicked: fn() -> T) -> Self {
+        let core = Arc::new_cyclic(|core: &Weak<Core<T, E>>| {
+            let core = core.clone();
+            let tell = move || {
+                if let Some(core) = core.upgrade() {
+                    Self { core }.post(panicked());
+                }
+            };
+            Core::new(Some(home), memory, Some(Arc::new(tell)), None)
+        });
+        Self { core }
+    }
+
     /// As [`relay`](Self::relay), with the terminal event.
     pub(crate) fn relay_end(&self, error: Option<Arc<E>>) {
         self.core.emit(self.core.lock(), Event::Terminal(error.map_or(Terminal::Complete, Terminal::Error)));
@@ -355,6 +359,31 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
 }
 
 impl<T, E> Core<T, E> {
+    fn new(
+        home: Option<IoScheduler>,
+        memory: Memory<T>,
+        on_panic: Option<PanicHook>,
+        unheard: Option<Arc<AtomicU64>>,
+    ) -> Self {
+        let keeps_early = AtomicBool::new(memory.is_early());
+        let state = State {
+            observers: Vec::new(),
+            emitting: false,
+            joining: VecDeque::new(),
+            subscribed: 0,
+            inbox: VecDeque::new(),
+            terminal: None,
+            waiting: 0,
+            tasks: Vec::new(),
+            called: false,
+            memory,
+        };
+        let (state, room) = (Mutex::new(state), Condvar::new());
+        let (closed, stale) = (AtomicBool::new(false), AtomicBool::new(false));
+        let lost = AtomicU64::new(0);
+        Self { state, closed, keeps_early, stale, room, home, on_panic, unheard, lost }
+    }
+
     /// Whether `event` may still come; notes that nothing may follow a terminal one. Only under the lock.
     fn admits(&self, event: &Event<T, E>) -> bool {
         let admits = !self.closed.load(Ordering::Relaxed);

@@ -111,10 +111,12 @@ impl<D: WsDatatype> Acceptor<D> {
             [|| ServerEvent::EarlyLost, || ServerEvent::SubscriberPanicked],
             move |len| lost.count(len),
         );
+        let on_panic = component.events.on_panic();
+        let connections = SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), on_panic);
         Self {
             component,
             listeners: Listeners::default(),
-            connections: SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), None),
+            connections,
             switchboard: Switchboard::default(),
             flusher: home.runtime().has_one_thread().then(Arc::default),
             codec: Codec::new(Arc::new(datatype)),

@@ -65,8 +65,8 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
     /// A component that keeps no events for those who subscribe later, and of its messages what `memory` does. `panicked` makes
     /// what is emitted when a subscriber did.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler, memory: Memory<T>, panicked: fn() -> V) -> Self {
-        let events = SerializedSubject::at_home(home.clone(), Memory::Nothing, None);
-        Self::of(name, home, events, memory, panicked)
+        let events = SerializedSubject::telling(home.clone(), Memory::Nothing, panicked);
+        Self::of(name, home, events, memory)
     }
 
     /// A component that keeps, for its first subscribers, what comes before them.
@@ -80,7 +80,7 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         [early_lost, panicked]: [fn() -> V; 2],
         count_lost: impl Fn(usize) + Send + 'static,
     ) -> Self {
-        let events = SerializedSubject::at_home(home.clone(), Memory::first(EARLY_EVENTS), None);
+        let events = SerializedSubject::telling(home.clone(), Memory::first(EARLY_EVENTS), panicked);
         let mut first = Some((events.clone(), early_lost));
         let on_loss = move |len| {
             count_lost(len);
@@ -88,19 +88,11 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
                 events.post(early_lost());
             }
         };
-        Self::of(name, home, events, Memory::early(EARLY_MESSAGES, len, on_loss), panicked)
+        Self::of(name, home, events, Memory::early(EARLY_MESSAGES, len, on_loss))
     }
 
-    fn of(
-        name: Arc<str>,
-        home: IoScheduler,
-        events: SerializedSubject<V>,
-        memory: Memory<T>,
-        panicked: fn() -> V,
-    ) -> Self {
-        let told = events.clone();
-        let on_panic = Arc::new(move || told.post(panicked()));
-        let inbound = SerializedSubject::at_home(home.clone(), memory, Some(on_panic));
+    fn of(name: Arc<str>, home: IoScheduler, events: SerializedSubject<V>, memory: Memory<T>) -> Self {
+        let inbound = SerializedSubject::at_home(home.clone(), memory, events.on_panic());
         Self {
             name,
             home,
@@ -163,7 +155,8 @@ impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V
         if self.is_ending.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.events.next(last());
+        // Both at once: what else is told, of a subscriber that panics on the last event, say, comes too late.
+        self.events.leave(last());
         self.events.clone().complete();
         match self.terminal() {
             Some(error) => self.inbound.clone().error(error),

@@ -236,13 +236,14 @@ impl<D: WsDatatype> Dialer<D> {
         let inlet = Inlet { codec: Codec::new(datatype), path, number, discards, counts: InletCounts::default() };
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
+        let states = SerializedSubject::at_home(home, Memory::latest(initial), component.events.on_panic());
         Ok(Self {
             inbound: Inbound::new(component.inbound.clone(), member),
             component,
             inlet,
             early_lost,
             outbox,
-            states: SerializedSubject::at_home(home, Memory::latest(initial), None),
+            states,
             standing: watch::Sender::new(Standing { state: initial, response: None, asked: 0, served: 0 }),
             ask: dialing.ask(endpoint)?,
             options,

@@ -285,3 +285,95 @@ fn greeting_that_panics_or_cannot_be_encoded_is_told_and_the_others_are_sent() {
     }
     assert_eq!(client.stats().rejected, 4);
 }
+
+/// Waits for so many events that a subscriber panicked.
+fn panics<V: Send + 'static>(events: &Recorder<V>, count: usize, is_panic: impl Fn(&V) -> bool) {
+    for _ in 0..count {
+        events.find(|event| is_panic(&event).then_some(()));
+    }
+}
+
+fn of_server(event: &ServerEvent) -> bool {
+    matches!(event, ServerEvent::SubscriberPanicked)
+}
+
+fn of_client(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::SubscriberPanicked)
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bug of the destructor's");
+    }
+}
+
+#[test]
+fn panic_in_a_subscriber_of_connections_events_or_state_is_told() {
+    let server = echo_server(WsStr);
+    let events = Recorder::on(server.events());
+    server.connections().subscribe(|_| panic!("a bug"));
+    let client = connected(&server, "/", WsStr);
+    panics(&events, 1, of_server);
+    server.events().subscribe(|_| panic!("another, whenever something is told"));
+    client.clone().complete();
+    panics(&events, 1, of_server);
+
+    let client = connected(&server, "/", WsStr);
+    let events = Recorder::on(client.events());
+    client.state().subscribe(|_| panic!("a bug"));
+    panics(&events, 1, of_client);
+
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let events = Recorder::on(group.events());
+    group.events().subscribe(|_| panic!("a bug"));
+    let child = group.open("/a").unwrap();
+    panics(&events, 1, |event| of_client(&event.data) && event.tag.is_empty());
+    child.state().subscribe(|_| panic!("a bug"));
+    panics(&events, 1, |event| of_client(&event.data) && event.tag == "/a");
+}
+
+#[test]
+fn panic_in_a_subscriber_of_a_connections_events_is_told() {
+    let server = echo_server(WsStr);
+    let connections = Recorder::on(server.connections());
+    let client = connected(&server, "/", WsBytes);
+    let connection = connections.item();
+    connection.events().subscribe(|_| panic!("a bug"));
+    let events = Recorder::on(connection.events());
+    client.next(b"undecodable".to_vec());
+    panics(&events, 1, of_server);
+    connection.events().subscribe(|_| panic!("a bug"));
+    client.complete();
+    let (events, _) = events.to_the_end();
+    // What comes behind its end is not told any more.
+    assert!(matches!(events.last(), Some(ServerEvent::Disconnected { .. })), "{events:?}");
+}
+
+#[test]
+fn panic_in_the_destructor_of_any_subscriber_is_told() {
+    let server = echo_server(WsStr);
+    let (client, events) = (connected(&server, "/", WsStr), Recorder::on(server.events()));
+    let connection = Recorder::on(server.connections()).item();
+    let bombs = || (Bomb, Bomb, Bomb);
+    let (first, second, third) = bombs();
+    server.clone().log_errors().subscribe(move |_| _ = &first).unsubscribe();
+    server.connections().subscribe(move |_| _ = &second).unsubscribe();
+    server.events().subscribe(move |_| _ = &third).unsubscribe();
+    panics(&events, 3, of_server);
+
+    let events = Recorder::on(client.events());
+    let (first, second, third) = bombs();
+    client.clone().log_errors().subscribe(move |_| _ = &first).unsubscribe();
+    client.state().subscribe(move |_| _ = &second).unsubscribe();
+    client.events().subscribe(move |_| _ = &third).unsubscribe();
+    panics(&events, 3, of_client);
+
+    let events = Recorder::on(connection.events());
+    let (first, second) = (Bomb, Bomb);
+    connection.clone().log_errors().subscribe(move |_| _ = &first).unsubscribe();
+    connection.events().subscribe(move |_| _ = &second).unsubscribe();
+    panics(&events, 2, of_server);
+}
