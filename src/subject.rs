@@ -7,11 +7,12 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     fmt,
-    future::poll_fn,
     mem::{replace, take},
     sync::{Arc, PoisonError, Weak, atomic::AtomicU64},
     task::{self, Poll, Waker},
 };
+
+use tokio::sync::oneshot;
 
 use rxrust::{
     context::Context,
@@ -116,6 +117,9 @@ enum Terminal<E> {
 enum Event<T, E> {
     Next(T),
     Terminal(Terminal<E>),
+    /// Nothing for observers: dropped when all before it is delivered, it tells a task so. The turn of the one who delivers
+    /// ends with it: on several threads, the task that it wakes may be one that no other thread takes.
+    Mark(oneshot::Sender<()>),
 }
 
 struct Core<T, E> {
@@ -314,14 +318,26 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
 
     /// Queues `item`, in the order of the calls, for the home thread to deliver.
     pub(crate) fn post(&self, item: T) {
-        if self.core.enqueue(Event::Next(item)) {
+        if self.core.enqueue(Event::Next(item), None) {
             self.core.wake_home();
         }
     }
 
+    /// Has a task at home deliver `item`, and waits until it has: not for what comes behind it. Not for a callback.
+    ///
+    /// A task that delivered it by itself might have to deliver what others push meanwhile, too.
+    pub(crate) async fn deliver_at_home(&self, item: T) {
+        let (mark, passed) = oneshot::channel();
+        if self.core.enqueue(Event::Next(item), Some(mark)) {
+            callback::run(|| self.core.wake_home());
+        }
+        // Dropped, it has been passed, too.
+        let _ = passed.await;
+    }
+
     /// Queues `item` without delivering it: for [`settle`](Self::settle), or whoever emits next. Calls no observer.
     pub(crate) fn leave(&self, item: T) {
-        self.core.enqueue(Event::Next(item));
+        self.core.enqueue(Event::Next(item), None);
     }
 
     /// Has the home thread deliver what was left.
@@ -334,9 +350,15 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
         self.core.clone()
     }
 
-    /// Waits until everything pushed so far is delivered. Not for a callback, which would wait for itself.
+    /// Waits until everything pushed so far is delivered, and not for what others push meanwhile. Not for a callback, which
+    /// would wait for itself.
     pub(crate) async fn delivered(&self) {
-        poll_fn(|cx| self.core.poll_at_most(0, cx)).await;
+        let (mark, passed) = oneshot::channel();
+        if self.core.place(mark) {
+            self.core.wake_home();
+        }
+        // Dropped, it has been passed, too.
+        let _ = passed.await;
     }
 
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
@@ -410,7 +432,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
 
     /// Has `event` delivered once this thread is outside of any callback.
     fn push_later(self: &Arc<Self>, event: Event<T, E>) {
-        if self.enqueue(event) {
+        if self.enqueue(event, None) {
             callback::later(self.clone());
         }
     }
@@ -494,13 +516,14 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             || self.stale.load(Ordering::Relaxed)
     }
 
-    /// Queues `event`. True when it is up to the caller to have it delivered.
-    fn enqueue(&self, event: Event<T, E>) -> bool {
+    /// Queues `event`, and a mark behind it. True when it is up to the caller to have it delivered.
+    fn enqueue(&self, event: Event<T, E>, mark: Option<oneshot::Sender<()>>) -> bool {
         let mut state = self.lock();
         let is_admitted = self.admits(&event);
         let is_full = state.is_full() && matches!(event, Event::Next(_));
         let refused = if is_admitted && !is_full {
             state.inbox.push_back(event);
+            state.inbox.extend(mark.map(Event::Mark));
             None
         } else {
             Some(event)
@@ -513,6 +536,16 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             None => {}
         }
         is_idle
+    }
+
+    /// Queues a mark behind what waits, if anything does. True when it is up to the caller to have it delivered.
+    fn place(&self, mark: oneshot::Sender<()>) -> bool {
+        let mut state = self.lock();
+        let is_over = !state.emitting && state.inbox.is_empty();
+        if !is_over {
+            state.inbox.push_back(Event::Mark(mark));
+        }
+        !state.emitting && !is_over
     }
 
     /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may.
@@ -530,13 +563,14 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     fn deliver<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
         state.emitting = true;
         let mut observers = take(&mut state.observers);
+        let mut mark = None;
         loop {
             state = self.let_in(state, &mut observers);
             if !state.joining.is_empty() {
                 // They are to hear it, too: in another turn.
                 event.take().into_iter().for_each(|event| state.inbox.push_front(event));
             }
-            let event = event.take().or_else(|| state.pop());
+            let event = event.take().or_else(|| if mark.is_none() { state.pop() } else { None });
             let stale = self.stale.load(Ordering::Relaxed);
             if event.is_none() && !stale {
                 state.observers = observers;
@@ -556,6 +590,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             callback::isolate("a destructor", || match event {
                 Some(Event::Next(item)) => self.emit_to(&mut observers, item),
                 Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| self.end(slot, &terminal)),
+                Some(Event::Mark(passed)) => mark = Some(passed),
                 None => {}
             });
             state = self.lock();
@@ -841,7 +876,7 @@ impl<T: Clone, E: Clone> State<T, E> {
                 self.terminal = Some(terminal.clone());
                 (Some(Event::Terminal(terminal)), Vec::new())
             }
-            None => (None, Vec::new()),
+            Some(Event::Mark(_)) | None => (event, Vec::new()),
         }
     }
 }

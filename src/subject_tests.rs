@@ -2,6 +2,8 @@
 //! compiles a second time.
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -75,6 +77,32 @@ fn one_who_is_not_to_run_ahead_waits_until_all_is_delivered() {
         assert!(delivered.join().unwrap().is_some());
     });
     assert!(at_most(0).is_ready());
+}
+
+#[test]
+fn one_who_waits_for_what_was_pushed_does_not_wait_for_what_others_push_meanwhile() {
+    let subject = SerializedSubject::<usize>::new();
+    let (go, gone) = mpsc::channel::<()>();
+    let (send, heard) = mpsc::channel();
+    Io::new(subject.clone()).subscribe(move |n| {
+        send.send(n).unwrap();
+        gone.recv().unwrap();
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| subject.next(1));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(1));
+        subject.next(2);
+        let mut delivered = pin!(subject.delivered());
+        let mut is_delivered = || delivered.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_ready();
+        assert!(!is_delivered());
+        subject.next(3);
+        (0..2).for_each(|_| go.send(()).unwrap());
+        assert_eq!([(); 2].map(|()| heard.recv_timeout(PATIENCE).unwrap()), [2, 3]);
+        assert!(is_delivered());
+        assert!(wait::block_on(subject.delivered(), Duration::from_millis(20)).is_none(), "the third is under way");
+        go.send(()).unwrap();
+        assert!(wait::block_on(subject.delivered(), PATIENCE).is_some());
+    });
 }
 
 /// Looks at the subject it was pushed into when it is dropped.

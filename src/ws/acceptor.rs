@@ -347,9 +347,9 @@ impl<D: WsDatatype> Acceptor<D> {
         let received = Io::from_parts(Source::new(), self.component.home.clone());
         let mut feeder = received.tag(connection.path().clone()).merge_into(&self.component.inbound.fed());
         self.tell(&connection, ServerEvent::Connected { peer: connection.peer().clone() });
-        self.connections.next(connection.clone());
-        // With several threads another one may be telling of it: what its subscribers are to hear is not read before.
-        self.connections.delivered().await;
+        // What its subscribers are to hear is not read before. It does not wait for those that come behind it, in a rush without
+        // end perhaps.
+        self.connections.deliver_at_home(connection.clone()).await;
         let receive = |frame| self.receive(&connection, frame, |received| feeder.next(received));
         let driving = drive(link, receive, std::future::pending());
         let ending = isolated("a connection", driving)

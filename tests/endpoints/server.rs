@@ -101,6 +101,33 @@ fn connections_emits_the_open_ones_first() {
 }
 
 #[test]
+fn in_a_rush_the_first_connection_does_not_wait_for_the_last() {
+    let runtime = IoRuntime::with_threads("several", 4).unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+    let [(begin, begun), (come, came), (echoed, echo)] = [(); 3].map(|()| mpsc::channel::<()>());
+    server.connections().subscribe(move |connection| {
+        connection.clone().subscribe_with(connection.clone());
+        let wait = |event: &Receiver<()>| event.recv_timeout(PATIENCE).expect("the other one goes on");
+        if connection.path() == "/first" {
+            begin.send(()).unwrap();
+            wait(&came);
+        } else {
+            wait(&echo);
+        }
+    });
+    let told = Recorder::on(server.events());
+    let mut first = foreign_client(&server, "/first");
+    begun.recv_timeout(PATIENCE).unwrap();
+    let _last = foreign_client(&server, "/last");
+    told.find(|event| matches!(event, ServerEvent::Connected { peer } if peer.path == "/last").then_some(()));
+    come.send(()).unwrap();
+    first.send(Message::text("hello")).unwrap();
+    assert_eq!(read(&mut first), Message::text("hello"));
+    echoed.send(()).unwrap();
+    server.complete();
+}
+
+#[test]
 fn connections_leaves_out_those_that_are_gone() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let early = Recorder::on(server.connections());
