@@ -379,14 +379,13 @@ impl<D: WsDatatype> Acceptor<D> {
         let mut open = self.lock();
         open.accepted += 1;
         open.numbers += 1;
-        let peer = Peer { id: open.numbers, path: request.path().into(), addr: request.peer_addr() };
-        let name = format!("{}:{}#{}", self.component.name, peer.path, peer.id);
+        let peer = Peer { id: open.numbers, path: request.tag().clone(), addr: request.peer_addr() };
         let server = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
         // What nobody hears goes into the early buffer that all connections share.
         let path = peer.path.clone();
         let early = kept_in(server.subject.clone(), move |received| TaggedData::new(path.clone(), received));
         let home = self.component.home.clone();
-        let component = Component::new(name.into(), home, early, || ServerEvent::SubscriberPanicked);
+        let component = Component::new(self.component.name.clone(), home, early, || ServerEvent::SubscriberPanicked);
         let connection = Connection::new(Accepted {
             outbox: self.outbox(&peer, component.events.clone()),
             component,
@@ -422,10 +421,9 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     fn link(&self, connection: &Connection<D>, early_bytes: Bytes) -> Link {
-        let peer = connection.peer();
         Link {
             role: Role::Server,
-            peer: format!("{} on {}", peer.addr, peer.path),
+            peer: Box::new(connection.peer().clone()),
             outbox: connection.outbox(),
             flusher: self.flusher.clone(),
             heartbeat: self.options.heartbeat,

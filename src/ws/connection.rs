@@ -1,6 +1,12 @@
 //! [`Connection`]: one accepted connection as a subject.
 
-use std::{any::Any, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::HeaderMap;
 use rxrust::{
@@ -66,10 +72,13 @@ pub struct ConnectionSource<D: WsDatatype> {
 
 /// A connection, as its handles, its task and its server share it.
 struct Core<D: WsDatatype> {
+    /// Its name is the server's.
     component: Component<Received<D::Item>, ServerEvent>,
     inlet: Inlet<D>,
     outbox: Outbox,
     peer: Peer,
+    /// Made when it is first asked for: there is a path in it.
+    name: OnceLock<Box<str>>,
     request: UpgradeRequest,
     grant: Option<Granted>,
     subprotocol: Option<String>,
@@ -117,7 +126,8 @@ impl<D: WsDatatype> Connection<D> {
         };
         let scheduler = component.home.clone();
         let branch = Branch::new(peer.id, component.inbound.clone(), server);
-        let core = Core { component, inlet, outbox, peer, request, grant, subprotocol, close_timeout, branch };
+        let name = OnceLock::new();
+        let core = Core { component, inlet, outbox, peer, name, request, grant, subprotocol, close_timeout, branch };
         Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
     }
 
@@ -223,7 +233,8 @@ impl<D: WsDatatype> Connection<D> {
     /// The server's name, the path and the number: `server:/chat#7`.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.core().component.name
+        let Core { component, peer, name, .. } = self.core();
+        name.get_or_init(|| format!("{}:{}#{}", component.name, peer.path, peer.id).into())
     }
 
     /// What happens to this connection outside of its data stream, from the subscription on.

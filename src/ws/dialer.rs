@@ -446,7 +446,7 @@ impl<D: WsDatatype> Dialer<D> {
         self.outbox.greet(self.greetings());
         let link = Link {
             role: Role::Client,
-            peer: peer.clone(),
+            peer: Box::new(peer.clone()),
             outbox: self.outbox.clone(),
             flusher: None,
             heartbeat: self.options.heartbeat,

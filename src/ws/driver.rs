@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    fmt,
     future::poll_fn,
     io,
     mem::take,
@@ -63,8 +64,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What a driver works with.
 pub(crate) struct Link {
     pub(crate) role: Role,
-    /// Whom the connection is to, as errors name it.
-    pub(crate) peer: String,
+    /// Whom the connection is to, as errors name it: printed only then.
+    pub(crate) peer: Box<dyn fmt::Display + Send + Sync>,
     pub(crate) outbox: Outbox,
     /// Who writes what is pushed while the driver sleeps; without one it wakes and does so itself.
     pub(crate) flusher: Option<Arc<Flusher>>,
@@ -275,7 +276,7 @@ where
     /// Drops the connection, since another one is wanted.
     fn cut(&mut self) {
         self.now = Instant::now();
-        self.part(WsError::Cut(self.link.peer.clone()), Some(self.now + LINGER));
+        self.part(WsError::Cut(self.link.peer.to_string()), Some(self.now + LINGER));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<Ending>> {
@@ -506,7 +507,7 @@ where
     /// Says why to the peer before it is dropped.
     fn fail(&mut self, code: CloseCode, reason: String) {
         self.send_close(code, &reason);
-        let error = WsError::Protocol { peer: self.link.peer.clone(), reason };
+        let error = WsError::Protocol { peer: self.link.peer.to_string(), reason };
         self.enter(Phase::Failing { code: code.into(), error, deadline: self.linger() });
     }
 
@@ -553,7 +554,7 @@ where
         if matches!(self.phase, Phase::Closed { .. } | Phase::Failing { .. }) {
             return if is_late { Err(self.ended()) } else { Ok(()) };
         }
-        let peer = || self.link.peer.clone();
+        let peer = || self.link.peer.to_string();
         if self.pulse.is_overdue(self.now) && self.outlet.has_arrived() {
             // The reactor has not told of it yet.
             self.pulse.hear(self.now);
@@ -624,7 +625,7 @@ where
     }
 
     fn transport(&self, error: io::Error) -> WsError {
-        WsError::Transport { peer: self.link.peer.clone(), source: Arc::new(error) }
+        WsError::Transport { peer: self.link.peer.to_string(), source: Arc::new(error) }
     }
 
     /// The peer's end of the stream.
@@ -632,7 +633,7 @@ where
         match self.phase {
             _ if self.parting.is_some() => Err(self.parted()),
             Phase::Open | Phase::Closing(_) => {
-                Err(self.lost(WsError::AbnormalClosure { peer: self.link.peer.clone() }))
+                Err(self.lost(WsError::AbnormalClosure { peer: self.link.peer.to_string() }))
             }
             // It may have shut down its own side alone, and wait for the answer.
             Phase::Closed { .. } | Phase::Failing { .. } => {
@@ -657,7 +658,7 @@ where
         match &self.phase {
             Phase::Closed { code, reason, .. } => self.ending(*code, reason.clone(), None),
             Phase::Failing { code, error, .. } => self.ending(*code, error.to_string().into(), Some(error.clone())),
-            Phase::Open | Phase::Closing(_) => self.lost(WsError::ClosingTimedOut { peer: self.link.peer.clone() }),
+            Phase::Open | Phase::Closing(_) => self.lost(WsError::ClosingTimedOut { peer: self.link.peer.to_string() }),
         }
     }
 

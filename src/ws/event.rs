@@ -1,6 +1,6 @@
 //! What happens beside the data, as values: events and states.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{DatatypeError, DropReason, HttpResponse, Tag, Tally, WsError};
 
@@ -144,6 +144,13 @@ pub struct Peer {
     pub path: Tag,
     /// Where it comes from.
     pub addr: SocketAddr,
+}
+
+/// As errors name it.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.addr, self.path)
+    }
 }
 
 /// What happened to a server outside of its data stream.

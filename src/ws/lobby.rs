@@ -11,7 +11,10 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::ws::limits::Limits;
+use crate::{
+    Tag,
+    ws::{limits::Limits, sparse},
+};
 
 /// How long an opening handshake is left alone: twice the round trip of a slow network. One that has not even sent its
 /// request by then, or is only being told why it is refused, may have to make room for a newcomer.
@@ -28,7 +31,7 @@ struct Crowd {
     inside: usize,
     /// Counted only while there is a limit of it.
     addresses: HashMap<IpAddr, usize>,
-    paths: HashMap<String, usize>,
+    paths: HashMap<Tag, usize>,
     /// Those whose request has not come yet or is refused, the oldest first.
     waiting: BTreeMap<u64, Waiting>,
     visits: u64,
@@ -49,7 +52,7 @@ pub(crate) struct Visit {
     refusal: Option<&'static str>,
     /// Under which it is counted in; `None` if it is not, or as one of those who wait.
     address: Option<IpAddr>,
-    path: Option<String>,
+    path: Option<Tag>,
 }
 
 impl Lobby {
@@ -138,12 +141,12 @@ impl Visit {
     }
 
     /// Takes a place on a path, or says which limit keeps it out.
-    pub(crate) fn take_path(&mut self, path: &str) -> Result<(), &'static str> {
+    pub(crate) fn take_path(&mut self, path: &Tag) -> Result<(), &'static str> {
         let Some(limit) = self.lobby.limits.connections_per_path else { return Ok(()) };
-        if !count_in(&mut self.lobby.lock().paths, path.to_owned(), limit) {
+        if !count_in(&mut self.lobby.lock().paths, path.clone(), limit) {
             return Err("this path has as many connections as it allows (Limits::connections_per_path)");
         }
-        self.path = Some(path.to_owned());
+        self.path = Some(path.clone());
         Ok(())
     }
 
@@ -192,7 +195,7 @@ fn count_out<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(key);
+            sparse::remove(counts, key);
         }
     }
 }
@@ -225,10 +228,10 @@ mod tests {
         let lobby = Lobby::new(Limits::server().connections(2).connections_per_address(1).connections_per_path(1));
         let mut first = lobby.enter(ip("10.0.0.1")).unwrap();
         assert_eq!(first.refusal(), None);
-        first.take_path("/a").unwrap();
+        first.take_path(&"/a".into()).unwrap();
         assert!(lobby.enter(ip("10.0.0.1")).unwrap().refusal().unwrap().contains("connections_per_address"));
         let mut second = lobby.enter(ip("10.0.0.2")).unwrap();
-        assert!(second.take_path("/a").unwrap_err().contains("connections_per_path"));
+        assert!(second.take_path(&"/a".into()).unwrap_err().contains("connections_per_path"));
         assert!(lobby.enter(ip("10.0.0.3")).unwrap().refusal().unwrap().contains("Limits::connections)"));
         drop((first, second));
         let crowd = lobby.lock();

@@ -31,6 +31,7 @@ mod reader;
 mod request;
 mod retry;
 mod server;
+mod sparse;
 mod stats;
 mod suspicion;
 mod switchboard;

@@ -7,7 +7,10 @@ use std::{
 
 use crate::{
     Frame, Tag,
-    ws::outbox::{FETCHED_AT_ONCE, Outbox, Refusal, Spent, discard},
+    ws::{
+        outbox::{FETCHED_AT_ONCE, Outbox, Refusal, Spent, discard},
+        sparse,
+    },
 };
 
 /// Offers each message to the outboxes that are connected for its path. It holds no queue: a push goes straight through,
@@ -56,7 +59,7 @@ impl Switchboard {
         let Ok(at) = outboxes.binary_search_by_key(&line.number, |(number, _)| *number) else { return };
         let removed = outboxes.remove(at);
         if outboxes.is_empty() {
-            board.lines.remove(&line.path);
+            sparse::remove(&mut board.lines, &line.path);
         }
         // Not under the lock: with the last handle of an outbox go the messages in it.
         drop(board);

@@ -34,10 +34,10 @@ const TASK: &str = "RXPLUS_EDGE_PEERS";
 #[test]
 fn peers() {
     let Ok(task) = env::var(TASK) else { return };
-    let (addr, count) = task.split_once(' ').unwrap();
+    let [addr, count, path_len] = task.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let addr = addr.parse().unwrap();
-    let _peers: Vec<_> = (0..count.parse().unwrap()).map(|_| Raw::upgraded(addr)).collect();
+    let (addr, path) = (addr.parse().unwrap(), "x".repeat(path_len.parse().unwrap()));
+    let _peers: Vec<_> = (0..count.parse().unwrap()).map(|_| Raw::upgraded_on(addr, &format!("/{path}"))).collect();
     // Until the other process lets go, be it by its own end.
     let _ = stdin().read(&mut [0]);
 }
@@ -46,9 +46,9 @@ fn peers() {
 struct Peers(Child);
 
 impl Peers {
-    fn connect(site: &Site, count: usize) -> Self {
+    fn connect(site: &Site, count: usize, path_len: usize) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["--exact", "crowds::peers"]).env(TASK, format!("{} {count}", site.addr()));
+        command.args(["--exact", "crowds::peers"]).env(TASK, format!("{} {count} {path_len}", site.addr()));
         Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
     }
 
@@ -56,6 +56,19 @@ impl Peers {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();
     }
+}
+
+/// Runs the test that calls this in a process of its own, where no other test has left memory to be used again. True for
+/// the caller that has nothing left to do.
+pub(crate) fn is_run_apart(test: &str) -> bool {
+    const APART: &str = "RXPLUS_EDGE_APART";
+    if env::var(APART).is_ok() {
+        return false;
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(APART, "1");
+    assert!(command.status().unwrap().success(), "{test} failed in a process of its own");
+    true
 }
 
 /// As many as are wanted, if this process may have a descriptor for each.
@@ -84,7 +97,7 @@ fn ten_thousand_idle_connections_cost_at_most_12_kib_each() {
     let site = Site::with(|builder| builder.limits(Limits::server().connections(None)));
     let count = allowed(10_000);
     let before = memory();
-    let peers = Peers::connect(&site, count);
+    let peers = Peers::connect(&site, count, 0);
     let connecting = until_there_are(&site, count);
     let each = memory().saturating_sub(before) / count;
     site.serves_a_good_client();
@@ -93,6 +106,23 @@ fn ten_thousand_idle_connections_cost_at_most_12_kib_each() {
     println!("{count} idle connections: {each} bytes each; connected in {connecting:?}, gone in {leaving:?}");
     assert!(each <= MOST_EACH, "{each} bytes each");
     site.serves_a_good_client();
+}
+
+#[test]
+fn idle_connection_keeps_what_it_asked_for_once() {
+    const PATH_LEN: usize = 15 * 1024;
+    if is_run_apart("crowds::idle_connection_keeps_what_it_asked_for_once") {
+        return;
+    }
+    let site = Site::new();
+    let (count, before) = (allowed(500), memory());
+    let peers = Peers::connect(&site, count, PATH_LEN);
+    until_there_are(&site, count);
+    let each = memory().saturating_sub(before) / count;
+    peers.hang_up();
+    until_there_are(&site, 0);
+    println!("{count} idle connections with a path of 15 KiB: {each} bytes each");
+    assert!(each <= MOST_EACH + PATH_LEN, "{each} bytes each");
 }
 
 /// Not a test: the server of the test below, which is allowed few files.

@@ -70,8 +70,15 @@ impl Raw {
 
     /// A client after its opening handshake.
     pub(crate) fn upgraded(addr: SocketAddr) -> Self {
+        Self::upgraded_on(addr, "/")
+    }
+
+    /// As [`upgraded`](Self::upgraded), on a path.
+    pub(crate) fn upgraded_on(addr: SocketAddr, path: &str) -> Self {
         let mut raw = Self::connect(addr);
-        raw.ask(&REQUEST);
+        let mut request = REQUEST.map(String::from);
+        request[0] = format!("GET {path} HTTP/1.1");
+        raw.ask(&request);
         let answer = raw.head();
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         raw

@@ -14,7 +14,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rxplus::{prelude::*, rustls};
 
 use crate::{
-    ROOM, SOON, Site, alone, memory,
+    ROOM, SOON, Site, alone,
+    crowds::is_run_apart,
+    memory,
     raw::{REQUEST, Raw},
     support::{PATIENCE, Recorder},
 };
@@ -544,6 +546,9 @@ fn idle_peers() {
 #[test]
 fn idle_connections_over_tls_cost_at_most_20_kib_each() {
     const COUNT: usize = 400;
+    if is_run_apart("tls::idle_connections_over_tls_cost_at_most_20_kib_each") {
+        return;
+    }
     let authority = Authority::new();
     let site = serve(&authority.issue("127.0.0.1"));
     let opened = || site.events.find(|event| matches!(event, ServerEvent::Connected { .. }).then_some(()));

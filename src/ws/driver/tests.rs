@@ -102,7 +102,7 @@ impl Plan {
     fn link(&self, outbox: &Outbox) -> Link {
         Link {
             role: self.role,
-            peer: "the peer".into(),
+            peer: Box::new("the peer"),
             outbox: outbox.clone(),
             flusher: self.flusher.clone(),
             heartbeat: self.heartbeat,

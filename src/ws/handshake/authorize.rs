@@ -16,7 +16,7 @@ use super::{
     answer::{Answer, added_header},
     head::Head,
 };
-use crate::callback;
+use crate::{Tag, callback};
 
 /// The HTTP request that is to become a connection. Cheap to clone.
 #[derive(Clone)]
@@ -24,7 +24,8 @@ pub struct UpgradeRequest(Arc<Parts>);
 
 struct Parts {
     method: Method,
-    path: Box<str>,
+    /// Shared by all that name the connection by it.
+    path: Tag,
     query: Option<Box<str>>,
     /// The headers as they go over the wire: an open connection keeps them, and as a map they take 100 bytes each.
     packed: Box<[u8]>,
@@ -58,6 +59,10 @@ impl UpgradeRequest {
     /// The path, without the query.
     #[must_use]
     pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    pub(crate) fn tag(&self) -> &Tag {
         &self.0.path
     }
 

@@ -52,7 +52,7 @@ impl Gate {
     }
 
     fn serves(&self, request: &Head) -> Result<(), Answer> {
-        if self.paths.as_ref().is_some_and(|paths| !paths.iter().any(|served| **served == *request.path)) {
+        if self.paths.as_ref().is_some_and(|paths| !paths.iter().any(|served| request.path == *served)) {
             return Err(Answer::new(StatusCode::NOT_FOUND, "this path is not served"));
         }
         // Other programs than browsers send no origin and are not bound by it (RFC 6455, section 10.2).

@@ -11,7 +11,7 @@ use httparse::Status;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::has_token;
-use crate::ws::limits::Limits;
+use crate::{Tag, ws::limits::Limits};
 
 /// What most programs send fits; it grows as the head does.
 const USUAL_LEN: usize = 512;
@@ -28,7 +28,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) struct Head {
     pub(super) method: Method,
     /// As it stands there, like the query. It does not begin with a slash if the request is for none.
-    pub(super) path: Box<str>,
+    pub(super) path: Tag,
     pub(super) query: Option<Box<str>>,
     pub(super) version: Version,
     pub(super) headers: HeaderMap,

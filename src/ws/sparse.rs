@@ -1,0 +1,28 @@
+//! Memory of what was many once.
+
+use std::{collections::HashMap, hash::Hash};
+
+/// A map that has room for more than this gives it back when most of it is empty.
+const KEPT_CAPACITY: usize = 1024;
+
+/// Removes an entry, and from time to time the room for those that have gone before.
+pub(crate) fn remove<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) -> Option<V> {
+    let removed = map.remove(key);
+    let capacity = map.capacity();
+    if capacity > KEPT_CAPACITY && map.len() < capacity / 4 {
+        map.shrink_to(capacity / 2);
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_of_a_crowd_is_given_back_when_it_has_gone() {
+        let mut map: HashMap<_, _> = (0..100_000).map(|n| (n, ())).collect();
+        (0..100_000).for_each(|n| assert!(remove(&mut map, &n).is_some()));
+        assert!(remove(&mut map, &0).is_none() && map.capacity() <= 2 * KEPT_CAPACITY, "{}", map.capacity());
+    }
+}
