@@ -30,6 +30,8 @@ mod outlet;
 mod reader;
 mod request;
 mod retry;
+#[cfg(feature = "tls")]
+mod sealed;
 mod server;
 mod sparse;
 mod stats;

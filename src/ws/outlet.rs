@@ -62,6 +62,11 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Has writes ask the operating system also where the socket is known to have taken nothing, until told otherwise. The
     /// reactor, which tells of a change, may run on the very thread that asks.
     fn insist(&mut self, _insists: bool) {}
+
+    /// How many bytes of what was written it keeps, because the operating system has not taken them.
+    fn unsettled(&self) -> usize {
+        0
+    }
 }
 
 /// As the outbox, the connection's task, the flusher and those who push share it.
@@ -316,17 +321,20 @@ impl<S: Socket> Outlet<S> {
             let (Some(out), Some(socket)) = (&mut writer.out, &mut writer.socket) else {
                 return Ok(Progress::Done);
             };
-            let Poll::Ready(written) = out.poll_write(socket, cx) else {
-                out.stalled.get_or_insert_with(Instant::now);
+            let polled = out.poll_write(socket, cx);
+            // Also when it was blocked, or failed, in the course of it.
+            let messages = out.settle(socket.unsettled());
+            if polled.is_pending() && messages == 0 {
                 return Ok(Progress::Blocked);
-            };
-            let messages = written?;
+            }
             let is_flushed = out.is_flushed();
             if is_flushed {
                 writer.out.take().into_iter().for_each(WriteBuffer::give_back);
             }
             let (done, is_idle) = self.outbox.written(messages, is_flushed && is_open);
             spent.append(done);
+            let Poll::Ready(written) = polled else { return Ok(Progress::Blocked) };
+            written?;
             if is_idle {
                 return Ok(Progress::Done);
             }

@@ -18,7 +18,13 @@ use tokio_rustls::{
 };
 
 use self::verifier::OwnRoots;
-use crate::{ConnConfig, WsError, ws::transport::Transport};
+use crate::{
+    ConnConfig, WsError,
+    ws::{
+        sealed::{Sealed, Sleeve},
+        transport::Transport,
+    },
+};
 
 mod verifier;
 
@@ -68,8 +74,8 @@ impl ServerTls {
 
     /// Makes the TLS handshake with a client, or says what was wrong.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Transport, String> {
-        match TlsAcceptor::from(self.0.clone()).accept(stream.into()).await {
-            Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+        match TlsAcceptor::from(self.0.clone()).accept(Sleeve::from(stream)).await {
+            Ok(stream) => Ok(Transport::Tls(Box::new(Sealed::new(stream.into(), self.0.max_fragment_size)))),
             Err(error) => Err(match reason(&error) {
                 Some(Error::InvalidMessage(_)) => "the client speaks no TLS; it must connect with wss://".into(),
                 Some(Error::AlertReceived(alert)) => format!("the client refuses the server's certificate: {alert:?}"),
@@ -171,8 +177,8 @@ impl ClientTls {
     pub(crate) async fn connect(&self, stream: TcpStream, endpoint: &ConnConfig) -> Result<Transport, WsError> {
         let name = ServerName::try_from(endpoint.host_without_zone().to_owned())
             .map_err(|error| unusable(format!("the host {}", endpoint.host()), error))?;
-        match TlsConnector::from(self.config.clone()).connect(name, stream.into()).await {
-            Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+        match TlsConnector::from(self.config.clone()).connect(name, Sleeve::from(stream)).await {
+            Ok(stream) => Ok(Transport::Tls(Box::new(Sealed::new(stream.into(), self.config.max_fragment_size)))),
             Err(error) => Err(certificate_failure(endpoint, &error)
                 .unwrap_or_else(|| WsError::Tls { endpoint: endpoint.clone(), source: Arc::new(error) })),
         }

@@ -14,16 +14,15 @@ use tokio::{
     net::TcpStream,
 };
 
-#[cfg(feature = "tls")]
-use tokio_rustls::TlsStream;
-
 use crate::ws::outlet::Socket;
+#[cfg(feature = "tls")]
+use crate::ws::sealed::Sealed;
 
 pub(crate) enum Transport {
     Plain(Tcp),
     /// In a box: it is a kilobyte that plain connections do not have to carry.
     #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<Tcp>>),
+    Tls(Box<Sealed>),
 }
 
 impl Transport {
@@ -35,7 +34,7 @@ impl Transport {
         match self {
             Self::Plain(tcp) => tcp,
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.tcp(),
         }
     }
 
@@ -43,7 +42,7 @@ impl Transport {
         match self {
             Self::Plain(tcp) => tcp,
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => stream.get_mut().0,
+            Self::Tls(stream) => stream.tcp_mut(),
         }
     }
 }
@@ -73,6 +72,14 @@ impl Socket for Transport {
 
     fn insist(&mut self, insists: bool) {
         self.tcp_mut().insists = insists;
+    }
+
+    fn unsettled(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.unsettled(),
+        }
     }
 }
 
@@ -162,31 +169,9 @@ impl AsyncRead for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, space),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => match Pin::new(&mut **stream).poll_read(cx, space) {
-                // TLS tells a connection that was cut from one that was closed. So does WebSocket, by its close frame: here
-                // it is the end of the stream, as it is without TLS.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                // It comes again once what was right before it has been read.
-                Poll::Ready(Err(error)) => Poll::Ready(if read_decrypted(stream, space) { Ok(()) } else { Err(error) }),
-                polled => polled,
-            },
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, space),
         }
     }
-}
-
-/// Reads what was decrypted and not read yet. True if there was any.
-#[cfg(feature = "tls")]
-fn read_decrypted(stream: &mut TlsStream<Tcp>, space: &mut ReadBuf<'_>) -> bool {
-    use std::io::Read;
-
-    let unfilled = space.initialize_unfilled();
-    let read = match stream {
-        TlsStream::Client(stream) => stream.get_mut().1.reader().read(unfilled),
-        TlsStream::Server(stream) => stream.get_mut().1.reader().read(unfilled),
-    };
-    let len = read.unwrap_or(0);
-    space.advance(len);
-    len > 0
 }
 
 impl AsyncWrite for Transport {

@@ -25,7 +25,7 @@ use crate::Frame;
 const INSERTED_LEN: usize = 32 * 1024;
 
 /// How many pieces are given to the socket at once: as many long messages as a batch has, and what is between them.
-const SLICES_A_WRITE: usize = 16;
+pub(crate) const SLICES_A_WRITE: usize = 16;
 
 /// How much is kept of where messages end.
 const KEPT_LEN: usize = 4 * 1024;
@@ -76,10 +76,14 @@ pub(crate) struct WriteBuffer {
     len: usize,
     /// How many bytes sockets have taken since this was made.
     written: u64,
+    /// How many of those the operating system has: a transport with a buffer of its own, such as TLS, keeps some.
+    settled: u64,
     /// The messages whose last byte the socket has not taken.
     messages: VecDeque<Placed>,
     /// Their bytes, with those already taken.
     messages_len: usize,
+    /// The messages that the socket has taken, and the operating system has not.
+    unsettled: VecDeque<Placed>,
     /// Where the last frame that is no message ends, counted like the ends of messages.
     fixed: u64,
     /// A transport with a buffer of its own, such as TLS, has not emptied it yet.
@@ -135,9 +139,9 @@ impl WriteBuffer {
         self.len() == 0
     }
 
-    /// Whether the socket has taken a part of the first message that waits.
+    /// Whether the operating system has a part of the first message that it has not whole.
     pub(crate) fn has_begun(&self) -> bool {
-        self.messages.front().is_some_and(|first| first.start() < self.written)
+        self.unsettled.front().or(self.messages.front()).is_some_and(|first| first.start() < self.settled)
     }
 
     #[cfg(test)]
@@ -203,14 +207,26 @@ impl WriteBuffer {
         before - self.messages.len()
     }
 
-    /// Writes as much as the socket takes at once and returns how many messages that completed. Flushes what is behind it.
+    /// Writes as much as the socket takes at once. Flushes what is behind it. To be followed by [`settle`](Self::settle).
     pub(crate) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<()>> {
+        let polled = self.poll_write_or_flush(socket, cx);
+        if polled.is_pending() {
+            self.stalled.get_or_insert_with(Instant::now);
+        }
+        polled
+    }
+
+    fn poll_write_or_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.is_empty() {
-            return self.poll_flush(socket, cx).map_ok(|()| 0);
+            return self.poll_flush(socket, cx);
         }
         let count = if self.inserts.is_empty() {
             ready!(Pin::new(&mut *socket).poll_write(cx, &self.bytes[self.taken..]))?
@@ -225,13 +241,12 @@ impl WriteBuffer {
         self.stalled = None;
         self.advance(count);
         self.unflushed = true;
-        let ended = self.end_messages();
         self.reclaim();
         if self.is_empty() {
-            // What goes wrong here goes wrong in the next call too, and these messages are written.
+            // What goes wrong here goes wrong in the next call too.
             let _ = self.poll_flush(socket, cx);
         }
-        Poll::Ready(Ok(ended))
+        Poll::Ready(Ok(()))
     }
 
     fn poll_flush<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -269,11 +284,23 @@ impl WriteBuffer {
         self.taken += left;
     }
 
-    /// Counts the messages that the socket has now taken whole.
-    fn end_messages(&mut self) -> usize {
-        let written = self.written;
-        let ended = self.messages.iter().take_while(|message| message.end <= written).count();
-        self.messages_len -= self.messages.drain(..ended).map(|message| message.len).sum::<usize>();
+    /// Counts the messages that the operating system has now whole, where the socket keeps the last `kept` bytes to itself.
+    pub(crate) fn settle(&mut self, kept: usize) -> usize {
+        let (written, settled) = (self.written, self.written - kept as u64);
+        if settled > self.settled && self.stalled.is_some() {
+            // It takes something, if slowly.
+            self.stalled = Some(Instant::now());
+        }
+        self.settled = settled;
+        let taken = self.messages.iter().take_while(|message| message.end <= written).count();
+        self.messages_len -= self.messages.range(..taken).map(|message| message.len).sum::<usize>();
+        let taken_messages = self.messages.drain(..taken);
+        if kept == 0 && self.unsettled.is_empty() {
+            return taken;
+        }
+        self.unsettled.extend(taken_messages);
+        let ended = self.unsettled.iter().take_while(|message| message.end <= settled).count();
+        self.unsettled.drain(..ended);
         ended
     }
 
@@ -289,6 +316,7 @@ impl WriteBuffer {
         self.taken = 0;
         self.bytes.shrink_to(2 * MOVED_LEN);
         self.messages.shrink_to(KEPT_LEN / size_of::<Placed>());
+        self.unsettled.shrink_to(KEPT_LEN / size_of::<Placed>());
     }
 }
 
@@ -301,14 +329,16 @@ thread_local! {
 impl WriteBuffer {
     /// The thread's, or a new one.
     pub(crate) fn lend() -> Box<Self> {
-        SPARE.take().unwrap_or_default()
+        // In vain while the thread ends.
+        SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
     }
 
     /// Leaves a buffer that is flushed, with nothing in it but its counts, to the next connection of the thread.
     pub(crate) fn give_back(self: Box<Self>) {
         debug_assert!(self.is_flushed() && self.messages.is_empty() && self.inserts.is_empty());
+        debug_assert!(self.unsettled.is_empty() && self.settled == self.written);
         debug_assert!(self.stalled.is_none());
-        SPARE.set(Some(self));
+        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 }
 
@@ -367,8 +397,13 @@ mod tests {
     }
 
     impl WriteBuffer {
-        /// Has `sink` take up to `count` bytes.
+        /// Has `sink` take up to `count` bytes, and keep none.
         fn write_to(&mut self, sink: &mut Sink, count: usize) -> usize {
+            self.pass_to(sink, count);
+            self.settle(0)
+        }
+
+        fn pass_to(&mut self, sink: &mut Sink, count: usize) {
             sink.room = count;
             match self.poll_write(sink, &mut Context::from_waker(std::task::Waker::noop())) {
                 Poll::Ready(written) => written.unwrap(),
@@ -420,10 +455,10 @@ mod tests {
         let (mut out, mut socket) = (WriteBuffer::default(), Lazy(false));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         out.append(&Frame::Binary(vec![0; 10].into()), Role::Server);
-        assert!(matches!(out.poll_write(&mut socket, &mut cx), Poll::Ready(Ok(1))));
+        assert!(matches!(out.poll_write(&mut socket, &mut cx), Poll::Ready(Ok(()))));
         assert!(out.is_empty() && !out.is_flushed());
         out.stalled = Some(Instant::now());
-        assert!(matches!(out.poll_write(&mut socket, &mut cx), Poll::Ready(Ok(0))));
+        assert!(matches!(out.poll_write(&mut socket, &mut cx), Poll::Ready(Ok(()))));
         assert!(out.is_flushed() && out.stalled.is_none());
     }
 
@@ -432,7 +467,8 @@ mod tests {
     enum Step {
         Append(usize),
         Control(usize),
-        Write(usize),
+        /// How many bytes it takes at most, and how many of all those it took it keeps.
+        Write(usize, usize),
         TakeBack,
     }
 
@@ -441,7 +477,7 @@ mod tests {
         prop_oneof![
             len().prop_map(Step::Append),
             len().prop_map(|len| Step::Control(len + 1)),
-            (1..80_000usize).prop_map(Step::Write),
+            (1..80_000usize, prop_oneof![Just(0), 0..100_000usize]).prop_map(|(count, kept)| Step::Write(count, kept)),
             Just(Step::TakeBack)
         ]
     }
@@ -473,7 +509,8 @@ mod tests {
         fn bytes_go_out_as_they_were_put_in_and_message_ends_and_answers_are_counted(steps in prop::collection::vec(step(), 1..60)) {
             let (mut out, mut sink) = (WriteBuffer::default(), Sink { room: 0, taken: Vec::new() });
             // Every byte that was put in, with whether it belongs to a message; and where the messages begin and end.
-            let (mut put, mut starts, mut ends, mut written) = (Vec::<(u8, bool)>::new(), Vec::new(), Vec::new(), 0);
+            let (mut put, mut starts, mut ends) = (Vec::<(u8, bool)>::new(), Vec::new(), Vec::new());
+            let (mut written, mut settled) = (0, 0);
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Append(len) => {
@@ -497,14 +534,21 @@ mod tests {
                         starts.truncate(kept);
                         ends.truncate(kept);
                     }
-                    Step::Write(_) if out.is_empty() => {}
-                    Step::Write(count) => written += out.write_to(&mut sink, count),
+                    Step::Write(count, kept) => {
+                        if !out.is_empty() {
+                            out.pass_to(&mut sink, count);
+                        }
+                        settled = settled.max(sink.taken.len().saturating_sub(kept));
+                        written += out.settle(sink.taken.len() - settled);
+                        let first = starts.iter().zip(&ends).find(|(_, end)| **end > settled);
+                        prop_assert_eq!(out.has_begun(), first.is_some_and(|(start, _)| *start < settled));
+                    }
                 }
                 prop_assert!(sink.taken.iter().zip(&put).all(|(taken, (put, _))| taken == put));
                 let left = &put[sink.taken.len()..];
                 prop_assert_eq!(out.len(), left.len());
                 prop_assert_eq!(out.answers_len(), left.iter().filter(|(_, is_message)| !*is_message).count());
-                prop_assert_eq!(written, ends.iter().filter(|end| **end <= sink.taken.len()).count());
+                prop_assert_eq!(written, ends.iter().filter(|end| **end <= settled).count());
             }
         }
     }

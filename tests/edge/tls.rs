@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     time::Instant,
 };
@@ -18,7 +19,7 @@ use crate::{
     crowds::is_run_apart,
     memory,
     raw::{REQUEST, Raw},
-    support::{PATIENCE, Recorder},
+    support::{PATIENCE, Recorder, until},
 };
 
 /// An issuer of certificates.
@@ -164,6 +165,49 @@ fn long_and_short_messages_in_turn_come_through_whole_and_in_order() {
     for n in 0..60 {
         assert!(heard.item() == *text(n), "message {n}");
     }
+}
+
+/// What TLS has taken of the client's is lost with the link, if the system has not.
+#[test]
+fn what_a_link_has_not_given_to_the_system_goes_over_the_next_one_and_nothing_goes_twice() {
+    const COUNT: usize = 60_000;
+    let authority = Authority::new();
+    let identity = authority.issue("127.0.0.1");
+    let tls = ServerTls::from_pem(&identity.certificate, &identity.key).unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).tls(tls).ping_interval(None).bind().unwrap();
+    let (hear, heard) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    server.clone().log_errors().subscribe(move |tagged| {
+        hear.send(tagged.data.split_once(' ').unwrap().0.parse::<usize>().unwrap()).unwrap();
+        // Nothing is read before the link has ended.
+        let _ = gate.recv();
+    });
+    let url = format!("wss://{}/", server.local_addr());
+    let client = RxWsClient::builder(url, WsStr).tls(authority.trust()).ping_interval(None).connect().unwrap();
+    client.wait_connected(PATIENCE).unwrap();
+    // Of lengths that end anywhere in a record.
+    (0..COUNT).for_each(|number| client.send(format!("{number} {}", "x".repeat(500 + number % 700))).unwrap());
+    heard.recv_timeout(PATIENCE).unwrap();
+    let written = || client.stats().sent.written.messages;
+    let (mut before, mut since) = (written(), Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
+        std::thread::yield_now();
+        if written() != before {
+            (before, since) = (written(), Instant::now());
+        }
+    }
+    assert!(client.stats().sent.queued.messages > 0, "the system has taken everything");
+    client.reconnect();
+    until("the next link", || client.stats().reconnects == 1);
+    drop(open);
+    let mut numbers: Vec<_> = (1..COUNT).map(|_| heard.recv_timeout(PATIENCE).expect("none is missing")).collect();
+    client.complete();
+    server.clone().complete();
+    server.wait_closed(PATIENCE).unwrap();
+    numbers.extend(heard.try_iter());
+    // The second link may be heard before the first one to its end.
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..COUNT).collect::<Vec<_>>());
 }
 
 #[test]
