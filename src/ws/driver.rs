@@ -53,10 +53,9 @@ const READS_A_POLL: usize = 4;
 /// How many messages may wait for their subscribers, on a runtime of several threads, before no more are read.
 const READ_AHEAD: usize = 1024;
 
-/// How many messages one poll dispatches before what came of them is written, by this connection and by the others. Far
-/// below what an outbox holds by default: a burst of short messages, answered or passed on one by one, must not make peers
-/// that read well look slow. More at once gains nothing.
-const MESSAGES_A_POLL: usize = 128;
+/// How many messages one poll dispatches before what came of them is written, by this connection and by the others, and
+/// before the reactor looks at the other sockets. That look costs 1.3 us, which with half as many was 5 % of a burst.
+const MESSAGES_A_POLL: usize = 256;
 
 /// How long a peer may take to hear why it is being dropped, and this side for what has come until then.
 const LINGER: Duration = Duration::from_secs(1);
