@@ -267,7 +267,7 @@ fn mistrust(shown: &Identity, trusted: ClientTls) -> WsError {
 #[test]
 fn self_signed_certificate_is_its_own_root_however_it_is_marked() {
     for marked in [AUTHORITY, IsCa::Ca(BasicConstraints::Constrained(0)), IsCa::ExplicitNoCa, IsCa::NoCa] {
-        let own = self_signed("127.0.0.1", marked.clone());
+        let own = self_signed("127.0.0.1", marked);
         is_served(&client(&serve(&own), trust(&own)));
         let known = Authority::new().issue("someone");
         let tls = ClientTls::with_roots_and_identity_pem(&own.certificate, known.certificate, known.key).unwrap();
