@@ -1,6 +1,6 @@
 //! A loop that the user's own thread drives.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, future, rc::Rc, task::Poll};
 
 use super::*;
 
@@ -122,4 +122,63 @@ fn loop_in_a_tokio_program_runs() {
         let run_loop = RunLoop::new();
         run_loop.run_until(async { tokio::time::sleep(Duration::from_millis(1)).await });
     });
+}
+
+/// Runs a loop until so many are delivered, and checks how many are between two looks at its future.
+fn check_turns(run_loop: &RunLoop, delivered: &AtomicUsize, count: usize) {
+    let mut before = delivered.load(SeqCst);
+    run_loop.run_until(future::poll_fn(|cx| {
+        let now = delivered.load(SeqCst);
+        assert!(now - before <= 4 * 256, "{} deliveries in one turn", now - before);
+        before = now;
+        if now == count {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }));
+}
+
+#[test]
+fn loop_looks_at_its_future_while_a_pipeline_delivers_on_it() {
+    for to_scheduler in [false, true] {
+        let (run_loop, subject) = (RunLoop::new(), Numbers::new());
+        let delivered = Arc::new(AtomicUsize::new(0));
+        let count = delivered.clone();
+        let observe = move |_| _ = count.fetch_add(1, SeqCst);
+        if to_scheduler {
+            Io::new(subject.clone()).deliver_on(&run_loop.scheduler()).subscribe(observe);
+        } else {
+            Io::new(subject.clone()).deliver_local(&run_loop).subscribe(observe);
+        }
+        (0..20_000).for_each(|n| subject.next(n));
+        check_turns(&run_loop, &delivered, 20_000);
+    }
+}
+
+#[test]
+fn burst_of_a_callback_is_delivered_on_the_loops_own_thread_in_turns() {
+    let (run_loop, burst, own) = (RunLoop::new(), Numbers::new(), thread::current().id());
+    let delivered = Arc::new(AtomicUsize::new(0));
+    let count = delivered.clone();
+    Io::new(burst.clone()).subscribe(move |n| {
+        assert_eq!(thread::current().id(), own);
+        assert_eq!(count.fetch_add(1, SeqCst), n);
+    });
+    let all = burst.clone();
+    run_loop.scheduler().schedule(async move { (0..20_000).for_each(|n| burst.next(n)) }, None);
+    check_turns(&run_loop, &delivered, 20_000);
+    run_loop.scheduler().schedule(async move { (20_000..40_000).for_each(|n| all.next(n)) }, None);
+    run_loop.run_pending();
+    assert_eq!(delivered.load(SeqCst), 40_000);
+}
+
+#[test]
+fn what_a_loop_leaves_when_it_is_not_run_any_more_is_delivered_all_the_same() {
+    let (run_loop, burst) = (RunLoop::new(), Numbers::new());
+    let (send, heard) = mpsc::channel();
+    Io::new(burst.clone()).subscribe(move |n| send.send(n).unwrap());
+    // Ready in the turn in which the burst comes.
+    run_loop.run_until(async move { (0..1_000).for_each(|n| burst.next(n)) });
+    assert!((0..1_000).all(|n| hear(&heard) == n));
 }

@@ -52,3 +52,26 @@ fn stream_that_is_dropped_unsubscribes_and_frees_what_was_queued() {
     subject.next(item.clone());
     assert_eq!(Arc::strong_count(&item), 1);
 }
+
+#[test]
+fn task_that_reads_a_stream_lets_others_have_their_turn() {
+    const COUNT: usize = 10_000;
+    let (subject, read) = (Numbers::new(), Arc::new(AtomicUsize::new(0)));
+    let mut stream = Io::new(subject.clone()).into_bounded_stream(COUNT, Lossy::DropLatest);
+    (0..COUNT).for_each(|n| subject.next(n));
+    subject.complete();
+    let count = read.clone();
+    let reading = async move {
+        while stream.next().await.is_some() {
+            count.fetch_add(1, SeqCst);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let between = runtime.block_on(async {
+        let reading = tokio::spawn(reading);
+        let between = tokio::spawn(async move { read.load(SeqCst) }).await.unwrap();
+        reading.await.unwrap();
+        between
+    });
+    assert!(between <= 4 * 256, "after {between} items");
+}
