@@ -44,7 +44,7 @@ pub enum WsError {
     )]
     InvalidOrigin(String),
     /// A header given for the opening handshake is one that the handshake itself sets (RFC 6455, section 4.1).
-    #[error("the header \"{0}\" is set by the opening handshake itself; leave it out")]
+    #[error("the header {0:?} is set by the opening handshake itself; leave it out")]
     ReservedHeader(String),
     /// A subprotocol given to be offered cannot be sent (RFC 6455, section 4.1, item 10).
     #[error("{0:?} cannot be a subprotocol; use visible ASCII without commas, as in \"mqtt\"")]
@@ -170,7 +170,10 @@ pub enum WsError {
         peer: String,
     },
     /// A group has as many paths as it may have.
-    #[error("{name} has no room for another path beside {max_paths}; close(path) makes some, and so does idle_timeout")]
+    #[error(
+        "{} has no room for another path beside {max_paths}; close(path) makes some, and so does idle_timeout",
+        OneLine(.name)
+    )]
     TooManyPaths {
         /// The group's name.
         name: String,
@@ -233,14 +236,19 @@ pub enum WsError {
     /// The tokio runtime given to [`IoRuntime::from_tokio`](crate::IoRuntime::from_tokio) was shut down before the component
     /// had closed.
     #[error(
-        "the tokio runtime of {0} has been shut down; close what runs on it first, and wait for that with wait_closed"
+        "the tokio runtime of {} has been shut down; close what runs on it first, and wait for that with wait_closed",
+        OneLine(.0)
     )]
     RuntimeEnded(String),
     /// The tokio runtime given to [`IoRuntime::from_tokio`](crate::IoRuntime::from_tokio) cannot serve sockets.
-    #[error("the tokio runtime lacks its I/O or its time driver; build it with enable_all(): {0}")]
+    #[error("the tokio runtime lacks its I/O or its time driver; build it with enable_all(): {}", OneLine(.0))]
     RuntimeUnfit(Arc<str>),
     /// What served a component or a connection panicked, outside of the program's own code.
-    #[error("{what} panicked: {panic}; does the system refuse threads or memory? If not, it is a bug in rxplus")]
+    #[error(
+        "{} panicked: {}; does the system refuse threads or memory? If not, it is a bug in rxplus",
+        OneLine(.what),
+        OneLine(.panic)
+    )]
     Panicked {
         /// What, and whose.
         what: String,
@@ -462,6 +470,14 @@ mod tests {
             WsError::ClosingTimedOut { peer: text() },
             WsError::OutboxFull { name: text(), messages: 1, len: 1 },
             WsError::Closed(text()),
+            WsError::Certificate { endpoint: endpoint(), reason: text() },
+            WsError::InvalidOrigin(text()),
+            WsError::ReservedHeader(text()),
+            WsError::InvalidSubprotocol(text()),
+            WsError::TooManyPaths { name: text(), max_paths: 1 },
+            WsError::RuntimeEnded(text()),
+            WsError::RuntimeUnfit(text().into()),
+            WsError::Panicked { what: text(), panic: text().into() },
             WsError::application(text()),
         ];
         let broken = DatatypeError::with_source(text(), io::Error::other(text()));
