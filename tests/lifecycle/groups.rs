@@ -210,7 +210,7 @@ fn group_whose_paths_come_and_go_accounts_for_every_message_and_ends() {
             for thread in 0..3 {
                 let (group, counts) = (&group, &counts);
                 scope.spawn(move || {
-                    for n in 0..2000 {
+                    for n in 0..1000 {
                         let path = format!("/{}", (n * 7 + thread) % PATHS);
                         match n % 50 {
                             0 => group.close(path),
@@ -231,9 +231,10 @@ fn group_whose_paths_come_and_go_accounts_for_every_message_and_ends() {
                     before = now;
                 }
             });
-            until("much of it", || counts.all().iter().sum::<u64>() > 4000);
+            until("much of it", || counts.all().iter().sum::<u64>() > 2000);
             group.clone().complete();
-            group.wait_closed(PATIENCE).unwrap();
+            // Beside busy neighbours the server, too, may take its close timeout.
+            group.wait_closed(3 * PATIENCE).unwrap();
         });
         let (stats, [accepted, full, no_room, _]) = (group.stats(), counts.all());
         assert_accounted(stats.all.sent);
