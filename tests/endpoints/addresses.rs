@@ -75,7 +75,7 @@ fn link_local() -> Option<String> {
 #[test]
 fn address_of_a_local_link_is_reached_by_its_zone() {
     let Some(host) = link_local() else { return };
-    let server = echo_server_at(&format!("ws://[{host}]:0"), WsStr);
+    let server = echo_server_at(format!("ws://[{host}]:0"), WsStr);
     let address = server.local_addr();
     let SocketAddr::V6(socket) = address else { panic!("{address} is no IPv6 address") };
     let by_number = format!("ws://[{}%25{}]:{}", socket.ip(), socket.scope_id(), socket.port());
