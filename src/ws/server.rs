@@ -284,7 +284,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// Has the program decide on each request, which it sees with its path, query, headers and address, before it becomes a
     /// connection. May be asynchronous. The default lets in everybody.
     ///
-    /// What it returns is kept on the connection, where [`Connection::grant`] finds it; in a [`Grant`], together with headers
+    /// What it returns is kept on the connection, where [`Connection::grant`] finds it; in a [`Grant`](crate::Grant), together with headers
     /// for the answer. [`Refuse`] says which HTTP status the request is answered with instead.
     ///
     /// ```
