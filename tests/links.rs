@@ -80,12 +80,12 @@ impl WsDatatype for Delicate {
 fn client_outlives_a_datatype_that_panics_over_a_greeting() {
     let server = echo_server(WsStr);
     let client = RxWsClient::builder(url(&server, "/"), Delicate)
-        .greeting(|_| ["hello", "panic", "never made"])
+        .greeting(|_| ["hello", "panic", "sent all the same"])
         .connect()
         .unwrap();
     let heard = Recorder::on(client.clone());
     client.next("message");
-    assert_eq!(heard.items(2), ["hello", "message"]);
+    assert_eq!(heard.items(3), ["hello", "sent all the same", "message"]);
     client.complete();
     assert_eq!(heard.hear(), Heard::Complete);
 }
