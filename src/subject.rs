@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     fmt,
+    future::poll_fn,
     mem::{replace, take},
     sync::{Arc, PoisonError, Weak, atomic::AtomicU64},
     task::{self, Poll, Waker},
@@ -97,6 +98,22 @@ pub struct SerializedSubscription {
 /// Told, outside of all locks, that an observer panicked and was removed.
 pub(crate) type PanicHook = Arc<dyn Fn() + Send + Sync>;
 
+/// An item that can stand for several of its kind, so that not all of them have to wait for slow observers.
+pub(crate) trait Merge {
+    /// Has this item, which waits, stand for `later` too. Must call no code of the user's: a lock is held.
+    fn merge(&mut self, later: &Self) -> Merged;
+}
+
+/// Whether an item stands for a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merged {
+    Done,
+    /// One that waits for longer may.
+    NotHere,
+    /// And none that waits for longer.
+    Never,
+}
+
 /// What became of an item's way to one observer.
 #[derive(Clone, Copy, PartialEq)]
 enum Turnout {
@@ -137,6 +154,8 @@ struct Core<T, E> {
     /// Where a backlog and what other threads post is delivered; `None` in a subject of the user's own.
     home: Option<IoScheduler>,
     on_panic: Option<PanicHook>,
+    /// Has one item stand for others while it waits.
+    merge: Option<fn(&mut T, &T) -> Merged>,
     /// Counts the items that nobody took.
     unheard: Option<Arc<AtomicU64>>,
     /// How many items the full inbox has refused.
@@ -297,8 +316,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
     }
 
     /// As [`at_home`](Self::at_home), for a subject that emits what `panicked` makes when an observer of its own panicked, and
-    /// when its [hook](Self::on_panic) is told so.
-    pub(crate) fn telling(home: IoScheduler, memory: Memory<T>, panicked: fn() -> T) -> Self {
+    /// when its [hook](Self::on_panic) is told so. Items that wait are [merged](Merge).
+    pub(crate) fn telling(home: IoScheduler, memory: Memory<T>, panicked: fn() -> T) -> Self
+    where
+        T: Merge,
+    {
         let core = Arc::new_cyclic(|core: &Weak<Core<T, E>>| {
             let core = core.clone();
             let tell = move || {
@@ -306,7 +328,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
                     Self { core }.post(panicked());
                 }
             };
-            Core::new(Some(home), memory, Some(Arc::new(tell)), None)
+            let mut core = Core::new(Some(home), memory, Some(Arc::new(tell)), None);
+            core.merge = Some(T::merge);
+            core
         });
         Self { core }
     }
@@ -403,7 +427,7 @@ impl<T, E> Core<T, E> {
         let (state, room) = (Mutex::new(state), Condvar::new());
         let (closed, stale) = (AtomicBool::new(false), AtomicBool::new(false));
         let lost = AtomicU64::new(0);
-        Self { state, closed, keeps_early, stale, room, home, on_panic, unheard, lost }
+        Self { state, closed, keeps_early, stale, room, home, on_panic, merge: None, unheard, lost }
     }
 
     /// Whether `event` may still come; notes that nothing may follow a terminal one. Only under the lock.
@@ -496,10 +520,29 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             drop(state);
             return self.lose(event);
         }
-        state.inbox.push_back(event);
-        if !state.emitting {
+        let spent = self.put(&mut state, event);
+        if state.emitting {
+            drop(state);
+        } else {
             callback::run(|| self.deliver(state, None));
         }
+        discard(spent);
+    }
+
+    /// Puts an event into the inbox, or has one that waits there stand for it: then it is spent.
+    fn put(&self, state: &mut State<T, E>, event: Event<T, E>) -> Option<Event<T, E>> {
+        if let (Some(merge), Event::Next(later)) = (self.merge, &event) {
+            for waiting in state.inbox.iter_mut().rev() {
+                let Event::Next(waiting) = waiting else { continue };
+                match merge(waiting, later) {
+                    Merged::Done => return Some(event),
+                    Merged::NotHere => {}
+                    Merged::Never => break,
+                }
+            }
+        }
+        state.inbox.push_back(event);
+        None
     }
 
     /// Nobody emits, and the next item goes to the observers there are, and nowhere else.
@@ -521,16 +564,15 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let mut state = self.lock();
         let is_admitted = self.admits(&event);
         let is_full = state.is_full() && matches!(event, Event::Next(_));
-        let refused = if is_admitted && !is_full {
-            state.inbox.push_back(event);
+        let has_place = is_admitted && !is_full;
+        let rest = if has_place { self.put(&mut state, event) } else { Some(event) };
+        if has_place {
             state.inbox.extend(mark.map(Event::Mark));
-            None
-        } else {
-            Some(event)
-        };
+        }
         let is_idle = !state.emitting && !state.inbox.is_empty();
         drop(state);
-        match refused {
+        match rest {
+            Some(spent) if has_place => discard(spent),
             Some(event) if is_admitted => self.lose(event),
             Some(event) => self.discard_event(event),
             None => {}
@@ -911,6 +953,11 @@ pub(crate) fn discard<T>(items: T) {
 pub(crate) trait Backlog: Send + Sync {
     /// Ready when at most `most` events wait or are being delivered; otherwise the task is woken once none is left.
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()>;
+}
+
+/// Waits until at most `most` events wait or are being delivered.
+pub(crate) async fn at_most(backlog: &dyn Backlog, most: usize) {
+    poll_fn(|cx| backlog.poll_at_most(most, cx)).await;
 }
 
 impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for Core<T, E> {

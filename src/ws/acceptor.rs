@@ -28,12 +28,13 @@ use crate::{
     branch::{Listeners, Main, kept_in},
     guard::{Death, isolated},
     memory::Memory,
+    subject::at_most,
     ws::{
         codec::Codec,
         component::{Component, Received},
         connection::Accepted,
         dialer::INTERNAL_ERROR,
-        driver::{Ending, Link, OpenLink, Receipt, drive},
+        driver::{Ending, Link, OpenLink, READ_AHEAD, Receipt, drive},
         event::{CloseReport, Peer, ServerEvent},
         feeder::Source,
         flusher::Flusher,
@@ -156,7 +157,7 @@ impl<D: WsDatatype> Acceptor<D> {
     pub(crate) fn next(&self, tagged: TaggedData<D::Item>) {
         // The outboxes themselves tell of what they drop, and a closed server ignores what is pushed.
         if let Err(SendError::Encode((), error)) = self.offer(&tagged) {
-            self.component.events.post(ServerEvent::Unencodable { path: tagged.tag, error });
+            self.component.events.post(ServerEvent::Unencodable { path: tagged.tag, error, count: 1 });
         }
     }
 
@@ -256,8 +257,13 @@ impl<D: WsDatatype> Acceptor<D> {
         let mut serving = JoinSet::new();
         let mut closing = pin!(self.until_closing());
         loop {
+            let accepting = async {
+                // Each connection is told of: where nobody takes that in, no more are let in.
+                at_most(&*self.component.events.backlog(), READ_AHEAD).await;
+                listener.accept().await
+            };
             tokio::select! {
-                accepted = listener.accept() => match accepted {
+                accepted = accepting => match accepted {
                     Ok((stream, addr)) => match self.lobby.enter(addr.ip()) {
                         Some(visit) => {
                             serving.spawn(self.clone().serve(stream, addr, visit));
@@ -271,7 +277,7 @@ impl<D: WsDatatype> Acceptor<D> {
                         self.lobby.make_room();
                         let peer = self.component.name.to_string();
                         let error = WsError::Transport { peer, source: Arc::new(error) };
-                        self.component.events.next(ServerEvent::AcceptFailed { error });
+                        self.component.events.next(ServerEvent::AcceptFailed { error, count: 1 });
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -335,7 +341,7 @@ impl<D: WsDatatype> Acceptor<D> {
     }
 
     fn tell_of_refusal(&self, addr: SocketAddr, Refused { status, reason }: Refused) {
-        self.component.events.next(ServerEvent::Rejected { addr, status, reason });
+        self.component.events.next(ServerEvent::Rejected { addr, status, reason, count: 1 });
     }
 
     /// Serves a connection from its opening handshake to its end.
@@ -429,6 +435,7 @@ impl<D: WsDatatype> Acceptor<D> {
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
             inbound: self.component.inbound.backlog(),
+            events: self.component.events.backlog(),
             early_bytes,
         }
     }
@@ -440,7 +447,8 @@ impl<D: WsDatatype> Acceptor<D> {
             Ok(Some(received)) => connection.emit(received, feed),
             Ok(None) => {}
             Err(error) => {
-                self.tell(connection, ServerEvent::Undecodable { peer: connection.peer().clone(), error, len });
+                let peer = connection.peer().clone();
+                self.tell(connection, ServerEvent::Undecodable { peer, error, len, count: 1 });
                 return Receipt::Undecodable;
             }
         }

@@ -22,6 +22,7 @@ use crate::{
     Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData, WsError,
     branch::FromBranch,
     memory::{EarlyBounds, Memory},
+    subject::Merge,
     ws::{event::CloseReport, wait},
 };
 
@@ -61,7 +62,7 @@ pub(crate) struct Component<T, V> {
     closed: Latch,
 }
 
-impl<T: Clone + Send + 'static, V: Clone + Send + Sync + 'static> Component<T, V> {
+impl<T: Clone + Send + 'static, V: Clone + Merge + Send + Sync + 'static> Component<T, V> {
     /// A component that keeps no events for those who subscribe later, and of its messages what `memory` does. `panicked` makes
     /// what is emitted when a subscriber did.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler, memory: Memory<T>, panicked: fn() -> V) -> Self {

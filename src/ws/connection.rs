@@ -139,7 +139,7 @@ impl<D: WsDatatype> Connection<D> {
         // The outbox itself tells of what it drops, and a closed connection ignores what is pushed.
         if let Err(SendError::Encode(_, error)) = self.send(item) {
             let path = self.core().peer.path.clone();
-            self.core().component.events.post(ServerEvent::Unencodable { path, error });
+            self.core().component.events.post(ServerEvent::Unencodable { path, error, count: 1 });
         }
     }
 

@@ -22,11 +22,12 @@ use crate::{
     guard::{Death, isolated},
     memory::Memory,
     one_line::OneLine,
+    subject::{Backlog, at_most},
     ws::{
         codec::Codec,
         component::{Component, Received},
         deadline::after,
-        driver::{Ending, Link, Receipt, drive},
+        driver::{Ending, Link, READ_AHEAD, Receipt, drive},
         event::{ClientEvent, CloseReport, ConnectionState},
         handshake::{self, Ask, Connected, Opened},
         inbound::{Inbound, Member},
@@ -195,6 +196,8 @@ pub(crate) struct Dialer<D: WsDatatype> {
     pub(crate) outbox: Outbox,
     /// What `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
+    /// Where what is told of it may pile up: its own events, or its group's.
+    told: Arc<dyn Backlog>,
     standing: watch::Sender<Standing>,
     ask: Ask,
     options: Options,
@@ -237,7 +240,9 @@ impl<D: WsDatatype> Dialer<D> {
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
         let states = SerializedSubject::at_home(home, Memory::latest(initial), component.events.on_panic());
+        let told = member.map_or_else(|| component.events.backlog(), |member| member.events.clone());
         Ok(Self {
+            told,
             inbound: Inbound::new(component.inbound.clone(), member),
             component,
             inlet,
@@ -410,6 +415,8 @@ impl<D: WsDatatype> Dialer<D> {
 
     /// As [`connect`](Self::connect). One that panics, as a name's lookup does when there is no thread for it, has failed.
     async fn attempt(&self, attempt: u32) -> Result<(Connected, String), WsError> {
+        // Each attempt is told of: while nobody takes that in, no more are made.
+        at_most(&*self.told, READ_AHEAD).await;
         let connecting = isolated("an attempt to connect", Box::pin(self.connect(attempt)));
         connecting.await.unwrap_or_else(|panic| {
             let what = format!("an attempt to connect to {}", self.ask.endpoint);
@@ -452,6 +459,7 @@ impl<D: WsDatatype> Dialer<D> {
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
             inbound: self.inbound.backlog(),
+            events: self.told.clone(),
             early_bytes,
         };
         // Before anybody who hears of the connection pushes.
@@ -481,7 +489,7 @@ impl<D: WsDatatype> Dialer<D> {
             Ok(Some(received)) => self.inbound.emit(received),
             Ok(None) => {}
             Err(error) => {
-                self.component.events.next(ClientEvent::Undecodable { error, len });
+                self.component.events.next(ClientEvent::Undecodable { error, len, count: 1 });
                 return Receipt::Undecodable;
             }
         }
@@ -510,12 +518,12 @@ impl<D: WsDatatype> Dialer<D> {
     fn lacks_greeting(&self, panic: &str) {
         self.inlet.codec.count_rejected();
         let error = DatatypeError::new(format!("a greeting panicked: {panic}"));
-        self.component.events.post(ClientEvent::Unencodable { error });
+        self.component.events.post(ClientEvent::Unencodable { error, count: 1 });
     }
 
     fn tell_if_unencodable<I>(&self, error: SendError<I>) {
         if let SendError::Encode(_, error) = error {
-            self.component.events.post(ClientEvent::Unencodable { error });
+            self.component.events.post(ClientEvent::Unencodable { error, count: 1 });
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{DatatypeError, DropReason, HttpResponse, Tag, Tally, WsError};
+use crate::{
+    DatatypeError, DropReason, HttpResponse, Tag, TaggedData, Tally, WsError,
+    subject::{Merge, Merged},
+};
 
 /// What a client's connection is doing.
 #[non_exhaustive]
@@ -42,6 +45,9 @@ impl From<Tally> for CloseReport {
 }
 
 /// What happened to a client outside of its data stream.
+///
+/// An event may stand for several of its kind that came while it waited for its subscribers: where it has a `count`, or a
+/// [`Tally`], their sum over all events is what the stats have. While more than 1,024 events wait, no further attempt is made.
 ///
 /// A group emits these tagged with the path of the child they happened to.
 #[non_exhaustive]
@@ -87,11 +93,17 @@ pub enum ClientEvent {
         error: DatatypeError,
         /// The bytes of its payload.
         len: usize,
+        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
+        /// first of them being described.
+        count: u64,
     },
     /// A message given to `next` could not be encoded. It was not sent.
     Unencodable {
         /// Why.
         error: DatatypeError,
+        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
+        /// first of them being described.
+        count: u64,
     },
     /// A message is given up because it made link after link end: twice in a row with a close code by which the server refuses
     /// a message (1003, 1007, 1008 or 1009), or none of 8 links that began to write it came to its end. It is the oldest one that
@@ -154,6 +166,9 @@ impl fmt::Display for Peer {
 }
 
 /// What happened to a server outside of its data stream.
+///
+/// An event may stand for several of its kind that came while it waited for its subscribers: where it has a `count`, or a
+/// [`Tally`], their sum over all events is what the stats have. While more than 1,024 events wait, nobody else is let in.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum ServerEvent {
@@ -183,12 +198,18 @@ pub enum ServerEvent {
         status: Option<u16>,
         /// Why.
         reason: Arc<str>,
+        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
+        /// first of them being described.
+        count: u64,
     },
     /// The operating system refused to accept a connection, for want of file descriptors, say. Accepting goes on after a
     /// pause.
     AcceptFailed {
         /// What it said.
         error: WsError,
+        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
+        /// first of them being described.
+        count: u64,
     },
     /// A message arrived that the datatype cannot decode. It was skipped.
     Undecodable {
@@ -198,6 +219,9 @@ pub enum ServerEvent {
         error: DatatypeError,
         /// The bytes of its payload.
         len: usize,
+        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
+        /// first of them being described.
+        count: u64,
     },
     /// A message given to `next` could not be encoded. It was not sent.
     Unencodable {
@@ -205,6 +229,9 @@ pub enum ServerEvent {
         path: Tag,
         /// Why.
         error: DatatypeError,
+        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
+        /// first of them being described.
+        count: u64,
     },
     /// Messages accepted for a connection will never be written.
     Dropped {
@@ -227,4 +254,112 @@ pub enum ServerEvent {
     },
     /// The server is closed; the last event.
     Closed(CloseReport),
+}
+
+/// Events that wait for their subscribers are bounded by what they can stand for: of a kind, and from one source, one waits.
+impl Merge for ClientEvent {
+    fn merge(&mut self, later: &Self) -> Merged {
+        match (self, later) {
+            (Self::Undecodable { count, .. }, Self::Undecodable { count: more, .. })
+            | (Self::Unencodable { count, .. }, Self::Unencodable { count: more, .. }) => *count += more,
+            (Self::Dropped { reason, dropped }, Self::Dropped { reason: other, dropped: more }) if reason == other => {
+                *dropped += *more;
+            }
+            // What one connection sent is not told as another one's.
+            (Self::Connected { .. } | Self::Disconnected { .. }, Self::Undecodable { .. }) => return Merged::Never,
+            _ => return Merged::NotHere,
+        }
+        Merged::Done
+    }
+}
+
+impl Merge for ServerEvent {
+    fn merge(&mut self, later: &Self) -> Merged {
+        match (self, later) {
+            (Self::Rejected { count, .. }, Self::Rejected { count: more, .. })
+            | (Self::AcceptFailed { count, .. }, Self::AcceptFailed { count: more, .. })
+            | (Self::Unencodable { count, .. }, Self::Unencodable { count: more, .. }) => *count += more,
+            (Self::Undecodable { peer, count, .. }, Self::Undecodable { peer: other, count: more, .. })
+                if peer.id == other.id =>
+            {
+                *count += more;
+            }
+            (Self::Dropped { peer, reason, dropped }, Self::Dropped { peer: other, reason: why, dropped: more })
+                if peer.id == other.id && reason == why =>
+            {
+                *dropped += *more;
+            }
+            _ => return Merged::NotHere,
+        }
+        Merged::Done
+    }
+}
+
+/// A group tells of its clients' events, and of what was pushed for paths that it may have none for.
+impl Merge for TaggedData<ClientEvent> {
+    fn merge(&mut self, later: &Self) -> Merged {
+        match (&mut self.data, &later.data) {
+            (ClientEvent::PathRefused { refused }, ClientEvent::PathRefused { refused: more }) => *refused += *more,
+            (event @ ClientEvent::Unencodable { .. }, later) => return event.merge(later),
+            (event, event_later) if self.tag == later.tag => return event.merge(event_later),
+            _ => return Merged::NotHere,
+        }
+        Merged::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undecodable() -> ClientEvent {
+        ClientEvent::Undecodable { error: DatatypeError::new("no number"), len: 1, count: 1 }
+    }
+
+    fn peer(id: u64) -> Peer {
+        Peer { id, path: "/".into(), addr: ([127, 0, 0, 1], 80).into() }
+    }
+
+    fn of_peer(id: u64) -> ServerEvent {
+        ServerEvent::Undecodable { peer: peer(id), error: DatatypeError::new("no number"), len: 1, count: 1 }
+    }
+
+    #[test]
+    fn event_stands_for_those_of_its_kind_and_source_alone() {
+        let mut first = of_peer(1);
+        assert_eq!([first.merge(&of_peer(2)), first.merge(&of_peer(1))], [Merged::NotHere, Merged::Done]);
+        let mut unencodable = ClientEvent::Unencodable { error: DatatypeError::new("no text"), count: 1 };
+        assert_eq!(unencodable.merge(&undecodable()), Merged::NotHere);
+        let ServerEvent::Undecodable { count: 2, .. } = first else { panic!("{first:?}") };
+    }
+
+    #[test]
+    fn what_a_connection_sent_is_not_told_as_that_of_the_one_before() {
+        let mut ended = ClientEvent::Disconnected { code: 1006, reason: "".into(), error: None, unconfirmed: 0 };
+        assert_eq!(ended.merge(&undecodable()), Merged::Never);
+    }
+
+    #[test]
+    fn drops_add_up_by_connection_and_reason() {
+        let dropped = |id, reason| {
+            let dropped = Tally { messages: 2, len: 10 };
+            ServerEvent::Dropped { peer: peer(id), reason, dropped }
+        };
+        let mut first = dropped(1, DropReason::Overflow);
+        for other in [dropped(1, DropReason::Closed), dropped(2, DropReason::Overflow)] {
+            assert_eq!(first.merge(&other), Merged::NotHere);
+        }
+        assert_eq!(first.merge(&dropped(1, DropReason::Overflow)), Merged::Done);
+        let ServerEvent::Dropped { dropped: Tally { messages: 4, len: 20 }, .. } = first else { panic!("{first:?}") };
+    }
+
+    #[test]
+    fn group_tells_of_clients_apart_but_for_what_the_program_pushed() {
+        let tagged = |tag: &str, event| TaggedData::new(tag, event);
+        let unencodable = || ClientEvent::Unencodable { error: DatatypeError::new("no text"), count: 1 };
+        let mut first = tagged("/a", undecodable());
+        assert_eq!(first.merge(&tagged("/b", undecodable())), Merged::NotHere);
+        assert_eq!(first.merge(&tagged("/a", undecodable())), Merged::Done);
+        assert_eq!(tagged("/a", unencodable()).merge(&tagged("/b", unencodable())), Merged::Done);
+    }
 }

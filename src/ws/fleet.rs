@@ -91,7 +91,7 @@ impl<D: WsDatatype> Fleet<D> {
     pub(crate) fn next(self: &Arc<Self>, tagged: TaggedData<D::Item>) {
         // Of what finds no room there is an event in any case, and a closed group ignores what is pushed.
         if let Err(SendError::Encode((), error)) = self.offer(&tagged) {
-            let event = ClientEvent::Unencodable { error };
+            let event = ClientEvent::Unencodable { error, count: 1 };
             self.component.events.post(TaggedData::with_key(tagged.tag, event));
         }
     }
@@ -184,7 +184,7 @@ impl<D: WsDatatype> Fleet<D> {
     fn make(&self, path: &Tag, number: u64) -> Result<RxWsClient<D>, WsError> {
         // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
         let group = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
-        let member = Member { number, path: path.clone(), group };
+        let member = Member { number, path: path.clone(), group, events: self.component.events.backlog() };
         let dialing = self.dialing.of(member);
         let options = Options { name: format!("{}:{path}", self.component.name).into(), ..self.options.clone() };
         let (endpoint, home) = (self.endpoint.with_path(path), self.component.home.clone());

@@ -23,6 +23,8 @@ pub(crate) struct Member<T> {
     pub(crate) path: Tag,
     /// What the group emits.
     pub(crate) group: Main<TaggedData<Received<T>>, WsError>,
+    /// Where the group tells of its clients.
+    pub(crate) events: Arc<dyn Backlog>,
 }
 
 /// Where what a client receives goes.

@@ -126,7 +126,7 @@ fn undecodable_frame_is_told_counted_and_skipped() {
     peer.send(Message::text("next")).unwrap();
     assert_eq!(read(&mut peer), Message::text("next"));
     let (peer, error, len) = events.find(|event| match event {
-        ServerEvent::Undecodable { peer, error, len } => Some((peer, error, len)),
+        ServerEvent::Undecodable { peer, error, len, .. } => Some((peer, error, len)),
         _ => None,
     });
     assert_eq!((peer.path.as_str(), len), ("/chat", 3));

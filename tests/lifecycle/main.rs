@@ -15,6 +15,7 @@ mod resets;
 mod slow_readers;
 mod states;
 mod threads;
+mod told_together;
 mod undeliverable;
 
 use std::{

@@ -79,6 +79,7 @@ struct Plan {
     heartbeat: Heartbeat,
     limits: Limits,
     inbound: Arc<dyn Backlog>,
+    events: Arc<dyn Backlog>,
     early_bytes: Bytes,
     flusher: Option<Arc<Flusher>>,
     /// How many bytes the socket takes that the peer has not read.
@@ -94,6 +95,7 @@ impl Plan {
             heartbeat: QUIET,
             limits: Limits::server(),
             inbound: SerializedSubject::<()>::new().backlog(),
+            events: SerializedSubject::<()>::new().backlog(),
             early_bytes: Bytes::new(),
             socket_len: 1 << 20,
         }
@@ -108,6 +110,7 @@ impl Plan {
             heartbeat: self.heartbeat,
             limits: self.limits.clone(),
             inbound: self.inbound.clone(),
+            events: self.events.clone(),
             early_bytes: self.early_bytes.clone(),
         }
     }
@@ -1230,4 +1233,41 @@ proptest! {
         prop_assert_eq!(arrived, sent);
         prop_assert!(outbox.is_empty());
     }
+}
+
+/// Events whose subscribers keep up, or do not.
+#[derive(Default)]
+struct Told {
+    is_full: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Backlog for Told {
+    fn poll_at_most(&self, _: usize, cx: &Context<'_>) -> Poll<()> {
+        *self.waiting.lock().unwrap() = Some(cx.waker().clone());
+        if self.is_full.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn driver_that_causes_events_is_held_while_too_many_wait() {
+    let told = Arc::new(Told::default());
+    told.is_full.store(true, Ordering::Relaxed);
+    let plan = Plan { events: told.clone(), ..Plan::new(Role::Server) };
+    let (socket, mut peer) = duplex(1 << 16);
+    let (say, mut heard) = mpsc::unbounded_channel();
+    let receive = move |frame: Frame| {
+        say.send(frame.len()).unwrap();
+        Receipt::Undecodable
+    };
+    let _driving = tokio::spawn(drive(socket, plan.link(&outbox()), receive, std::future::pending()));
+    for len in [1, 2] {
+        peer.write_all(&wire(Role::Client, BINARY, &vec![0; len])).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+    // It had caused none before the first.
+    assert_eq!((heard.recv().await, heard.try_recv().is_err()), (Some(1), true));
+    told.is_full.store(false, Ordering::Relaxed);
+    told.waiting.lock().unwrap().take().unwrap().wake();
+    assert_eq!(heard.recv().await, Some(2));
 }
