@@ -77,9 +77,9 @@ impl Site {
 }
 
 fn everywhere(test: impl Fn(&Site)) {
-    for tls in transports() {
-        for kind in ["own thread", "several threads", "the program's own"] {
-            let site = Site::new(tls.clone(), kind);
+    for kind in ["own thread", "several threads", "the program's own"] {
+        for tls in transports() {
+            let site = Site::new(tls, kind);
             println!("{}", site.name);
             test(&site);
         }

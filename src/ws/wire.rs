@@ -241,7 +241,6 @@ impl WriteBuffer {
         self.stalled = None;
         self.advance(count);
         self.unflushed = true;
-        self.reclaim();
         if self.is_empty() {
             // What goes wrong here goes wrong in the next call too.
             let _ = self.poll_flush(socket, cx);
@@ -294,13 +293,14 @@ impl WriteBuffer {
         self.settled = settled;
         let taken = self.messages.iter().take_while(|message| message.end <= written).count();
         self.messages_len -= self.messages.range(..taken).map(|message| message.len).sum::<usize>();
-        let taken_messages = self.messages.drain(..taken);
-        if kept == 0 && self.unsettled.is_empty() {
-            return taken;
-        }
-        self.unsettled.extend(taken_messages);
-        let ended = self.unsettled.iter().take_while(|message| message.end <= settled).count();
-        self.unsettled.drain(..ended);
+        let ended = if kept == 0 && self.unsettled.is_empty() {
+            self.messages.drain(..taken).count()
+        } else {
+            self.unsettled.extend(self.messages.drain(..taken));
+            let ended = self.unsettled.iter().take_while(|message| message.end <= settled).count();
+            self.unsettled.drain(..ended).count()
+        };
+        self.reclaim();
         ended
     }
 

@@ -15,11 +15,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rxplus::{prelude::*, rustls};
 
 use crate::{
-    ROOM, SOON, Site, alone,
-    crowds::is_run_apart,
-    memory,
+    ROOM, SOON, Site, alone, memory,
     raw::{REQUEST, Raw},
-    support::{PATIENCE, Recorder, until},
+    support::{PATIENCE, Recorder},
 };
 
 /// An issuer of certificates.
@@ -197,8 +195,9 @@ fn what_a_link_has_not_given_to_the_system_goes_over_the_next_one_and_nothing_go
         }
     }
     assert!(client.stats().sent.queued.messages > 0, "the system has taken everything");
+    let events = Recorder::on(client.events());
     client.reconnect();
-    until("the next link", || client.stats().reconnects == 1);
+    events.find(|event| matches!(event, ClientEvent::Disconnected { .. }).then_some(()));
     drop(open);
     let mut numbers: Vec<_> = (1..COUNT).map(|_| heard.recv_timeout(PATIENCE).expect("none is missing")).collect();
     client.complete();
@@ -590,9 +589,6 @@ fn idle_peers() {
 #[test]
 fn idle_connections_over_tls_cost_at_most_20_kib_each() {
     const COUNT: usize = 400;
-    if is_run_apart("tls::idle_connections_over_tls_cost_at_most_20_kib_each") {
-        return;
-    }
     let authority = Authority::new();
     let site = serve(&authority.issue("127.0.0.1"));
     let opened = || site.events.find(|event| matches!(event, ServerEvent::Connected { .. }).then_some(()));
