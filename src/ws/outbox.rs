@@ -59,6 +59,9 @@ pub(crate) const FETCHED_AT_ONCE: usize = 64;
 /// How many greetings a link has at most: as much as a client's outbox holds by default.
 const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1024 };
 
+/// From which length on a message is not copied under the lock: pushers would wait for as long.
+const LONG_LEN: usize = 32 * 1024;
+
 /// How often one push has the link write, while others fill what that empties.
 const RELIEFS: usize = 256;
 
@@ -434,7 +437,7 @@ impl Outbox {
     /// Returns the closing handshake that was asked for, once nothing is left that was not taken.
     ///
     /// Each is shown to `f` where it lies, under the lock: a copy of a handle and its drop cost more than the copying of a
-    /// short message.
+    /// short message. A long one is shown without the lock. For one at a time, who holds the link's lock.
     pub(crate) fn take_each(&self, budget: usize, mut f: impl FnMut(&Frame)) -> Option<Closing> {
         let mut state = self.lock();
         let (mut len, before) = (0, state.taken);
@@ -442,8 +445,16 @@ impl Outbox {
             && let Some(frame) = state.queue.get(state.taken)
         {
             len += FRAME_HEAD_LEN + frame.len();
-            f(frame);
-            state.taken += 1;
+            if frame.len() < LONG_LEN {
+                f(frame);
+                state.taken += 1;
+            } else {
+                let long = frame.clone();
+                state.taken += 1;
+                drop(state);
+                f(&long);
+                state = self.lock();
+            }
         }
         let drained = state.taken == state.queue.len();
         // A driver that takes nothing because its socket is blocked is woken by the socket.
@@ -1040,6 +1051,21 @@ mod tests {
         assert!(second.number > first.number && !second.was_begun);
         assert_eq!(dropped(&outbox).undeliverable, Tally { messages: 1, len: 14 });
         assert_eq!(take_some(&outbox, 1000), [message(2, 10)]);
+    }
+
+    #[test]
+    fn nobody_who_pushes_waits_while_a_long_message_is_copied() {
+        let outbox = outbox(9, 1 << 20, Overflow::DropLatest);
+        (1..=3).for_each(|n| outbox.push(message(n, if n == 2 { LONG_LEN } else { 0 })).unwrap());
+        let mut taken = Vec::new();
+        outbox.take_each(1 << 20, |frame| {
+            if frame.len() >= LONG_LEN {
+                outbox.push(message(4, 0)).unwrap();
+            }
+            taken.push(frame.clone());
+        });
+        assert_eq!(taken, [message(1, 0), message(2, LONG_LEN), message(3, 0), message(4, 0)]);
+        assert_eq!(outbox.lock().taken, 4);
     }
 
     #[test]
