@@ -273,17 +273,19 @@ fn greeting_that_panics_or_cannot_be_encoded_is_told_and_the_others_are_sent() {
     client.next("hello");
     let heard: Vec<_> = heard.items(3).into_iter().map(|tagged| tagged.data).collect();
     assert_eq!(heard, ["log in", "subscribe", "hello"]);
-    let mut told = iter::from_fn(|| {
-        Some(events.find(|event| match event {
-            ClientEvent::Unencodable { error, .. } => Some(error.to_string()),
+    // One event may stand for all of them.
+    let (mut reasons, mut sum) = (Vec::new(), 0);
+    while sum < 4 {
+        sum += events.find(|event| match event {
+            ClientEvent::Unencodable { error, count } => {
+                reasons.push(error.to_string());
+                Some(count)
+            }
             _ => None,
-        }))
-    });
-    for why in ["a bug of the datatype's", "it has no encoding", "a bug of the conversion's", "out of words"] {
-        let said = told.next().unwrap();
-        assert!(said.contains(why), "{said}");
+        });
     }
-    assert_eq!(client.stats().rejected, 4);
+    assert!(reasons[0].contains("a bug of the datatype's"), "{reasons:?}");
+    assert_eq!((sum, client.stats().rejected), (4, 4));
 }
 
 /// Waits for so many events that a subscriber panicked.
