@@ -369,11 +369,12 @@ impl<D: WsDatatype> Acceptor<D> {
     /// Makes a connection of a peer, and tells it so.
     async fn register(&self, entrant: Entrant) -> io::Result<Registered<'_, D>> {
         let Entrant { stream, early_bytes, answer, request, subprotocol, grant } = entrant;
-        let connection = self.admit(request, subprotocol, grant);
+        let connection = self.connection(request, subprotocol, grant);
         // Before anybody can push: what the socket takes is written, behind the answer, and not held against the peer.
         let link = self.link(&connection, early_bytes).open(stream, answer);
         // Outbound: what is pushed for its path goes into its outbox.
         let line = self.switchboard.connect(connection.path().clone(), connection.outbox());
+        self.admit(&connection);
         let registered = Registered { acceptor: self, link: Some(link), connection, line, is_over: false };
         if let Some(link) = &registered.link {
             link.answered().await?;
@@ -381,18 +382,20 @@ impl<D: WsDatatype> Acceptor<D> {
         Ok(registered)
     }
 
-    fn admit(&self, request: UpgradeRequest, subprotocol: Option<String>, grant: Option<Granted>) -> Connection<D> {
-        let mut open = self.lock();
-        open.accepted += 1;
-        open.numbers += 1;
-        let peer = Peer { id: open.numbers, path: request.tag().clone(), addr: request.peer_addr() };
+    fn connection(
+        &self,
+        request: UpgradeRequest,
+        subprotocol: Option<String>,
+        grant: Option<Granted>,
+    ) -> Connection<D> {
+        let peer = Peer { id: self.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
         let server = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
         // What nobody hears goes into the early buffer that all connections share.
         let path = peer.path.clone();
         let early = kept_in(server.subject.clone(), move |received| TaggedData::new(path.clone(), received));
         let home = self.component.home.clone();
         let component = Component::new(self.component.name.clone(), home, early, || ServerEvent::SubscriberPanicked);
-        let connection = Connection::new(Accepted {
+        Connection::new(Accepted {
             outbox: self.outbox(&peer, component.events.clone()),
             component,
             datatype: self.codec.datatype(),
@@ -403,16 +406,27 @@ impl<D: WsDatatype> Acceptor<D> {
             subprotocol,
             close_timeout: self.options.limits.close_timeout,
             server,
-        });
+        })
+    }
+
+    fn next_number(&self) -> u64 {
+        let mut open = self.lock();
+        open.numbers += 1;
+        open.numbers
+    }
+
+    /// Counts a connection among those that are open. It is on its path already.
+    fn admit(&self, connection: &Connection<D>) {
+        let mut open = self.lock();
+        open.accepted += 1;
         open.connections.insert(connection.id(), connection.clone());
         open.untold.insert(connection.id());
         drop(open);
         // Checked after the insertion: a connection that comes while the server closes is either in the list of those to
         // be closed or sees it here.
         if self.is_closing() {
-            self.close(&connection);
+            self.close(connection);
         }
-        connection
     }
 
     /// An outbox that tells of its drops on the home thread, all that have come together until then in one event.
