@@ -5,7 +5,11 @@
 //! under its own lock, so subscribing is one step, whatever thread it is made on: an item is either kept before, and
 //! taken, or emitted afterwards.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{self, Poll},
+};
 
 use rxrust::{
     context::Context,
@@ -16,7 +20,7 @@ use rxrust::{
 use crate::{
     callback,
     memory::Memory,
-    subject::{SerializedSubject, SerializedSubscription, discard},
+    subject::{Backlog, SerializedSubject, SerializedSubscription, discard},
     sync::{AtomicUsize, Ordering},
 };
 
@@ -83,9 +87,36 @@ where
         self.own.add_after(|| self.take_kept(), observer)
     }
 
+    /// What is still to be delivered, by the branch and by the main subject.
+    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
+        Arc::new(Backlogs {
+            listeners: self.listeners.clone(),
+            own: self.own.backlog(),
+            main: self.main.subject.backlog(),
+        })
+    }
+
     fn take_kept(&self) -> VecDeque<T> {
         let taken = self.main.subject.take_early(|item| item.branch() == self.number);
         taken.into_iter().map(M::into_own).collect()
+    }
+}
+
+/// Those of a branch and of its main subject together.
+struct Backlogs {
+    /// Of the branch.
+    listeners: Listeners,
+    own: Arc<dyn Backlog>,
+    main: Arc<dyn Backlog>,
+}
+
+impl Backlog for Backlogs {
+    fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
+        // With nobody to listen to the branch it delivers nothing, and most have nobody.
+        if self.listeners.any() && self.own.poll_at_most(most, cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.main.poll_at_most(most, cx)
     }
 }
 

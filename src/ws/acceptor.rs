@@ -448,7 +448,7 @@ impl<D: WsDatatype> Acceptor<D> {
             flusher: self.flusher.clone(),
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
-            inbound: self.component.inbound.backlog(),
+            inbound: connection.backlog(),
             events: self.component.events.backlog(),
             early_bytes,
         }

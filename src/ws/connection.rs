@@ -19,6 +19,7 @@ use rxrust::{
 use crate::{
     Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
     branch::{Branch, Main},
+    subject::Backlog,
     ws::{
         codec::Codec,
         component::{Component, Feed, Received},
@@ -298,6 +299,11 @@ impl<D: WsDatatype> Connection<D> {
     /// Emits a message to its subscribers, and by `feed` to those of its server.
     pub(crate) fn emit(&self, received: Received<D::Item>, feed: impl FnOnce(Received<D::Item>)) {
         self.core().branch.emit(received, feed);
+    }
+
+    /// What its subscribers and those of its server have still to hear, for its driver.
+    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
+        self.core().branch.backlog()
     }
 
     /// What its `events()` emit.

@@ -65,7 +65,7 @@ impl<T: Clone + Send + 'static> Inbound<T> {
     pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
         match self {
             Self::Own(subject) => subject.backlog(),
-            Self::Branch(_, member) => member.group.subject.backlog(),
+            Self::Branch(branch, _) => branch.backlog(),
         }
     }
 }

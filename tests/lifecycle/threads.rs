@@ -94,6 +94,70 @@ fn with_several_threads_a_busy_group_leaves_messages_in_their_sockets() {
     group.complete();
 }
 
+/// Has the first message that `subscribe` gives a subscriber of its own hold a thread, which is another than the driver's, and
+/// returns how many of those that `send` then sends are waiting to be heard.
+fn waiting_behind_an_early_message(
+    subscribe: impl FnOnce(Box<dyn FnMut(WsText) + Send>),
+    received: impl Fn() -> u64,
+    send: impl FnOnce() -> u64,
+) -> u64 {
+    until("receiving", || received() == 1);
+    let (subscriber, release, heard) = stuck_subscriber();
+    subscribe(Box::new(subscriber));
+    until("getting stuck", || heard.load(SeqCst) == 1);
+    let sent = send();
+    let waiting = received() - 1;
+    println!("{waiting} messages wait in the subject, the others of {sent} in the socket");
+    drop(release);
+    until("catching up", || heard.load(SeqCst) > sent);
+    waiting
+}
+
+#[test]
+fn with_several_threads_a_busy_connection_leaves_messages_in_its_socket() {
+    let runtime = IoRuntime::with_threads("several", 2).unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut peer = foreign_client(server.local_addr(), "/");
+    peer.send("holds one thread".into()).unwrap();
+    let connection = connections.item();
+    let waiting = waiting_behind_an_early_message(
+        |subscriber| drop(connection.clone().log_errors().subscribe(subscriber)),
+        || connection.stats().received.messages,
+        || send_until_stuck(&mut peer),
+    );
+    assert!((1024..=MOST_WAITING).contains(&waiting), "{waiting}");
+    server.complete();
+}
+
+#[test]
+fn with_several_threads_a_busy_child_of_a_group_leaves_messages_in_its_socket() {
+    let (go, going) = mpsc::channel();
+    let (send, counts) = mpsc::channel();
+    let going = Arc::new(Mutex::new(going));
+    let server = foreign_server(move |_, mut peer| {
+        peer.send("holds one thread".into()).unwrap();
+        going.lock().unwrap().recv().unwrap_or(());
+        send.send(send_until_stuck(&mut peer)).unwrap();
+        peer.get_ref().set_read_timeout(None).unwrap();
+        let _ = peer.flush();
+        while peer.read().is_ok() {}
+    });
+    let runtime = IoRuntime::with_threads("several", 2).unwrap();
+    let group = RxWsClientGroup::builder(format!("ws://{server}"), WsStr).runtime(&runtime).build().unwrap();
+    let child = group.open("/").unwrap();
+    let waiting = waiting_behind_an_early_message(
+        |subscriber| drop(child.clone().log_errors().subscribe(subscriber)),
+        || child.stats().received.messages,
+        || {
+            go.send(()).unwrap();
+            counts.recv_timeout(PATIENCE).unwrap()
+        },
+    );
+    assert!((1024..=MOST_WAITING).contains(&waiting), "{waiting}");
+    group.complete();
+}
+
 /// A peer that exchanges texts with an echo server, and fails when an answer does not come.
 fn exchange(peer: &mut support::foreign::Peer) {
     for number in 0..50 {
