@@ -68,6 +68,7 @@ mod subject;
 mod subject_tests;
 mod sync;
 mod tagged;
+mod threads;
 mod ws;
 
 pub use bytes::Bytes;

@@ -15,7 +15,7 @@ use std::{
 use rxrust::scheduler::TaskHandle;
 use tokio::{
     net::UdpSocket,
-    runtime::{Builder, Handle, Id, Runtime, RuntimeFlavor, is_rt_shutdown_err},
+    runtime::{Handle, Id, RuntimeFlavor, is_rt_shutdown_err},
     sync::oneshot,
 };
 
@@ -23,15 +23,8 @@ use crate::{
     WsError, callback,
     guard::{Death, Guard},
     scheduler::Executor,
-    ws::wait,
+    threads,
 };
-
-/// How long a callback that blocks can keep the other threads of a runtime from their sockets.
-const NUDGE: Duration = Duration::from_millis(50);
-
-/// The stack of a thread that decodes messages. In a debug build 64 levels of a type that has 4 KiB a level take 7 MiB of it,
-/// as MessagePack and as JSON; the rest is for the program's callbacks. What is not used costs address space only.
-const STACK_LEN: usize = 16 * 1024 * 1024;
 
 /// How long a task that was spawned may take to run for the first time, before its runtime is taken for one that the calling
 /// thread keeps from running.
@@ -112,7 +105,7 @@ impl IoRuntime {
     ///
     /// [`WsError::Runtime`] when the operating system refuses the thread.
     pub fn new(name: &str) -> Result<Self, WsError> {
-        Self::start(name, Builder::new_current_thread())
+        Self::start(name, None)
     }
 
     /// Starts `threads` threads, named `name`, without zero bytes, and one that looks after them.
@@ -131,9 +124,7 @@ impl IoRuntime {
     /// If `threads` is zero.
     pub fn with_threads(name: &str, threads: usize) -> Result<Self, WsError> {
         assert!(threads > 0, "a runtime needs at least one thread");
-        let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(threads);
-        Self::start(name, builder)
+        Self::start(name, Some(threads))
     }
 
     /// Runs on a tokio runtime of the program's own, which must have its I/O and time drivers enabled.
@@ -164,20 +155,10 @@ impl IoRuntime {
         GLOBAL.get_or_init(|| Self::new("rxplus-global").expect("the operating system starts one more thread")).clone()
     }
 
-    fn start(name: &str, mut builder: Builder) -> Result<Self, WsError> {
+    fn start(name: &str, workers: Option<usize>) -> Result<Self, WsError> {
         let id = next_id();
-        let failed = |error: io::Error| WsError::Runtime(Arc::new(error));
-        // The system's threads cannot have a name with a zero byte in it.
-        let name = name.replace('\0', "");
-        builder.enable_all().thread_name(&name).thread_stack_size(STACK_LEN).on_thread_start(move || CURRENT.set(id));
-        let runtime = builder.build().map_err(failed)?;
-        let handle = runtime.handle().clone();
-        let (running, ended) = oneshot::channel();
-        thread::Builder::new()
-            .name(name)
-            .stack_size(STACK_LEN)
-            .spawn(move || run(runtime, id, ended))
-            .map_err(failed)?;
+        let started = threads::start(name, workers, move || CURRENT.set(id));
+        let (handle, running) = started.map_err(|error| WsError::Runtime(Arc::new(error)))?;
         let executor = Executor::of(&handle);
         Ok(Self { core: Arc::new(Core { id, handle, executor, _running: Some(running), foreign: None }) })
     }
@@ -301,20 +282,6 @@ fn use_drivers() -> io::Result<()> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.set_nonblocking(true)?;
     UdpSocket::from_std(socket).map(drop)
-}
-
-/// Serves until nobody needs the runtime any more. An error is what says it: the sender was dropped.
-fn run(runtime: Runtime, id: u64, mut ended: oneshot::Receiver<()>) {
-    CURRENT.set(id);
-    if runtime.handle().runtime_flavor() == RuntimeFlavor::CurrentThread {
-        let _ = runtime.block_on(ended);
-        return;
-    }
-    // A worker that has looked for events and then runs a callback that blocks leaves nobody to look for more: tokio's other
-    // workers sleep until there is a task. So there is one from time to time.
-    while wait::block_on(&mut ended, NUDGE).is_none() {
-        runtime.spawn(async {});
-    }
 }
 
 /// A number that no other thread has.
