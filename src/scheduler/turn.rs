@@ -59,10 +59,14 @@ pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Drain>) {
     home.spawn(async move { handed.deliver() });
 }
 
-async fn deliver_next_turn(deliveries: Arc<dyn Drain>) {
+/// Not an `async fn`, which would hold the bare deliveries until it is polled for the first time, and lose them with a runtime
+/// that is shut down before.
+fn deliver_next_turn(deliveries: Arc<dyn Drain>) -> impl Future<Output = ()> + Send {
     let mut handed = Handed(Some(deliveries));
-    task::yield_now().await;
-    handed.deliver();
+    async move {
+        task::yield_now().await;
+        handed.deliver();
+    }
 }
 
 /// Deliveries that a task is to make. If it is dropped with a runtime that is shut down, the global one makes them.

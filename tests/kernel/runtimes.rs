@@ -190,3 +190,21 @@ fn name_that_no_thread_can_have_loses_its_zero_bytes() {
     let group = RxWsClientGroup::builder(server.local_addr(), WsStr).name("a\0b").build().unwrap();
     assert_eq!([server.name(), client.name(), group.name()], ["a\0b"; 3]);
 }
+
+/// The task that was to go on has not been polled when its runtime ends.
+#[test]
+fn what_waits_on_a_runtime_that_is_shut_down_is_delivered_elsewhere() {
+    const ITEMS: u32 = 1000;
+    let (subject, trigger) = (SerializedSubject::<u32>::new(), SerializedSubject::<()>::new());
+    let (sender, received) = mpsc::channel();
+    Io::new(subject.clone()).subscribe(move |n| _ = sender.send(n));
+    Io::new(trigger.clone()).subscribe(move |()| (0..ITEMS).for_each(|n| subject.next(n)));
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // In a task: what follows its first turn is left to the runtime.
+    let pushing = tokio.spawn(async move { trigger.next(()) });
+    tokio.block_on(pushing).unwrap();
+    drop(tokio);
+    for n in 0..ITEMS {
+        assert_eq!(received.recv_timeout(PATIENCE), Ok(n));
+    }
+}
