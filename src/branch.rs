@@ -74,7 +74,9 @@ where
         } else {
             if self.main.listeners.any() {
                 // A copy is made by code of the user's.
-                callback::isolate("the clone of an item", || feed(item.clone()));
+                if !callback::isolate("the clone of an item", || feed(item.clone())) {
+                    self.main.subject.tell_of_panic();
+                }
             }
             self.own.next(item);
         }

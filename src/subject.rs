@@ -246,6 +246,11 @@ impl<T, E> SerializedSubject<T, E> {
         self.core.on_panic.clone()
     }
 
+    /// Tells that code of the user's panicked on an item's way to this subject.
+    pub(crate) fn tell_of_panic(&self) {
+        self.core.tell_of_panic();
+    }
+
     /// Whether items are still kept for a first observer.
     pub(crate) fn keeps_early(&self) -> bool {
         self.core.keeps_early.load(Ordering::Acquire)

@@ -379,3 +379,45 @@ fn panic_in_the_destructor_of_any_subscriber_is_told() {
     connection.events().subscribe(move |_| _ = &second).unsubscribe();
     panics(&events, 2, of_server);
 }
+
+/// Text, but for one that cannot be copied.
+struct Uncopyable;
+
+#[derive(Debug)]
+struct Once(WsText);
+
+impl Clone for Once {
+    fn clone(&self) -> Self {
+        assert_ne!(self.0, "panic");
+        Self(self.0.clone())
+    }
+}
+
+impl WsDatatype for Uncopyable {
+    type Item = Once;
+
+    fn encode(&self, path: &str, item: &Once) -> Result<Frame, DatatypeError> {
+        WsStr.encode(path, &item.0)
+    }
+
+    fn decode(&self, path: &str, frame: Frame) -> Result<Once, DatatypeError> {
+        WsStr.decode(path, frame).map(Once)
+    }
+}
+
+#[test]
+fn message_that_cannot_be_copied_for_the_server_is_told_of() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", Uncopyable).unwrap();
+    let events = Recorder::on(server.events());
+    let heard = Recorder::on(server.clone().map(|tagged| tagged.data.0));
+    let (sender, received) = mpsc::channel();
+    server.connections().subscribe(move |connection| {
+        let sender = sender.clone();
+        connection.log_errors().subscribe(move |item| _ = sender.send(item.0));
+    });
+    let client = connected(&server, "/", WsStr);
+    ["first", "panic", "last"].iter().for_each(|text| client.next(*text));
+    assert_eq!(heard.items(2), ["first", "last"]);
+    assert!(["first", "panic", "last"].iter().all(|text| received.recv_timeout(PATIENCE).unwrap() == *text));
+    events.find(|event| matches!(event, ServerEvent::SubscriberPanicked).then_some(()));
+}
