@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, AtomicU64, Ordering},
@@ -301,10 +301,27 @@ impl<D: WsDatatype> Acceptor<D> {
 
     async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, mut visit: Visit) {
         // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
-        let shaken = isolated("an opening handshake", Box::pin(self.shake_hands(stream, addr, &mut visit))).await;
+        let mut asked_to_leave = pin!(visit.asked_to_leave());
+        let shaking = Box::pin(self.shake_hands(stream, addr, &mut visit, asked_to_leave.as_mut()));
+        let shaken = isolated("an opening handshake", shaking).await;
         match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
             Ok(registered) => Box::pin(self.converse(registered)).await,
-            Err(refused) => self.tell_of_refusal(addr, refused),
+            Err(mut refused) => {
+                let stream = refused.stream.take();
+                self.tell_of_refusal(addr, refused);
+                if let Some(stream) = stream {
+                    self.see_off(stream, asked_to_leave).await;
+                }
+            }
+        }
+    }
+
+    /// Gives a peer that was refused the time to read why, as long as nobody needs its place.
+    async fn see_off(&self, stream: Transport, asked_to_leave: Pin<&mut impl Future<Output = ()>>) {
+        tokio::select! {
+            () = handshake::see_off(stream) => {}
+            () = asked_to_leave => {}
+            () = self.until_closing() => {}
         }
     }
 
@@ -313,10 +330,10 @@ impl<D: WsDatatype> Acceptor<D> {
         stream: TcpStream,
         addr: SocketAddr,
         visit: &mut Visit,
+        asked_to_leave: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Registered<'_, D>, Refused> {
         let limits = &self.options.limits;
         let gone = |reason: &str| Err(Refused::unanswered(reason));
-        let asked_to_leave = visit.asked_to_leave();
         tokio::select! {
             shaken = timeout(
                 limits.handshake,
@@ -337,10 +354,10 @@ impl<D: WsDatatype> Acceptor<D> {
         if status.is_some() {
             handshake::turn_away(stream, reason);
         }
-        self.tell_of_refusal(addr, Refused { status, reason: reason.into() });
+        self.tell_of_refusal(addr, Refused { status, reason: reason.into(), stream: None });
     }
 
-    fn tell_of_refusal(&self, addr: SocketAddr, Refused { status, reason }: Refused) {
+    fn tell_of_refusal(&self, addr: SocketAddr, Refused { status, reason, .. }: Refused) {
         self.component.events.next(ServerEvent::Rejected { addr, status, reason, count: 1 });
     }
 

@@ -181,6 +181,22 @@ fn plain_requests_are_answered_by_it_if_it_is_told_to() {
     site.is_unharmed();
 }
 
+/// One that keeps its socket open, while the server goes on or ends.
+#[test]
+fn answer_is_told_with_its_status_before_the_peer_hangs_up() {
+    for ends in [false, true] {
+        let site = Site::with(|builder| builder.answer_plain_requests(true).authorize(tell_health));
+        let mut raw = Raw::connect(site.addr());
+        raw.ask(&["GET /healthz HTTP/1.1", "Host: h"]);
+        assert!(raw.rest().ends_with(b"fine, GET\n"));
+        if ends {
+            site.server.clone().complete();
+        }
+        assert_eq!(site.refusal(), (Some(200), "fine, GET".into()));
+        drop(raw);
+    }
+}
+
 #[test]
 fn plain_requests_do_not_reach_it_otherwise() {
     let site = Site::with(|builder| builder.authorize(tell_health));

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::ws::transport::Transport;
 
-pub(crate) use answer::turn_away;
+pub(crate) use answer::{see_off, turn_away};
 pub(crate) use authorize::{Authorize, Granted};
 pub use authorize::{Grant, Refuse, UpgradeRequest};
 pub(crate) use client::{Ask, Connected, connect};

@@ -35,16 +35,17 @@ struct Asked {
 }
 
 /// Why a request was answered with an HTTP status instead of a connection.
-#[derive(Clone, Debug)]
 pub(crate) struct Refused {
     /// `None` when there was no request to answer.
     pub(crate) status: Option<u16>,
     pub(crate) reason: Arc<str>,
+    /// The stream of a peer that has its answer, and is to be seen off.
+    pub(crate) stream: Option<Transport>,
 }
 
 impl Refused {
     pub(crate) fn unanswered(reason: impl Into<Arc<str>>) -> Self {
-        Self { status: None, reason: reason.into() }
+        Self { status: None, reason: reason.into(), stream: None }
     }
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn accept<R>(
 
 /// Lets a peer in, or tells it why not.
 async fn reply<R>(
-    stream: Transport,
+    mut stream: Transport,
     addr: SocketAddr,
     head: Result<(Head, Bytes), Unreadable>,
     visit: &mut Visit,
@@ -98,8 +99,9 @@ async fn reply<R>(
         }
         Err(answer) => {
             let answer = if is_head { answer.measured() } else { answer };
-            answer.write_last(stream).await;
-            Err(Refused { status: Some(answer.status.as_u16()), reason: answer.line.into() })
+            answer.write_last(&mut stream).await;
+            let (status, reason) = (Some(answer.status.as_u16()), answer.line.into());
+            Err(Refused { status, reason, stream: Some(stream) })
         }
     }
 }
