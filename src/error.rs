@@ -231,12 +231,12 @@ pub enum WsError {
         len: u64,
     },
     /// A blocking wait was called on the very thread whose work it waits for.
-    #[error("{0} would wait for its own thread: call it on another one, or await closed() or state() instead")]
+    #[error("{0} would wait for its own thread: call it on another one, await closed(), or subscribe to state()")]
     WouldDeadlock(&'static str),
     /// The tokio runtime given to [`IoRuntime::from_tokio`](crate::IoRuntime::from_tokio) was shut down before the component
     /// had closed.
     #[error(
-        "the tokio runtime of {} has been shut down; close what runs on it first, and wait for that with wait_closed",
+        "the tokio runtime of {} has been shut down; it must outlive what runs on it: wait for that with wait_closed first",
         OneLine(.0)
     )]
     RuntimeEnded(String),
@@ -325,7 +325,7 @@ fn rejection_advice(status: u16) -> &'static str {
         401 | 403 => "; it wants other credentials or another origin",
         404 => "; it does not serve this path",
         426 => "; it wants another protocol version",
-        503 => "; it has too many connections",
+        503 => "; it is overloaded or down",
         _ => "",
     }
 }

@@ -21,9 +21,9 @@
 //!
 //! client.next("goodbye");
 //! client.clone().complete(); // returns at once; sends what is queued, closes, then completes its subscribers
-//! client.wait_closed(Duration::from_secs(5))?; // the end of `main` would cut that short
+//! client.wait_closed(Duration::from_secs(10))?; // the end of `main` would cut that short
 //! server.clone().complete();
-//! server.wait_closed(Duration::from_secs(5))?;
+//! server.wait_closed(Duration::from_secs(10))?;
 //! # Ok::<(), WsError>(())
 //! ```
 //!

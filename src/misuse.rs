@@ -24,7 +24,7 @@
 /// ```
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
-/// client.map(|text| text.len()).on_error(|error| eprintln!("{error}")).subscribe(|len| println!("{len}"));
+/// client.map(|text| text.len()).on_error(|error| eprintln!("{error:?}")).subscribe(|len| println!("{len}"));
 /// # }
 /// ```
 struct ForgottenLogErrors;

@@ -134,7 +134,7 @@ impl IoRuntime {
     /// [`thread_stack_size`](tokio::runtime::Builder::thread_stack_size).
     ///
     /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes, and
-    /// with [`WsError::RuntimeEnded`], which their subscribers hear on the thread that shuts it down. Making a component on a
+    /// with [`WsError::RuntimeEnded`], which their subscribers hear on one of its threads, or on the one that shuts it down if it has a single one. Making a component on a
     /// runtime that has been shut down is that error, too, and on one without its drivers [`WsError::RuntimeUnfit`].
     #[must_use]
     pub fn from_tokio(handle: Handle) -> Self {

@@ -354,7 +354,7 @@ pub trait ObservableExt: Observable {
     ///
     /// That is what `subscribe(closure)` needs. The error is logged through `tracing::error!`, with all its causes, from
     /// the first to the last. It is any [`Error`], or a `String` or `&str`. A program that has set up no `tracing`
-    /// subscriber sees nothing of it; `.on_error(|error| eprintln!("{error}"))` fits in the same place.
+    /// subscriber sees nothing of it; `.on_error(|error| eprintln!("{error:?}"))`, which prints the causes too, fits in the same place.
     ///
     /// ```
     /// use rxplus::prelude::*;

@@ -31,7 +31,8 @@ use crate::{
 /// let client = RxWsClient::connect("ws://127.0.0.1:8765/chat", WsStr)?;
 /// client.clone().log_errors().subscribe(|text| println!("{text}"));
 /// client.next("hello"); // queued until connected
-/// client.complete(); // sends what is queued, closes, then completes the subscribers
+/// client.clone().complete(); // sends what is queued, closes, then completes the subscribers
+/// client.wait_closed(Duration::from_secs(10))?; // at the end of `main`, which would cut that short
 /// # Ok::<(), WsError>(())
 /// ```
 ///
@@ -156,6 +157,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
     /// Without a connection it keeps trying to make one for as long, if anything is queued.
     ///
+    /// Answers to what was sent are not waited for: let the peer say when it is done, and complete then.
+    ///
     /// The end of `main` ends the threads that do it: wait for them there, or what is queued is lost with the process.
     ///
     /// ```no_run
@@ -163,7 +166,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// # let client = RxWsClient::connect("ws://127.0.0.1:8765", WsStr)?;
     /// client.next("goodbye");
     /// client.clone().complete();
-    /// let unsent = client.wait_closed(Duration::from_secs(5))?.unsent; // 0 unless the server was away or too slow
+    /// let unsent = client.wait_closed(Duration::from_secs(10))?.unsent; // 0 unless the server was away or too slow
     /// # Ok::<(), WsError>(())
     /// ```
     pub fn complete(self) {
@@ -227,6 +230,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     }
 
     /// Blocks until the client has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    ///
+    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
     ///
     /// # Errors
     ///

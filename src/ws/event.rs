@@ -32,7 +32,7 @@ pub enum ConnectionState {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloseReport {
-    /// How many queued messages were never written.
+    /// How many messages were still queued when it closed, and never written. What was dropped before that is in the stats.
     pub unsent: u64,
     /// The bytes of their payloads.
     pub unsent_len: u64,
@@ -77,7 +77,8 @@ pub enum ClientEvent {
         reason: Arc<str>,
         /// What went wrong; `None` after a closing handshake.
         error: Option<WsError>,
-        /// Messages written since the last ping that a pong answered: the most that can have been lost.
+        /// Messages written since the last ping that a pong answered: the most that can have been lost. After a closing
+        /// handshake that this side began, and an answer to it, the peer has read them all.
         unconfirmed: u64,
     },
     /// The next attempt will be made after a wait.
@@ -187,7 +188,8 @@ pub enum ServerEvent {
         reason: Arc<str>,
         /// What went wrong; `None` after a closing handshake.
         error: Option<WsError>,
-        /// Messages written since the last ping that a pong answered: the most that can have been lost.
+        /// Messages written since the last ping that a pong answered: the most that can have been lost. After a closing
+        /// handshake that this side began, and an answer to it, the peer has read them all.
         unconfirmed: u64,
     },
     /// A request was answered with an HTTP status instead of a connection, or not at all.

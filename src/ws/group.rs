@@ -200,6 +200,8 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
 
     /// Blocks until the group has closed, and returns what it could not send. `Duration::MAX` is no limit.
     ///
+    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
+    ///
     /// # Errors
     ///
     /// - [`WsError::TimedOut`] after `timeout`.
@@ -246,6 +248,9 @@ impl<D: WsDatatype> GroupBuilder<D> {
     /// in both directions, pings do not. It is looked for four times within `timeout`, so a client is closed after it, and
     /// before one and a half times as long. A client that [`open`](RxWsClientGroup::open) has returned is never closed for being
     /// idle.
+    ///
+    /// Only messages keep a path open, not that somebody waits for them. Where peers of a relay only listen, open their paths
+    /// with [`open`](RxWsClientGroup::open) when they connect, and [close](RxWsClientGroup::close) them with the last one.
     ///
     /// # Panics
     ///

@@ -241,6 +241,8 @@ impl<D: WsDatatype> RxWsServer<D> {
 
     /// Blocks until the server has closed, and returns what it could not send. `Duration::MAX` is no limit.
     ///
+    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
+    ///
     /// # Errors
     ///
     /// - [`WsError::TimedOut`] after `timeout`.
@@ -282,7 +284,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     }
 
     /// Has the program decide on each request, which it sees with its path, query, headers and address, before it becomes a
-    /// connection. May be asynchronous. The default lets in everybody.
+    /// connection. It returns a future: write `|request| async move { .. }`. The default lets in everybody.
     ///
     /// What it returns is kept on the connection, where [`Connection::grant`] finds it; in a [`Grant`](crate::Grant), together with headers
     /// for the answer. [`Refuse`] says which HTTP status the request is answered with instead.
