@@ -1119,6 +1119,56 @@ fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_flusher(
     pushing.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
+/// Those who push write for themselves, the task and the flusher beside them: whoever is last leaves nothing behind.
+#[test]
+fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_flusher() {
+    const ROUNDS: usize = 1_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for (role, overflow) in [Role::Server, Role::Client].into_iter().zip([Overflow::DropLatest, Overflow::DropOldest]) {
+        let outbox = Outbox::new(OutboxBound { messages: 2, len: 1 << 20, overflow }, |_| {});
+        let (done, mut rounds) = mpsc::unbounded_channel();
+        let threads = [0, 1].map(|thread| {
+            let (outbox, done) = (outbox.clone(), done.clone());
+            let (begin, begun) = std::sync::mpsc::channel();
+            let pushing = std::thread::spawn(move || {
+                for round in begun {
+                    // Some rounds have more losses than it takes until a socket that is full is asked again.
+                    (0..round % 8 * 30 + thread).for_each(|_| _ = outbox.push(binary(8)));
+                    done.send(()).unwrap();
+                }
+            });
+            (begin, pushing)
+        });
+        runtime.block_on(async {
+            let plan = Plan::new(role);
+            // It is full again and again.
+            let (socket, mut peer) = duplex(50);
+            tokio::spawn(drive(socket, plan.link(&outbox), receipt, std::future::pending()));
+            if let Some(flusher) = plan.flusher {
+                tokio::spawn(async move { flusher.work().await });
+            }
+            let reading = tokio::spawn(async move { tokio::io::copy(&mut peer, &mut tokio::io::sink()).await });
+            for round in 0..ROUNDS {
+                threads.iter().for_each(|(begin, _)| begin.send(round).unwrap());
+                let emptied = async {
+                    rounds.recv().await.unwrap();
+                    rounds.recv().await.unwrap();
+                    while !outbox.is_empty() {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                // Well before the write-stall limit wakes whoever sleeps.
+                timeout(10 * SECOND, emptied).await.expect("somebody sleeps");
+            }
+            reading.abort();
+        });
+        for (begin, pushing) in threads {
+            drop(begin);
+            pushing.join().unwrap();
+        }
+    }
+}
+
 /// A socket from which nothing comes; it takes bytes in given portions and breaks after a given number of them.
 struct Breaking {
     portions: std::iter::Cycle<std::vec::IntoIter<usize>>,
