@@ -292,14 +292,16 @@ impl WriteBuffer {
         }
         self.settled = settled;
         let taken = self.messages.iter().take_while(|message| message.end <= written).count();
-        self.messages_len -= self.messages.range(..taken).map(|message| message.len).sum::<usize>();
+        let mut len = 0;
+        let messages = self.messages.drain(..taken).inspect(|message| len += message.len);
         let ended = if kept == 0 && self.unsettled.is_empty() {
-            self.messages.drain(..taken).count()
+            messages.fold(0, |count, _| count + 1)
         } else {
-            self.unsettled.extend(self.messages.drain(..taken));
+            self.unsettled.extend(messages);
             let ended = self.unsettled.iter().take_while(|message| message.end <= settled).count();
             self.unsettled.drain(..ended).count()
         };
+        self.messages_len -= len;
         self.reclaim();
         ended
     }
