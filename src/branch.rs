@@ -19,7 +19,7 @@ use rxrust::{
 
 use crate::{
     callback,
-    memory::Memory,
+    memory::{Elsewhere, Memory, Noted},
     subject::{Backlog, SerializedSubject, SerializedSubscription, discard},
     sync::{AtomicUsize, Ordering},
 };
@@ -123,13 +123,36 @@ impl Backlog for Backlogs {
 }
 
 /// The memory of a branch: what nobody hears is kept by `main`, as the item that `mark` makes of it.
-pub(crate) fn kept_in<T, M, E>(main: SerializedSubject<M, E>, mark: impl Fn(T) -> M + Send + 'static) -> Memory<T>
+pub(crate) fn kept_in<T, M, E>(
+    main: SerializedSubject<M, E>,
+    mark: impl Fn(T) -> M + Send + Sync + 'static,
+) -> Memory<T>
 where
     T: Clone + Send + 'static,
     M: FromBranch<T> + Clone + Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    Memory::elsewhere(move |item| main.keep_early(mark(item)).map(M::into_own))
+    Memory::Elsewhere(Arc::new(KeptIn { main, mark }))
+}
+
+struct KeptIn<M, E, F> {
+    main: SerializedSubject<M, E>,
+    mark: F,
+}
+
+impl<T, M, E, F> Elsewhere<T> for KeptIn<M, E, F>
+where
+    M: FromBranch<T> + Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
+    F: Fn(T) -> M + Send + Sync,
+{
+    fn keep(&self, item: T) -> Noted<T> {
+        self.main.keep_early((self.mark)(item)).map(M::into_own)
+    }
+
+    fn emit(&self, item: T) {
+        self.main.post((self.mark)(item));
+    }
 }
 
 /// How many subscribers a subject has, for those who feed it: asked for with each item, and without its lock.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem::{replace, take},
+    sync::Arc,
 };
 
 /// What a new observer hears before anything else. In boxes, since most subjects have none and there are many of them.
@@ -13,10 +14,19 @@ pub(crate) enum Memory<T> {
     Early(Box<Early<T>>),
     /// The item emitted last.
     Latest(Box<T>),
-    /// What nobody is there to hear is kept somewhere else, by this function.
-    Elsewhere(Box<dyn Fn(T) -> Noted<T> + Send>),
+    /// What nobody is there to hear is kept somewhere else.
+    Elsewhere(Arc<dyn Elsewhere<T>>),
     /// All items that have not been forgotten, by their number.
     Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
+}
+
+/// The memory of a subject that several others share.
+pub(crate) trait Elsewhere<T>: Send + Sync {
+    /// Keeps an item, if it still keeps any. Called under a lock, and calls nobody.
+    fn keep(&self, item: T) -> Noted<T>;
+
+    /// Has an item that is not kept any more emitted there.
+    fn emit(&self, item: T);
 }
 
 /// What has become of an item that came up for emission.
@@ -59,11 +69,6 @@ impl<T> Memory<T> {
         matches!(self, Self::Early(_))
     }
 
-    /// Gives the items that nobody is there to hear to `keep`, which is called under a lock and must call nobody.
-    pub(crate) fn elsewhere(keep: impl Fn(T) -> Noted<T> + Send + 'static) -> Self {
-        Self::Elsewhere(Box::new(keep))
-    }
-
     /// Whether items are to be [noted](Self::note), when there is `nobody` to hear them or somebody.
     pub(crate) fn notes(&self, nobody: bool) -> bool {
         match self {
@@ -101,7 +106,7 @@ impl<T: Clone> Memory<T> {
     pub(crate) fn note(&mut self, item: T, nobody: bool) -> Noted<T> {
         match self {
             Self::Early(early) if nobody => Noted { item: None, dropped: early.push(item) },
-            Self::Elsewhere(keep) if nobody => keep(item),
+            Self::Elsewhere(memory) if nobody => memory.keep(item),
             Self::Nothing | Self::Early(_) | Self::Elsewhere(_) => Noted::unkept(item),
             Self::Latest(latest) => {
                 let former = replace(&mut **latest, item.clone());

@@ -24,7 +24,7 @@ use rxrust::{
 
 use crate::{
     callback::{self, Drain},
-    memory::{Memory, Noted},
+    memory::{Elsewhere, Memory, Noted},
     scheduler::{self, IoScheduler},
     sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
@@ -182,6 +182,23 @@ struct State<T, E> {
     called: bool,
     /// What those who subscribe later hear first.
     memory: Memory<T>,
+}
+
+/// What became of the items that an observer has left unheard.
+struct Handed<T> {
+    dropped: VecDeque<T>,
+    /// What the memory elsewhere no longer keeps, since somebody has subscribed there meanwhile.
+    emitted: Option<(Arc<dyn Elsewhere<T>>, Vec<T>)>,
+}
+
+impl<T> Handed<T> {
+    /// Does what is to be done outside of the lock.
+    fn settle(self) {
+        discard(self.dropped);
+        if let Some((memory, items)) = self.emitted {
+            items.into_iter().for_each(|item| memory.emit(item));
+        }
+    }
 }
 
 /// An observer that has subscribed.
@@ -653,10 +670,16 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         while state.joining.front().is_some_and(Joining::may_go_on) {
             let mut joining = take(&mut state.joining);
             drop(state);
-            self.admit(observers, &mut joining);
+            let left = self.admit(observers, &mut joining);
             state = self.lock();
             joining.append(&mut state.joining);
             state.joining = joining;
+            if !left.is_empty() {
+                let handed = state.hand_on(left, !observers.iter().any(Slot::is_open));
+                drop(state);
+                handed.settle();
+                state = self.lock();
+            }
         }
         state
     }
@@ -697,6 +720,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             drop(state);
             callback::run(|| {
                 self.replay(&mut joining, || true);
+                let handed = self.lock().hand_on(joining.backlog, true);
+                handed.settle();
                 self.end(joining.slot, &terminal);
             });
         } else if state.emitting {
@@ -759,18 +784,25 @@ impl<T: Clone, E: Clone> Core<T, E> {
         }
     }
 
-    fn admit(&self, observers: &mut Vec<Slot<T, E>>, joining: &mut VecDeque<Joining<T, E>>) {
+    ///
+    /// Returns what the last one has left unheard, if it left.
+    fn admit(&self, observers: &mut Vec<Slot<T, E>>, joining: &mut VecDeque<Joining<T, E>>) -> VecDeque<T> {
         while let Some(first) = joining.front_mut() {
             self.replay(first, callback::may_deliver);
-            if !first.backlog.is_empty() {
-                return;
+            if first.slot.is_open() && !first.backlog.is_empty() {
+                break;
             }
-            match joining.pop_front() {
-                Some(Joining { slot, .. }) if slot.is_open() => observers.push(slot),
-                Some(Joining { slot, .. }) => self.dismiss(slot),
-                None => {}
+            let Some(Joining { slot, backlog }) = joining.pop_front() else { break };
+            if slot.is_open() {
+                observers.push(slot);
+                continue;
+            }
+            self.dismiss(slot);
+            if !backlog.is_empty() {
+                return backlog;
             }
         }
+        VecDeque::new()
     }
 
     /// Has an observer hear what it is to hear first, for as long as `may_go_on`.
@@ -781,9 +813,6 @@ impl<T: Clone, E: Clone> Core<T, E> {
             && let Some(item) = backlog.pop_front()
         {
             self.next(slot, || item);
-        }
-        if !slot.is_open() {
-            discard(take(backlog));
         }
     }
 
@@ -912,6 +941,28 @@ impl<T, E> State<T, E> {
 }
 
 impl<T: Clone, E: Clone> State<T, E> {
+    /// Takes what an observer has left that was to hear it first: for the next one, or for a memory elsewhere. Only inside a
+    /// callback.
+    fn hand_on(&mut self, mut left: VecDeque<T>, nobody: bool) -> Handed<T> {
+        let mut handed = Handed { dropped: VecDeque::new(), emitted: None };
+        match (&self.memory, self.joining.front_mut()) {
+            (Memory::Elsewhere(_), Some(next)) => {
+                left.append(&mut next.backlog);
+                next.backlog = left;
+            }
+            (Memory::Elsewhere(memory), None) if nobody => {
+                let mut unkept = Vec::new();
+                for noted in left.into_iter().map(|item| memory.keep(item)) {
+                    unkept.extend(noted.item);
+                    handed.dropped.extend(noted.dropped);
+                }
+                handed.emitted = Some((memory.clone(), unkept));
+            }
+            _ => handed.dropped = left,
+        }
+        handed
+    }
+
     /// Notes an event for those who subscribe later. Returns it if it is to be emitted now, and what is no longer kept.
     fn note(&mut self, event: Option<Event<T, E>>, nobody: bool) -> (Option<Event<T, E>>, Vec<T>) {
         match event {
@@ -984,7 +1035,7 @@ trait Remove: Send + Sync {
     fn remove(&self, number: u64);
 }
 
-impl<T: Send + 'static, E: Send + Sync + 'static> Remove for Core<T, E> {
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Remove for Core<T, E> {
     fn remove(&self, number: u64) {
         let mut state = self.lock();
         if state.emitting {
@@ -998,10 +1049,14 @@ impl<T: Send + 'static, E: Send + Sync + 'static> Remove for Core<T, E> {
                 at.and_then(|at| joining.remove(at))
             }
         };
-        drop(state);
-        if let Some(gone) = gone {
-            callback::run(|| self.dismiss_joining(gone));
-        }
+        let Some(Joining { slot, backlog }) = gone else { return };
+        callback::run(|| {
+            let nobody = state.observers.is_empty();
+            let handed = state.hand_on(backlog, nobody);
+            drop(state);
+            self.dismiss(slot);
+            handed.settle();
+        });
     }
 }
 

@@ -218,6 +218,53 @@ fn what_comes_between_two_subscribers_of_a_connection_is_kept_for_the_second() {
     }
 }
 
+#[test]
+fn what_a_subscriber_leaves_of_the_early_messages_is_kept_for_the_next() {
+    let (runtimes, _tokio) = kinds_of_runtime();
+    for runtime in runtimes {
+        for connection in talking_clients(&runtime, 9) {
+            until("receiving", || connection.stats().received.messages == 9);
+            assert_eq!(Recorder::on(connection.clone().take(1)).to_the_end().0, ["0"]);
+            let first = connection.clone().log_errors().subscribe(|_| {});
+            first.unsubscribe();
+            connection.next("go on");
+            let heard = Recorder::on(connection.clone()).items_until("9");
+            assert_eq!(heard, numbered(10)[10 - heard.len()..]);
+            connection.complete();
+        }
+    }
+}
+
+#[test]
+fn rest_of_the_early_messages_is_for_the_next_subscriber_and_then_for_the_server() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut client = foreign_client(server.local_addr(), "/");
+    numbered(9).into_iter().for_each(|text| client.send(text.into()).unwrap());
+    let connection = connections.item();
+    until_settled("receiving", &server, |server| server.stats().received.messages == 9);
+    for taken in 0..3 {
+        assert_eq!(Recorder::on(connection.clone().take(1)).to_the_end().0, [taken.to_string()]);
+    }
+    let left = Recorder::on(server.clone()).items(6).into_iter().map(|tagged| tagged.data).collect::<Vec<_>>();
+    assert_eq!(left, numbered(9)[3..]);
+    // Its end changes nothing of that.
+    let late = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(late.connections());
+    let mut client = foreign_client(late.local_addr(), "/");
+    numbered(3).into_iter().for_each(|text| client.send(text.into()).unwrap());
+    let connection = connections.item();
+    close(client, 1000);
+    connection.wait_closed(PATIENCE).unwrap();
+    assert_eq!(Recorder::on(connection.clone().take(1)).to_the_end().0, ["0"]);
+    assert_eq!(
+        Recorder::on(connection).to_the_end(),
+        (numbered(3)[1..].iter().map(|text| text.into()).collect(), Heard::Complete)
+    );
+    server.complete();
+    late.complete();
+}
+
 /// Texts that count how often they are copied.
 #[derive(Clone)]
 struct Copies(Arc<AtomicU64>);
