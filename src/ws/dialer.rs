@@ -417,6 +417,7 @@ impl<D: WsDatatype> Dialer<D> {
     async fn attempt(&self, attempt: u32) -> Result<(Connected, String), WsError> {
         // Each attempt is told of: while nobody takes that in, no more are made.
         at_most(&*self.told, READ_AHEAD).await;
+        at_most(&*self.states.backlog(), READ_AHEAD).await;
         let connecting = isolated("an attempt to connect", Box::pin(self.connect(attempt)));
         connecting.await.unwrap_or_else(|panic| {
             let what = format!("an attempt to connect to {}", self.ask.endpoint);
