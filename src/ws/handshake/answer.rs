@@ -112,21 +112,22 @@ impl Answer {
         stream.flush().await
     }
 
-    /// Writes a refusal. The peer is then to be [seen off](see_off).
+    /// Writes a refusal, and nothing more after it. The peer is then to be [seen off](see_off).
     pub(super) async fn write_last<S: AsyncWrite + Unpin>(&self, stream: &mut S) {
+        let last_word = async {
+            self.write(stream).await?;
+            stream.shutdown().await
+        };
         // A peer that does not want to hear it does not have to.
-        let _ = timeout(LINGER, self.write(stream)).await;
+        let _ = timeout(LINGER, last_word).await;
     }
 }
 
 /// Waits until a peer that was refused has read why and hung up: dropped with bytes unread, the socket would take the answer
 /// along.
-pub(crate) async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let farewell = async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(LINGER_LEN), &mut tokio::io::sink()).await
-    };
-    let _ = timeout(LINGER, farewell).await;
+pub(crate) async fn see_off<S: AsyncRead + Unpin>(stream: S) {
+    let mut rest = stream.take(LINGER_LEN);
+    let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// A header that the program adds to an answer, if it is valid HTTP and not one of those that make the answer what it is.
