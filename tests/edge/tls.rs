@@ -15,7 +15,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rxplus::{prelude::*, rustls};
 
 use crate::{
-    ROOM, SOON, Site, alone, memory,
+    ROOM, SOON, Site, alone,
+    crowds::is_run_apart,
+    memory,
     raw::{REQUEST, Raw},
     support::{PATIENCE, Recorder},
 };
@@ -542,6 +544,9 @@ fn half_open(site: &Site, trusting: ClientTls) {
 
 #[test]
 fn unfinished_hellos_keep_nobody_out_and_their_memory_serves_the_next_ones() {
+    if is_run_apart("tls::unfinished_hellos_keep_nobody_out_and_their_memory_serves_the_next_ones") {
+        return;
+    }
     let authority = Authority::new();
     let site = serve(&authority.issue("127.0.0.1"));
     let before = memory();
