@@ -490,18 +490,20 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     }
 
     fn emit_with<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, item: T) {
-        if !self.is_quiet(&state) {
+        // Itself, which is looked at many times, and not by way of the `Arc`.
+        let core = &**self;
+        if !core.is_quiet(&state) {
             return self.emit(state, Event::Next(item));
         }
         state.emitting = true;
         let mut observers = take(&mut state.observers);
         drop(state);
         callback::run(|| {
-            self.emit_to(&mut observers, item);
-            let mut state = self.lock();
+            core.emit_to(&mut observers, item);
+            let mut state = core.lock();
             state.observers = observers;
             state.emitting = false;
-            if self.has_work(&state) {
+            if core.has_work(&state) {
                 self.deliver(state, None);
             }
         });
@@ -569,16 +571,16 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
 
     /// Nobody emits, and the next item goes to the observers there are, and nowhere else.
     fn is_quiet(&self, state: &State<T, E>) -> bool {
-        let notes = state.memory.notes(state.observers.is_empty());
-        !state.emitting && !self.has_work(state) && !notes && !self.closed.load(Ordering::Relaxed)
+        !state.emitting
+            && !self.has_work(state)
+            && !self.closed.load(Ordering::Relaxed)
+            && !state.memory.notes(state.observers.is_empty())
     }
 
     fn has_work(&self, state: &State<T, E>) -> bool {
-        !state.inbox.is_empty()
-            || !state.joining.is_empty()
-            || state.waiting > 0
-            || !state.tasks.is_empty()
-            || self.stale.load(Ordering::Relaxed)
+        // Asked twice for each item: one branch for all of them.
+        let waiting = state.inbox.len() | state.joining.len() | state.waiting | state.tasks.len();
+        waiting > 0 || self.stale.load(Ordering::Relaxed)
     }
 
     /// Queues `event`, and a mark behind it. True when it is up to the caller to have it delivered.
@@ -769,17 +771,19 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
 impl<T: Clone, E: Clone> Core<T, E> {
     fn emit_to(&self, observers: &mut Vec<Slot<T, E>>, item: T) {
         let Some((last, others)) = observers.split_last_mut() else { return self.discard_event(Event::Next(item)) };
-        let (mut any_took, mut any_gone) = (false, false);
+        let (mut any_ended, mut missed) = (false, 0);
         let mut note = |turnout| {
-            any_took |= turnout != Turnout::Gone;
-            any_gone |= turnout != Turnout::Took;
+            if turnout != Turnout::Took {
+                any_ended = true;
+                missed += usize::from(turnout == Turnout::Gone);
+            }
         };
         others.iter_mut().for_each(|slot| note(self.next(slot, || item.clone())));
         note(self.next(last, || item));
-        if !any_took {
-            self.count_unheard();
-        }
-        if any_gone {
+        if any_ended {
+            if missed == observers.len() {
+                self.count_unheard();
+            }
             self.sweep(observers);
         }
     }
@@ -819,27 +823,30 @@ impl<T: Clone, E: Clone> Core<T, E> {
     /// Delivers an item, which is made inside of the isolation: a `clone` is user code too.
     fn next(&self, slot: &mut Slot<T, E>, item: impl FnOnce() -> T) -> Turnout {
         let (open, observer) = (&slot.open, &mut slot.observer);
-        let mut turnout = Turnout::Gone;
+        let (mut is_gone, mut is_done) = (false, true);
         let returned = callback::isolate("an observer", || {
             let item = item();
             // Asked behind the `clone`, in which the observer may have left.
-            if self.stale.load(Ordering::Acquire) && !open.load(Ordering::Acquire) {
+            is_gone = self.stale.load(Ordering::Acquire) && !open.load(Ordering::Acquire);
+            if is_gone {
                 return drop(item); // here, because of its destructor
             }
-            turnout = Turnout::TookLast;
             observer.next(item);
-            if !observer.is_closed() {
-                turnout = Turnout::Took;
-            }
+            is_done = observer.is_closed();
         });
-        if turnout != Turnout::Took {
-            slot.close();
+        if returned && !is_done {
+            return Turnout::Took;
         }
+        self.see_off(slot, returned);
+        if is_gone { Turnout::Gone } else { Turnout::TookLast }
+    }
+
+    #[cold]
+    fn see_off(&self, slot: &Slot<T, E>, returned: bool) {
+        slot.close();
         if !returned {
-            slot.close();
             self.tell_of_panic();
         }
-        turnout
     }
 
     /// Delivers the terminal event, to a slot that is not open any more only by dropping it.

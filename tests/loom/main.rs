@@ -115,6 +115,10 @@ mod callback {
         LATER.with(|later| later.borrow_mut().push_back(source));
     }
 
+    pub(crate) fn attempt<R>(_: &'static str, f: impl FnOnce() -> R) -> Result<R, String> {
+        Ok(f())
+    }
+
     pub(crate) fn isolate(_: &'static str, f: impl FnOnce()) -> bool {
         f();
         true
