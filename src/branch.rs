@@ -19,6 +19,7 @@ use rxrust::{
 
 use crate::{
     callback,
+    holding::Holding,
     memory::{Elsewhere, Memory, Noted},
     subject::{Backlog, SerializedSubject, SerializedSubscription, discard},
     sync::{AtomicUsize, Ordering},
@@ -85,7 +86,7 @@ where
     /// Adds a subscriber, which hears first what has been kept for it.
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
         // Before it joins: from its first item on, it is not passed over.
-        let observer = Listening { observer, _listener: self.listeners.count_in() };
+        let observer = Holding::new(observer, self.listeners.count_in());
         self.own.add_after(|| self.take_kept(), observer)
     }
 
@@ -162,12 +163,6 @@ pub(crate) struct Listeners(Arc<AtomicUsize>);
 /// Counts a subscriber out when it goes.
 pub(crate) struct Listener(Listeners);
 
-/// An observer that is counted.
-pub(crate) struct Listening<O> {
-    observer: O,
-    _listener: Listener,
-}
-
 impl<T, M, E> Clone for Branch<T, M, E> {
     fn clone(&self) -> Self {
         let Self { number, own, listeners, main } = self;
@@ -195,30 +190,6 @@ impl Listeners {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-impl<O> Listening<O> {
-    pub(crate) fn new(observer: O, listener: Listener) -> Self {
-        Self { observer, _listener: listener }
-    }
-}
-
-impl<T, E, O: Observer<T, E>> Observer<T, E> for Listening<O> {
-    fn next(&mut self, item: T) {
-        self.observer.next(item);
-    }
-
-    fn error(self, error: E) {
-        self.observer.error(error);
-    }
-
-    fn complete(self) {
-        self.observer.complete();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.observer.is_closed()
     }
 }
 

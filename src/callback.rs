@@ -118,7 +118,7 @@ pub(crate) fn spend(deliveries: usize) {
     }
 }
 
-/// Has the next turn begin when this thread has looked at its sockets; at once where it has none.
+/// Begins the next turn once this thread has looked at its sockets, or at once if it has none.
 #[cold]
 fn end_turn() {
     struct Begin;
@@ -137,7 +137,7 @@ pub(crate) fn may_wait() -> bool {
     LOOPS.get() == 0 && tokio::runtime::Handle::try_current().is_err()
 }
 
-/// Has the calling thread wait by `room`, which blocks, once it is outside of any callback. Not if it [may not](may_wait).
+/// Blocks the calling thread in `room` once it is outside any callback, if it [may wait](may_wait).
 pub(crate) fn wait_outside(room: Arc<dyn Drain>) {
     if !may_wait() {
         return;

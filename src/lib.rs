@@ -55,6 +55,7 @@ mod context;
 mod datatype;
 mod error;
 mod guard;
+mod holding;
 mod memory;
 #[cfg(doctest)]
 mod misuse;

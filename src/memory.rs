@@ -25,7 +25,7 @@ pub(crate) trait Elsewhere<T>: Send + Sync {
     /// Keeps an item, if it still keeps any. Called under a lock, and calls nobody.
     fn keep(&self, item: T) -> Noted<T>;
 
-    /// Has an item that is not kept any more emitted there.
+    /// Emits an item there that is no longer kept.
     fn emit(&self, item: T);
 }
 

@@ -100,7 +100,7 @@ pub(crate) type PanicHook = Arc<dyn Fn() + Send + Sync>;
 
 /// An item that can stand for several of its kind, so that not all of them have to wait for slow observers.
 pub(crate) trait Merge {
-    /// Has this item, which waits, stand for `later` too. Must call no code of the user's: a lock is held.
+    /// Merges `later` into this item, which waits. Must not call user code: a lock is held.
     fn merge(&mut self, later: &Self) -> Merged;
 }
 
@@ -154,7 +154,7 @@ struct Core<T, E> {
     /// Where a backlog and what other threads post is delivered; `None` in a subject of the user's own.
     home: Option<IoScheduler>,
     on_panic: Option<PanicHook>,
-    /// Has one item stand for others while it waits.
+    /// Merges an item into one that waits.
     merge: Option<fn(&mut T, &T) -> Merged>,
     /// Counts the items that nobody took.
     unheard: Option<Arc<AtomicU64>>,

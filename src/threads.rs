@@ -94,7 +94,7 @@ fn build(
     built.unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }
 
-/// Has so many threads for a moment, to see whether the system gives them.
+/// Starts `count` threads and ends them, to see whether the system allows that many.
 fn ask_for(count: usize) -> io::Result<()> {
     let gate = Mutex::new(());
     thread::scope(|scope| {

@@ -235,7 +235,7 @@ impl Job {
         }
     }
 
-    /// Has itself kept for as long as it waits. False when the lane has been closed.
+    /// Registers this job with its lane for as long as it waits. False if the lane is closed.
     fn goes_on(self: &Arc<Self>) -> bool {
         let Some(lane) = self.lane.upgrade() else { return false };
         let mut state = lane.lock();

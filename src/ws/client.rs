@@ -11,12 +11,13 @@ use rxrust::{
 
 use crate::{
     ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, SerializedSubscription, WsDatatype, WsError,
+    holding::Holding,
     ws::{
         component::{Feed, Received},
         dialer::{Dialer, Dialing},
         endpoint::endpoint,
         event::{ClientEvent, CloseReport, ConnectionState},
-        keeper::{Keeper, Kept},
+        keeper::Keeper,
         options::{Options, client_options, common_options},
         stats::Stats,
     },
@@ -307,6 +308,6 @@ where
     fn subscribe(self, context: C) -> SerializedSubscription {
         let Self { dialer, keeper } = self;
         let items = Map { source: dialer.inbound.clone(), func: |received: Received<_>| received.item };
-        items.subscribe(context.transform(|observer| Kept::new(observer, keeper)))
+        items.subscribe(context.transform(|observer| Holding::new(observer, keeper)))
     }
 }

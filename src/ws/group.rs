@@ -11,7 +11,7 @@ use rxrust::{
 
 use crate::{
     ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
-    branch::Listening,
+    holding::Holding,
     ws::{
         children::PathBounds,
         component::{Feed, Received},
@@ -19,7 +19,7 @@ use crate::{
         endpoint::endpoint,
         event::{ClientEvent, CloseReport},
         fleet::Fleet,
-        keeper::{Keeper, Kept},
+        keeper::Keeper,
         options::{Options, client_options, common_options},
         stats::GroupStats,
     },
@@ -310,6 +310,6 @@ where
         };
         // Before it joins: clients feed those who are counted.
         let listener = fleet.listeners.count_in();
-        items.subscribe(context.transform(|observer| Listening::new(Kept::new(observer, keeper), listener)))
+        items.subscribe(context.transform(|observer| Holding::new(observer, (keeper, listener))))
     }
 }

@@ -357,7 +357,7 @@ impl Outbox {
         (Ok(()), Spent::default())
     }
 
-    /// Has what the socket takes be written before the policy for a full outbox is applied.
+    /// Writes what the socket takes, and applies the overflow policy only if the outbox is still full.
     fn offer_to_full(&self, frame: Frame) -> (Result<(), Refusal>, Spent) {
         let mut spent = Spent::default();
         for _ in 0..RELIEFS {

@@ -59,8 +59,8 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// How many bytes can have arrived that were not read, at most.
     fn arrived_len(&self) -> usize;
 
-    /// Has writes ask the operating system also where the socket is known to have taken nothing, until told otherwise. The
-    /// reactor, which tells of a change, may run on the very thread that asks.
+    /// While set, writes ask the operating system even if the last one was blocked: the reactor, which would report a change,
+    /// may run on the very thread that writes.
     fn insist(&mut self, _insists: bool) {}
 
     /// How many bytes of what was written it keeps, because the operating system has not taken them.

@@ -11,14 +11,14 @@ use rxrust::{
 
 use crate::{
     ConnConfig, Connection, Io, IoScheduler, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
-    branch::Listening,
+    holding::Holding,
     ws::{
         acceptor::Acceptor,
         component::{Feed, Received},
         endpoint::endpoint,
         event::{CloseReport, ServerEvent},
         handshake::{Authorize, Gate, Origin, Refuse, UpgradeRequest},
-        keeper::{Keeper, Kept},
+        keeper::Keeper,
         listen::{Listener, listen},
         options::{Options, common_options},
         request::check_subprotocols,
@@ -439,6 +439,6 @@ where
         };
         // Before it joins: connections feed those who are counted.
         let listener = acceptor.listeners.count_in();
-        items.subscribe(context.transform(|observer| Listening::new(Kept::new(observer, keeper), listener)))
+        items.subscribe(context.transform(|observer| Holding::new(observer, (keeper, listener))))
     }
 }

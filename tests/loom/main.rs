@@ -14,6 +14,8 @@ mod branch;
 mod channel;
 #[path = "../../src/scheduler/handle.rs"]
 mod handle;
+#[path = "../../src/holding.rs"]
+mod holding;
 #[path = "../../src/scheduler/lane.rs"]
 mod lane;
 #[path = "../../src/memory.rs"]

@@ -7,7 +7,8 @@ use loom::thread;
 use rxrust::{observer::Observer, subscription::Subscription};
 
 use crate::{
-    branch::{Branch, FromBranch, Listeners, Listening, Main, kept_in},
+    branch::{Branch, FromBranch, Listeners, Main, kept_in},
+    holding::Holding,
     memory::{EarlyBounds, Memory},
     model,
     scheduler::IoScheduler,
@@ -71,7 +72,7 @@ impl River {
     }
 
     fn listen_to_main(&self, log: &Log<Marked>) {
-        self.main.add(Listening::new(Pen(log.clone()), self.listeners.count_in()));
+        self.main.add(Holding::new(Pen(log.clone()), self.listeners.count_in()));
     }
 }
 
@@ -140,7 +141,7 @@ fn item_is_heard_or_kept_once_whoever_subscribes_to_the_branch_and_to_the_main_s
 fn main_subject_whose_last_subscriber_has_left_is_fed_no_more() {
     model(|| {
         let (river, log) = (River::new(), Log::default());
-        river.main.add(Listening::new(Pen(Log::default()), river.listeners.count_in())).unsubscribe();
+        river.main.add(Holding::new(Pen(Log::default()), river.listeners.count_in())).unsubscribe();
         river.branch.add(Pen(log.clone()));
         river.branch.emit(0, |_| panic!("there is nobody to hear it"));
         assert_eq!(*log.lock().unwrap(), [0]);
