@@ -37,8 +37,9 @@ thread_local! {
     static LEFT: Cell<usize> = const { Cell::new(SHARE) };
     /// How many [`LoopOwner`]s this thread has.
     static LOOPS: Cell<usize> = const { Cell::new(0) };
-    /// Beside `LATER` because it needs no destructor: reading it is a plain load.
-    static ANY_LATER: Cell<bool> = const { Cell::new(false) };
+    /// How often callbacks have put something off since this thread has last seen to that. Beside `LATER` because it needs
+    /// no destructor: reading it is a plain load.
+    static PUT_OFF: Cell<usize> = const { Cell::new(0) };
     static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = const { RefCell::new(VecDeque::new()) };
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn run<R>(f: impl FnOnce() -> R) -> R {
     let depth = DEPTH.replace(DEPTH.get() + 1);
     let result = f();
     DEPTH.set(depth);
-    if depth == 0 && ANY_LATER.get() {
+    if depth == 0 && PUT_OFF.get() > 0 {
         deliver_later_ones();
     }
     result
@@ -79,15 +80,13 @@ pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
 
 /// Between two deliveries of one task: delivers what the first one pushed, rather than keeping it until the task yields.
 ///
-/// Does nothing when this thread is inside of any other callback, whose caller may hold a lock. False when the turn is over.
-pub(crate) fn breathe() -> bool {
-    if ANY_LATER.get() && DEPTH.get() == 1 && IN_TASK.replace(false) {
+/// Does nothing when this thread is inside of any other callback, whose caller may hold a lock.
+pub(crate) fn breathe() {
+    if PUT_OFF.get() > 0 && DEPTH.get() == 1 && IN_TASK.replace(false) {
         deliver_later_ones();
         DEPTH.set(1);
         IN_TASK.set(true);
-        return !is_turn_over();
     }
-    true
 }
 
 /// Begins a turn of a task, in which its thread may deliver a whole [`SHARE`] again.
@@ -168,6 +167,12 @@ impl Drop for LoopOwner {
     }
 }
 
+/// Whether the outermost callback of this thread, which this is called in, has put off a [`SHARE`]: it should return, and what it
+/// has not done be put off, too.
+pub(crate) fn should_return() -> bool {
+    PUT_OFF.get() >= SHARE && DEPTH.get() == 1
+}
+
 /// Notes that `source` has deliveries for when the outermost callback of this thread has returned.
 pub(crate) fn later(source: Arc<dyn Drain>) {
     // Without its list, while it ends, a thread cannot defer: delivering at once is all that is left.
@@ -179,7 +184,7 @@ pub(crate) fn later(source: Arc<dyn Drain>) {
         }
     });
     match noted {
-        Ok(()) => ANY_LATER.set(true),
+        Ok(()) => PUT_OFF.set(PUT_OFF.get() + 1),
         Err(_) => source.drain(),
     }
 }
@@ -187,12 +192,13 @@ pub(crate) fn later(source: Arc<dyn Drain>) {
 #[cold]
 fn deliver_later_ones() {
     while let Ok(Some(source)) = LATER.try_with(|later| later.borrow_mut().pop_front()) {
+        PUT_OFF.set(0);
         // At a depth of one, so that the callbacks run by it add to this loop instead of starting their own.
         DEPTH.set(1);
         source.drain();
         DEPTH.set(0);
     }
-    ANY_LATER.set(false);
+    PUT_OFF.set(0);
     let _ = LATER.try_with(|later| {
         let mut later = later.borrow_mut();
         if later.capacity() > KEPT_CAPACITY {

@@ -53,6 +53,7 @@ mod channel;
 mod channel_tests;
 mod context;
 mod datatype;
+mod debts;
 mod error;
 mod guard;
 mod holding;

@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::poll_fn,
-    mem::{replace, take},
+    mem::take,
     sync::{Arc, PoisonError, Weak, atomic::AtomicU64},
     task::{self, Poll, Waker},
 };
@@ -24,8 +24,9 @@ use rxrust::{
 
 use crate::{
     callback::{self, Drain},
+    debts,
     memory::{Elsewhere, Memory, Noted},
-    scheduler::{self, IoScheduler},
+    scheduler::{self, Deliver, IoScheduler, Place},
     sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
 
@@ -68,6 +69,10 @@ const KEPT_CAPACITY: usize = 4_096;
 /// the outermost callback of that thread has returned. Another thread that is emitting, or that pushes into the same
 /// subject meanwhile, may deliver it at once. So never wait in a callback for the effect of such a push, nor count on it not
 /// having happened yet.
+///
+/// A connection whose callbacks push while more than 1,024 items wait here reads no more messages before those are delivered,
+/// and a [`deliver_on`](crate::ObservableExt::deliver_on) hands on no more items. So a fast peer is slowed down to what the
+/// observers take.
 ///
 /// When a million items wait because observers are slower than producers, a push waits for room. On a thread of a runtime or
 /// one that has a `RunLoop` none waits, and what a callback pushes on another thread waits once that is outside of any
@@ -134,8 +139,8 @@ enum Terminal<E> {
 enum Event<T, E> {
     Next(T),
     Terminal(Terminal<E>),
-    /// Nothing for observers: dropped when all before it is delivered, it tells a task so. The turn of the one who delivers
-    /// ends with it: on several threads, the task that it wakes may be one that no other thread takes.
+    /// Nothing for observers: dropped when all before it is delivered, it tells a task so. The turn of the thread that delivers
+    /// ends with it: of several threads, no other one may take the task that it wakes.
     Mark(oneshot::Sender<()>),
 }
 
@@ -178,8 +183,8 @@ struct State<T, E> {
     waiting: usize,
     /// The tasks that wait until nothing is left to be delivered.
     tasks: Vec<Waker>,
-    /// A task was asked to deliver and has not begun.
-    called: bool,
+    /// Where tasks were asked to deliver that have not begun: at most one at a place, since it can be kept by a callback there.
+    asked: Vec<Place>,
     /// What those who subscribe later hear first.
     memory: Memory<T>,
 }
@@ -443,7 +448,7 @@ impl<T, E> Core<T, E> {
             terminal: None,
             waiting: 0,
             tasks: Vec::new(),
-            called: false,
+            asked: Vec::new(),
             memory,
         };
         let (state, room) = (Mutex::new(state), Condvar::new());
@@ -583,7 +588,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         waiting > 0 || self.stale.load(Ordering::Relaxed)
     }
 
-    /// Queues `event`, and a mark behind it. True when it is up to the caller to have it delivered.
+    /// Queues `event`, and a mark behind it. True when it is up to the caller to have it delivered, or to wait for those who do.
     fn enqueue(&self, event: Event<T, E>, mark: Option<oneshot::Sender<()>>) -> bool {
         let mut state = self.lock();
         let is_admitted = self.admits(&event);
@@ -593,7 +598,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if has_place {
             state.inbox.extend(mark.map(Event::Mark));
         }
-        let is_idle = !state.emitting && !state.inbox.is_empty();
+        let is_callers = !state.inbox.is_empty() && (!state.emitting || state.inbox.len() > debts::CREDIT);
         drop(state);
         match rest {
             Some(spent) if has_place => discard(spent),
@@ -601,7 +606,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             Some(event) => self.discard_event(event),
             None => {}
         }
-        is_idle
+        is_callers
     }
 
     /// Queues a mark behind what waits, if anything does. True when it is up to the caller to have it delivered.
@@ -629,14 +634,13 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     fn deliver<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
         state.emitting = true;
         let mut observers = take(&mut state.observers);
-        let mut mark = None;
         loop {
             state = self.let_in(state, &mut observers);
             if !state.joining.is_empty() {
                 // They are to hear it, too: in another turn.
                 event.take().into_iter().for_each(|event| state.inbox.push_front(event));
             }
-            let event = event.take().or_else(|| if mark.is_none() { state.pop() } else { None });
+            let event = event.take().or_else(|| state.pop());
             let stale = self.stale.load(Ordering::Relaxed);
             if event.is_none() && !stale {
                 state.observers = observers;
@@ -656,7 +660,10 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             callback::isolate("a destructor", || match event {
                 Some(Event::Next(item)) => self.emit_to(&mut observers, item),
                 Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| self.end(slot, &terminal)),
-                Some(Event::Mark(passed)) => mark = Some(passed),
+                Some(Event::Mark(passed)) => {
+                    drop(passed);
+                    callback::spend(callback::SHARE);
+                }
                 None => {}
             });
             state = self.lock();
@@ -686,7 +693,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         state
     }
 
-    /// Emits no more: all is delivered, or the turn of this thread is over, and others are to go on.
+    /// Emits no more: all is delivered, or observers are first to take what they have put off, or the turn of this thread is
+    /// over, and others are to go on.
     fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) {
         state.emitting = false;
         if state.inbox.is_empty() && state.joining.is_empty() {
@@ -698,11 +706,22 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if state.waiting > 0 {
             self.room.notify_all();
         }
-        let was_called = replace(&mut state.called, true);
-        drop(state);
-        if !was_called {
-            scheduler::hand_over(self.clone(), self.home.as_ref());
+        if !callback::is_turn_over() {
+            drop(state);
+            return callback::later(self.clone());
         }
+        self.owe(&mut state);
+        let place = scheduler::place(self.home.as_ref());
+        let is_news = state.ask(place);
+        drop(state);
+        if is_news {
+            scheduler::hand_over(self.clone(), place, self.home.as_ref());
+        }
+    }
+
+    /// Has the task that is being polled wait until what it left is delivered, if that is much.
+    fn owe(&self, state: &mut State<T, E>) {
+        state.inbox.extend(debts::owe(state.inbox.len()).map(Event::Mark));
     }
 
     /// Takes in an observer, which hears `backlog` first, and returns its number.
@@ -746,7 +765,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     fn wake_home(self: &Arc<Self>) {
         let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
         let Some(home) = home else { return callback::run(|| self.clone().drain()) };
-        if !replace(&mut self.lock().called, true) {
+        let is_news = self.lock().ask(Place::Home);
+        if is_news {
             scheduler::deliver_on(home, self.clone());
         }
     }
@@ -755,12 +775,23 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core<T, E> {
     fn drain(self: Arc<Self>) {
         let mut state = self.lock();
-        // Also when another thread is emitting: left set, it would keep the next `post` from waking anybody.
-        state.called = false;
         if state.emitting {
             // Its callbacks are over: it may be faster than the observers.
             state = self.wait_for_room(state);
         }
+        if state.emitting {
+            self.owe(&mut state);
+        } else {
+            self.deliver(state, None);
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Core<T, E> {
+    fn deliver_as_asked(self: Arc<Self>, place: Place) {
+        let mut state = self.lock();
+        // Also when another thread is emitting: left there, it would keep the next one from asking.
+        state.asked.retain(|asked| *asked != place);
         if !state.emitting {
             self.deliver(state, None);
         }
@@ -933,8 +964,18 @@ impl<T, E> Core<T, E> {
 impl<T, E> State<T, E> {
     /// What comes next, when all have joined, if this thread may still deliver in this turn.
     fn pop(&mut self) -> Option<Event<T, E>> {
-        let is_next = self.joining.is_empty() && !self.inbox.is_empty() && callback::may_deliver();
+        let any = self.joining.is_empty() && !self.inbox.is_empty();
+        let is_next = any && !callback::should_return() && callback::may_deliver();
         if is_next { self.inbox.pop_front() } else { None }
+    }
+
+    /// Notes that a task is asked to deliver. False when one was before, and has not begun.
+    fn ask(&mut self, place: Place) -> bool {
+        let is_news = !self.asked.contains(&place);
+        if is_news {
+            self.asked.push(place);
+        }
+        is_news
     }
 
     fn is_full(&self) -> bool {

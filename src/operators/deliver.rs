@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    mem::take,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,6 +16,7 @@ use rxrust::{observer::Observer, subscription::Subscription};
 use crate::{
     callback::{self, Drain},
     channel::{Bounds, Channel, End, Lossy, Pushed, Received},
+    debts::{self, Debts},
     scheduler,
 };
 
@@ -187,6 +189,8 @@ pub struct Delivery<T, E, O, L> {
     on_lost: L,
     /// How many losses `on_lost` has heard of.
     told: u64,
+    /// What the observer has pushed and nobody has taken: nothing is delivered before that.
+    debts: Debts,
 }
 
 // Nothing in it is pinned.
@@ -198,7 +202,8 @@ where
     L: FnMut(u64),
 {
     pub(super) fn new(receiver: Receiver<T, E>, observer: O, on_lost: L) -> Self {
-        Self { receiver, batch: VecDeque::new(), end: None, observer: Some(observer), on_lost, told: 0 }
+        let debts = Debts::default();
+        Self { receiver, batch: VecDeque::new(), end: None, observer: Some(observer), on_lost, told: 0, debts }
     }
 
     /// Receives so many items, when those received before are delivered. False when the delivery is over.
@@ -239,7 +244,8 @@ where
             if !is_open || !returned {
                 return false;
             }
-            if !callback::breathe() {
+            callback::breathe();
+            if !debts::may_take_up_more() {
                 break;
             }
         }
@@ -260,7 +266,7 @@ where
     /// Drops the observer, whose captured values may panic in their destructors.
     fn finish(&mut self) {
         close(&self.receiver.channel);
-        let rest = (self.observer.take(), std::mem::take(&mut self.batch), self.end.take());
+        let rest = (self.observer.take(), take(&mut self.batch), self.end.take());
         callback::run(|| callback::isolate("an observer's destructor", || drop(rest)));
     }
 }
@@ -279,9 +285,13 @@ where
         }
         let mut share = BATCH;
         while share > 0 && !callback::is_turn_over() {
+            ready!(this.debts.poll_paid(cx));
             let goes_on = ready!(this.receive(share, cx));
             let received = this.batch.len();
-            if !goes_on || !this.deliver() {
+            let mut debts = take(&mut this.debts);
+            let goes_on = goes_on && debts.incur(|| this.deliver());
+            this.debts = debts;
+            if !goes_on {
                 this.finish();
                 return Poll::Ready(());
             }

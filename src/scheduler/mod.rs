@@ -13,4 +13,4 @@ pub use event_loop::EventLoopScheduler;
 pub(crate) use executor::Executor;
 pub use io::IoScheduler;
 pub use run_loop::{RunLoop, RunLoopScheduler};
-pub(crate) use turn::{deliver_on, hand_over, yield_now};
+pub(crate) use turn::{Deliver, Place, deliver_on, hand_over, place, yield_now};

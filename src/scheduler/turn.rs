@@ -6,15 +6,34 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Waker},
+    thread::{self, ThreadId},
 };
 
-use tokio::{runtime::Handle, task};
+use tokio::{
+    runtime::{self, Handle},
+    task,
+};
 
 use super::IoScheduler;
-use crate::{
-    IoRuntime,
-    callback::{self, Drain},
-};
+use crate::{IoRuntime, callback};
+
+/// Something with deliveries that a task is to make.
+pub(crate) trait Deliver: Send + Sync {
+    /// Delivers what waits, unless somebody is doing so already, as far as this thread's [share](callback::SHARE) reaches.
+    fn deliver_as_asked(self: Arc<Self>, place: Place);
+}
+
+/// Where a task is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the scheduler of a component.
+    Home,
+    /// On the [`RunLoop`](crate::RunLoop) of a thread.
+    Loop(ThreadId),
+    Runtime(runtime::Id),
+    /// On the global runtime.
+    Global,
+}
 
 thread_local! {
     /// What goes on after the turn of the [`RunLoop`](crate::RunLoop) that runs on this thread. tokio has such a list of its
@@ -25,7 +44,7 @@ thread_local! {
 /// What goes on after a turn of a loop.
 enum Next {
     Task(Waker),
-    Deliveries(Arc<dyn Drain>),
+    Deliveries(Handed),
 }
 
 /// Wakes the task of `cx` once this thread has looked at its sockets and timers, and at once where it has none.
@@ -38,65 +57,79 @@ pub(crate) fn yield_now(cx: &mut Context<'_>) {
     }
 }
 
-/// Has `deliveries` go on after the turn of this thread: on `home`, or on this thread's loop or runtime.
+/// Where deliveries go on that this thread leaves: on `home`, or on its loop or runtime.
 ///
 /// On the global runtime where this thread has none, or is in the middle of `block_on`, after which nobody may run its tasks.
-pub(crate) fn hand_over(deliveries: Arc<dyn Drain>, home: Option<&IoScheduler>) {
-    if let Some(home) = home {
-        return home.spawn(deliver_next_turn(deliveries));
+pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
+    if home.is_some() {
+        return Place::Home;
     }
-    let Err(Next::Deliveries(deliveries)) = go_on_in_loop(Next::Deliveries(deliveries)) else { return };
-    let deliver = deliver_next_turn(deliveries);
+    if has_loop() {
+        return Place::Loop(thread::current().id());
+    }
     match Handle::try_current() {
-        Ok(runtime) if task::try_id().is_some() => drop(runtime.spawn(deliver)),
-        _ => IoRuntime::global().spawn(deliver),
+        Ok(runtime) if task::try_id().is_some() => Place::Runtime(runtime.id()),
+        _ => Place::Global,
+    }
+}
+
+/// Has `deliveries` go on at `place` after this turn. `home` is the [`Place::Home`].
+pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, place: Place, home: Option<&IoScheduler>) {
+    let handed = Handed::new(deliveries, place);
+    match (place, home) {
+        (Place::Home, Some(home)) => home.spawn(handed.deliver_next_turn()),
+        (Place::Loop(_), _) => go_on_in_loop(Next::Deliveries(handed)).unwrap_or_else(drop),
+        (Place::Runtime(_), _) => drop(task::spawn(handed.deliver_next_turn())),
+        _ => IoRuntime::global().spawn(handed.deliver_next_turn()),
     }
 }
 
 /// Has `deliveries` made by a task on `home`.
-pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Drain>) {
-    let mut handed = Handed(Some(deliveries));
+pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Deliver>) {
+    let handed = Handed::new(deliveries, Place::Home);
     home.spawn(async move { handed.deliver() });
 }
 
-/// Not an `async fn`, which would hold the bare deliveries until it is polled for the first time, and lose them with a runtime
-/// that is shut down before.
-fn deliver_next_turn(deliveries: Arc<dyn Drain>) -> impl Future<Output = ()> + Send {
-    let mut handed = Handed(Some(deliveries));
-    async move {
-        task::yield_now().await;
-        handed.deliver();
-    }
+/// Deliveries that a task is to make. If it is dropped with a runtime that is shut down, the global one makes them.
+struct Handed {
+    deliveries: Option<Arc<dyn Deliver>>,
+    place: Place,
 }
 
-/// Deliveries that a task is to make. If it is dropped with a runtime that is shut down, the global one makes them.
-struct Handed(Option<Arc<dyn Drain>>);
-
 impl Handed {
-    fn deliver(&mut self) {
-        if let Some(deliveries) = self.0.take() {
-            deliver(deliveries);
+    fn new(deliveries: Arc<dyn Deliver>, place: Place) -> Self {
+        Self { deliveries: Some(deliveries), place }
+    }
+
+    fn deliver(mut self) {
+        if let Some(deliveries) = self.deliveries.take() {
+            callback::begin_turn();
+            callback::run(|| deliveries.deliver_as_asked(self.place));
         }
+    }
+
+    async fn deliver_next_turn(self) {
+        task::yield_now().await;
+        self.deliver();
     }
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        if let Some(deliveries) = self.0.take() {
-            IoRuntime::global().spawn(deliver_next_turn(deliveries));
+        if let Some(deliveries) = self.deliveries.take() {
+            IoRuntime::global().spawn(Self::new(deliveries, self.place).deliver_next_turn());
         }
     }
 }
 
-fn deliver(deliveries: Arc<dyn Drain>) {
-    callback::begin_turn();
-    callback::run(|| deliveries.drain());
+fn has_loop() -> bool {
+    // Without its list, while it ends, a thread runs no loop.
+    AFTER_TURN.try_with(|list| list.borrow().is_some()).unwrap_or(false)
 }
 
 /// Notes what goes on after the turn of a loop; gives it back where no loop runs.
 fn go_on_in_loop(next: Next) -> Result<(), Next> {
     let mut next = Some(next);
-    // Without its list, while it ends, a thread runs no loop.
     let _ = AFTER_TURN.try_with(|list| {
         if let Some(list) = &mut *list.borrow_mut() {
             list.extend(next.take());
@@ -131,7 +164,7 @@ impl Drop for LoopTurns {
         for next in rest.into_iter().flatten() {
             match next {
                 Next::Task(task) => task.wake(),
-                Next::Deliveries(deliveries) => hand_over(deliveries, None),
+                Next::Deliveries(handed) => drop(handed),
             }
         }
     }
@@ -141,7 +174,7 @@ impl Next {
     fn go_on(self) {
         match self {
             Self::Task(task) => task.wake(),
-            Self::Deliveries(deliveries) => deliver(deliveries),
+            Self::Deliveries(handed) => handed.deliver(),
         }
     }
 }

@@ -29,7 +29,9 @@ use tungstenite::{
 };
 
 use crate::{
-    Frame, WsError, WsText, callback, scheduler,
+    Frame, WsError, WsText, callback,
+    debts::{self, Debts},
+    scheduler,
     subject::Backlog,
     ws::{
         deadline::after,
@@ -227,6 +229,8 @@ struct Driver<S: Socket, F> {
     confirmed: u64,
     /// How many messages in a row could not be decoded.
     undecodable: usize,
+    /// What callbacks have pushed and nobody has taken: nothing is read before that.
+    debts: Debts,
 }
 
 impl<S, F> Driver<S, F>
@@ -254,6 +258,7 @@ where
             timer: None,
             confirmed: 0,
             undecodable: 0,
+            debts: Debts::default(),
             link,
             receive,
         }
@@ -315,11 +320,21 @@ where
         self.answers.len() + self.outward.answers_len > self.link.limits.write_buffer_len
     }
 
-    /// Reads and dispatches what is there.
+    /// Reads and dispatches what is there, unless callbacks are owed something.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Intake, Box<Ending>> {
-        let mut buffer = ReadBuffer::take();
-        let intake = self.read_into(&mut buffer, cx);
-        buffer.give_back();
+        let mut debts = take(&mut self.debts);
+        let mut intake = Ok(Intake::Held);
+        if debts.poll_paid(cx).is_ready() {
+            let mut buffer = ReadBuffer::take();
+            intake = debts.incur(|| self.read_into(&mut buffer, cx));
+            buffer.give_back();
+        }
+        let is_in_debt = debts.poll_paid(cx).is_pending();
+        self.debts = debts;
+        if is_in_debt {
+            self.pulse.hear(self.now);
+            return intake.map(|_| Intake::Held);
+        }
         intake
     }
 
@@ -332,6 +347,9 @@ where
     fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Result<Intake, Box<Ending>> {
         let mut share = MESSAGES_A_POLL;
         for _ in 0..READS_A_POLL {
+            if !debts::may_take_up_more() {
+                break;
+            }
             let is_ahead = self.is_ahead(cx);
             if is_ahead || self.is_paused() {
                 // The heartbeat's clock stands still meanwhile: it is the write stall that decides.
@@ -388,7 +406,7 @@ where
     fn dispatch<'a>(&mut self, mut bytes: &'a [u8], block: &mut Block, share: &mut usize) -> &'a [u8] {
         while matches!(self.phase, Phase::Open | Phase::Closing(_)) {
             // Without bytes there is no message more, but the answer to a ping may be left.
-            if *share == 0 && !bytes.is_empty() {
+            if !bytes.is_empty() && (*share == 0 || !debts::may_take_up_more()) {
                 return bytes;
             }
             *share = share.saturating_sub(1);

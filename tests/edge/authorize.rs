@@ -216,10 +216,9 @@ fn long_winded() -> Site {
 fn deaf_peer(site: &Site) -> Raw {
     let mut raw = Raw::connect(site.addr());
     raw.ask(&REQUEST);
-    until("being on its path", || {
-        site.server.send(TaggedData::new("/", "lost")).unwrap();
-        site.server.stats().sent.queued.messages == 1
-    });
+    until("being on its path", || site.server.path_stats("/").connections == 1);
+    site.server.send(TaggedData::new("/", "lost")).unwrap();
+    until("being counted", || site.server.stats().sent.queued.messages == 1);
     raw
 }
 

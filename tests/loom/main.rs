@@ -60,31 +60,38 @@ mod callback {
         static DEPTH: Cell<usize> = Cell::new(0);
         static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = RefCell::new(VecDeque::new());
         /// How many deliveries that others left this thread makes in one turn, and how many are left of them.
-        static SHARE: Cell<[usize; 2]> = Cell::new([usize::MAX; 2]);
+        static LEFT: Cell<[usize; 2]> = Cell::new([usize::MAX; 2]);
     }
 
     /// Makes this thread one that has sockets: what it [hands over](crate::scheduler::hand_over) is to be
     /// [served](crate::scheduler::serve).
     pub(crate) fn with_share(share: usize) {
-        SHARE.with(|left| left.set([share; 2]));
+        LEFT.with(|left| left.set([share; 2]));
     }
 
     pub(crate) fn begin_turn() {
-        SHARE.with(|left| left.set([left.get()[0]; 2]));
+        LEFT.with(|left| left.set([left.get()[0]; 2]));
     }
 
     pub(crate) fn is_turn_over() -> bool {
-        SHARE.with(|left| left.get()[1]) == 0
+        LEFT.with(|left| left.get()[1]) == 0
     }
 
     pub(crate) fn spend(deliveries: usize) {
-        SHARE.with(|left| left.set([left.get()[0], left.get()[1].saturating_sub(deliveries)]));
+        LEFT.with(|left| left.set([left.get()[0], left.get()[1].saturating_sub(deliveries)]));
     }
 
     pub(crate) fn may_deliver() -> bool {
         let may = !is_turn_over();
         spend(1);
         may
+    }
+
+    /// More than any model puts off.
+    pub(crate) const SHARE: usize = 256;
+
+    pub(crate) fn should_return() -> bool {
+        false
     }
 
     pub(crate) fn may_wait() -> bool {
@@ -127,11 +134,31 @@ mod callback {
     }
 }
 
+/// No model runs a task that could wait.
+mod debts {
+    pub(crate) const CREDIT: usize = 1_024;
+
+    pub(crate) fn owe(_: usize) -> Option<tokio::sync::oneshot::Sender<()>> {
+        None
+    }
+}
+
 /// A subject of the user's own has no home thread; to those of components, every thread is one.
 mod scheduler {
     use std::{cell::RefCell, sync::Arc, task::Context};
 
-    use crate::callback::{self, Drain};
+    use crate::callback;
+
+    pub(crate) trait Deliver: Send + Sync {
+        fn deliver_as_asked(self: Arc<Self>, place: Place);
+    }
+
+    /// Each thread is a place of its own.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Place {
+        Home,
+        Thread(loom::thread::ThreadId),
+    }
 
     #[derive(Clone)]
     pub(crate) struct IoScheduler;
@@ -143,10 +170,14 @@ mod scheduler {
     }
 
     loom::thread_local! {
-        static HANDED: RefCell<Vec<Arc<dyn Drain>>> = RefCell::new(Vec::new());
+        static HANDED: RefCell<Vec<Arc<dyn Deliver>>> = RefCell::new(Vec::new());
     }
 
-    pub(crate) fn hand_over(deliveries: Arc<dyn Drain>, _: Option<&IoScheduler>) {
+    pub(crate) fn place(_: Option<&IoScheduler>) -> Place {
+        Place::Thread(loom::thread::current().id())
+    }
+
+    pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, _: Place, _: Option<&IoScheduler>) {
         HANDED.with(|handed| handed.borrow_mut().push(deliveries));
     }
 
@@ -154,11 +185,11 @@ mod scheduler {
     pub(crate) fn serve() {
         while let Some(deliveries) = HANDED.with(|handed| handed.borrow_mut().pop()) {
             callback::begin_turn();
-            callback::run(|| deliveries.drain());
+            callback::run(|| deliveries.deliver_as_asked(place(None)));
         }
     }
 
-    pub(crate) fn deliver_on(_: &IoScheduler, _: Arc<dyn Drain>) {
+    pub(crate) fn deliver_on(_: &IoScheduler, _: Arc<dyn Deliver>) {
         unreachable!("the models have no home thread");
     }
 

@@ -35,6 +35,12 @@ fn runtimes() -> [IoRuntime; 4] {
     [own, threads, foreign(single), foreign(several)]
 }
 
+/// A peer that is not ours.
+fn peer_of(server: &RxWsServer<WsStr>) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(server.local_addr()).unwrap();
+    tungstenite::client::client(format!("ws://{}/", server.local_addr()), stream).unwrap().0
+}
+
 impl Busy {
     fn new() -> Arc<Self> {
         Self::on(IoRuntime::new("busy").unwrap())
@@ -42,9 +48,7 @@ impl Busy {
 
     fn on(runtime: IoRuntime) -> Arc<Self> {
         let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
-        let stream = TcpStream::connect(server.local_addr()).unwrap();
-        let url = format!("ws://{}/", server.local_addr());
-        let client = Mutex::new(tungstenite::client::client(url, stream).unwrap().0);
+        let client = Mutex::new(peer_of(&server));
         let (say, heard_at) = mpsc::channel();
         let busy =
             Arc::new(Self { runtime, server, client, delivered: AtomicUsize::new(0), heard_at: Mutex::new(heard_at) });
@@ -136,6 +140,131 @@ fn message_beside_callbacks_that_push_to_each_other_without_end_is_heard_within_
     });
     busy.scheduler().schedule(async move { ping.next(0) }, None);
     busy.check();
+}
+
+/// A burst of messages of one peer, each of which makes the program push many items into a subject of its own.
+#[test]
+fn message_beside_callbacks_that_each_push_many_is_heard_within_a_few_turns() {
+    for busy in runtimes().map(Busy::on) {
+        let (items, observer) = (Numbers::new(), busy.clone());
+        Io::new(items.clone()).subscribe(move |_| observer.observe());
+        let greedy = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&busy.runtime).bind().unwrap();
+        greedy.clone().log_errors().subscribe(move |_| (0..400).for_each(|n| items.next(n)));
+        let mut peer = peer_of(&greedy);
+        (0..100).for_each(|_| peer.write(Message::text("")).unwrap());
+        peer.flush().unwrap();
+        busy.check();
+    }
+}
+
+/// How many items more than its observer has heard a subject was given, at the utmost.
+#[derive(Default)]
+struct Backlog {
+    pushed: AtomicUsize,
+    heard: AtomicUsize,
+    longest: AtomicUsize,
+}
+
+impl Backlog {
+    /// A subject whose backlog is counted.
+    fn of_subject() -> (Arc<Self>, Numbers) {
+        let (backlog, subject) = (Arc::<Self>::default(), Numbers::new());
+        let counted = backlog.clone();
+        Io::new(subject.clone()).subscribe(move |_| _ = counted.heard.fetch_add(1, SeqCst));
+        (backlog, subject)
+    }
+
+    fn push(&self, subject: &Numbers, items: usize) {
+        (0..items).for_each(|n| subject.next(n));
+        let pushed = self.pushed.fetch_add(items, SeqCst) + items;
+        self.longest.fetch_max(pushed.saturating_sub(self.heard.load(SeqCst)), SeqCst);
+    }
+
+    fn wait_for(&self, items: usize) {
+        let began = Instant::now();
+        while self.heard.load(SeqCst) < items {
+            assert!(began.elapsed() < PATIENCE, "{} of {items} are heard", self.heard.load(SeqCst));
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until so many items are heard, and checks that they were not kept waiting.
+    fn check(&self, items: usize) {
+        self.wait_for(items);
+        let longest = self.longest.load(SeqCst);
+        assert!(longest < 10_000, "{longest} of {items} items were waiting");
+    }
+}
+
+#[test]
+fn what_callbacks_of_a_fast_peer_push_does_not_pile_up() {
+    let two = IoRuntime::with_threads("two", 2).unwrap();
+    for runtime in runtimes().into_iter().chain([two]) {
+        for items in [10, 2_000] {
+            let (backlog, subject) = Backlog::of_subject();
+            let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+            let pushing = backlog.clone();
+            server.clone().log_errors().subscribe(move |_| pushing.push(&subject, items));
+            let messages = 60_000 / items;
+            let mut peer = peer_of(&server);
+            (0..messages).for_each(|_| peer.write(Message::text("")).unwrap());
+            peer.flush().unwrap();
+            backlog.check(messages * items);
+        }
+    }
+}
+
+#[test]
+fn what_the_observer_of_a_delivery_pushes_does_not_pile_up() {
+    for runtime in runtimes() {
+        for items in [10, 2_000] {
+            let (backlog, subject) = Backlog::of_subject();
+            let (pushing, source) = (backlog.clone(), Numbers::new());
+            let scheduler = IoScheduler::on(&runtime);
+            Io::new(source.clone()).deliver_on(&scheduler).subscribe(move |_| pushing.push(&subject, items));
+            (0..60_000 / items).for_each(|n| source.next(n));
+            backlog.check(60_000);
+        }
+    }
+}
+
+/// Two threads push, so that the one who emits always finds another item.
+#[test]
+fn what_an_observer_pushes_does_not_pile_up_behind_a_source_that_never_rests() {
+    let ((backlog, subject), source) = (Backlog::of_subject(), Numbers::new());
+    let pushing = backlog.clone();
+    Io::new(source.clone()).subscribe(move |_| {
+        pushing.push(&subject, 1);
+        thread::yield_now();
+    });
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..30_000).for_each(|n| source.next(n)));
+        }
+    });
+    backlog.check(90_000);
+}
+
+#[test]
+fn item_of_a_runtime_does_not_wait_for_a_callback_that_blocks_another_one_that_pushed_before() {
+    let ((backlog, subject), blocked) = (Backlog::of_subject(), IoRuntime::new("blocked").unwrap());
+    let free = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let held = hold_io(&IoScheduler::on(&blocked));
+    let (pushing, into) = (backlog.clone(), subject.clone());
+    IoScheduler::on(&blocked).schedule(async move { pushing.push(&into, 1_000) }, None);
+    let ((begin, begun), (let_go, told)) = (mpsc::channel(), mpsc::channel::<()>());
+    let block = async move {
+        begin.send(()).unwrap();
+        told.recv_timeout(PATIENCE).unwrap_or(());
+    };
+    // It begins before what the other one leaves can all be delivered.
+    IoScheduler::on(&blocked).schedule(block, None);
+    held.send(()).unwrap();
+    hear(&begun);
+    let pushing = backlog.clone();
+    free.spawn(async move { pushing.push(&subject, 1) });
+    backlog.check(1_001);
+    let_go.send(()).unwrap();
 }
 
 /// Keeps the scheduler's thread in a task until told.
