@@ -11,7 +11,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool, AtomicU8,
+            AtomicBool,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -65,9 +65,9 @@ const LONG_LEN: usize = 32 * 1024;
 /// How often one push has the link write, while others fill what that empties.
 const RELIEFS: usize = 256;
 
-/// How many messages a full outbox loses between two looks whether its socket takes something again, where a full one is no
-/// end: asking costs three times as much as such a push does without.
-const LOSSES_A_LOOK: u8 = 64;
+/// How long a socket that takes nothing is not asked again for a full outbox, where a full one is no end: asking costs three
+/// times as much as such a push does without.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How many places an empty queue keeps.
 const KEPT_PLACES: usize = 64;
@@ -217,9 +217,6 @@ struct Core {
     overflown: AtomicBool,
     /// The driver found nothing to take and wants to be woken by the next message. Set under the lock.
     asleep: AtomicBool,
-    /// How many messages more may be lost before a socket that takes nothing is asked again. Set under the lock, but by the
-    /// link.
-    unasked: AtomicU8,
     overflow: Overflow,
     /// Tells of the closing to the one who waits for it while there is no driver.
     closing: Notify,
@@ -255,6 +252,8 @@ struct Rare {
     /// The link that ended last has written a part of the message at the head.
     head_was_begun: bool,
     closing: Option<Closing>,
+    /// When the socket has last taken nothing, if it has taken nothing since. Only where a full outbox is no end.
+    refused_at: Option<std::time::Instant>,
     /// The driver has to know at once, whatever it is doing.
     alarm: bool,
     overflown: bool,
@@ -281,7 +280,6 @@ impl Outbox {
             refuses: AtomicBool::new(false),
             overflown: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
-            unasked: AtomicU8::new(0),
             overflow: bound.overflow,
             closing: Notify::new(),
             on_drop: Box::new(on_drop),
@@ -381,17 +379,20 @@ impl Outbox {
             return None;
         }
         // What ends the connection happens once: it is asked in any case.
-        let unasked = self.core.unasked.load(Relaxed);
-        if unasked > 0 && self.core.overflow != Overflow::Disconnect {
-            self.core.unasked.store(unasked - 1, Relaxed);
-            return None;
-        }
-        state.link.clone()
+        let asked = state.rare.as_ref().and_then(|rare| rare.refused_at);
+        let is_known = self.is_lossy() && asked.is_some_and(|asked| asked.elapsed() < LOOK_EVERY);
+        if is_known { None } else { state.link.clone() }
     }
 
     /// The socket has taken nothing of what it was offered.
     pub(crate) fn refused(&self) {
-        self.core.unasked.store(LOSSES_A_LOOK, Relaxed);
+        if self.is_lossy() {
+            self.lock().rare().refused_at = Some(std::time::Instant::now());
+        }
+    }
+
+    fn is_lossy(&self) -> bool {
+        self.core.overflow != Overflow::Disconnect
     }
 
     /// Queues messages ahead of all others, for the link that begins now and for no other. What is beyond [`GREETINGS`] is
@@ -429,8 +430,11 @@ impl Outbox {
 
     /// Has `link` be woken by the next message when there was nothing to take, and at once when closing was asked for.
     pub(crate) fn attach(&self, link: Arc<dyn Outflow>) {
-        self.core.unasked.store(0, Relaxed);
-        let _before = self.lock().link.replace(link);
+        let mut state = self.lock();
+        state.note_room();
+        let before = state.link.replace(link);
+        drop(state);
+        drop(before);
     }
 
     /// Takes messages for a driver until `budget` bytes are reached; with nothing to take, has it woken by the next change.
@@ -505,7 +509,7 @@ impl Outbox {
     pub(crate) fn written(&self, count: usize, rests: bool) -> (Spent, bool) {
         let mut spent = Spent::default();
         let mut state = self.lock();
-        self.core.unasked.store(0, Relaxed);
+        state.note_room();
         for _ in 0..count {
             let Some(frame) = state.queue.pop_front() else { break };
             state.taken = state.taken.saturating_sub(1);
@@ -630,6 +634,13 @@ impl Rare {
 impl State {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// The socket has taken something, or there is another one.
+    fn note_room(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.refused_at = None;
+        }
     }
 
     fn greetings(&self) -> usize {

@@ -1132,7 +1132,7 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
             let (begin, begun) = std::sync::mpsc::channel();
             let pushing = std::thread::spawn(move || {
                 for round in begun {
-                    // Some rounds have more losses than it takes until a socket that is full is asked again.
+                    // From none to more than there is room for.
                     (0..round % 8 * 30 + thread).for_each(|_| _ = outbox.push(binary(8)));
                     done.send(()).unwrap();
                 }
