@@ -133,11 +133,15 @@ const KEPT_SPENT: usize = 1024;
 
 impl Spent {
     fn push(&mut self, frame: Frame) {
+        self.extend([frame]);
+    }
+
+    fn extend(&mut self, frames: impl IntoIterator<Item = Frame>) {
         if self.0.capacity() == 0 {
             // In vain while the thread ends.
             self.0 = SPARE.try_with(Cell::take).unwrap_or_default();
         }
-        self.0.push(frame);
+        self.0.extend(frames);
     }
 
     pub(crate) fn append(&mut self, mut more: Self) {
@@ -510,16 +514,19 @@ impl Outbox {
         let mut spent = Spent::default();
         let mut state = self.lock();
         state.note_room();
-        for _ in 0..count {
-            let Some(frame) = state.queue.pop_front() else { break };
-            state.taken = state.taken.saturating_sub(1);
-            state.queued -= Tally::of(&frame);
-            state.written += Tally::of(&frame);
-            if let Some(rare) = &mut state.rare {
-                rare.count_written(&frame);
+        let State { queue, taken, queued, written, rare, .. } = &mut *state;
+        let count = count.min(queue.len());
+        let mut done = Tally::default();
+        for frame in queue.range(..count) {
+            done += Tally::of(frame);
+            if let Some(rare) = rare {
+                rare.count_written(frame);
             }
-            spent.push(frame);
         }
+        *taken = taken.saturating_sub(count);
+        *queued -= done;
+        *written += done;
+        spent.extend(queue.drain(..count));
         if state.queue.is_empty() {
             // From the first place on again: of a long ring each turn would use places that are in no cache.
             state.queue.clear();
