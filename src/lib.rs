@@ -46,47 +46,63 @@
 //!
 //! With `panic = "abort"` a subscriber that panics ends the process: then there is no isolation.
 
-mod branch;
-mod callback;
-mod channel;
-#[cfg(test)]
-mod channel_tests;
+mod address;
+mod client;
 mod context;
 mod datatype;
-mod debts;
+mod endpoint;
 mod error;
-mod guard;
-mod holding;
-mod memory;
+mod group;
+mod handshake;
+mod limits;
+mod link;
 #[cfg(doctest)]
 mod misuse;
 mod one_line;
 mod operators;
-
+mod outbox;
+mod protocol;
 mod runtime;
-mod scheduler;
+mod server;
+mod sparse;
+mod stats;
 mod subject;
 #[cfg(test)]
+#[path = "subject/tests.rs"]
 mod subject_tests;
 mod sync;
 mod tagged;
-mod threads;
-mod ws;
+mod time;
+mod transport;
 
+pub use address::ConnConfig;
 pub use bytes::Bytes;
-pub use channel::Lossy;
+pub use client::{ClientBuilder, ClientSource, ConnRequest, OnClose, Rejected, RetryPolicy, RxWsClient};
 pub use context::{Io, IoBoxedObservable};
 #[cfg(feature = "json")]
 pub use datatype::WsJson;
 pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
+pub use endpoint::{ClientEvent, CloseReport, ConnectionState, Feed, Peer, ServerEvent};
 pub use error::{DatatypeError, SendError, WsError};
-
-pub use operators::*;
-pub use runtime::IoRuntime;
-pub use scheduler::{EventLoopScheduler, IoScheduler, RunLoop, RunLoopScheduler};
+pub use group::{GroupBuilder, GroupSource, RxWsClientGroup};
+pub use handshake::{Grant, HttpResponse, Refuse, UpgradeRequest};
+pub use http::HeaderMap;
+pub use limits::Limits;
+pub use operators::{
+    BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, Delivery, LogErrors, Lossy,
+    MergeIntoObserver, ObservableExt, RouteObserver, RouteSubscription, Routed, Router, Share, ShareSubscription,
+    TagFilter, TagWith, Untag, WithErr,
+};
+pub use outbox::Overflow;
+pub use runtime::{EventLoopScheduler, IoRuntime, IoScheduler, RunLoop, RunLoopScheduler};
+pub use server::{Connection, ConnectionSource, RxWsServer, ServerBuilder, ServerSource};
+pub use stats::{DropReason, Dropped, GroupStats, PathStats, SendStats, ServerStats, Stats, Tally};
 pub use subject::{SerializedSubject, SerializedSubscription};
 pub use tagged::{Tag, TaggedData, WsText};
-pub use ws::*;
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;
+#[cfg(feature = "tls")]
+pub use transport::{ClientTls, ServerTls};
 
 /// Everything a program usually needs: RxRust's prelude and rxplus's own names.
 pub mod prelude {

@@ -1,15 +1,12 @@
 //! Operators, as one extension trait on every RxRust observable.
 
 mod deliver;
-mod deliver_local;
-mod deliver_on;
-mod into_bounded_stream;
 mod log_errors;
 mod merge_into;
 #[cfg(test)]
 mod recorder;
+mod ref_count;
 mod route_by_tag;
-mod seat;
 mod share;
 mod tag;
 mod tag_filter;
@@ -24,15 +21,9 @@ use rxrust::{
     observer::Observer,
 };
 
-use crate::{
-    RunLoop, Tag, TaggedData,
-    channel::{Bounds, Lossy},
-};
+use crate::{RunLoop, Tag, TaggedData, operators::deliver::channel::Bounds};
 
-pub use deliver::{DeliverObserver, DeliverSubscription, Delivery};
-pub use deliver_local::DeliverLocal;
-pub use deliver_on::DeliverOn;
-pub use into_bounded_stream::BoundedStream;
+pub use deliver::{BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, Delivery, Lossy};
 pub use log_errors::LogErrors;
 pub use merge_into::MergeIntoObserver;
 pub use route_by_tag::{RouteObserver, RouteSubscription, Routed, Router};

@@ -20,7 +20,7 @@ use rxrust::{
     subscription::Subscription,
 };
 
-use super::seat::{Leave, Seated, lock};
+use super::ref_count::{Leave, Seated, lock};
 use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData};
 
 /// How many tags a router keeps room for when they have gone.

@@ -17,7 +17,7 @@ use rxrust::{
     subscription::{IntoBoxedSubscription, Subscription},
 };
 
-use super::seat::{Leave, Seated, lock};
+use super::ref_count::{Leave, Seated, lock};
 use crate::{SerializedSubject, SerializedSubscription};
 
 /// What [`share`](crate::ObservableExt::share) makes. Its clones share one subscription to the source.

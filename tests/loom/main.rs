@@ -8,19 +8,9 @@
 //! thread-local state is loom's. So nothing in the library itself depends on loom.
 #![allow(dead_code, unreachable_pub, reason = "each module is compiled whole, and its models use a part")]
 
-#[path = "../../src/branch.rs"]
-mod branch;
-#[path = "../../src/channel.rs"]
+#[path = "../../src/operators/deliver/channel.rs"]
 mod channel;
-#[path = "../../src/scheduler/handle.rs"]
-mod handle;
-#[path = "../../src/holding.rs"]
-mod holding;
-#[path = "../../src/scheduler/lane.rs"]
-mod lane;
-#[path = "../../src/memory.rs"]
-mod memory;
-#[path = "../../src/subject.rs"]
+#[path = "../../src/subject/mod.rs"]
 mod subject;
 
 mod models {
@@ -44,110 +34,114 @@ mod sync {
     };
 }
 
-/// As `src/callback.rs`, without the isolation of panics: a panic is a failed model.
-mod callback {
-    use std::{
-        cell::{Cell, RefCell},
-        collections::VecDeque,
-        sync::Arc,
-    };
+#[path = "../../src/runtime"]
+mod runtime {
+    #[path = "run_queue.rs"]
+    pub(crate) mod run_queue;
+    #[path = "task_handle.rs"]
+    mod task_handle;
 
-    pub(crate) trait Drain: Send + Sync {
-        fn drain(self: Arc<Self>);
-    }
+    /// As `src/runtime/callback.rs`, without the isolation of panics: a panic is a failed model.
+    pub(crate) mod callback {
+        use std::{
+            cell::{Cell, RefCell},
+            collections::VecDeque,
+            sync::Arc,
+        };
 
-    loom::thread_local! {
-        static DEPTH: Cell<usize> = Cell::new(0);
-        static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = RefCell::new(VecDeque::new());
-        /// How many deliveries that others left this thread makes in one turn, and how many are left of them.
-        static LEFT: Cell<[usize; 2]> = Cell::new([usize::MAX; 2]);
-    }
-
-    /// Makes this thread one that has sockets: what it [hands over](crate::scheduler::hand_over) is to be
-    /// [served](crate::scheduler::serve).
-    pub(crate) fn with_share(share: usize) {
-        LEFT.with(|left| left.set([share; 2]));
-    }
-
-    pub(crate) fn begin_turn() {
-        LEFT.with(|left| left.set([left.get()[0]; 2]));
-    }
-
-    pub(crate) fn is_turn_over() -> bool {
-        LEFT.with(|left| left.get()[1]) == 0
-    }
-
-    pub(crate) fn spend(deliveries: usize) {
-        LEFT.with(|left| left.set([left.get()[0], left.get()[1].saturating_sub(deliveries)]));
-    }
-
-    pub(crate) fn may_deliver() -> bool {
-        let may = !is_turn_over();
-        spend(1);
-        may
-    }
-
-    /// More than any model puts off.
-    pub(crate) const SHARE: usize = 256;
-
-    pub(crate) fn should_return() -> bool {
-        false
-    }
-
-    pub(crate) fn may_wait() -> bool {
-        true
-    }
-
-    pub(crate) fn is_inside() -> bool {
-        DEPTH.with(Cell::get) > 0
-    }
-
-    pub(crate) fn run<R>(f: impl FnOnce() -> R) -> R {
-        let depth = DEPTH.with(|depth| depth.replace(depth.get() + 1));
-        let result = f();
-        DEPTH.with(|current| current.set(depth));
-        while depth == 0
-            && let Some(source) = LATER.with(|later| later.borrow_mut().pop_front())
-        {
-            DEPTH.with(|current| current.set(1));
-            source.drain();
-            DEPTH.with(|current| current.set(0));
+        pub(crate) trait Drain: Send + Sync {
+            fn drain(self: Arc<Self>);
         }
-        result
+
+        loom::thread_local! {
+            static DEPTH: Cell<usize> = Cell::new(0);
+            static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = RefCell::new(VecDeque::new());
+            /// How many deliveries that others left this thread makes in one turn, and how many are left of them.
+            static LEFT: Cell<[usize; 2]> = Cell::new([usize::MAX; 2]);
+        }
+
+        /// Makes this thread one that has sockets: what it [hands over](crate::runtime::hand_over) is to be
+        /// [served](crate::runtime::serve).
+        pub(crate) fn with_share(share: usize) {
+            LEFT.with(|left| left.set([share; 2]));
+        }
+
+        pub(crate) fn begin_turn() {
+            LEFT.with(|left| left.set([left.get()[0]; 2]));
+        }
+
+        pub(crate) fn is_turn_over() -> bool {
+            LEFT.with(|left| left.get()[1]) == 0
+        }
+
+        pub(crate) fn spend(deliveries: usize) {
+            LEFT.with(|left| left.set([left.get()[0], left.get()[1].saturating_sub(deliveries)]));
+        }
+
+        pub(crate) fn may_deliver() -> bool {
+            let may = !is_turn_over();
+            spend(1);
+            may
+        }
+
+        /// More than any model puts off.
+        pub(crate) const SHARE: usize = 256;
+
+        pub(crate) fn should_return() -> bool {
+            false
+        }
+
+        pub(crate) fn may_wait() -> bool {
+            true
+        }
+
+        pub(crate) fn is_inside() -> bool {
+            DEPTH.with(Cell::get) > 0
+        }
+
+        pub(crate) fn run<R>(f: impl FnOnce() -> R) -> R {
+            let depth = DEPTH.with(|depth| depth.replace(depth.get() + 1));
+            let result = f();
+            DEPTH.with(|current| current.set(depth));
+            while depth == 0
+                && let Some(source) = LATER.with(|later| later.borrow_mut().pop_front())
+            {
+                DEPTH.with(|current| current.set(1));
+                source.drain();
+                DEPTH.with(|current| current.set(0));
+            }
+            result
+        }
+
+        pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
+            run(f)
+        }
+
+        pub(crate) fn later(source: Arc<dyn Drain>) {
+            LATER.with(|later| later.borrow_mut().push_back(source));
+        }
+
+        pub(crate) fn attempt<R>(_: &'static str, f: impl FnOnce() -> R) -> Result<R, String> {
+            Ok(f())
+        }
+
+        pub(crate) fn isolate(_: &'static str, f: impl FnOnce()) -> bool {
+            f();
+            true
+        }
     }
 
-    pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
-        run(f)
+    /// No model runs a task that could wait.
+    pub(crate) mod debts {
+        pub(crate) const CREDIT: usize = 1_024;
+
+        pub(crate) fn owe(_: usize) -> Option<tokio::sync::oneshot::Sender<()>> {
+            None
+        }
     }
 
-    pub(crate) fn later(source: Arc<dyn Drain>) {
-        LATER.with(|later| later.borrow_mut().push_back(source));
-    }
-
-    pub(crate) fn attempt<R>(_: &'static str, f: impl FnOnce() -> R) -> Result<R, String> {
-        Ok(f())
-    }
-
-    pub(crate) fn isolate(_: &'static str, f: impl FnOnce()) -> bool {
-        f();
-        true
-    }
-}
-
-/// No model runs a task that could wait.
-mod debts {
-    pub(crate) const CREDIT: usize = 1_024;
-
-    pub(crate) fn owe(_: usize) -> Option<tokio::sync::oneshot::Sender<()>> {
-        None
-    }
-}
-
-/// A subject of the user's own has no home thread; to those of components, every thread is one.
-mod scheduler {
+    /// A subject of the user's own has no home thread; to those of components, every thread is one.
     use std::{cell::RefCell, sync::Arc, task::Context};
-
-    use crate::callback;
 
     pub(crate) trait Deliver: Send + Sync {
         fn deliver_as_asked(self: Arc<Self>, place: Place);

@@ -7,12 +7,12 @@ use loom::thread;
 use rxrust::{observer::Observer, subscription::Subscription};
 
 use crate::{
-    branch::{Branch, FromBranch, Listeners, Main, kept_in},
-    holding::Holding,
-    memory::{EarlyBounds, Memory},
     model,
-    scheduler::IoScheduler,
+    runtime::IoScheduler,
     subject::SerializedSubject,
+    subject::branch::{Branch, FromBranch, Listeners, Main, kept_in},
+    subject::holding::Holding,
+    subject::replay::{EarlyBounds, Memory},
 };
 
 /// An item of the main subject: of which branch, and which.

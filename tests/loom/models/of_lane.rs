@@ -11,8 +11,8 @@ use loom::{future::block_on, sync::Mutex, thread};
 use rxrust::subscription::Subscription;
 
 use crate::{
-    lane::{Lane, Turns},
     model,
+    runtime::run_queue::{Lane, Turns},
 };
 
 /// Runs `lane` until `done` says so.

@@ -11,7 +11,8 @@ use loom::{
 use rxrust::{observer::Observer, subscription::Subscription};
 
 use crate::{
-    callback, model, scheduler,
+    model, runtime,
+    runtime::callback,
     subject::{SerializedSubject, SerializedSubscription},
 };
 
@@ -286,7 +287,7 @@ fn all_items_arrive_in_order_when_a_thread_with_sockets_hands_them_over() {
         callback::with_share(1);
         subject.next(10);
         subject.next(11);
-        scheduler::serve();
+        runtime::serve();
         pushing.join().unwrap();
         let heard = items(&log);
         assert_eq!(heard.len(), 5);
@@ -306,11 +307,11 @@ fn all_items_arrive_when_two_threads_with_sockets_hand_them_over_to_each_other()
             callback::with_share(1);
             other.next(0);
             other.next(1);
-            scheduler::serve();
+            runtime::serve();
         });
         callback::with_share(1);
         subject.next(10);
-        scheduler::serve();
+        runtime::serve();
         pushing.join().unwrap();
         let mut heard = items(&log);
         assert!(heard.iter().filter(|n| **n < 7).is_sorted());
@@ -328,12 +329,12 @@ fn subscriber_with_a_backlog_hears_it_first_whatever_is_handed_over_meanwhile() 
             callback::with_share(1);
             other.next(10);
             other.next(11);
-            scheduler::serve();
+            runtime::serve();
         });
         callback::with_share(1);
         subject.add_after(|| [0, 1, 2].into(), Pen::new(&log));
         subject.next(20);
-        scheduler::serve();
+        runtime::serve();
         pushing.join().unwrap();
         let heard = items(&log);
         assert!(heard.starts_with(&[0, 1, 2]) && heard.contains(&20), "{heard:?}");

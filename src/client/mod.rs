@@ -1,0 +1,321 @@
+//! [`RxWsClient`]: a client as a subject.
+
+pub(crate) mod core;
+pub(crate) mod request;
+pub(crate) mod retry;
+mod suspicion;
+
+pub use request::ConnRequest;
+pub use retry::{OnClose, Rejected, RetryPolicy};
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+    ops::map::Map,
+};
+
+use crate::{
+    ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, SerializedSubscription, WsDatatype, WsError,
+    client::core::{Dialer, Dialing},
+    endpoint::{
+        Feed, Received,
+        drop_guard::Keeper,
+        event::{ClientEvent, CloseReport, ConnectionState},
+        options::{Options, client_options, common_options},
+        subject::endpoint,
+    },
+    stats::Stats,
+    subject::holding::Holding,
+};
+
+/// A WebSocket client as a subject of `D::Item`: what is pushed is sent, what arrives is emitted. It connects in the
+/// background and again whenever the connection is lost. *Hot*.
+///
+/// ```no_run
+/// use rxplus::prelude::*;
+///
+/// let client = RxWsClient::connect("ws://127.0.0.1:8765/chat", WsStr)?;
+/// client.clone().log_errors().subscribe(|text| println!("{text}"));
+/// client.next("hello"); // queued until connected
+/// client.clone().complete(); // sends what is queued, closes, then completes the subscribers
+/// client.wait_closed(Duration::from_secs(10))?; // at the end of `main`, which would cut that short
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// # Emission
+///
+/// On the client's I/O thread, in the order of arrival. Until the first subscriber comes, 1,024 messages or 1 MiB are kept
+/// for it. Any callback may push, also into the client itself.
+///
+/// # End
+///
+/// The subject completes after `complete`, or when its last handle and its last subscriber are gone; it errors after
+/// `error`, and when its [`RetryPolicy`](crate::RetryPolicy) allows no further attempt. A handle inside a subscriber or a
+/// pipeline counts, so a client that feeds itself ends by `complete` only. A single connection's end is not the subject's:
+/// see [`events`](Self::events) and [`state`](Self::state).
+pub struct RxWsClient<D: WsDatatype> {
+    inner: ClientSource<D>,
+    scheduler: IoScheduler,
+}
+
+/// The observable inside of an [`RxWsClient`], as RxRust's operators see it.
+pub struct ClientSource<D: WsDatatype> {
+    dialer: Arc<Dialer<D>>,
+    keeper: Arc<Keeper>,
+}
+
+/// What [`RxWsClient::builder`] returns.
+#[must_use]
+#[derive(Debug)]
+pub struct ClientBuilder<D: WsDatatype> {
+    endpoint: Result<ConnConfig, WsError>,
+    datatype: Arc<D>,
+    options: Options,
+    dialing: Dialing<D>,
+}
+
+impl<D: WsDatatype> RxWsClient<D> {
+    /// Makes a client with the default options, which connects in the background.
+    ///
+    /// # Errors
+    ///
+    /// When `address` is not one, or the I/O thread cannot be started. That nobody listens there is not an error: the
+    /// client keeps trying, and says so in its [`events`](Self::events).
+    pub fn connect<A>(address: A, datatype: D) -> Result<Self, WsError>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        Self::builder(address, datatype).connect()
+    }
+
+    /// Starts making a client with options.
+    ///
+    /// ```no_run
+    /// use rxplus::prelude::*;
+    ///
+    /// let client = RxWsClient::builder("ws://127.0.0.1:8765/chat", WsStr)
+    ///     .name("chat")
+    ///     .conn_retry_timeout(Duration::from_millis(500))
+    ///     .greeting(|_path| ["subscribe prices"])
+    ///     .connect()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn builder<A>(address: A, datatype: D) -> ClientBuilder<D>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        ClientBuilder {
+            endpoint: address.try_into().map_err(Into::into),
+            datatype: Arc::new(datatype),
+            options: Options::client("client"),
+            dialing: Dialing::default(),
+        }
+    }
+
+    /// Makes a client that does nothing before it is [started](Self::start).
+    pub(crate) fn new(
+        endpoint: ConnConfig,
+        datatype: Arc<D>,
+        options: Options,
+        dialing: Dialing<D>,
+        home: IoScheduler,
+    ) -> Result<Self, WsError> {
+        let dialer = Arc::new(Dialer::new(endpoint, datatype, options, dialing, home.clone())?);
+        let kept = Arc::downgrade(&dialer);
+        let keeper = Keeper::new(move || {
+            if let Some(dialer) = kept.upgrade() {
+                dialer.finish(Ok(()));
+            }
+        });
+        Ok(Self { inner: ClientSource { dialer, keeper }, scheduler: home })
+    }
+
+    /// Runs the client as a task of `runtime`.
+    pub(crate) fn start(&self, runtime: &IoRuntime) {
+        let (dialer, dead) = (self.inner.dialer.clone(), self.inner.dialer.clone());
+        runtime.serve(dialer.run(), move |death| dead.died(&death));
+    }
+
+    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
+    ///
+    /// By default 65,536 messages or 64 MiB may wait, also while there is no connection.
+    pub fn next(&self, item: impl Into<D::Item>) {
+        self.inner.dialer.next(item.into());
+    }
+
+    /// Queues `item` for sending, and says why when it is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the outbox, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when the outbox is at its bound; the item is dropped and counted.
+    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    pub fn send(&self, item: impl Into<D::Item>) -> Result<(), SendError<D::Item>> {
+        self.inner.dialer.send(item.into())
+    }
+
+    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
+    ///
+    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    /// Without a connection it keeps trying to make one for as long, if anything is queued.
+    ///
+    /// Answers to what was sent are not waited for: let the peer say when it is done, and complete then.
+    ///
+    /// The end of `main` ends the threads that do it: wait for them there, or what is queued is lost with the process.
+    ///
+    /// ```no_run
+    /// # use rxplus::prelude::*;
+    /// # let client = RxWsClient::connect("ws://127.0.0.1:8765", WsStr)?;
+    /// client.next("goodbye");
+    /// client.clone().complete();
+    /// let unsent = client.wait_closed(Duration::from_secs(10))?.unsent; // 0 unless the server was away or too slow
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn complete(self) {
+        self.inner.dialer.finish(Ok(()));
+    }
+
+    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
+    pub fn error(self, error: impl Into<WsError>) {
+        self.inner.dialer.finish(Err(error.into()));
+    }
+
+    /// What happens outside of the data stream. The first 256 events are kept for the first subscriber.
+    #[must_use]
+    pub fn events(&self) -> Io<Feed<ClientEvent>> {
+        self.inner.dialer.component.events()
+    }
+
+    /// The state of the connection: the current one first, then each change, until `Closed`.
+    #[must_use]
+    pub fn state(&self) -> Io<Feed<ConnectionState>> {
+        Feed::of(&self.inner.dialer.states, &self.scheduler)
+    }
+
+    /// What was sent and received so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.dialer.stats()
+    }
+
+    /// Its name, as set by the builder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.dialer.component.name
+    }
+
+    /// The server's answer that opened the connection, with its headers; `None` while there is no connection.
+    #[must_use]
+    pub fn response(&self) -> Option<HttpResponse> {
+        self.inner.dialer.response()
+    }
+
+    /// Blocks until the client is connected; after [`reconnect`](Self::reconnect), until the new connection is there.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
+    /// - The error that ended the client, or [`WsError::Closed`].
+    pub fn wait_connected(&self, timeout: Duration) -> Result<(), WsError> {
+        let dialer = &self.inner.dialer;
+        dialer.component.wait("connecting", dialer.connected(), timeout)?
+    }
+
+    /// Resolves once the client has closed, with what it could not send.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
+    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
+        self.inner.dialer.component.closed()
+    }
+
+    /// Blocks until the client has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    ///
+    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
+    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
+        self.inner.dialer.component.wait_closed(timeout)
+    }
+
+    /// Connects anew: at once if it is waiting to do so, and by dropping the connection if there is one. An attempt that is
+    /// under way goes on. What has arrived on a connection is emitted before it is dropped, for up to 1 s.
+    ///
+    /// May be called in any callback. In one that tells of the loss of a connection, or of an attempt that failed, it has the
+    /// client not wait for the next one.
+    pub fn reconnect(&self) {
+        self.inner.dialer.reconnect();
+    }
+
+    /// Drops the messages that wait to be sent.
+    pub fn clear_outbox(&self) {
+        self.inner.dialer.outbox.clear();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.dialer().outbox.is_closing()
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer<D> {
+        &self.inner.dialer
+    }
+}
+
+impl<D: WsDatatype> ClientBuilder<D> {
+    common_options!(
+        outbox: "and what happens when that is full. The default is 65,536 messages or 64 MiB, then the newest is refused.",
+        name: "client"
+    );
+    client_options!();
+
+    /// Makes the client, which connects in the background.
+    ///
+    /// # Errors
+    ///
+    /// As [`RxWsClient::connect`], and when a header or a subprotocol cannot be sent.
+    pub fn connect(self) -> Result<RxWsClient<D>, WsError> {
+        let endpoint = self.endpoint?;
+        let runtime = self.options.runtime()?;
+        let home = IoScheduler::on(&runtime);
+        let client = RxWsClient::new(endpoint, self.datatype, self.options, self.dialing, home)?;
+        client.start(&runtime);
+        Ok(client)
+    }
+}
+
+endpoint!(RxWsClient, ClientSource { dialer, keeper }, T => T);
+
+impl<D: WsDatatype> ObservableType for ClientSource<D> {
+    type Item<'a>
+        = D::Item
+    where
+        Self: 'a;
+    type Err = WsError;
+}
+
+impl<D, C> CoreObservable<C> for ClientSource<D>
+where
+    D: WsDatatype,
+    C: Context,
+    C::Inner: Observer<D::Item, WsError> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        let Self { dialer, keeper } = self;
+        let items = Map { source: dialer.inbound.clone(), func: |received: Received<_>| received.item };
+        items.subscribe(context.transform(|observer| Holding::new(observer, keeper)))
+    }
+}

@@ -1,0 +1,75 @@
+//! Which message makes one link after another end: policy as pure arithmetic, without a queue and without a socket.
+
+use crate::outbox::Head;
+
+/// The close codes by which a peer says that it does not want a message: it cannot take this kind, its content is not what it
+/// should be, it breaks a policy, it is too large (RFC 6455, section 7.4.1).
+const UNWANTED: [u16; 4] = [1003, 1007, 1008, 1009];
+
+/// After how many of them in a row a message is given up: one may have been meant for another message.
+const MOST_REFUSALS: u32 = 2;
+
+/// After how many links that have begun to write a message, and ended before its end, it is given up.
+const MOST_LINKS: u32 = 8;
+
+/// What is held against the message at the head of a client's outbox.
+#[derive(Debug, Default)]
+pub(crate) struct Suspicion {
+    number: u64,
+    /// How many links in a row the peer closed with a code that says no.
+    refusals: u32,
+    /// How many links have begun to write it and ended.
+    pub(crate) links: u32,
+}
+
+impl Suspicion {
+    /// Notes that a link has ended, with the peer's close code if it sent one, and with `head` unwritten. True when that message
+    /// is to be given up.
+    pub(crate) fn is_confirmed(&mut self, head: Head, code: Option<u16>) -> bool {
+        if !head.was_begun {
+            return false;
+        }
+        if self.number != head.number {
+            *self = Self { number: head.number, ..Self::default() };
+        }
+        self.links += 1;
+        self.refusals = if code.is_some_and(|code| UNWANTED.contains(&code)) { self.refusals + 1 } else { 0 };
+        self.refusals >= MOST_REFUSALS || self.links >= MOST_LINKS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(number: u64, was_begun: bool) -> Head {
+        Head { number, len: 10, was_begun }
+    }
+
+    #[test]
+    fn message_is_given_up_when_two_links_in_a_row_are_closed_for_it() {
+        for code in UNWANTED {
+            let mut suspicion = Suspicion::default();
+            assert!(!suspicion.is_confirmed(head(0, true), Some(code)));
+            assert!(suspicion.is_confirmed(head(0, true), Some(1009)), "{code}");
+        }
+        let mut suspicion = Suspicion::default();
+        let codes = [Some(1009), None, Some(1009), Some(1001), Some(1009)];
+        assert!(!codes.into_iter().any(|code| suspicion.is_confirmed(head(0, true), code)));
+    }
+
+    #[test]
+    fn message_that_does_not_move_is_given_up_after_eight_links() {
+        let mut suspicion = Suspicion::default();
+        assert_eq!((1..=20).find(|_| suspicion.is_confirmed(head(3, true), None)), Some(8));
+    }
+
+    #[test]
+    fn nothing_is_held_against_a_message_that_no_link_has_begun_nor_against_the_one_behind() {
+        let mut suspicion = Suspicion::default();
+        assert!(!(0..20).any(|_| suspicion.is_confirmed(head(0, false), Some(1009))));
+        assert!(!suspicion.is_confirmed(head(0, true), Some(1009)));
+        assert!(!suspicion.is_confirmed(head(1, true), Some(1009)));
+        assert!(suspicion.is_confirmed(head(1, true), Some(1009)));
+    }
+}

@@ -1,0 +1,59 @@
+//! A datatype as endpoints use it: what panics in it costs the one message.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::{DatatypeError, Frame, SendError, WsDatatype, runtime::callback};
+
+/// Encodes and decodes for one endpoint, and counts what it cannot encode.
+pub(crate) struct Codec<D: WsDatatype> {
+    datatype: Arc<D>,
+    rejected: AtomicU64,
+}
+
+impl<D: WsDatatype> Codec<D> {
+    pub(crate) fn new(datatype: Arc<D>) -> Self {
+        Self { datatype, rejected: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn datatype(&self) -> Arc<D> {
+        self.datatype.clone()
+    }
+
+    /// Encodes a message for an endpoint that, if it `is_closing`, takes none whatever it is.
+    pub(crate) fn encode(
+        &self,
+        path: &str,
+        item: &D::Item,
+        is_closing: impl FnOnce() -> bool,
+    ) -> Result<Frame, SendError<()>> {
+        unless_it_panics(|| self.datatype.encode(path, item)).map_err(|error| {
+            if is_closing() {
+                return SendError::Closed(());
+            }
+            self.count_rejected();
+            SendError::Encode((), error)
+        })
+    }
+
+    pub(crate) fn decode(&self, path: &str, frame: Frame) -> Result<D::Item, DatatypeError> {
+        unless_it_panics(|| self.datatype.decode(path, frame))
+    }
+
+    /// Notes a message that did not even come to be encoded.
+    pub(crate) fn count_rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
+    }
+
+    /// How many messages could not be encoded.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected.load(Relaxed)
+    }
+}
+
+fn unless_it_panics<R>(f: impl FnOnce() -> Result<R, DatatypeError>) -> Result<R, DatatypeError> {
+    let done = callback::attempt("a datatype", f);
+    done.unwrap_or_else(|panic| Err(DatatypeError::new(format!("the datatype panicked: {panic}"))))
+}

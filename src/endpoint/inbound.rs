@@ -1,0 +1,97 @@
+//! What a client emits: by itself, or as a branch of what its group does.
+
+use std::sync::Arc;
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+};
+
+use crate::{
+    SerializedSubject, SerializedSubscription, Tag, TaggedData, WsError,
+    endpoint::Received,
+    subject::{
+        Backlog,
+        branch::{Branch, Main, kept_in},
+        replay::Memory,
+    },
+};
+
+/// What makes a client one of a group's.
+#[derive(Clone)]
+pub(crate) struct Member<T> {
+    pub(crate) number: u64,
+    pub(crate) path: Tag,
+    /// What the group emits.
+    pub(crate) group: Main<TaggedData<Received<T>>, WsError>,
+    /// Where the group tells of its clients.
+    pub(crate) events: Arc<dyn Backlog>,
+}
+
+/// Where what a client receives goes.
+#[derive(Clone)]
+pub(crate) enum Inbound<T> {
+    Own(SerializedSubject<Received<T>, WsError>),
+    Branch(Branch<Received<T>, TaggedData<Received<T>>, WsError>, Member<T>),
+}
+
+impl<T: Clone + Send + 'static> Member<T> {
+    /// The memory of a client's own subject: what nobody hears goes into the early buffer that all of the group share.
+    pub(crate) fn memory(&self) -> Memory<Received<T>> {
+        let path = self.path.clone();
+        kept_in(self.group.subject.clone(), move |received| TaggedData::with_key(path.clone(), received))
+    }
+}
+
+impl<T: Clone + Send + 'static> Inbound<T> {
+    /// As `own` emits it, and the group that the client is a `member` of.
+    pub(crate) fn new(own: SerializedSubject<Received<T>, WsError>, member: Option<&Member<T>>) -> Self {
+        match member {
+            Some(member) => Self::Branch(Branch::new(member.number, own, member.group.clone()), member.clone()),
+            None => Self::Own(own),
+        }
+    }
+
+    /// Emits a message. For the driver alone.
+    pub(crate) fn emit(&self, received: Received<T>) {
+        match self {
+            Self::Own(subject) => subject.next(received),
+            Self::Branch(branch, Member { path, group, .. }) => {
+                branch.emit(received, |received| group.subject.relay(TaggedData::with_key(path.clone(), received)));
+            }
+        }
+    }
+
+    /// What is still to be delivered, for the driver.
+    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
+        match self {
+            Self::Own(subject) => subject.backlog(),
+            Self::Branch(branch, _) => branch.backlog(),
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> ObservableType for Inbound<T> {
+    type Item<'a>
+        = Received<T>
+    where
+        Self: 'a;
+    type Err = WsError;
+}
+
+impl<T, C> CoreObservable<C> for Inbound<T>
+where
+    T: Clone + Send + 'static,
+    C: Context,
+    C::Inner: Observer<Received<T>, WsError> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        match self {
+            Self::Own(subject) => subject.subscribe(context),
+            Self::Branch(branch, _) => branch.subscribe(context),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The way out of a server or a group: from a message with a path to the outboxes on that path.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    Frame, Tag,
+    outbox::{FETCHED_AT_ONCE, Outbox, Refusal, Spent, discard},
+    sparse,
+};
+
+/// Offers each message to the outboxes that are connected for its path. It holds no queue: a push goes straight through,
+/// and comes back with their answer.
+///
+/// What [`route_by_tag`](crate::ObservableExt::route_by_tag) does for observers, for outboxes alone: they call nobody, so one
+/// lock does for all of them, where observers need one each. That is a tenth of an echo through the server's subject.
+#[derive(Default)]
+pub(crate) struct Switchboard {
+    board: Mutex<Board>,
+}
+
+#[derive(Default)]
+struct Board {
+    /// The outboxes of each path, by number, in the order in which they came. None is empty.
+    lines: HashMap<Tag, Vec<(u64, Outbox)>>,
+    connected: u64,
+    pushed: u64,
+    unrouted: u64,
+}
+
+/// An outbox's place on a switchboard.
+#[must_use]
+pub(crate) struct Line {
+    path: Tag,
+    number: u64,
+}
+
+impl Switchboard {
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `outbox` be offered what is pushed for `path`.
+    pub(crate) fn connect(&self, path: Tag, outbox: Outbox) -> Line {
+        let mut board = self.lock();
+        board.connected += 1;
+        let number = board.connected;
+        board.lines.entry(path.clone()).or_default().push((number, outbox));
+        Line { path, number }
+    }
+
+    pub(crate) fn disconnect(&self, line: &Line) {
+        let mut board = self.lock();
+        let Some(outboxes) = board.lines.get_mut(&line.path) else { return };
+        let Ok(at) = outboxes.binary_search_by_key(&line.number, |(number, _)| *number) else { return };
+        let removed = outboxes.remove(at);
+        if outboxes.is_empty() {
+            sparse::remove(&mut board.lines, &line.path);
+        }
+        // Not under the lock: with the last handle of an outbox go the messages in it.
+        drop(board);
+        drop(removed);
+    }
+
+    /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
+    pub(crate) fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
+        let mut board = self.lock();
+        board.pushed += 1;
+        let Some(((_, last), others)) = board.lines.get(path).and_then(|outboxes| outboxes.split_last()) else {
+            board.unrouted += 1;
+            drop(board);
+            discard(frame);
+            return None;
+        };
+        let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
+        for some in others.chunks(FETCHED_AT_ONCE) {
+            some.iter().for_each(|(_, outbox)| outbox.fetch());
+            some.iter().for_each(|(_, outbox)| offer(outbox, frame.clone(), &mut answer, &mut spent));
+        }
+        offer(last, frame, &mut answer, &mut spent);
+        // What is spent is dropped behind the lock.
+        drop(board);
+        Some(answer)
+    }
+
+    /// How many messages were pushed.
+    pub(crate) fn pushed(&self) -> u64 {
+        self.lock().pushed
+    }
+
+    /// How many messages had a path on which there was no outbox.
+    pub(crate) fn unrouted(&self) -> u64 {
+        self.lock().unrouted
+    }
+}
+
+/// Offers a message to one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
+fn offer(outbox: &Outbox, frame: Frame, best: &mut Result<(), Refusal>, spent: &mut Spent) {
+    let (answer, dropped) = outbox.offer(frame);
+    spent.append(dropped);
+    if answer.is_ok() || *best == Err(Refusal::Closed) {
+        *best = answer;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Barrier,
+            atomic::{AtomicBool, Ordering::Relaxed},
+        },
+        thread,
+    };
+
+    use super::*;
+    use crate::outbox::{OutboxBound, Overflow};
+
+    fn outbox(messages: usize) -> Outbox {
+        Outbox::new(OutboxBound { messages, len: 1 << 20, overflow: Overflow::DropLatest }, |_| {})
+    }
+
+    fn message() -> Frame {
+        Frame::Binary("x".into())
+    }
+
+    #[test]
+    fn message_goes_to_the_outboxes_on_its_path_and_the_best_answer_counts() {
+        let (switchboard, path) = (Switchboard::default(), Tag::from("/"));
+        let (small, large, other, closed) = (outbox(1), outbox(2), outbox(9), outbox(9));
+        closed.close(1000, "", std::time::Duration::ZERO);
+        let push = || switchboard.push(&path, message());
+        assert_eq!(push(), None);
+        let of_closed = switchboard.connect(path.clone(), closed);
+        assert_eq!(push(), Some(Err(Refusal::Closed)));
+        let lines = [&small, &large].map(|outbox| switchboard.connect(path.clone(), outbox.clone()));
+        let _other = switchboard.connect("/other".into(), other.clone());
+        assert_eq!([push(), push(), push()], [Some(Ok(())), Some(Ok(())), Some(Err(Refusal::Full))]);
+        let queued = [&small, &large, &other].map(|outbox| outbox.stats().queued.messages);
+        assert_eq!(queued, [1, 2, 0]);
+        lines.iter().chain([&of_closed]).for_each(|line| switchboard.disconnect(line));
+        switchboard.disconnect(&of_closed);
+        assert_eq!((push(), switchboard.pushed(), switchboard.unrouted()), (None, 6, 2));
+        assert_eq!(switchboard.lock().lines.len(), 1);
+    }
+
+    #[test]
+    fn message_that_no_outbox_answered_is_unrouted_whoever_comes_and_goes_meanwhile() {
+        let (switchboard, path) = (Switchboard::default(), Tag::from("/"));
+        let (start, is_over) = (Barrier::new(2), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                while !is_over.load(Relaxed) {
+                    switchboard.disconnect(&switchboard.connect(path.clone(), outbox(1 << 20)));
+                }
+            });
+            start.wait();
+            let unanswered = (0..20_000).filter(|_| switchboard.push(&path, message()).is_none()).count();
+            is_over.store(true, Relaxed);
+            assert_eq!((switchboard.pushed(), switchboard.unrouted()), (20_000, unanswered as u64));
+        });
+    }
+}

@@ -1,0 +1,306 @@
+//! The clients of a group: opened by path, and closed together.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rxrust::observable::Observable;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    ConnConfig, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally, WsDatatype, WsError,
+    client::core::Dialing,
+    endpoint::{
+        Component, Received,
+        codec::Codec,
+        event::{ClientEvent, CloseReport},
+        inbound::Member,
+        incoming::EarlyLost,
+        options::Options,
+    },
+    group::children::{Children, PathBounds, Taker},
+    outbox::Refusal,
+    runtime::guard::Death,
+    stats::GroupStats,
+    subject::branch::{Listeners, Main},
+};
+
+/// How many times within the idle timeout the group looks which clients are idle.
+const LOOKS: u32 = 4;
+
+/// A group, as its handles and its task share it.
+pub(crate) struct Fleet<D: WsDatatype> {
+    pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
+    /// Those who subscribe to the group itself.
+    pub(crate) listeners: Listeners,
+    endpoint: ConnConfig,
+    codec: Codec<D>,
+    options: Options,
+    dialing: Dialing<D>,
+    bounds: PathBounds,
+    children: Mutex<Children<D>>,
+    ending: Notify,
+    early_lost: Arc<EarlyLost>,
+}
+
+impl<D: WsDatatype> Fleet<D> {
+    pub(crate) fn new(
+        endpoint: ConnConfig,
+        datatype: D,
+        options: Options,
+        dialing: Dialing<D>,
+        bounds: PathBounds,
+        home: IoScheduler,
+    ) -> Result<Self, WsError> {
+        // What is wrong with a header, say, is told when the group is made, not when a path is opened.
+        dialing.ask(endpoint.clone())?;
+        let early_lost = Arc::new(EarlyLost::default());
+        let lost = early_lost.clone();
+        let component = Component::keeping_early(
+            options.name.clone(),
+            home.clone(),
+            |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
+            [|| TaggedData::new("", ClientEvent::EarlyLost), || TaggedData::new("", ClientEvent::SubscriberPanicked)],
+            move |len| lost.count(len),
+        );
+        Ok(Self {
+            endpoint,
+            codec: Codec::new(Arc::new(datatype)),
+            options,
+            dialing,
+            bounds,
+            component,
+            listeners: Listeners::default(),
+            children: Mutex::default(),
+            ending: Notify::new(),
+            early_lost,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Children<D>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Encodes a message and queues it with the client for its path, opened if need be; or says why not.
+    pub(crate) fn send(self: &Arc<Self>, tagged: TaggedData<D::Item>) -> Result<(), SendError<TaggedData<D::Item>>> {
+        self.offer(&tagged).map_err(|error| error.map(|()| tagged))
+    }
+
+    /// As [`send`](Self::send), with an event instead of an answer.
+    pub(crate) fn next(self: &Arc<Self>, tagged: TaggedData<D::Item>) {
+        // Of what finds no room there is an event in any case, and a closed group ignores what is pushed.
+        if let Err(SendError::Encode((), error)) = self.offer(&tagged) {
+            let event = ClientEvent::Unencodable { error, count: 1 };
+            self.component.events.post(TaggedData::with_key(tagged.tag, event));
+        }
+    }
+
+    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
+        let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
+        loop {
+            let mut children = self.lock();
+            if children.closing {
+                return Err(SendError::Closed(()));
+            }
+            let Some(Taker { number, client }) = children.taker(&tagged.tag) else {
+                return self.open_with(children, &tagged.tag, frame);
+            };
+            drop(children);
+            match client.dialer().outbox.push(frame.clone()) {
+                // It has just been closed: the next one is opened in its place.
+                Err(Refusal::Closed) => self.lock().release(&tagged.tag, number),
+                answer => return answer.map_err(|refusal| refusal.of(())),
+            }
+        }
+    }
+
+    /// Opens the client for `path` with its first message, which no other client can be given any more.
+    fn open_with(
+        self: &Arc<Self>,
+        mut children: MutexGuard<'_, Children<D>>,
+        path: &Tag,
+        first: Frame,
+    ) -> Result<(), SendError<()>> {
+        if !children.have_room(self.bounds.max) {
+            let is_untold = children.refuse(path, Tally::of(&first));
+            drop(children);
+            if is_untold {
+                let fleet = self.clone();
+                self.component.home.spawn(async move { fleet.tell_of_refusals() });
+            }
+            return Err(SendError::TooManyPaths(()));
+        }
+        match self.add(&mut children, path) {
+            Ok(client) => {
+                // Before anybody else can have it close.
+                let answer = client.dialer().outbox.push(first);
+                drop(children);
+                client.start(&self.component.home.runtime());
+                answer.map_err(|refusal| refusal.of(()))
+            }
+            Err(error) => {
+                drop(children);
+                self.component.events.post(TaggedData::with_key(path.clone(), ClientEvent::Failed { error }));
+                Err(SendError::Closed(()))
+            }
+        }
+    }
+
+    /// The client for `path`, made if there is none, which stays open however long it is idle.
+    pub(crate) fn open(self: &Arc<Self>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
+        let mut children = self.lock();
+        let name = || self.component.name.to_string();
+        if children.closing {
+            return Err(WsError::Closed(name()));
+        }
+        if let Some(Taker { number, client }) = children.taker(path) {
+            children.keep(number);
+            return Ok(client);
+        }
+        if !children.have_room(self.bounds.max) {
+            return Err(WsError::TooManyPaths { name: name(), max_paths: self.bounds.max });
+        }
+        let number = children.next_number();
+        let client = self.add(&mut children, path)?;
+        children.keep(number);
+        drop(children);
+        client.start(&self.component.home.runtime());
+        Ok(client)
+    }
+
+    /// Makes the client for a path that has none; it is for the caller to start it, outside of the lock.
+    ///
+    /// The group listens to it before anybody else can see it: who comes first to a client takes what it kept for its first
+    /// subscriber. As it has not started there is nothing to be heard yet, and so no observer is called here.
+    fn add(self: &Arc<Self>, children: &mut Children<D>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
+        let number = children.next_number();
+        let client = self.make(path, number)?;
+        self.listen_to(path, number, &client);
+        children.add(path.clone(), client.clone());
+        Ok(client)
+    }
+
+    fn make(&self, path: &Tag, number: u64) -> Result<RxWsClient<D>, WsError> {
+        // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
+        let group = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
+        let member = Member { number, path: path.clone(), group, events: self.component.events.backlog() };
+        let dialing = self.dialing.of(member);
+        let options = Options { name: format!("{}:{path}", self.component.name).into(), ..self.options.clone() };
+        let (endpoint, home) = (self.endpoint.with_path(path), self.component.home.clone());
+        RxWsClient::new(endpoint, self.codec.datatype(), options, dialing, home)
+    }
+
+    fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
+        let (fleet, ended) = (Arc::downgrade(self), path.clone());
+        let retire = move || {
+            if let Some(fleet) = fleet.upgrade() {
+                // Dropped behind the lock.
+                let _client = fleet.lock().retire(&ended, number);
+                fleet.end_if_alone();
+            }
+        };
+        client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
+    }
+
+    /// Has the client for `path` send what is queued and close.
+    pub(crate) fn close(&self, path: &Tag) {
+        let taker = self.lock().taker(path);
+        if let Some(Taker { number, client }) = taker {
+            client.complete();
+            self.lock().release(path, number);
+        }
+    }
+
+    pub(crate) fn paths(&self) -> Vec<Tag> {
+        self.lock().paths()
+    }
+
+    pub(crate) fn stats(&self) -> GroupStats {
+        let mut stats = self.lock().stats();
+        stats.all.rejected += self.codec.rejected();
+        stats.all.early_lost += self.early_lost.tally();
+        stats
+    }
+
+    /// Has the group end, and its subscribers with it, once all its clients are closed. The first call counts.
+    pub(crate) fn finish(&self, how: Result<(), WsError>) {
+        if self.component.ask_to_end(how) {
+            self.lock().closing = true;
+            self.ending.notify_one();
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Keeps the group's thread until the group is to end, and then sees all its clients closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        tokio::select! {
+            () = self.ending.notified() => {}
+            () = self.close_idle_ones() => {}
+        }
+        let clients = self.lock().all();
+        for client in &clients {
+            match self.component.terminal() {
+                Some(error) => client.clone().error(error),
+                None => client.clone().complete(),
+            }
+        }
+        let mut report = CloseReport::default();
+        for client in clients {
+            let own = client.closed().await;
+            report.unsent += own.unsent;
+            report.unsent_len += own.unsent_len;
+        }
+        self.tell_of_refusals();
+        self.component.end(report, || TaggedData::new("", ClientEvent::Closed(report))).await;
+    }
+
+    /// Ends the group, its clients first, when its task has died.
+    pub(crate) fn died(&self, death: &Death) {
+        let error = death.of(&self.component.name);
+        if self.component.fail(error.clone()) {
+            self.component.events.next(TaggedData::new("", ClientEvent::Failed { error }));
+        }
+        let mut children = self.lock();
+        (children.closing, children.unsent) = (true, Some(Tally::default()));
+        let clients = children.all();
+        drop(children);
+        // Behind the last refusal.
+        self.tell_of_refusals();
+        clients.iter().for_each(|client| client.dialer().died(death));
+        self.end_if_alone();
+    }
+
+    /// Ends a group whose task has died behind its last client, of which another thread may be telling.
+    fn end_if_alone(&self) {
+        let children = self.lock();
+        let Some(unsent) = children.unsent.filter(|_| children.are_gone()) else { return };
+        drop(children);
+        let report = CloseReport::from(unsent);
+        self.component.end_at_once(report, || TaggedData::new("", ClientEvent::Closed(report)));
+    }
+
+    /// Closes the clients that are idle for too long, as long as it is polled.
+    async fn close_idle_ones(&self) {
+        let Some(limit) = self.bounds.idle else { return std::future::pending().await };
+        loop {
+            sleep(limit / LOOKS).await;
+            let idle = self.lock().release_idle(limit, Instant::now());
+            for (path, client) in idle {
+                self.component.events.next(TaggedData::with_key(path, ClientEvent::Idle));
+                client.complete();
+            }
+        }
+    }
+
+    /// Tells of the messages that found no room, all that have come together until now in one event.
+    fn tell_of_refusals(&self) {
+        let untold = self.lock().take_untold();
+        if let Some((path, refused)) = untold {
+            self.component.events.next(TaggedData::with_key(path, ClientEvent::PathRefused { refused }));
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! [`RxWsClientGroup`]: one client a path, as one subject.
+
+mod children;
+pub(crate) mod core;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+    ops::map::Map,
+};
+
+use crate::{
+    ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
+    client::core::Dialing,
+    endpoint::{
+        Feed, Received,
+        drop_guard::Keeper,
+        event::{ClientEvent, CloseReport},
+        options::{Options, client_options, common_options},
+        subject::endpoint,
+    },
+    group::{children::PathBounds, core::Fleet},
+    stats::GroupStats,
+    subject::holding::Holding,
+};
+
+/// Clients of one server, one a path, as one subject of [`TaggedData`]: what is pushed is sent by the client for the tag's
+/// path, which is made when first needed; what they receive is emitted, tagged with their path. *Hot*.
+///
+/// ```no_run
+/// use rxplus::prelude::*;
+///
+/// let group = RxWsClientGroup::new("ws://127.0.0.1:8765", WsStr)?;
+/// group.next(TaggedData::new("/audio", "...")); // opens /audio
+/// group.clone().log_errors().subscribe(|td| println!("[{}] {}", td.tag, td.data));
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// Its clients share one I/O thread and all of the group's options; each is named `{name}:{path}`.
+///
+/// # Emission
+///
+/// On the group's I/O thread; the messages of each path in the order of their arrival. Until the first subscriber comes,
+/// 1,024 messages or 1 MiB are kept for it. Any callback may push, also into the group itself.
+///
+/// # End
+///
+/// The subject completes after `complete`, or when its last handle and its last subscriber are gone, and errors after
+/// `error`. A client's end is not the group's: it is an [event](Self::events), and the next message for its path opens it
+/// afresh.
+pub struct RxWsClientGroup<D: WsDatatype> {
+    inner: GroupSource<D>,
+    scheduler: IoScheduler,
+}
+
+/// The observable inside of an [`RxWsClientGroup`], as RxRust's operators see it.
+pub struct GroupSource<D: WsDatatype> {
+    fleet: Arc<Fleet<D>>,
+    keeper: Arc<Keeper>,
+}
+
+/// What [`RxWsClientGroup::builder`] returns.
+#[must_use]
+#[derive(Debug)]
+pub struct GroupBuilder<D: WsDatatype> {
+    endpoint: Result<ConnConfig, WsError>,
+    datatype: D,
+    options: Options,
+    dialing: Dialing<D>,
+    bounds: PathBounds,
+}
+
+impl<D: WsDatatype> RxWsClientGroup<D> {
+    /// Makes a group with the default options. It connects to nothing yet; the path of `address` means nothing.
+    ///
+    /// # Errors
+    ///
+    /// When `address` is not one, or the I/O thread cannot be started.
+    pub fn new<A>(address: A, datatype: D) -> Result<Self, WsError>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        Self::builder(address, datatype).build()
+    }
+
+    /// Starts making a group with options, which reach all of its clients.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let by_path = WsByPath::new(|path| if path == "/audio" { WsKind::Bytes } else { WsKind::Str });
+    /// let group = RxWsClientGroup::builder("ws://127.0.0.1:8765", by_path).name("robot").build()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn builder<A>(address: A, datatype: D) -> GroupBuilder<D>
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        GroupBuilder {
+            endpoint: address.try_into().map_err(Into::into),
+            datatype,
+            options: Options::client("group"),
+            dialing: Dialing::default(),
+            bounds: PathBounds::default(),
+        }
+    }
+
+    /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; what is refused
+    /// becomes an event.
+    pub fn next<T: Into<D::Item>>(&self, tagged: TaggedData<T>) {
+        self.inner.fleet.next(tagged.map(Into::into));
+    }
+
+    /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the client's outbox, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted.
+    /// - [`SendError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others; the item is dropped and
+    ///   counted.
+    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    pub fn send<T: Into<D::Item>>(&self, tagged: TaggedData<T>) -> Result<(), SendError<TaggedData<D::Item>>> {
+        self.inner.fleet.send(tagged.map(Into::into))
+    }
+
+    /// Opens the client for `path`, if it is not open, and returns it. It stays open however long it is idle.
+    ///
+    /// What it receives is emitted by the group and by itself. What has come and nobody was there to hear, neither its
+    /// subscribers nor the group's, waits for its next subscriber, on whatever thread that subscribes, or for the group's first
+    /// (up to 1,024 messages and 1 MiB for the whole group). `complete` on it closes this path alone.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::Closed`] after `complete` or `error`.
+    /// - [`WsError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others.
+    pub fn open(&self, path: impl Into<Tag>) -> Result<RxWsClient<D>, WsError> {
+        self.inner.fleet.open(&path.into())
+    }
+
+    /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
+    pub fn close(&self, path: impl Into<Tag>) {
+        self.inner.fleet.close(&path.into());
+    }
+
+    /// The paths that have a client, sorted.
+    #[must_use]
+    pub fn paths(&self) -> Vec<Tag> {
+        self.inner.fleet.paths()
+    }
+
+    /// Has every client send what is queued and close with code 1000, and then completes the subscribers. Returns at once.
+    ///
+    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    ///
+    /// The end of `main` ends the threads that do it: wait for them there, with [`wait_closed`](Self::wait_closed) on a clone, or
+    /// what is queued is lost with the process.
+    pub fn complete(self) {
+        self.inner.fleet.finish(Ok(()));
+    }
+
+    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
+    pub fn error(self, error: impl Into<WsError>) {
+        self.inner.fleet.finish(Err(error.into()));
+    }
+
+    /// What happens to the clients outside of their data streams, tagged with their path; what concerns the group as a
+    /// whole carries an empty tag. The first 256 events are kept for the first subscriber.
+    #[must_use]
+    pub fn events(&self) -> Io<Feed<TaggedData<ClientEvent>>> {
+        self.inner.fleet.component.events()
+    }
+
+    /// What was sent and received so far, over all clients. Those of one path are what its client says,
+    /// `group.open(path)?.stats()`.
+    #[must_use]
+    pub fn stats(&self) -> GroupStats {
+        self.inner.fleet.stats()
+    }
+
+    /// Its name, as set by the builder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.fleet.component.name
+    }
+
+    /// Resolves once the group has closed, with what it could not send.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
+    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
+        self.inner.fleet.component.closed()
+    }
+
+    /// Blocks until the group has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    ///
+    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the group's own I/O thread, or the only one of its tokio runtime, at once.
+    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
+        self.inner.fleet.component.wait_closed(timeout)
+    }
+
+    fn is_closing(&self) -> bool {
+        self.inner.fleet.is_closing()
+    }
+}
+
+impl<D: WsDatatype> GroupBuilder<D> {
+    common_options!(
+        outbox: "on each client, and what happens when that is full. The default is 65,536 messages or 64 MiB, then the newest is refused.",
+        name: "group"
+    );
+    client_options!();
+
+    /// Sets how many paths may have a client at once. The default is 1,024.
+    ///
+    /// A message for one path more is refused: [`send`](RxWsClientGroup::send) says
+    /// [`SendError::TooManyPaths`], and there is an event ([`ClientEvent::PathRefused`]) and a count
+    /// ([`GroupStats::refused`]). [`open`](RxWsClientGroup::open) is an error then. A path has room again as soon as a client
+    /// closes, is closed or fails; as many as this, and 1,024 at least, may be closing besides.
+    ///
+    /// Where peers choose the paths, as behind a server whose messages are relayed, this is what bounds the connections that
+    /// they can have opened. Set an [`idle_timeout`](Self::idle_timeout) there as well.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is zero.
+    pub fn max_paths(mut self, max: usize) -> Self {
+        assert!(max > 0, "a group must have room for at least one path");
+        self.bounds.max = max;
+        self
+    }
+
+    /// Closes a client to which nothing was sent, from which nothing was received, and for which nothing was queued for
+    /// `timeout`. `None`, the default, closes none.
+    ///
+    /// An event tells of it ([`ClientEvent::Idle`]), and the next message for the path opens a new client. Whole messages count,
+    /// in both directions, pings do not. It is looked for four times within `timeout`, so a client is closed after it, and
+    /// before one and a half times as long. A client that [`open`](RxWsClientGroup::open) has returned is never closed for being
+    /// idle.
+    ///
+    /// Only messages keep a path open, not that somebody waits for them. Where peers of a relay only listen, open their paths
+    /// with [`open`](RxWsClientGroup::open) when they connect, and [close](RxWsClientGroup::close) them with the last one.
+    ///
+    /// # Panics
+    ///
+    /// If `timeout` is zero.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        assert!(timeout.is_none_or(|time| !time.is_zero()), "idle_timeout must be longer than zero");
+        self.bounds.idle = timeout;
+        self
+    }
+
+    /// Makes the group, which connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`RxWsClientGroup::new`], and when a header or a subprotocol cannot be sent.
+    pub fn build(self) -> Result<RxWsClientGroup<D>, WsError> {
+        let runtime = self.options.runtime()?;
+        let home = IoScheduler::on(&runtime);
+        let fleet = Fleet::new(self.endpoint?, self.datatype, self.options, self.dialing, self.bounds, home.clone())?;
+        let fleet = Arc::new(fleet);
+        let dead = fleet.clone();
+        runtime.serve(fleet.clone().run(), move |death| dead.died(&death));
+        let kept = Arc::downgrade(&fleet);
+        let keeper = Keeper::new(move || {
+            if let Some(fleet) = kept.upgrade() {
+                fleet.finish(Ok(()));
+            }
+        });
+        Ok(RxWsClientGroup { inner: GroupSource { fleet, keeper }, scheduler: home })
+    }
+}
+
+endpoint!(RxWsClientGroup, GroupSource { fleet, keeper }, T => TaggedData<T>);
+
+impl<D: WsDatatype> ObservableType for GroupSource<D> {
+    type Item<'a>
+        = TaggedData<D::Item>
+    where
+        Self: 'a;
+    type Err = WsError;
+}
+
+impl<D, C> CoreObservable<C> for GroupSource<D>
+where
+    D: WsDatatype,
+    C: Context,
+    C::Inner: Observer<TaggedData<D::Item>, WsError> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        let Self { fleet, keeper, .. } = self;
+        let items = Map {
+            source: fleet.component.inbound.clone(),
+            func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
+        };
+        // Before it joins: clients feed those who are counted.
+        let listener = fleet.listeners.count_in();
+        items.subscribe(context.transform(|observer| Holding::new(observer, (keeper, listener))))
+    }
+}

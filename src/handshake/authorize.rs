@@ -1,0 +1,301 @@
+//! What a server's `authorize` sees and says: [`UpgradeRequest`], [`Grant`] and [`Refuse`].
+
+use std::{
+    any::Any,
+    fmt,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::{
+    answer::{Answer, added_header},
+    head::Head,
+};
+use crate::{Tag, runtime::callback};
+
+/// The HTTP request that is to become a connection. Cheap to clone.
+#[derive(Clone)]
+pub struct UpgradeRequest(Arc<Parts>);
+
+struct Parts {
+    method: Method,
+    /// Shared by all that name the connection by it.
+    path: Tag,
+    query: Option<Box<str>>,
+    /// The headers as they go over the wire: an open connection keeps them, and as a map they take 100 bytes each.
+    packed: Box<[u8]>,
+    /// Made when they are first asked for.
+    headers: OnceLock<Box<HeaderMap>>,
+    peer_addr: SocketAddr,
+    asks_to_upgrade: bool,
+}
+
+impl UpgradeRequest {
+    pub(super) fn new(head: Head, peer_addr: SocketAddr) -> Self {
+        let (asks_to_upgrade, packed) = (head.asks_to_upgrade(), pack(&head.headers));
+        let Head { method, path, query, .. } = head;
+        let headers = OnceLock::new();
+        Self(Arc::new(Parts { method, path, query, packed, headers, peer_addr, asks_to_upgrade }))
+    }
+
+    /// Whether it asks for a WebSocket connection. Others are shown to a server's `authorize` only after
+    /// [`answer_plain_requests`](crate::ServerBuilder::answer_plain_requests).
+    #[must_use]
+    pub fn asks_to_upgrade(&self) -> bool {
+        self.0.asks_to_upgrade
+    }
+
+    /// The method. It is `GET`, unless the request [asks for no connection](Self::asks_to_upgrade).
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.0.method.as_str()
+    }
+
+    /// The path, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    pub(crate) fn tag(&self) -> &Tag {
+        &self.0.path
+    }
+
+    /// What follows the `?`, as it stands in the URL.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.0.query.as_deref()
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.0.headers.get_or_init(|| Box::new(unpack(&self.0.packed)))
+    }
+
+    /// The first value of a header, if it is text; names are the same in upper and lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+
+    /// Where it comes from: the client, or the last proxy before the server.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.0.peer_addr
+    }
+}
+
+fn pack(headers: &HeaderMap) -> Box<[u8]> {
+    let lines = headers.iter().map(|(name, value)| [name.as_str().as_bytes(), b":", value.as_bytes(), b"\n"].concat());
+    lines.collect::<Vec<_>>().concat().into()
+}
+
+fn unpack(packed: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    packed.split(|byte| *byte == b'\n').filter_map(header).for_each(|(name, value)| _ = headers.append(name, value));
+    headers
+}
+
+/// Neither a name nor a value has a line feed, and a name has no colon (RFC 9110, section 5).
+fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let name_len = line.iter().position(|byte| *byte == b':')?;
+    Some((HeaderName::from_bytes(&line[..name_len]).ok()?, HeaderValue::from_bytes(&line[name_len + 1..]).ok()?))
+}
+
+/// The headers may hold secrets, and are left out.
+impl fmt::Debug for UpgradeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { path, peer_addr, .. } = &*self.0;
+        f.debug_struct("UpgradeRequest").field("path", path).field("peer_addr", peer_addr).finish_non_exhaustive()
+    }
+}
+
+/// What [`authorize`](crate::ServerBuilder::authorize) may return, instead of a value of its own, to add headers to the answer
+/// that opens the connection.
+///
+/// ```
+/// use rxplus::Grant;
+///
+/// struct User(String);
+///
+/// let grant = Grant::new(User("Ali".into())).header("Set-Cookie", "session=7; HttpOnly");
+/// ```
+#[must_use]
+pub struct Grant {
+    pub(super) value: Granted,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Grant {
+    /// Lets a request in. [`Connection::grant`](crate::Connection::grant) finds `value`.
+    pub fn new(value: impl Any + Send + Sync) -> Self {
+        Self { value: Arc::new(value), headers: Vec::new() }
+    }
+
+    /// Adds a header to the answer.
+    ///
+    /// # Panics
+    ///
+    /// If it is not valid HTTP, or one that makes the answer what it is: `Connection`, `Upgrade`, `Content-Length`,
+    /// `Transfer-Encoding` and those that begin with `Sec-WebSocket-`.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(header_or_panic(name, value));
+        self
+    }
+
+    /// What `authorize` returned, whether it is one of these already or not.
+    fn of(returned: impl Any + Send + Sync) -> Self {
+        let returned: Box<dyn Any + Send + Sync> = Box::new(returned);
+        match returned.downcast::<Self>() {
+            Ok(grant) => *grant,
+            Err(value) => Self { value: value.into(), headers: Vec::new() },
+        }
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").finish_non_exhaustive()
+    }
+}
+
+fn header_or_panic(name: &str, value: &str) -> (HeaderName, HeaderValue) {
+    let header = added_header(name, value);
+    header.unwrap_or_else(|| panic!("\"{name}\" is not a header that can be added to an answer, or its value is not"))
+}
+
+/// The answer to a request that is not to become a connection: what [`authorize`](crate::ServerBuilder::authorize) returns
+/// instead of a grant.
+///
+/// ```
+/// use rxplus::Refuse;
+///
+/// let refuse = Refuse::status(401).because("log in first").header("WWW-Authenticate", "Bearer");
+/// let healthy = Refuse::status(200).because("fine");
+/// ```
+#[must_use]
+#[derive(Clone, Debug)]
+pub struct Refuse(Answer);
+
+impl Refuse {
+    /// Answers with an HTTP status and its usual text.
+    ///
+    /// # Panics
+    ///
+    /// If `status` is not from 200 to 599: the others are no last answer.
+    pub fn status(status: u16) -> Self {
+        let valid = StatusCode::from_u16(status).ok().filter(|_| (200..=599).contains(&status));
+        let status = valid.unwrap_or_else(|| panic!("an answer has a status from 200 to 599, not {status}"));
+        Self(Answer::new(status, status.canonical_reason().unwrap_or("refused").to_lowercase()))
+    }
+
+    /// Sets the line of text in the answer. The peer reads it, and the server's event has it too.
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.0.line = reason.into();
+        self
+    }
+
+    /// Adds a header to the answer, `Retry-After` or `Location` say.
+    ///
+    /// # Panics
+    ///
+    /// As [`Grant::header`].
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.0.headers.push(header_or_panic(name, value));
+        self
+    }
+
+    pub(super) fn into_answer(self) -> Answer {
+        self.0
+    }
+}
+
+/// What the program knows of a connection since its `authorize`.
+pub(crate) type Granted = Arc<dyn Any + Send + Sync>;
+
+type Deciding = Pin<Box<dyn Future<Output = Result<Grant, Refuse>> + Send>>;
+
+/// The program's decision on whom to let in.
+#[derive(Clone)]
+pub(crate) struct Authorize(Arc<dyn Fn(UpgradeRequest) -> Deciding + Send + Sync>);
+
+impl Authorize {
+    pub(crate) fn new<F, R, G>(decide: F) -> Self
+    where
+        F: Fn(UpgradeRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<G, Refuse>> + Send + 'static,
+        G: Send + Sync + 'static,
+    {
+        Self(Arc::new(move |request| {
+            let deciding = decide(request);
+            Box::pin(async { deciding.await.map(Grant::of) })
+        }))
+    }
+
+    /// Asks the program. A panic of its is an answer with status 500, and goes no further.
+    pub(super) async fn decide(&self, request: UpgradeRequest) -> Result<Grant, Refuse> {
+        let mut deciding = None;
+        callback::run(|| callback::isolate("authorize", || deciding = Some((self.0)(request))));
+        match deciding {
+            Some(deciding) => Isolated(Some(deciding)).await,
+            None => Err(failed()),
+        }
+    }
+}
+
+impl fmt::Debug for Authorize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authorize")
+    }
+}
+
+fn failed() -> Refuse {
+    Refuse::status(500).because("the server failed to decide on this request")
+}
+
+/// A decision whose pushes wait until it yields, and whose panics go no further, those of its destructor included.
+struct Isolated(Option<Deciding>);
+
+impl Future for Isolated {
+    type Output = Result<Grant, Refuse>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(deciding) = &mut self.0 else { return Poll::Ready(Err(failed())) };
+        let mut polled = Poll::Ready(Err(failed()));
+        callback::run(|| callback::isolate("authorize", || polled = deciding.as_mut().poll(cx)));
+        polled
+    }
+}
+
+impl Drop for Isolated {
+    fn drop(&mut self) {
+        let deciding = self.0.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(deciding))) {
+            callback::isolate("authorize", || std::panic::resume_unwind(panic));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn headers_come_out_as_they_went_in(lines in prop::collection::vec(("[a-c]{1,2}", "[ -~\u{e9}\t]{0,9}"), 0..9)) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &lines {
+                headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+            }
+            prop_assert_eq!(unpack(&pack(&headers)), headers);
+        }
+    }
+}

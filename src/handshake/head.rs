@@ -1,0 +1,206 @@
+//! Reading the head of a request, with hyper's parser but in no more memory than was sent.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    header::{CONNECTION, UPGRADE},
+};
+use httparse::Status;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::has_token;
+use crate::{Tag, limits::Limits};
+
+/// What most programs send fits; it grows as the head does.
+const USUAL_LEN: usize = 512;
+
+/// Up to this length, what has come is looked at again at every byte; from then on at every line. It holds a request line
+/// that is none: whoever speaks another protocol hears so at once.
+const FIRST_LOOK_LEN: usize = 64;
+
+/// The first byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The head of a request.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) method: Method,
+    /// As it stands there, like the query. It does not begin with a slash if the request is for none.
+    pub(super) path: Tag,
+    pub(super) query: Option<Box<str>>,
+    pub(super) version: Version,
+    pub(super) headers: HeaderMap,
+}
+
+/// Why there is no request.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// The peer left.
+    Gone(io::Error),
+    TooLarge,
+    NoHttp {
+        looks_like_tls: bool,
+    },
+}
+
+/// Reads the head of a request. Returns what came behind it, too.
+pub(super) async fn read<S>(stream: &mut S, limits: &Limits) -> Result<(Head, Bytes), Unreadable>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut bytes = BytesMut::with_capacity(USUAL_LEN);
+    loop {
+        let seen = bytes.len();
+        let room = limits.header_len.saturating_sub(seen) as u64;
+        if room == 0 {
+            return Err(Unreadable::TooLarge);
+        }
+        match (&mut *stream).take(room).read_buf(&mut bytes).await {
+            Ok(0) => return Err(Unreadable::Gone(io::Error::new(io::ErrorKind::UnexpectedEof, "no request came"))),
+            Ok(_) => {}
+            Err(error) => return Err(Unreadable::Gone(error)),
+        }
+        // The parser passes over empty lines before a request: over all of them at each look, if there is no end to them.
+        if bytes.len() >= FIRST_LOOK_LEN && bytes[..FIRST_LOOK_LEN].iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+            return Err(Unreadable::NoHttp { looks_like_tls: false });
+        }
+        let worth_a_look = seen < FIRST_LOOK_LEN || bytes[seen..].contains(&b'\n');
+        if worth_a_look && let Some((request, len)) = parse(&bytes, limits.headers)? {
+            // Copied: a slice would keep the head in memory for as long as the connection's driver has it.
+            return Ok((request, Bytes::copy_from_slice(&bytes[len..])));
+        }
+    }
+}
+
+/// The request that `bytes` begin with, and the length of its head, if that is complete.
+fn parse(bytes: &[u8], max_headers: usize) -> Result<Option<(Head, usize)>, Unreadable> {
+    let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
+    let mut request = httparse::Request::new(&mut headers);
+    let no_http = || Unreadable::NoHttp { looks_like_tls: bytes.first() == Some(&TLS_HANDSHAKE) };
+    match request.parse(bytes) {
+        Ok(Status::Complete(len)) => {
+            let request = convert(&request).ok_or_else(no_http)?;
+            Ok(Some((request, len)))
+        }
+        Ok(Status::Partial) => Ok(None),
+        Err(httparse::Error::TooManyHeaders) => Err(Unreadable::TooLarge),
+        Err(_) => Err(no_http()),
+    }
+}
+
+fn convert(parsed: &httparse::Request<'_, '_>) -> Option<Head> {
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    for header in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_bytes(header.value).ok()?);
+    }
+    let method = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
+    let (path, query) = path_and_query(parsed.path?);
+    let version = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    Some(Head { method, path: path.into(), query: query.map(Into::into), version, headers })
+}
+
+/// What a request is for, of its target (RFC 9112, section 3.2). All that the parser takes is taken as it stands: there are
+/// clients that leave unescaped what they should not, and other servers serve them.
+fn path_and_query(target: &str) -> (&str, Option<&str>) {
+    let target = target.split('#').next().unwrap_or(target);
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    match path.split_once("://") {
+        // A proxy's way to ask: with the scheme and the host before the path.
+        Some((scheme, rest)) if !scheme.contains('/') && !rest.starts_with('/') && !rest.is_empty() => {
+            (rest.find('/').map_or("/", |at| &rest[at..]), query)
+        }
+        _ => (path, query),
+    }
+}
+
+impl Head {
+    /// Whether it asks for a WebSocket connection, in whatever version of that protocol.
+    pub(super) fn asks_to_upgrade(&self) -> bool {
+        self.version >= Version::HTTP_11
+            && has_token(&self.headers, &UPGRADE, "websocket")
+            && has_token(&self.headers, &CONNECTION, "upgrade")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        futures::executor::block_on(future)
+    }
+
+    fn read_all(mut bytes: &[u8]) -> Result<(Head, Bytes), Unreadable> {
+        run(read(&mut bytes, &Limits::server()))
+    }
+
+    #[test]
+    fn head_and_what_follows_are_told_apart() {
+        let (request, rest) = read_all(b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nX: \xff\r\n\r\nrest").unwrap();
+        assert_eq!((&*request.path, request.query.as_deref()), ("/a", Some("b=c")));
+        assert_eq!(request.headers["x"].as_bytes(), b"\xff");
+        assert_eq!(&rest[..], b"rest");
+    }
+
+    #[test]
+    fn what_is_no_request_is_known_before_its_end() {
+        for bytes in [&b"\x16\x03\x01\x02"[..], b"\0", b"GET / HTTP/3.0\r\n", b"GET / HTTP/1.1\r\nno colon\r\n"] {
+            // The parser waits for no more: the end of the stream would be another error.
+            assert!(matches!(read_all(bytes), Err(Unreadable::NoHttp { .. })), "{bytes:?}");
+        }
+        assert!(matches!(read_all(b"GET / HTTP/1.1\r\n"), Err(Unreadable::Gone(_))));
+    }
+
+    #[test]
+    fn as_many_headers_are_read_as_limits_can_allow_and_not_one_more() {
+        let limits = Limits::server().headers(1000).header_len(1 << 20);
+        let read_with = |count| {
+            let lines: String = (0..count).map(|n| format!("h{n}: 1\r\n")).collect();
+            run(read(&mut format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes(), &limits))
+        };
+        assert!(matches!(read_with(1000), Ok((request, _)) if request.headers.len() == 1000));
+        assert!(matches!(read_with(1001), Err(Unreadable::TooLarge)));
+    }
+
+    #[test]
+    fn empty_lines_come_before_a_request_but_not_without_end() {
+        assert!(read_all(b"\r\n\n\r\nGET / HTTP/1.1\r\n\r\n").is_ok());
+        let endless = [&[b'\n'; FIRST_LOOK_LEN][..], b"GET / HTTP/1.1\r\n\r\n"].concat();
+        assert!(matches!(read_all(&endless), Err(Unreadable::NoHttp { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_and_the_way_they_are_split_does_not_matter(
+            bytes in "(GET|POST|[A-Z]) [ -~]{0,9} HTTP/1.[01]\r\n([a-zA-Z:]{0,5}[: ]{0,3}[ -~]{0,9}\r\n){0,3}(\r\n)?.{0,9}",
+            split: prop::sample::Index,
+        ) {
+            let bytes = bytes.as_bytes();
+            let (first, second) = bytes.split_at(split.index(bytes.len() + 1));
+            let mut parts = AsyncReadExt::chain(first, second);
+            let split = run(read(&mut parts, &Limits::server()));
+            let whole = read_all(bytes);
+            let summary = |read: Result<(Head, Bytes), Unreadable>| match read {
+                Ok((request, rest)) => format!("{request:?} {}", rest.len()),
+                Err(error) => format!("{error:?}"),
+            };
+            // What comes behind the head may come later.
+            if !matches!(&whole, Ok((_, rest)) if !rest.is_empty()) {
+                prop_assert_eq!(summary(split), summary(whole));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_request_or_an_error(bytes: Vec<u8>) {
+            let _ = read_all(&bytes);
+        }
+    }
+}

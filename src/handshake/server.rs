@@ -1,0 +1,155 @@
+//! A server's side of the opening handshake.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use tokio::net::TcpStream;
+
+use super::{
+    Gate, Grant, Granted, Refuse, UpgradeRequest,
+    answer::Answer,
+    head::{self, Head, Unreadable},
+    policy::Opening,
+};
+use crate::{
+    handshake::admission::Visit,
+    limits::Limits,
+    transport::{Transport, tls::ServerTls},
+};
+
+/// A connection that is let in.
+pub(crate) struct Entrant {
+    pub(crate) stream: Transport,
+    /// What came together with the handshake.
+    pub(crate) early_bytes: Bytes,
+    /// What tells it that it is let in.
+    pub(crate) answer: Vec<u8>,
+    pub(crate) request: UpgradeRequest,
+    pub(crate) subprotocol: Option<String>,
+    /// What `authorize` returned.
+    pub(crate) grant: Option<Granted>,
+}
+
+/// What was asked for, and granted.
+struct Asked {
+    request: UpgradeRequest,
+    subprotocol: Option<String>,
+    grant: Option<Granted>,
+}
+
+/// Why a request was answered with an HTTP status instead of a connection.
+pub(crate) struct Refused {
+    /// `None` when there was no request to answer.
+    pub(crate) status: Option<u16>,
+    pub(crate) reason: Arc<str>,
+    /// The stream of a peer that has its answer, and is to be seen off.
+    pub(crate) stream: Option<Transport>,
+}
+
+impl Refused {
+    pub(crate) fn unanswered(reason: impl Into<Arc<str>>) -> Self {
+        Self { status: None, reason: reason.into(), stream: None }
+    }
+}
+
+/// Makes the opening handshake with a client, TLS included. The caller bounds the time.
+///
+/// A peer that is let in goes through `register`, which tells it so once it is connected.
+pub(crate) async fn accept<R>(
+    stream: TcpStream,
+    addr: SocketAddr,
+    visit: &mut Visit,
+    gate: &Gate,
+    tls: Option<&ServerTls>,
+    limits: &Limits,
+    register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
+) -> Result<R, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    stream.set_nodelay(true).map_err(broken)?;
+    // Whoever only connects costs no buffer.
+    stream.peek(&mut [0]).await.map_err(broken)?;
+    // In boxes what does not wait to be heard: thousands may wait at once, and carry the room for nothing else.
+    let mut stream = match tls {
+        Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Refused::unanswered)?,
+        None => stream.into(),
+    };
+    let head = head::read(&mut stream, limits).await;
+    Box::pin(reply(stream, addr, head, visit, gate, register)).await
+}
+
+/// Lets a peer in, or tells it why not.
+async fn reply<R>(
+    mut stream: Transport,
+    addr: SocketAddr,
+    head: Result<(Head, Bytes), Unreadable>,
+    visit: &mut Visit,
+    gate: &Gate,
+    register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
+) -> Result<R, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
+    let verdict = match head {
+        Ok((request, early_bytes)) => judge(request, addr, visit, gate).await.map(|let_in| (let_in, early_bytes)),
+        Err(Unreadable::Gone(error)) => return Err(broken(error)),
+        Err(Unreadable::TooLarge) => Err(too_large()),
+        Err(Unreadable::NoHttp { looks_like_tls }) => Err(no_http(looks_like_tls && stream.is_plain())),
+    };
+    match verdict {
+        Ok(((answer, asked), early_bytes)) => {
+            let Asked { request, subprotocol, grant } = asked;
+            let answer = answer.bytes();
+            register(Entrant { stream, early_bytes, answer, request, subprotocol, grant }).await.map_err(broken)
+        }
+        Err(answer) => {
+            let answer = if is_head { answer.measured() } else { answer };
+            answer.write_last(&mut stream).await;
+            let (status, reason) = (Some(answer.status.as_u16()), answer.line.into());
+            Err(Refused { status, reason, stream: Some(stream) })
+        }
+    }
+}
+
+/// Decides on a request: the protocol first, then what is served, then what there is room for, and then the program.
+/// Returns the answer that lets it in.
+async fn judge(request: Head, addr: SocketAddr, visit: &mut Visit, gate: &Gate) -> Result<(Answer, Asked), Answer> {
+    let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
+    if let Some(refusal) = visit.refusal() {
+        return Err(full(refusal));
+    }
+    let opening = match gate.judge(&request) {
+        Err(answer) if !gate.answers_plainly(&request) => return Err(answer),
+        opening => opening,
+    };
+    if !visit.stays() {
+        return Err(full("it made room for other handshakes (Limits::handshakes)"));
+    }
+    if opening.is_ok() {
+        visit.take_path(&request.path).map_err(full)?;
+    }
+    let request = UpgradeRequest::new(request, addr);
+    let grant = match &gate.authorize {
+        Some(authorize) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
+        None => None,
+    };
+    // One that asks for no connection, and would be let in, is told to ask for one.
+    let Opening { mut answer, subprotocol } = opening?;
+    let grant = grant.map(|Grant { value, mut headers }| {
+        answer.headers.append(&mut headers);
+        value
+    });
+    Ok((answer, Asked { request, subprotocol, grant }))
+}
+
+fn too_large() -> Answer {
+    let line = "the head of the request is too large (Limits::header_len, Limits::headers)";
+    Answer::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, line)
+}
+
+fn no_http(looks_like_tls: bool) -> Answer {
+    let line = match looks_like_tls {
+        true => "this server speaks no TLS; connect with ws:// instead of wss://",
+        false => "this is no HTTP/1.1 request",
+    };
+    Answer::new(StatusCode::BAD_REQUEST, line)
+}

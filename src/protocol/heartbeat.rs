@@ -1,0 +1,187 @@
+//! When to ping, and when a peer from which nothing comes is gone. Pure arithmetic: no timer, no socket.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::time::after;
+
+/// How often a peer is pinged, and how long after a ping was due it may stay silent. `None` switches off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heartbeat {
+    pub(crate) interval: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval: Some(Duration::from_secs(30)), timeout: Some(Duration::from_secs(30)) }
+    }
+}
+
+/// How late, at most, this side may come to judge a peer: if it is later it was stopped or suspended, or did something else, and
+/// cannot tell how much of the time the peer had.
+const LATENESS: Duration = Duration::from_secs(1);
+
+/// The heartbeat of one connection.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    heartbeat: Heartbeat,
+    /// When something last came from the peer, or reading was paused.
+    heard: Instant,
+    next_ping: Option<Instant>,
+    /// When the system was given the first ping after that.
+    asked: Option<Instant>,
+    /// It was asked once more, since this side came too late to judge.
+    was_spared: bool,
+}
+
+impl Pulse {
+    /// `random`, uniform in 0 to 1, places the first ping, so that thousands of connections do not ping at once.
+    pub(crate) fn new(heartbeat: Heartbeat, now: Instant, random: f64) -> Self {
+        let next_ping = heartbeat.interval.map(|interval| after(now, interval.mul_f64(random)));
+        Self { heartbeat, heard: now, next_ping, asked: None, was_spared: false }
+    }
+
+    /// Any inbound byte is life; and while reading is paused, the clock stands still.
+    pub(crate) fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.asked = None;
+        self.was_spared = false;
+    }
+
+    /// Whether a ping is due, which the next one then follows after a whole interval.
+    pub(crate) fn ping_due(&mut self, now: Instant) -> bool {
+        let due = self.next_ping.is_some_and(|at| at <= now);
+        if due {
+            self.next_ping = self.heartbeat.interval.map(|interval| after(now, interval));
+        }
+        due
+    }
+
+    /// The system has been given a ping.
+    pub(crate) fn pinged(&mut self, now: Instant) {
+        self.asked.get_or_insert(now);
+    }
+
+    /// Whether the peer has had its time.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.gone_at().is_some_and(|at| at <= now)
+    }
+
+    /// How long the peer has been silent, if that is too long. For one who has just looked whether anything has come from it.
+    pub(crate) fn silence(&mut self, now: Instant) -> Option<Duration> {
+        let gone_at = self.gone_at().filter(|at| *at <= now)?;
+        let timeout = self.heartbeat.timeout?;
+        if now - gone_at <= LATENESS.min(timeout / 2) || self.was_spared {
+            return Some(now - self.heard);
+        }
+        // Once only: a side that is always late would never find out.
+        (self.asked, self.next_ping, self.was_spared) = (None, Some(now), true);
+        None
+    }
+
+    /// When there is something to do at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.next_ping, self.gone_at()].into_iter().flatten().min()
+    }
+
+    /// When a peer that stays silent has had its time: after the interval and the timeout, and the timeout after a ping.
+    fn gone_at(&self) -> Option<Instant> {
+        let Heartbeat { interval, timeout } = self.heartbeat;
+        let (timeout, asked) = (timeout?, self.asked?);
+        Some(after(self.heard, interval?.saturating_add(timeout)).max(after(asked, timeout)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pulse(interval: Option<Duration>, timeout: Option<Duration>) -> (Pulse, Instant) {
+        let now = Instant::now();
+        (Pulse::new(Heartbeat { interval, timeout }, now, 0.5), now)
+    }
+
+    #[test]
+    fn first_ping_comes_after_a_part_of_the_interval_and_the_others_after_the_whole() {
+        let (mut pulse, start) = pulse(Some(10 * SECOND), None);
+        assert!(!pulse.ping_due(start + 4 * SECOND));
+        assert!(pulse.ping_due(start + 5 * SECOND));
+        assert!(!pulse.ping_due(start + 14 * SECOND));
+        assert!(pulse.ping_due(start + 15 * SECOND));
+    }
+
+    #[test]
+    fn peer_is_gone_after_interval_and_timeout_without_a_sound() {
+        let (mut pulse, start) = pulse(Some(10 * SECOND), Some(5 * SECOND));
+        pulse.hear(start + SECOND);
+        pulse.pinged(start + 5 * SECOND);
+        assert_eq!(pulse.silence(start + 15 * SECOND), None);
+        assert_eq!(pulse.silence(start + 16 * SECOND), Some(15 * SECOND));
+    }
+
+    #[test]
+    fn peer_that_was_asked_late_has_its_whole_timeout() {
+        let (mut pulse, start) = pulse(Some(10 * SECOND), Some(5 * SECOND));
+        pulse.pinged(start + 14 * SECOND);
+        // Another one gives it no more time.
+        pulse.pinged(start + 18 * SECOND);
+        assert_eq!(pulse.silence(start + 18 * SECOND), None);
+        assert_eq!(pulse.deadline(), Some(start + 5 * SECOND));
+        assert!(pulse.ping_due(start + 18 * SECOND));
+        assert_eq!(pulse.deadline(), Some(start + 19 * SECOND));
+        assert_eq!(pulse.silence(start + 19 * SECOND), Some(19 * SECOND));
+    }
+
+    #[test]
+    fn peer_that_was_not_asked_since_it_spoke_is_not_gone() {
+        let (mut pulse, start) = pulse(Some(10 * SECOND), Some(5 * SECOND));
+        assert_eq!(pulse.silence(start + 1000 * SECOND), None);
+        pulse.pinged(start + SECOND);
+        pulse.hear(start + 2 * SECOND);
+        assert_eq!(pulse.silence(start + 1000 * SECOND), None);
+    }
+
+    #[test]
+    fn side_that_comes_too_late_to_judge_asks_once_more_and_only_once() {
+        let (mut pulse, start) = pulse(Some(10 * SECOND), Some(5 * SECOND));
+        assert!(pulse.ping_due(start + 5 * SECOND));
+        pulse.pinged(start + 5 * SECOND);
+        // Due at 15.
+        let back = start + 17 * SECOND;
+        assert!(pulse.is_overdue(back));
+        assert_eq!(pulse.silence(back), None);
+        assert!(pulse.ping_due(back) && !pulse.is_overdue(back));
+        pulse.pinged(back);
+        assert_eq!(pulse.silence(back + 4 * SECOND), None);
+        assert_eq!(pulse.silence(back + 9 * SECOND), Some(26 * SECOND));
+    }
+
+    #[test]
+    fn without_an_interval_nothing_is_ever_due() {
+        let (mut pulse, start) = pulse(None, Some(SECOND));
+        assert!(!pulse.ping_due(start + 1000 * SECOND));
+        assert_eq!(pulse.silence(start + 1000 * SECOND), None);
+        assert_eq!(pulse.deadline(), None);
+    }
+
+    #[test]
+    fn longest_times_there_are_never_come() {
+        let now = Instant::now();
+        let heartbeat = Heartbeat { interval: Some(Duration::MAX), timeout: Some(Duration::MAX) };
+        let mut pulse = Pulse::new(heartbeat, now, 1.0 - f64::EPSILON / 2.0);
+        pulse.hear(now + SECOND);
+        assert!(!pulse.ping_due(now + 1000 * SECOND));
+        assert_eq!(pulse.silence(now + 1000 * SECOND), None);
+    }
+
+    #[test]
+    fn without_a_timeout_it_pings_and_never_gives_up() {
+        let (mut pulse, start) = pulse(Some(SECOND), None);
+        assert!(pulse.ping_due(start + SECOND));
+        assert_eq!(pulse.silence(start + 1000 * SECOND), None);
+    }
+}

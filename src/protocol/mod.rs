@@ -1,0 +1,5 @@
+//! RFC 6455 without I/O: from bytes to messages and back, and when to ping.
+
+pub(crate) mod decoder;
+pub(crate) mod heartbeat;
+pub(crate) mod wire;

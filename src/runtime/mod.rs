@@ -1,0 +1,319 @@
+//! [`IoRuntime`]: the background threads.
+
+pub(crate) mod callback;
+pub(crate) mod debts;
+mod event_loop;
+mod executor;
+pub(crate) mod guard;
+mod io_scheduler;
+mod run_loop;
+pub(crate) mod run_queue;
+mod side_by_side;
+mod task_handle;
+pub(crate) mod threads;
+mod turn;
+
+use std::{
+    cell::Cell,
+    fmt, io,
+    net::Ipv4Addr,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rxrust::scheduler::TaskHandle;
+use tokio::{
+    net::UdpSocket,
+    runtime::{Handle, Id, RuntimeFlavor, is_rt_shutdown_err},
+    sync::oneshot,
+};
+
+pub use event_loop::EventLoopScheduler;
+use executor::Executor;
+use guard::{Death, Guard};
+pub use io_scheduler::IoScheduler;
+pub use run_loop::{RunLoop, RunLoopScheduler};
+pub(crate) use turn::{Deliver, Place, deliver_on, hand_over, place, yield_now};
+
+use crate::WsError;
+
+/// How long a task that was spawned may take to run for the first time, before its runtime is taken for one that the calling
+/// thread keeps from running.
+const FIRST_TASK_MILLIS: u64 = 50;
+
+thread_local! {
+    /// The runtime whose thread this is; 0 on any other thread.
+    static CURRENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The threads on which sockets are served and callbacks run.
+///
+/// Every server, client and group starts a thread of its own unless it is given an `IoRuntime`, which several of them can
+/// share; do so from about ten clients on:
+///
+/// ```
+/// use rxplus::prelude::*;
+///
+/// let runtime = IoRuntime::new("feeds")?;
+/// let prices = RxWsClient::builder("ws://127.0.0.1:8765/prices", WsStr).runtime(&runtime).connect()?;
+/// let trades = RxWsClient::builder("ws://127.0.0.1:8765/trades", WsStr).runtime(&runtime).connect()?;
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// The threads end when no handle of the runtime, no open component and no scheduled task is left.
+///
+/// Each has a stack of 16 MiB, since what peers send is decoded there and may nest (see
+/// [`WsDatatype`](crate::WsDatatype#stack)); that is address space, not memory, until it is used.
+///
+/// # What each choice means
+///
+/// | | order | a callback that blocks |
+/// |---|---|---|
+/// | a thread each (the default) | of one component: everything; between components: nothing | holds up its own component |
+/// | [`new`](Self::new), shared | everything that happens on it, one thing after another | holds up all that share it |
+/// | [`with_threads`](Self::with_threads) | the messages of each connection; one pipeline is called by one thread at a time | holds up the connections whose messages it is given, and one of the threads |
+/// | [`from_tokio`](Self::from_tokio), one thread | as `new` | holds up the program's own tasks too |
+/// | [`from_tokio`](Self::from_tokio), several | as `with_threads` | as `with_threads`, and takes a thread from the program's tasks |
+///
+/// Tasks of RxRust's operators, such as each item of `observe_on` or `delay`, keep their order on one thread and have none
+/// on several: use [`deliver_on`](crate::ObservableExt::deliver_on), which keeps it everywhere. To block as one likes, in a
+/// database call or a long computation, deliver on an [`EventLoopScheduler`](crate::EventLoopScheduler).
+#[derive(Clone)]
+pub struct IoRuntime {
+    core: Arc<Core>,
+}
+
+/// A reference that does not keep the threads running.
+#[derive(Clone)]
+pub(crate) struct WeakRuntime {
+    core: Weak<Core>,
+    id: u64,
+    /// Set if it is one of the program's own, whose threads are not known here.
+    foreign: Option<Foreign>,
+}
+
+/// What is known of a runtime of the program's own.
+#[derive(Clone)]
+struct Foreign {
+    id: Id,
+    /// The number of the thread that runs it, if it has but one; 0 until that has run something of ours.
+    only_thread: Option<Arc<AtomicU64>>,
+}
+
+struct Core {
+    id: u64,
+    handle: Handle,
+    executor: Executor,
+    /// Dropping it ends the thread; a runtime of the user's own has none.
+    _running: Option<oneshot::Sender<()>>,
+    foreign: Option<Foreign>,
+}
+
+impl IoRuntime {
+    /// Starts one thread, named `name`, without zero bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::Runtime`] when the operating system refuses the thread.
+    pub fn new(name: &str) -> Result<Self, WsError> {
+        Self::start(name, None)
+    }
+
+    /// Starts `threads` threads, named `name`, without zero bytes, and one that looks after them.
+    ///
+    /// Components then run side by side, and so do the connections of one: the messages of each connection stay in order,
+    /// those of different connections interleave as they come. A pipeline is still called by one thread at a time.
+    ///
+    /// A callback that blocks holds its thread, with the task it woke last; the other threads go on within 50 ms.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::Runtime`] when the operating system refuses a thread.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is zero.
+    pub fn with_threads(name: &str, threads: usize) -> Result<Self, WsError> {
+        assert!(threads > 0, "a runtime needs at least one thread");
+        Self::start(name, Some(threads))
+    }
+
+    /// Runs on a tokio runtime of the program's own, which must have its I/O and time drivers enabled.
+    ///
+    /// Its threads decode what peers send, and have 2 MiB of stack unless the program says otherwise: for a type that contains
+    /// itself give them what [`WsDatatype`](crate::WsDatatype#stack) says, with
+    /// [`thread_stack_size`](tokio::runtime::Builder::thread_stack_size).
+    ///
+    /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes, and
+    /// with [`WsError::RuntimeEnded`], which their subscribers hear on one of its threads, or on the one that shuts it down if it has a single one. Making a component on a
+    /// runtime that has been shut down is that error, too, and on one without its drivers [`WsError::RuntimeUnfit`].
+    #[must_use]
+    pub fn from_tokio(handle: Handle) -> Self {
+        let executor = Executor::of(&handle);
+        let has_one = handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let foreign = Foreign { id: handle.id(), only_thread: has_one.then(Arc::default) };
+        Self { core: Arc::new(Core { id: next_id(), handle, executor, _running: None, foreign: Some(foreign) }) }
+    }
+
+    /// The one runtime of the process that is never ended, started at the first use: a thread named `rxplus-global`.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system refuses the thread.
+    #[must_use]
+    pub fn global() -> Self {
+        static GLOBAL: OnceLock<IoRuntime> = OnceLock::new();
+        GLOBAL.get_or_init(|| Self::new("rxplus-global").expect("the operating system starts one more thread")).clone()
+    }
+
+    fn start(name: &str, workers: Option<usize>) -> Result<Self, WsError> {
+        let id = next_id();
+        let started = threads::start(name, workers, move || CURRENT.set(id));
+        let (handle, running) = started.map_err(|error| WsError::Runtime(Arc::new(error)))?;
+        let executor = Executor::of(&handle);
+        Ok(Self { core: Arc::new(Core { id, handle, executor, _running: Some(running), foreign: None }) })
+    }
+
+    /// Whether components can run here. What is wrong with a runtime of the program's own shows when it is used.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::RuntimeEnded`] when it has been shut down.
+    /// - [`WsError::RuntimeUnfit`] when it lacks a driver.
+    pub(crate) fn check(&self, name: &str) -> Result<(), WsError> {
+        if self.core.foreign.is_none() {
+            return Ok(());
+        }
+        let _inside = self.core.handle.enter();
+        match callback::attempt("a tokio runtime without its drivers", use_drivers) {
+            Err(panic) => Err(WsError::RuntimeUnfit(panic.into())),
+            Ok(Err(error)) if is_rt_shutdown_err(&error) => Err(WsError::RuntimeEnded(name.into())),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Spawns the task of a component. If it does not end by itself, `on_death` hears what ended it.
+    pub(crate) fn serve(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        on_death: impl FnOnce(Death) + Send + Unpin + 'static,
+    ) {
+        self.core.handle.spawn(Guard::new(self.clone(), task, on_death));
+    }
+
+    /// Notes that the calling thread runs this runtime's tasks.
+    pub(crate) fn note_thread(&self) {
+        if let Some(Foreign { only_thread: Some(number), .. }) = &self.core.foreign {
+            number.store(thread_number(), Ordering::Relaxed);
+        }
+    }
+
+    /// Spawns a task that keeps the threads running until it is done.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let alive = self.clone();
+        self.core.handle.spawn(async move {
+            task.await;
+            drop(alive);
+        });
+    }
+
+    /// Runs a scheduler's task, which keeps the threads running until it is done or cancelled.
+    pub(crate) fn schedule(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        delay: Option<Duration>,
+    ) -> TaskHandle {
+        let alive = self.clone();
+        let task = async move {
+            task.await;
+            drop(alive);
+        };
+        self.core.executor.schedule(task, delay)
+    }
+
+    /// Whether whatever runs on it runs one after another.
+    pub(crate) fn has_one_thread(&self) -> bool {
+        self.core.handle.runtime_flavor() == RuntimeFlavor::CurrentThread
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.core.handle
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakRuntime {
+        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id, foreign: self.core.foreign.clone() }
+    }
+}
+
+impl WeakRuntime {
+    /// The runtime, or the global one when its threads have ended.
+    pub(crate) fn upgrade(&self) -> IoRuntime {
+        self.core.upgrade().map_or_else(IoRuntime::global, |core| IoRuntime { core })
+    }
+
+    /// Whether the calling thread is one of this runtime's. In a runtime of the program's own only callbacks count: other
+    /// tasks of the program may wait for a component that runs beside them.
+    pub(crate) fn is_current(&self) -> bool {
+        let in_callback = |foreign: &Foreign| callback::is_inside() && foreign.is_entered();
+        CURRENT.get() == self.id || self.foreign.as_ref().is_some_and(in_callback)
+    }
+
+    /// Whether a component here could not go on while the calling thread waits for it.
+    pub(crate) fn waits_for(&self) -> bool {
+        self.is_current() || self.foreign.as_ref().is_some_and(Foreign::runs_here_alone)
+    }
+}
+
+impl Foreign {
+    /// Whether the calling thread is in the runtime's context, as its own threads are, those for blocking tasks too.
+    fn is_entered(&self) -> bool {
+        Handle::try_current().is_ok_and(|current| current.id() == self.id)
+    }
+
+    /// Whether the calling thread is the only one that runs it.
+    fn runs_here_alone(&self) -> bool {
+        let Some(number) = &self.only_thread else { return false };
+        if !self.is_entered() {
+            return false;
+        }
+        // A thread for blocking tasks may come before the first task of ours has run.
+        let is_unknown = || number.load(Ordering::Relaxed) == 0;
+        for _ in 0..FIRST_TASK_MILLIS {
+            if is_unknown() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        is_unknown() || number.load(Ordering::Relaxed) == thread_number()
+    }
+}
+
+/// Uses what a component needs: timers, and the readiness of a socket.
+fn use_drivers() -> io::Result<()> {
+    drop(tokio::time::sleep(Duration::ZERO));
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket).map(drop)
+}
+
+/// A number that no other thread has.
+fn thread_number() -> u64 {
+    thread_local! {
+        static NUMBER: u64 = next_id();
+    }
+    NUMBER.with(|number| *number)
+}
+
+fn next_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl fmt::Debug for IoRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoRuntime").field("id", &self.core.id).finish_non_exhaustive()
+    }
+}

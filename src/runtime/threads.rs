@@ -1,0 +1,212 @@
+//! The threads of a runtime of our own: how they are started, kept at work, and ended.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    task::Poll,
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::{Notify, oneshot},
+};
+
+use crate::{runtime::callback, time};
+
+/// How long a callback that blocks can keep the other threads of a runtime from their sockets.
+const NUDGE: Duration = Duration::from_millis(50);
+
+/// For how many times that long none must have been at work for the one who looks after them to sleep.
+const IDLE_LOOKS: u32 = 4;
+
+/// The stack of a thread that decodes messages. In a debug build 64 levels of a type that has 4 KiB a level take 7 MiB of it,
+/// as MessagePack and as JSON; the rest is for the program's callbacks. What is not used costs address space only.
+const STACK_LEN: usize = 16 * 1024 * 1024;
+
+/// Starts one thread, or `workers` and one that looks after them. Each calls `enter` when it begins. They end when the sender
+/// is dropped.
+///
+/// # Errors
+///
+/// When the operating system refuses a thread.
+pub(crate) fn start(
+    name: &str,
+    workers: Option<usize>,
+    enter: impl Fn() + Clone + Send + Sync + 'static,
+) -> io::Result<(Handle, oneshot::Sender<()>)> {
+    // The system's threads cannot have a name with a zero byte in it.
+    let name = name.replace('\0', "");
+    let (running, ended) = oneshot::channel();
+    let (tell, told) = mpsc::channel();
+    let thread = thread::Builder::new().name(name.clone()).stack_size(STACK_LEN);
+    // Made where it is dropped, which tokio forbids on threads that run another one.
+    thread.spawn(move || {
+        enter();
+        let at_work = Arc::<AtWork>::default();
+        let runtime = match workers {
+            None => Builder::new_current_thread().enable_all().thread_name(&name).thread_stack_size(STACK_LEN).build(),
+            Some(count) => build(&name, count, enter, &at_work),
+        };
+        // Nobody waits for it any more if the caller is gone.
+        match runtime {
+            Ok(runtime) if tell.send(Ok(runtime.handle().clone())).is_ok() => match workers {
+                None => _ = runtime.block_on(ended),
+                Some(_) => at_work.look_after(&runtime, ended),
+            },
+            Ok(_) => {}
+            Err(error) => _ = tell.send(Err(error)),
+        }
+    })?;
+    let handle = told.recv().unwrap_or_else(|_| Err(io::Error::other("the thread panicked when it began")))?;
+    Ok((handle, running))
+}
+
+fn build(
+    name: &str,
+    workers: usize,
+    enter: impl Fn() + Send + Sync + 'static,
+    at_work: &Arc<AtWork>,
+) -> io::Result<Runtime> {
+    // tokio panics when a worker is refused, or goes on with fewer.
+    ask_for(workers)?;
+    let [started, unparked, parked, stopped] = [(); 4].map(|()| at_work.clone());
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers).enable_all().thread_name(name).thread_stack_size(STACK_LEN);
+    builder
+        .on_thread_start(move || {
+            enter();
+            started.begin();
+        })
+        .on_thread_unpark(move || unparked.begin())
+        .on_thread_park(move || parked.end())
+        .on_thread_stop(move || stopped.end());
+    // Inside of another runtime, where a panic all the same does not wait for the workers that have begun.
+    let shell = Builder::new_current_thread().build()?;
+    let built = shell.block_on(async { callback::attempt("starting a runtime", || builder.build()) });
+    built.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
+
+/// Starts `count` threads and ends them, to see whether the system allows that many.
+fn ask_for(count: usize) -> io::Result<()> {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        let _closed = gate.lock();
+        (0..count).try_for_each(|_| {
+            let thread = thread::Builder::new().stack_size(STACK_LEN);
+            thread.spawn_scoped(scope, || drop(gate.lock())).map(drop)
+        })
+    })
+}
+
+/// How many threads are not parked, and the one who looks after them.
+#[derive(Default)]
+struct AtWork {
+    threads: AtomicUsize,
+    /// Nobody looks: the next thread at work has to see that somebody does.
+    is_unwatched: AtomicBool,
+    watch: Notify,
+}
+
+impl AtWork {
+    fn begin(&self) {
+        self.threads.fetch_add(1, SeqCst);
+        if self.is_unwatched.load(SeqCst) && self.is_unwatched.swap(false, SeqCst) {
+            self.watch.notify_one();
+        }
+    }
+
+    fn end(&self) {
+        self.threads.fetch_sub(1, SeqCst);
+    }
+
+    fn any(&self) -> bool {
+        self.threads.load(SeqCst) > 0
+    }
+
+    /// Keeps the threads at work until `ended`.
+    ///
+    /// A worker that has looked for events and then runs a callback that blocks leaves nobody to look for more: tokio's other
+    /// workers sleep until there is a task. So there is one from time to time, as long as anybody is at work.
+    fn look_after(&self, runtime: &Runtime, mut ended: oneshot::Receiver<()>) {
+        let mut idle_looks = 0;
+        loop {
+            if idle_looks == IDLE_LOOKS {
+                idle_looks = 0;
+                if self.rest(&mut ended) {
+                    return;
+                }
+            }
+            // An error is what says it: the sender was dropped.
+            if time::block_on(&mut ended, NUDGE).is_some() {
+                return;
+            }
+            if self.any() {
+                idle_looks = 0;
+                runtime.spawn(async {});
+            } else {
+                idle_looks += 1;
+            }
+        }
+    }
+
+    /// Waits until somebody is at work, or the end, for which it is true.
+    fn rest(&self, ended: &mut oneshot::Receiver<()>) -> bool {
+        self.is_unwatched.store(true, SeqCst);
+        // Behind the flag, so that one who begins now is seen here or sees that.
+        if self.any() && self.is_unwatched.swap(false, SeqCst) {
+            return false;
+        }
+        let mut work = pin!(self.watch.notified());
+        let either = poll_fn(|cx| {
+            if Pin::new(&mut *ended).poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            work.as_mut().poll(cx).map(|()| false)
+        });
+        time::block_on(either, Duration::MAX).unwrap_or(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn callback_that_blocks_a_runtime_that_was_idle_does_not_keep_the_others_from_their_timers() {
+        let at_work = Arc::<AtWork>::default();
+        let runtime = build("idle", 2, || {}, &at_work).unwrap();
+        let (running, ended) = oneshot::channel();
+        let handle = runtime.handle().clone();
+        thread::scope(|scope| {
+            scope.spawn(|| at_work.look_after(&runtime, ended));
+            for _ in 0..5 {
+                let began = Instant::now();
+                while !at_work.is_unwatched.load(SeqCst) {
+                    assert!(began.elapsed() < PATIENCE, "somebody still looks after an idle runtime");
+                    thread::yield_now();
+                }
+                let ((tell, told), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+                handle.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tell.send(()).unwrap();
+                });
+                handle.spawn(async move { _ = released.recv() });
+                told.recv_timeout(PATIENCE).unwrap();
+                drop(release);
+            }
+            drop(running);
+        });
+    }
+}

@@ -1,0 +1,180 @@
+//! Turns: after one, a thread looks at its sockets, or its loop at the clock, before it goes on.
+
+use std::{
+    cell::RefCell,
+    mem::take,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Waker},
+    thread::{self, ThreadId},
+};
+
+use tokio::{
+    runtime::{self, Handle},
+    task,
+};
+
+use super::IoScheduler;
+use crate::{IoRuntime, runtime::callback};
+
+/// Something with deliveries that a task is to make.
+pub(crate) trait Deliver: Send + Sync {
+    /// Delivers what waits, unless somebody is doing so already, as far as this thread's [share](callback::SHARE) reaches.
+    fn deliver_as_asked(self: Arc<Self>, place: Place);
+}
+
+/// Where a task is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the scheduler of a component.
+    Home,
+    /// On the [`RunLoop`](crate::RunLoop) of a thread.
+    Loop(ThreadId),
+    Runtime(runtime::Id),
+    /// On the global runtime.
+    Global,
+}
+
+thread_local! {
+    /// What goes on after the turn of the [`RunLoop`](crate::RunLoop) that runs on this thread. tokio has such a list of its
+    /// own.
+    static AFTER_TURN: RefCell<Option<Vec<Next>>> = const { RefCell::new(None) };
+}
+
+/// What goes on after a turn of a loop.
+enum Next {
+    Task(Waker),
+    Deliveries(Handed),
+}
+
+/// Wakes the task of `cx` once this thread has looked at its sockets and timers, and at once where it has none.
+///
+/// A task that wakes itself instead is polled up to 61 times before tokio looks.
+pub(crate) fn yield_now(cx: &mut Context<'_>) {
+    if let Err(Next::Task(_)) = go_on_in_loop(Next::Task(cx.waker().clone())) {
+        // Never ready the first time.
+        let _ = pin!(task::yield_now()).poll(cx);
+    }
+}
+
+/// Where deliveries go on that this thread leaves: on `home`, or on its loop or runtime.
+///
+/// On the global runtime where this thread has none, or is in the middle of `block_on`, after which nobody may run its tasks.
+pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
+    if home.is_some() {
+        return Place::Home;
+    }
+    if has_loop() {
+        return Place::Loop(thread::current().id());
+    }
+    match Handle::try_current() {
+        Ok(runtime) if task::try_id().is_some() => Place::Runtime(runtime.id()),
+        _ => Place::Global,
+    }
+}
+
+/// Has `deliveries` go on at `place` after this turn. `home` is the [`Place::Home`].
+pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, place: Place, home: Option<&IoScheduler>) {
+    let handed = Handed::new(deliveries, place);
+    match (place, home) {
+        (Place::Home, Some(home)) => home.spawn(handed.deliver_next_turn()),
+        (Place::Loop(_), _) => go_on_in_loop(Next::Deliveries(handed)).unwrap_or_else(drop),
+        (Place::Runtime(_), _) => drop(task::spawn(handed.deliver_next_turn())),
+        _ => IoRuntime::global().spawn(handed.deliver_next_turn()),
+    }
+}
+
+/// Has `deliveries` made by a task on `home`.
+pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Deliver>) {
+    let handed = Handed::new(deliveries, Place::Home);
+    home.spawn(async move { handed.deliver() });
+}
+
+/// Deliveries that a task is to make. If it is dropped with a runtime that is shut down, the global one makes them.
+struct Handed {
+    deliveries: Option<Arc<dyn Deliver>>,
+    place: Place,
+}
+
+impl Handed {
+    fn new(deliveries: Arc<dyn Deliver>, place: Place) -> Self {
+        Self { deliveries: Some(deliveries), place }
+    }
+
+    fn deliver(mut self) {
+        if let Some(deliveries) = self.deliveries.take() {
+            callback::begin_turn();
+            callback::run(|| deliveries.deliver_as_asked(self.place));
+        }
+    }
+
+    async fn deliver_next_turn(self) {
+        task::yield_now().await;
+        self.deliver();
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if let Some(deliveries) = self.deliveries.take() {
+            IoRuntime::global().spawn(Self::new(deliveries, self.place).deliver_next_turn());
+        }
+    }
+}
+
+fn has_loop() -> bool {
+    // Without its list, while it ends, a thread runs no loop.
+    AFTER_TURN.try_with(|list| list.borrow().is_some()).unwrap_or(false)
+}
+
+/// Notes what goes on after the turn of a loop; gives it back where no loop runs.
+fn go_on_in_loop(next: Next) -> Result<(), Next> {
+    let mut next = Some(next);
+    let _ = AFTER_TURN.try_with(|list| {
+        if let Some(list) = &mut *list.borrow_mut() {
+            list.extend(next.take());
+        }
+    });
+    next.map_or(Ok(()), Err)
+}
+
+/// Makes this thread one that runs a loop, for as long as it lives.
+pub(super) struct LoopTurns {
+    /// The list of the loop that this one is run in.
+    outer: Option<Vec<Next>>,
+}
+
+impl LoopTurns {
+    pub(super) fn begin() -> Self {
+        Self { outer: AFTER_TURN.replace(Some(Vec::new())) }
+    }
+
+    /// Goes on with what waits for the end of a turn. True when there was any.
+    pub(super) fn end_turn(&self) -> bool {
+        let next = AFTER_TURN.with_borrow_mut(|list| list.as_mut().map(take).unwrap_or_default());
+        let any = !next.is_empty();
+        next.into_iter().for_each(Next::go_on);
+        any
+    }
+}
+
+impl Drop for LoopTurns {
+    fn drop(&mut self) {
+        let rest = AFTER_TURN.replace(self.outer.take());
+        for next in rest.into_iter().flatten() {
+            match next {
+                Next::Task(task) => task.wake(),
+                Next::Deliveries(handed) => drop(handed),
+            }
+        }
+    }
+}
+
+impl Next {
+    fn go_on(self) {
+        match self {
+            Self::Task(task) => task.wake(),
+            Self::Deliveries(handed) => handed.deliver(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A subject whose items also flow into a main one, as those of a connection do into its server's.
+//!
+//! Until the main subject has its first subscriber it has one early memory for the items of all its branches. A branch
+//! keeps there what it has no subscriber of its own for, and gives its next subscriber what it has there. It does both
+//! under its own lock, so subscribing is one step, whatever thread it is made on: an item is either kept before, and
+//! taken, or emitted afterwards.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+};
+
+use crate::{
+    runtime::callback,
+    subject::{
+        Backlog, SerializedSubject, SerializedSubscription, discard,
+        holding::Holding,
+        replay::{Elsewhere, Memory, Noted},
+    },
+    sync::{AtomicUsize, Ordering},
+};
+
+/// A subject of `T`, whose items are in those of its main subject.
+pub(crate) struct Branch<T, M, E> {
+    number: u64,
+    own: SerializedSubject<T, E>,
+    listeners: Listeners,
+    main: Main<M, E>,
+}
+
+/// The subject that branches flow into.
+pub(crate) struct Main<M, E> {
+    pub(crate) subject: SerializedSubject<M, E>,
+    pub(crate) listeners: Listeners,
+}
+
+/// An item of a main subject. Its functions are called under locks, and must call no code of the user's.
+pub(crate) trait FromBranch<T> {
+    /// The number of the branch it comes from.
+    fn branch(&self) -> u64;
+
+    /// What the branch emitted.
+    fn into_own(self) -> T;
+}
+
+impl<T, M, E> Branch<T, M, E>
+where
+    T: Clone + Send + 'static,
+    M: FromBranch<T> + Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    /// `own` remembers what [`kept_in`] the main subject.
+    pub(crate) fn new(number: u64, own: SerializedSubject<T, E>, main: Main<M, E>) -> Self {
+        Self { number, own, listeners: Listeners::default(), main }
+    }
+
+    /// Emits an item to those who listen to the branch, and by `feed` to those who listen to the main subject. For one
+    /// thread at a time.
+    pub(crate) fn emit(&self, item: T, feed: impl FnOnce(T)) {
+        if self.main.subject.keeps_early() {
+            // What comes back finds that somebody has subscribed to the main subject just now.
+            if let Some(item) = self.own.offer(item) {
+                feed(item);
+            }
+        } else if !self.listeners.any() {
+            match self.main.listeners.any() {
+                true => feed(item),
+                false => callback::run(|| discard(item)),
+            }
+        } else {
+            if self.main.listeners.any() {
+                // A copy is made by code of the user's.
+                if !callback::isolate("the clone of an item", || feed(item.clone())) {
+                    self.main.subject.tell_of_panic();
+                }
+            }
+            self.own.next(item);
+        }
+    }
+
+    /// Adds a subscriber, which hears first what has been kept for it.
+    pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
+        // Before it joins: from its first item on, it is not passed over.
+        let observer = Holding::new(observer, self.listeners.count_in());
+        self.own.add_after(|| self.take_kept(), observer)
+    }
+
+    /// What is still to be delivered, by the branch and by the main subject.
+    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
+        Arc::new(Backlogs {
+            listeners: self.listeners.clone(),
+            own: self.own.backlog(),
+            main: self.main.subject.backlog(),
+        })
+    }
+
+    fn take_kept(&self) -> VecDeque<T> {
+        let taken = self.main.subject.take_early(|item| item.branch() == self.number);
+        taken.into_iter().map(M::into_own).collect()
+    }
+}
+
+/// Those of a branch and of its main subject together.
+struct Backlogs {
+    /// Of the branch.
+    listeners: Listeners,
+    own: Arc<dyn Backlog>,
+    main: Arc<dyn Backlog>,
+}
+
+impl Backlog for Backlogs {
+    fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
+        // With nobody to listen to the branch it delivers nothing, and most have nobody.
+        if self.listeners.any() && self.own.poll_at_most(most, cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.main.poll_at_most(most, cx)
+    }
+}
+
+/// The memory of a branch: what nobody hears is kept by `main`, as the item that `mark` makes of it.
+pub(crate) fn kept_in<T, M, E>(
+    main: SerializedSubject<M, E>,
+    mark: impl Fn(T) -> M + Send + Sync + 'static,
+) -> Memory<T>
+where
+    T: Clone + Send + 'static,
+    M: FromBranch<T> + Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    Memory::Elsewhere(Arc::new(KeptIn { main, mark }))
+}
+
+struct KeptIn<M, E, F> {
+    main: SerializedSubject<M, E>,
+    mark: F,
+}
+
+impl<T, M, E, F> Elsewhere<T> for KeptIn<M, E, F>
+where
+    M: FromBranch<T> + Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
+    F: Fn(T) -> M + Send + Sync,
+{
+    fn keep(&self, item: T) -> Noted<T> {
+        self.main.keep_early((self.mark)(item)).map(M::into_own)
+    }
+
+    fn emit(&self, item: T) {
+        self.main.post((self.mark)(item));
+    }
+}
+
+/// How many subscribers a subject has, for those who feed it: asked for with each item, and without its lock.
+#[derive(Clone, Default)]
+pub(crate) struct Listeners(Arc<AtomicUsize>);
+
+/// Counts a subscriber out when it goes.
+pub(crate) struct Listener(Listeners);
+
+impl<T, M, E> Clone for Branch<T, M, E> {
+    fn clone(&self) -> Self {
+        let Self { number, own, listeners, main } = self;
+        Self { number: *number, own: own.clone(), listeners: listeners.clone(), main: main.clone() }
+    }
+}
+
+impl<M, E> Clone for Main<M, E> {
+    fn clone(&self) -> Self {
+        Self { subject: self.subject.clone(), listeners: self.listeners.clone() }
+    }
+}
+
+impl Listeners {
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn count_in(&self) -> Listener {
+        self.0.fetch_add(1, Ordering::Release);
+        Listener(self.clone())
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<T: Clone + Send + 'static, M, E: Clone> ObservableType for Branch<T, M, E> {
+    type Item<'a>
+        = T
+    where
+        Self: 'a;
+    type Err = E;
+}
+
+impl<T, M, E, C> CoreObservable<C> for Branch<T, M, E>
+where
+    T: Clone + Send + 'static,
+    M: FromBranch<T> + Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
+    C: Context,
+    C::Inner: Observer<T, E> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        self.add(context.into_inner())
+    }
+}

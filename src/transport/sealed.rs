@@ -1,0 +1,299 @@
+//! TLS above TCP, which knows what of it the operating system has taken.
+//!
+//! rustls takes more than the system does, and forgets it with the connection. So what it encrypts goes into memory of ours,
+//! a record at a time, and from there to the socket. A peer can read nothing of a record before it has all of it: a message
+//! has arrived at the system once its last record has.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    io::{self, IoSlice, Read},
+    mem::take,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::TlsStream;
+
+use crate::{protocol::wire::SLICES_A_WRITE, transport::Tcp};
+
+/// The most plaintext that a record holds (RFC 8446, section 5.1).
+const RECORD_LEN: usize = 16 * 1024;
+
+/// How many bytes are encrypted for one write.
+const SEALED_LEN: usize = 64 * 1024;
+
+/// A TLS connection.
+pub(crate) struct Sealed {
+    tls: TlsStream<Sleeve>,
+    /// How much plaintext goes into one record.
+    record_len: usize,
+    /// The records of which the system has not taken all.
+    records: VecDeque<Record>,
+    /// The plaintext in them.
+    records_len: usize,
+    /// What went wrong behind a write of which a part had gone well.
+    failed: Option<io::Error>,
+}
+
+/// A record on its way to the system.
+struct Record {
+    /// Where it ends, counted as [`Sleeve::collected`] is.
+    end: u64,
+    /// How much plaintext it holds.
+    len: usize,
+}
+
+impl Sealed {
+    /// `fragment_len` is what rustls was told of how long a record may be, its head included.
+    pub(crate) fn new(tls: TlsStream<Sleeve>, fragment_len: Option<usize>) -> Self {
+        // RFC 8446, section 5.1: five bytes of head.
+        let record_len = fragment_len.map_or(RECORD_LEN, |len| len.saturating_sub(5).clamp(1, RECORD_LEN));
+        Self { tls, record_len, records: VecDeque::new(), records_len: 0, failed: None }
+    }
+
+    pub(crate) fn tcp(&self) -> &Tcp {
+        &self.tls.get_ref().0.tcp
+    }
+
+    pub(crate) fn tcp_mut(&mut self) -> &mut Tcp {
+        &mut self.tls.get_mut().0.tcp
+    }
+
+    /// How many bytes of what was written the system has not taken.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.records_len
+    }
+
+    /// Encrypts as much as goes out in one write.
+    fn seal(&mut self, slices: &[IoSlice<'_>], cx: &mut Context<'_>) -> io::Result<usize> {
+        let mut sealed = 0;
+        self.tls.get_mut().0.collects = true;
+        while sealed < SEALED_LEN {
+            let mut portion = [IoSlice::new(&[]); SLICES_A_WRITE];
+            let count = cut(slices, sealed, self.record_len.min(SEALED_LEN - sealed), &mut portion);
+            if count == 0 {
+                break;
+            }
+            // Into memory, which takes everything.
+            match Pin::new(&mut self.tls).poll_write_vectored(cx, &portion[..count]) {
+                Poll::Ready(Ok(len)) => {
+                    sealed += len;
+                    self.records_len += len;
+                    self.records.push_back(Record { end: self.tls.get_ref().0.collected, len });
+                }
+                Poll::Ready(Err(error)) => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        self.tls.get_mut().0.collects = false;
+        match self.failed.take_if(|_| sealed == 0) {
+            Some(error) => Err(error),
+            None => Ok(sealed),
+        }
+    }
+
+    /// Gives the system what is encrypted.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let drained = self.tls.get_mut().0.poll_drain(cx);
+        self.strike_off();
+        drained
+    }
+
+    /// Forgets the records that the system has taken whole.
+    fn strike_off(&mut self) {
+        let sent = self.tls.get_ref().0.sent();
+        while let Some(record) = self.records.front()
+            && record.end <= sent
+        {
+            self.records_len -= record.len;
+            self.records.pop_front();
+        }
+    }
+}
+
+/// Fills `portion` with what comes behind the first `skipped` bytes of `slices`, up to `len`; returns how many pieces that are.
+fn cut<'a>(slices: &'a [IoSlice<'_>], mut skipped: usize, mut len: usize, portion: &mut [IoSlice<'a>]) -> usize {
+    let mut count = 0;
+    for slice in slices {
+        let begin = skipped.min(slice.len());
+        skipped -= begin;
+        let end = slice.len().min(begin + len);
+        if begin < end && count < portion.len() {
+            portion[count] = IoSlice::new(&slice[begin..end]);
+            count += 1;
+            len -= end - begin;
+        }
+    }
+    count
+}
+
+impl AsyncRead for Sealed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.tls).poll_read(cx, space) {
+            // TLS tells a connection that was cut from one that was closed. So does WebSocket, by its close frame: here it is
+            // the end of the stream, as it is without TLS.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            // It comes again once what was right before it has been read.
+            Poll::Ready(Err(error)) => {
+                Poll::Ready(if read_decrypted(&mut self.tls, space) { Ok(()) } else { Err(error) })
+            }
+            polled => polled,
+        }
+    }
+}
+
+/// Reads what was decrypted and not read yet. True if there was any.
+fn read_decrypted(stream: &mut TlsStream<Sleeve>, space: &mut ReadBuf<'_>) -> bool {
+    let unfilled = space.initialize_unfilled();
+    let read = match stream {
+        TlsStream::Client(stream) => stream.get_mut().1.reader().read(unfilled),
+        TlsStream::Server(stream) => stream.get_mut().1.reader().read(unfilled),
+    };
+    let len = read.unwrap_or(0);
+    space.advance(len);
+    len > 0
+}
+
+impl AsyncWrite for Sealed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        ready!(self.poll_drain(cx))?;
+        let sealed = self.seal(slices, cx)?;
+        // What was sealed is written as far as this side knows: what goes wrong now is for the next call.
+        if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
+            self.failed = Some(error);
+        }
+        Poll::Ready(Ok(sealed))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        let flushed = Pin::new(&mut self.tls).poll_flush(cx);
+        self.strike_off();
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.tls).poll_shutdown(cx);
+        self.strike_off();
+        shut
+    }
+}
+
+/// TCP with room for what TLS has encrypted.
+pub(crate) struct Sleeve {
+    tcp: Tcp,
+    /// What is written stays here for now.
+    collects: bool,
+    /// What the system is to have, before anything else.
+    held: Vec<u8>,
+    /// How much of it the system has taken.
+    taken: usize,
+    /// How many bytes have ever been held.
+    collected: u64,
+}
+
+thread_local! {
+    /// The memory for them, which would be allocated anew for each write.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Sleeve {
+    /// How many of the bytes that have ever been held the system has taken.
+    fn sent(&self) -> u64 {
+        self.collected - (self.held.len() - self.taken) as u64
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        if self.held.capacity() == 0 {
+            // In vain while the thread ends.
+            self.held = SPARE.try_with(Cell::take).unwrap_or_default();
+        }
+        self.held.extend_from_slice(bytes);
+        self.collected += bytes.len() as u64;
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.taken < self.held.len() {
+            match ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.held[self.taken..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.taken += count,
+            }
+        }
+        if self.held.capacity() > 0 {
+            self.held.clear();
+            let _ = SPARE.try_with(|spare| spare.set(take(&mut self.held)));
+        }
+        self.taken = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl From<TcpStream> for Sleeve {
+    fn from(stream: TcpStream) -> Self {
+        Self { tcp: stream.into(), collects: false, held: Vec::new(), taken: 0, collected: 0 }
+    }
+}
+
+impl AsyncRead for Sleeve {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, space)
+    }
+}
+
+impl AsyncWrite for Sleeve {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.collects {
+            slices.iter().for_each(|slice| self.hold(slice));
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
