@@ -36,6 +36,7 @@ use crate::{
     link::driver::{Ending, Link, READ_AHEAD, Receipt, drive},
     one_line::OneLine,
     outbox::{Closing, Outbox},
+    protocol::close::{INTERNAL_ERROR, NORMAL},
     runtime::{
         callback,
         guard::{Death, isolated},
@@ -45,10 +46,6 @@ use crate::{
     time::after,
     transport::tls::ClientTls,
 };
-
-/// Normal closure, and the close code of a component that was ended with an error (RFC 6455, section 7.4.1).
-pub(crate) const NORMAL: u16 = 1000;
-pub(crate) const INTERNAL_ERROR: u16 = 1011;
 
 /// The close code of a server that has looked at the client and does not want it (RFC 6455, section 7.4.1).
 const POLICY_VIOLATION: u16 = 1008;

@@ -1,6 +1,7 @@
 //! [`RxWsClient`]: a client as a subject.
 
 pub(crate) mod core;
+pub(crate) mod options;
 pub(crate) mod request;
 pub(crate) mod retry;
 mod suspicion;
@@ -19,12 +20,15 @@ use rxrust::{
 
 use crate::{
     ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, SerializedSubscription, WsDatatype, WsError,
-    client::core::{Dialer, Dialing},
+    client::{
+        core::{Dialer, Dialing},
+        options::client_options,
+    },
     endpoint::{
         Feed, Received,
         drop_guard::Keeper,
         event::{ClientEvent, CloseReport, ConnectionState},
-        options::{Options, client_options, common_options},
+        options::{Options, common_options},
         subject::endpoint,
     },
     stats::Stats,

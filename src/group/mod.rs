@@ -14,12 +14,12 @@ use rxrust::{
 
 use crate::{
     ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
-    client::core::Dialing,
+    client::{core::Dialing, options::client_options},
     endpoint::{
         Feed, Received,
         drop_guard::Keeper,
         event::{ClientEvent, CloseReport},
-        options::{Options, client_options, common_options},
+        options::{Options, common_options},
         subject::endpoint,
     },
     group::{children::PathBounds, core::Fleet},

@@ -33,7 +33,7 @@ use crate::{
     limits::Limits,
     link::{
         write_scheduler::Flusher,
-        writer::{Hold, Outlet, Outward, Progress, Socket},
+        writer::{Hold, Outlet, Outward, Progress},
     },
     outbox::{Closing, Outbox},
     protocol::{
@@ -47,6 +47,7 @@ use crate::{
     },
     subject::Backlog,
     time::after,
+    transport::socket::Socket,
 };
 
 /// The size of the read buffer that the connections of a thread share. Measured, with as much for a write: of 16 messages of

@@ -23,11 +23,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::unconstrained,
-    time::Instant,
-};
+use tokio::{io::ReadBuf, task::unconstrained, time::Instant};
 use tungstenite::protocol::Role;
 
 use crate::{
@@ -35,6 +31,7 @@ use crate::{
     outbox::{Aftermath, Closing, Outbox, Outflow, Relief, Spent},
     protocol::wire::WriteBuffer,
     stats::DropReason,
+    transport::socket::Socket,
 };
 
 /// How many bytes are made ready for one write; as many as are read at once.
@@ -45,29 +42,6 @@ const WRITES_A_TURN: usize = 32;
 
 /// How many writes one who pushes makes in between. More come when that was not enough.
 const WRITES_A_PUSH: usize = 4;
-
-/// What a connection is served on.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
-    /// minutes, for a peer that takes nothing.
-    fn reset_when_dropped(&self);
-
-    /// Whether anything has arrived that was not read: bytes, the end of the stream, or an error. Asks the system, which
-    /// knows what the reactor may not have looked at.
-    fn has_arrived(&self) -> bool;
-
-    /// How many bytes can have arrived that were not read, at most.
-    fn arrived_len(&self) -> usize;
-
-    /// While set, writes ask the operating system even if the last one was blocked: the reactor, which would report a change,
-    /// may run on the very thread that writes.
-    fn insist(&mut self, _insists: bool) {}
-
-    /// How many bytes of what was written it keeps, because the operating system has not taken them.
-    fn unsettled(&self) -> usize {
-        0
-    }
-}
 
 /// As the outbox, the connection's task, the flusher and those who push share it.
 ///

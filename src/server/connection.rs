@@ -18,7 +18,6 @@ use rxrust::{
 
 use crate::{
     Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
-    client::core::{INTERNAL_ERROR, NORMAL},
     endpoint::{
         Component, Feed, Received,
         codec::Codec,
@@ -28,6 +27,7 @@ use crate::{
     },
     handshake::{Granted, UpgradeRequest},
     outbox::Outbox,
+    protocol::close::{INTERNAL_ERROR, NORMAL},
     stats::{Stats, Tally},
     subject::{
         Backlog,

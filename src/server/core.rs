@@ -25,7 +25,6 @@ use tungstenite::protocol::Role;
 use crate::{
     Connection, Frame, Io, IoScheduler, ObservableExt, SendError, SerializedSubject, Tag, TaggedData, UpgradeRequest,
     WsDatatype, WsError,
-    client::core::INTERNAL_ERROR,
     endpoint::{
         Component, Received,
         codec::Codec,
@@ -44,6 +43,7 @@ use crate::{
         write_scheduler::Flusher,
     },
     outbox::{Outbox, Refusal},
+    protocol::close::{GOING_AWAY, INTERNAL_ERROR},
     runtime::guard::{Death, isolated},
     server::connection::Accepted,
     stats::{PathStats, SendStats, ServerStats, Tally},
@@ -54,9 +54,6 @@ use crate::{
     },
     transport::{Transport, listen::Listener, tls::ServerTls},
 };
-
-/// RFC 6455, section 7.4.1: an endpoint is "going away", such as a server going down.
-const GOING_AWAY: u16 = 1001;
 
 /// How long accepting rests when the operating system refuses, for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -3,6 +3,7 @@
 pub(crate) mod listen;
 #[cfg(feature = "tls")]
 mod sealed;
+pub(crate) mod socket;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]
@@ -26,9 +27,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::link::writer::Socket;
 #[cfg(feature = "tls")]
 use crate::transport::sealed::Sealed;
+use socket::Socket;
 
 pub(crate) enum Transport {
     Plain(Tcp),

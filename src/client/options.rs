@@ -1,0 +1,130 @@
+//! What clients and groups can be told when they are built.
+
+/// The setters of a builder that has `dialing: Dialing<D>`, a client's or a group's.
+macro_rules! client_options {
+    () => {
+        /// Reconnects after a fixed delay, 0.5 s say, instead of one that grows.
+        ///
+        /// # Panics
+        ///
+        /// If `delay` is zero, which would make the client spin.
+        pub fn conn_retry_timeout(self, delay: std::time::Duration) -> Self {
+            self.retry($crate::RetryPolicy::fixed(delay))
+        }
+
+        /// Sets when and how often to try again. The default is [`RetryPolicy::exponential`](crate::RetryPolicy).
+        pub fn retry(mut self, policy: $crate::RetryPolicy) -> Self {
+            self.dialing.retry = policy;
+            self
+        }
+
+        /// Sets how long a connection must last to start the count of attempts afresh. The default is 5 s; for a connection
+        /// that received a message 1 s is enough.
+        ///
+        /// A connection that ends before counts as an attempt that failed, so a server that accepts, or says a word, and hangs
+        /// up is asked ever more rarely.
+        pub fn min_uptime(mut self, uptime: std::time::Duration) -> Self {
+            self.dialing.min_uptime = uptime;
+            self
+        }
+
+        /// Has `decide` say what follows when the server closes the connection, by its close code and reason: 1005 stands for
+        /// a close frame without a code (RFC 6455, section 7.1.5).
+        ///
+        /// It returns an [`OnClose`](crate::OnClose), or an `Option` of one, where `None` leaves it to the
+        /// [`RetryPolicy`](crate::RetryPolicy): that is the default, and means that 1008 is taken as a refusal and every other
+        /// code as a loss. It is called on the I/O thread, and if it panics, the policy decides.
+        ///
+        /// ```no_run
+        /// use rxplus::prelude::*;
+        ///
+        /// let client = RxWsClient::builder("ws://127.0.0.1:8765/chat", WsStr)
+        ///     .on_close(|code, _reason| (code == 4001).then_some(OnClose::GiveUp))
+        ///     .connect()?;
+        /// # Ok::<(), WsError>(())
+        /// ```
+        pub fn on_close<R>(mut self, decide: impl Fn(u16, &str) -> R + Send + Sync + 'static) -> Self
+        where
+            R: Into<Option<$crate::OnClose>>,
+        {
+            self.dialing.on_close = Some(std::sync::Arc::new(move |code, reason| decide(code, reason).into()));
+            self
+        }
+
+        /// Adds a header to the opening handshake, such as `Authorization`. `Sec-WebSocket-Protocol` adds
+        /// [`subprotocols`](Self::subprotocols).
+        ///
+        /// One that is not valid HTTP makes building fail with [`WsError::InvalidHeader`](crate::WsError), and one that the
+        /// handshake sets itself (`Connection`, `Sec-WebSocket-Key` and the like) with `WsError::ReservedHeader`.
+        pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+            self.dialing.add_header(name.as_ref(), value.as_ref());
+            self
+        }
+
+        /// Has `request` change what each attempt to connect asks for: a fresh token, another URL.
+        ///
+        /// It is called before every attempt, on the I/O thread, so it should not take long. If it panics, the attempt
+        /// fails and the next one is made as the [`RetryPolicy`](crate::RetryPolicy) says.
+        pub fn request(
+            mut self,
+            request: impl Fn($crate::ConnRequest) -> $crate::ConnRequest + Send + Sync + 'static,
+        ) -> Self {
+            self.dialing.request = Some(std::sync::Arc::new(request));
+            self
+        }
+
+        /// Offers these subprotocols (RFC 6455, section 1.9), the preferred one first, and no others.
+        ///
+        /// One that cannot be sent makes building fail with [`WsError::InvalidSubprotocol`](crate::WsError).
+        pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+            self.dialing.subprotocols = names.into_iter().map(Into::into).collect();
+            self
+        }
+
+        /// Sets the limit for reaching the server and the opening handshake together. The default is 10 s.
+        ///
+        /// The addresses of a host that has several are tried side by side, each 250 ms after the one before or as soon as that
+        /// one has failed (RFC 8305), so one that does not answer costs little of it.
+        pub fn connect_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.dialing.connect_timeout = limit;
+            self
+        }
+
+        /// Follows redirects, at most 5 in a row. The default is not to: a redirect is an error then.
+        ///
+        /// None is followed from `wss` to `ws`, and headers given with `header` go to the host and port they were given for
+        /// and nowhere else, but for the usual redirect that only adds TLS: from port 80 to port 443 of the same host.
+        pub fn follow_redirects(mut self) -> Self {
+            self.dialing.follows_redirects = true;
+            self
+        }
+
+        /// Sets whom to trust, and what to show, on `wss://` addresses. The default is to trust whom the system trusts.
+        #[cfg(feature = "tls")]
+        pub fn tls(mut self, tls: impl Into<$crate::ClientTls>) -> Self {
+            self.dialing.tls = Some(tls.into());
+            self
+        }
+
+        /// Sets what is sent first on every connection, before what was queued: to authenticate, or to subscribe anew.
+        ///
+        /// `greeting` is called with the path, on the I/O thread, each time a connection has opened. A connection has at most
+        /// 65,536 greetings, or 64 MiB of them: what is beyond that is dropped as [`DropReason::Overflow`], with an event.
+        ///
+        /// One that panics or cannot be encoded is left out, with [`ClientEvent::Unencodable`].
+        ///
+        /// [`DropReason::Overflow`]: crate::DropReason::Overflow
+        /// [`ClientEvent::Unencodable`]: crate::ClientEvent::Unencodable
+        pub fn greeting<I>(mut self, greeting: impl Fn(&str) -> I + Send + Sync + 'static) -> Self
+        where
+            I: IntoIterator<Item: Into<D::Item>>,
+        {
+            let greeting = move |path: &str, add: &mut dyn FnMut(Box<dyn FnOnce() -> D::Item + '_>)| {
+                greeting(path).into_iter().for_each(|item| add(Box::new(|| item.into())));
+            };
+            self.dialing.greeting = Some(std::sync::Arc::new(greeting));
+            self
+        }
+    };
+}
+pub(crate) use client_options;
