@@ -32,7 +32,7 @@ use crate::{
         incoming::{EarlyLost, Inlet, InletCounts},
         options::Options,
     },
-    handshake::{self, Ask, Connected, Opened},
+    handshake::{self, ConnectAsk, Connected, Opened},
     link::driver::{Ending, Link, READ_AHEAD, Receipt, drive},
     one_line::OneLine,
     outbox::{Closing, Outbox},
@@ -150,14 +150,14 @@ impl<D: WsDatatype> Dialing<D> {
     /// # Errors
     ///
     /// When a header or a subprotocol cannot be sent, or there is no TLS for an endpoint that wants it.
-    pub(crate) fn ask(&self, endpoint: ConnConfig) -> Result<Ask, WsError> {
+    pub(crate) fn ask(&self, endpoint: ConnConfig) -> Result<ConnectAsk, WsError> {
         let tls = match &self.tls {
             None if endpoint.is_tls() => Some(ClientTls::system()?),
             given => given.clone(),
         };
         let (headers, subprotocols) = (self.headers.clone()?, self.subprotocols.clone());
         check_subprotocols(&subprotocols)?;
-        Ok(Ask { endpoint, headers, subprotocols, tls, follows_redirects: self.follows_redirects })
+        Ok(ConnectAsk { endpoint, headers, subprotocols, tls, follows_redirects: self.follows_redirects })
     }
 }
 
@@ -200,7 +200,7 @@ pub(crate) struct Dialer<D: WsDatatype> {
     /// Where what is told of it may pile up: its own events, or its group's.
     told: Arc<dyn Backlog>,
     standing: watch::Sender<Standing>,
-    ask: Ask,
+    ask: ConnectAsk,
     options: Options,
     dialing: Dialing<D>,
     links: AtomicU64,
@@ -436,7 +436,7 @@ impl<D: WsDatatype> Dialer<D> {
     }
 
     /// What to ask for in this attempt.
-    fn ask(&self, attempt: u32) -> Result<Ask, WsError> {
+    fn ask(&self, attempt: u32) -> Result<ConnectAsk, WsError> {
         let Some(change) = &self.dialing.request else { return Ok(self.ask.clone()) };
         let mut asked = Err(WsError::application("the function given to request(..) panicked"));
         let request = ConnRequest::new(self.ask.clone(), attempt);

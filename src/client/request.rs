@@ -10,7 +10,7 @@ use http::{
     },
 };
 
-use crate::{ConnConfig, WsError, handshake::Ask};
+use crate::{ConnConfig, WsError, handshake::ConnectAsk};
 
 /// What a client is about to ask a server for, in one attempt: given to the function set with `request`, which changes it
 /// and gives it back.
@@ -31,19 +31,19 @@ use crate::{ConnConfig, WsError, handshake::Ask};
 #[must_use]
 #[derive(Clone)]
 pub struct ConnRequest {
-    ask: Result<Ask, WsError>,
+    ask: Result<ConnectAsk, WsError>,
     /// As the client was built.
     endpoint: ConnConfig,
     attempt: u32,
 }
 
 impl ConnRequest {
-    pub(crate) fn new(ask: Ask, attempt: u32) -> Self {
+    pub(crate) fn new(ask: ConnectAsk, attempt: u32) -> Self {
         Self { endpoint: ask.endpoint.clone(), ask: Ok(ask), attempt }
     }
 
     /// What to ask for, or what is wrong with it.
-    pub(crate) fn into_ask(self) -> Result<Ask, WsError> {
+    pub(crate) fn into_ask(self) -> Result<ConnectAsk, WsError> {
         let ask = self.ask?;
         check_subprotocols(&ask.subprotocols)?;
         Ok(ask)
@@ -102,7 +102,7 @@ impl ConnRequest {
     }
 
     /// The first mistake is kept as the attempt's error.
-    fn change(&mut self, change: impl FnOnce(&mut Ask) -> Result<(), WsError>) {
+    fn change(&mut self, change: impl FnOnce(&mut ConnectAsk) -> Result<(), WsError>) {
         if let Ok(ask) = &mut self.ask
             && let Err(error) = change(ask)
         {

@@ -38,9 +38,9 @@ const MAX_REDIRECTS: usize = 5;
 /// How long the body of a refusal is waited for. What it says is told at once where the server sends it at once.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a client asks for.
+/// A client's request to connect.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct ConnectAsk {
     pub(crate) endpoint: ConnConfig,
     pub(crate) headers: HeaderMap,
     pub(crate) subprotocols: Arc<[String]>,
@@ -59,12 +59,12 @@ pub(crate) struct Connected {
 /// What a server answered.
 enum Reply {
     Opened(Connected),
-    /// Ask there instead.
+    /// Where to connect instead.
     Moved(HeaderValue),
 }
 
 /// Connects to a server and makes the opening handshake. The caller ends it at `deadline`.
-pub(crate) async fn connect(ask: &Ask, limits: &Limits, deadline: Instant) -> Result<Connected, WsError> {
+pub(crate) async fn connect(ask: &ConnectAsk, limits: &Limits, deadline: Instant) -> Result<Connected, WsError> {
     let mut ask = ask.clone();
     for _ in 0..=MAX_REDIRECTS {
         match exchange(&ask, limits, deadline).await? {
@@ -75,7 +75,7 @@ pub(crate) async fn connect(ask: &Ask, limits: &Limits, deadline: Instant) -> Re
     Err(no_websocket(&ask.endpoint, format!("more than {MAX_REDIRECTS} redirects led to it")))
 }
 
-async fn exchange(ask: &Ask, limits: &Limits, deadline: Instant) -> Result<Reply, WsError> {
+async fn exchange(ask: &ConnectAsk, limits: &Limits, deadline: Instant) -> Result<Reply, WsError> {
     let endpoint = &ask.endpoint;
     let stream = open(ask).await?;
     let (mut sender, connection) = http1::Builder::new()
@@ -109,7 +109,7 @@ async fn exchange(ask: &Ask, limits: &Limits, deadline: Instant) -> Result<Reply
 }
 
 /// Connects, with TLS if the endpoint has it.
-async fn open(ask: &Ask) -> Result<Transport, WsError> {
+async fn open(ask: &ConnectAsk) -> Result<Transport, WsError> {
     let endpoint = &ask.endpoint;
     let unreachable = |error| WsError::Connect { endpoint: endpoint.clone(), source: Arc::new(error) };
     let stream = reach(endpoint.host(), endpoint.port()).await.map_err(unreachable)?;
@@ -143,7 +143,7 @@ fn host(endpoint: &ConnConfig) -> String {
     host
 }
 
-fn request(ask: &Ask, key: &str) -> Result<Request<Empty<Bytes>>, WsError> {
+fn request(ask: &ConnectAsk, key: &str) -> Result<Request<Empty<Bytes>>, WsError> {
     let endpoint = &ask.endpoint;
     let mut builder = Request::get(endpoint.request_target())
         .header(HOST, host(endpoint))
@@ -184,7 +184,7 @@ async fn read_start(mut body: Incoming, start: &mut BytesMut) {
 }
 
 /// Holds the server's answer against RFC 6455, section 4.1, and returns the subprotocol it chose.
-fn check(ask: &Ask, key: &str, response: &Response<Incoming>) -> Result<Option<String>, WsError> {
+fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<Option<String>, WsError> {
     let endpoint = &ask.endpoint;
     let headers = response.headers();
     let accept = derive_accept_key(key.as_bytes());

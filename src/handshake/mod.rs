@@ -1,4 +1,11 @@
 //! The opening handshake (RFC 6455, section 4) of both sides: the only place that knows HTTP.
+//!
+//! ```text
+//! server   peer -> Admission -> Permit -> head -> Policy, authorize -> Entrant, or an Answer and Refused
+//! client   ConnectAsk -> reach -> request -> redirect, back to reach -> Connected, or a WsError
+//! ```
+//!
+//! All of it runs on the I/O threads, a server's in the task of the one connection, a client's in the client's task.
 
 pub(crate) mod admission;
 mod answer;
@@ -21,9 +28,9 @@ use crate::transport::Transport;
 pub(crate) use answer::{see_off, turn_away};
 pub(crate) use authorize::{Authorize, Granted};
 pub use authorize::{Grant, Refuse, UpgradeRequest};
-pub(crate) use client::{Ask, Connected, connect};
+pub(crate) use client::{ConnectAsk, Connected, connect};
 pub(crate) use origin::Origin;
-pub(crate) use policy::Gate;
+pub(crate) use policy::Policy;
 pub use response::HttpResponse;
 pub(crate) use server::{Entrant, Refused, accept};
 

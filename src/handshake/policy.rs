@@ -13,9 +13,9 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::{Authorize, answer::Answer, head::Head, only, origin::Origin, tokens};
 
-/// What a server lets in.
+/// Decides on requests by what a server serves.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct Policy {
     /// The paths served; `None` for all.
     pub(crate) paths: Option<Arc<[String]>>,
     /// The origins served; `None` for all.
@@ -34,7 +34,7 @@ pub(super) struct Opening {
     pub(super) subprotocol: Option<String>,
 }
 
-impl Gate {
+impl Policy {
     /// Holds a request against RFC 6455, section 4.2.1, and what this server serves.
     pub(super) fn judge(&self, request: &Head) -> Result<Opening, Answer> {
         let key = well_formed(request)?;

@@ -2,12 +2,12 @@
 
 use http::{HeaderMap, HeaderValue};
 
-use super::client::{Ask, no_websocket};
+use super::client::{ConnectAsk, no_websocket};
 use crate::{ConnConfig, WsError};
 
 /// What to ask next. Headers of the program's own, which may be secrets, go to the same host and port alone; and to the same
 /// host with TLS, where both ports are the scheme's own.
-pub(super) fn follow(ask: &Ask, location: &HeaderValue) -> Result<Ask, WsError> {
+pub(super) fn follow(ask: &ConnectAsk, location: &HeaderValue) -> Result<ConnectAsk, WsError> {
     let from = &ask.endpoint;
     // The error quotes the address, without what may be a password.
     let endpoint = resolve(from, &String::from_utf8_lossy(location.as_bytes()))
@@ -16,7 +16,7 @@ pub(super) fn follow(ask: &Ask, location: &HeaderValue) -> Result<Ask, WsError> 
         return Err(no_websocket(from, format!("it redirects to \"{endpoint}\", which has no TLS")));
     }
     let headers = if is_same_host(from, &endpoint) { ask.headers.clone() } else { HeaderMap::new() };
-    Ok(Ask { endpoint, headers, ..ask.clone() })
+    Ok(ConnectAsk { endpoint, headers, ..ask.clone() })
 }
 
 fn is_same_host(from: &ConnConfig, to: &ConnConfig) -> bool {
@@ -82,8 +82,8 @@ fn without_dots(endpoint: ConnConfig) -> ConnConfig {
 mod tests {
     use super::*;
 
-    fn ask(url: &str) -> Ask {
-        Ask {
+    fn ask(url: &str) -> ConnectAsk {
+        ConnectAsk {
             endpoint: url.parse().unwrap(),
             headers: HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("secret"))]),
             subprotocols: std::sync::Arc::default(),
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    fn led(from: &str, location: &str) -> Result<Ask, WsError> {
+    fn led(from: &str, location: &str) -> Result<ConnectAsk, WsError> {
         follow(&ask(from), &HeaderValue::from_str(location).unwrap())
     }
 

@@ -7,13 +7,13 @@ use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 
 use super::{
-    Gate, Grant, Granted, Refuse, UpgradeRequest,
+    Grant, Granted, Policy, Refuse, UpgradeRequest,
+    admission::{Evicted, Permit},
     answer::Answer,
     head::{self, Head, Unreadable},
     policy::Opening,
 };
 use crate::{
-    handshake::admission::Visit,
     limits::Limits,
     transport::{Transport, tls::ServerTls},
 };
@@ -59,23 +59,23 @@ impl Refused {
 pub(crate) async fn accept<R>(
     stream: TcpStream,
     addr: SocketAddr,
-    visit: &mut Visit,
-    gate: &Gate,
+    permit: &mut Permit,
+    policy: &Policy,
     tls: Option<&ServerTls>,
     limits: &Limits,
     register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
 ) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     stream.set_nodelay(true).map_err(broken)?;
-    // Whoever only connects costs no buffer.
+    // A peer that sends nothing costs no buffer.
     stream.peek(&mut [0]).await.map_err(broken)?;
-    // In boxes what does not wait to be heard: thousands may wait at once, and carry the room for nothing else.
+    // The rest is boxed, since thousands of tasks may be parked in `head::read`, each with the room for all of it otherwise.
     let mut stream = match tls {
         Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Refused::unanswered)?,
         None => stream.into(),
     };
     let head = head::read(&mut stream, limits).await;
-    Box::pin(reply(stream, addr, head, visit, gate, register)).await
+    Box::pin(reply(stream, addr, head, permit, policy, register)).await
 }
 
 /// Lets a peer in, or tells it why not.
@@ -83,14 +83,14 @@ async fn reply<R>(
     mut stream: Transport,
     addr: SocketAddr,
     head: Result<(Head, Bytes), Unreadable>,
-    visit: &mut Visit,
-    gate: &Gate,
+    permit: &mut Permit,
+    policy: &Policy,
     register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
 ) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
     let verdict = match head {
-        Ok((request, early_bytes)) => judge(request, addr, visit, gate).await.map(|let_in| (let_in, early_bytes)),
+        Ok((request, early_bytes)) => judge(request, addr, permit, policy).await.map(|let_in| (let_in, early_bytes)),
         Err(Unreadable::Gone(error)) => return Err(broken(error)),
         Err(Unreadable::TooLarge) => Err(too_large()),
         Err(Unreadable::NoHttp { looks_like_tls }) => Err(no_http(looks_like_tls && stream.is_plain())),
@@ -112,23 +112,26 @@ async fn reply<R>(
 
 /// Decides on a request: the protocol first, then what is served, then what there is room for, and then the program.
 /// Returns the answer that lets it in.
-async fn judge(request: Head, addr: SocketAddr, visit: &mut Visit, gate: &Gate) -> Result<(Answer, Asked), Answer> {
+async fn judge(
+    request: Head,
+    addr: SocketAddr,
+    permit: &mut Permit,
+    policy: &Policy,
+) -> Result<(Answer, Asked), Answer> {
     let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
-    if let Some(refusal) = visit.refusal() {
+    if let Some(refusal) = permit.refusal() {
         return Err(full(refusal));
     }
-    let opening = match gate.judge(&request) {
-        Err(answer) if !gate.answers_plainly(&request) => return Err(answer),
+    let opening = match policy.judge(&request) {
+        Err(answer) if !policy.answers_plainly(&request) => return Err(answer),
         opening => opening,
     };
-    if !visit.stays() {
-        return Err(full("it made room for other handshakes (Limits::handshakes)"));
-    }
+    permit.stay().map_err(|Evicted| full("it made room for other handshakes (Limits::handshakes)"))?;
     if opening.is_ok() {
-        visit.take_path(&request.path).map_err(full)?;
+        permit.take_path(&request.path).map_err(full)?;
     }
     let request = UpgradeRequest::new(request, addr);
-    let grant = match &gate.authorize {
+    let grant = match &policy.authorize {
         Some(authorize) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
         None => None,
     };

@@ -35,8 +35,8 @@ use crate::{
         switchboard::{Line, Switchboard},
     },
     handshake::{
-        self, Entrant, Gate, Granted, Refused,
-        admission::{Lobby, Visit},
+        self, Entrant, Granted, Policy, Refused,
+        admission::{Admission, Permit},
     },
     link::{
         driver::{Ending, Link, OpenLink, READ_AHEAD, Receipt, drive},
@@ -70,9 +70,9 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     flusher: Option<Arc<Flusher>>,
     codec: Codec<D>,
     options: Options,
-    gate: Gate,
+    policy: Policy,
     tls: Option<ServerTls>,
-    lobby: Arc<Lobby>,
+    admission: Arc<Admission>,
     open: Mutex<Open<D>>,
     /// Tells the tasks that the server is to end.
     closing: watch::Sender<bool>,
@@ -103,7 +103,13 @@ struct Open<D: WsDatatype> {
 }
 
 impl<D: WsDatatype> Acceptor<D> {
-    pub(crate) fn new(datatype: D, options: Options, gate: Gate, tls: Option<ServerTls>, home: IoScheduler) -> Self {
+    pub(crate) fn new(
+        datatype: D,
+        options: Options,
+        policy: Policy,
+        tls: Option<ServerTls>,
+        home: IoScheduler,
+    ) -> Self {
         let early_lost = Arc::new(EarlyLost::default());
         let lost = early_lost.clone();
         let component = Component::keeping_early(
@@ -122,9 +128,9 @@ impl<D: WsDatatype> Acceptor<D> {
             switchboard: Switchboard::default(),
             flusher: home.runtime().has_one_thread().then(Arc::default),
             codec: Codec::new(Arc::new(datatype)),
-            lobby: Lobby::new(options.limits.clone()),
+            admission: Admission::new(options.limits.clone()),
             options,
-            gate,
+            policy,
             tls,
             open: Mutex::new(Open {
                 connections: BTreeMap::new(),
@@ -265,17 +271,17 @@ impl<D: WsDatatype> Acceptor<D> {
             };
             tokio::select! {
                 accepted = accepting => match accepted {
-                    Ok((stream, addr)) => match self.lobby.enter(addr.ip()) {
-                        Some(visit) => {
-                            serving.spawn(self.clone().serve(stream, addr, visit));
+                    Ok((stream, addr)) => match self.admission.enter(addr.ip()) {
+                        Some(permit) => {
+                            serving.spawn(self.clone().serve(stream, addr, permit));
                         }
                         None => self.turn_away(stream, addr),
                     },
                     // A peer that left before it was its turn (POSIX, `accept`).
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => {
-                        // It may be file descriptors that are wanting.
-                        self.lobby.make_room();
+                        // We may be out of file descriptors.
+                        self.admission.evict_older_half();
                         let peer = self.component.name.to_string();
                         let error = WsError::Transport { peer, source: Arc::new(error) };
                         self.component.events.next(ServerEvent::AcceptFailed { error, count: 1 });
@@ -300,10 +306,10 @@ impl<D: WsDatatype> Acceptor<D> {
         ServerEvent::Closed(report)
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, mut visit: Visit) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, addr: SocketAddr, mut permit: Permit) {
         // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
-        let mut asked_to_leave = pin!(visit.asked_to_leave());
-        let shaking = Box::pin(self.shake_hands(stream, addr, &mut visit, asked_to_leave.as_mut()));
+        let mut evicted = pin!(permit.evicted());
+        let shaking = Box::pin(self.shake_hands(stream, addr, &mut permit, evicted.as_mut()));
         let shaken = isolated("an opening handshake", shaking).await;
         match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
             Ok(registered) => Box::pin(self.converse(registered)).await,
@@ -311,17 +317,17 @@ impl<D: WsDatatype> Acceptor<D> {
                 let stream = refused.stream.take();
                 self.tell_of_refusal(addr, refused);
                 if let Some(stream) = stream {
-                    self.see_off(stream, asked_to_leave).await;
+                    self.see_off(stream, evicted).await;
                 }
             }
         }
     }
 
     /// Gives a peer that was refused the time to read why, as long as nobody needs its place.
-    async fn see_off(&self, stream: Transport, asked_to_leave: Pin<&mut impl Future<Output = ()>>) {
+    async fn see_off(&self, stream: Transport, evicted: Pin<&mut impl Future<Output = ()>>) {
         tokio::select! {
             () = handshake::see_off(stream) => {}
-            () = asked_to_leave => {}
+            () = evicted => {}
             () = self.until_closing() => {}
         }
     }
@@ -330,19 +336,19 @@ impl<D: WsDatatype> Acceptor<D> {
         &self,
         stream: TcpStream,
         addr: SocketAddr,
-        visit: &mut Visit,
-        asked_to_leave: Pin<&mut impl Future<Output = ()>>,
+        permit: &mut Permit,
+        evicted: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Registered<'_, D>, Refused> {
         let limits = &self.options.limits;
         let gone = |reason: &str| Err(Refused::unanswered(reason));
         tokio::select! {
             shaken = timeout(
                 limits.handshake,
-                handshake::accept(stream, addr, visit, &self.gate, self.tls.as_ref(), limits, async |entrant| self.register(entrant).await),
+                handshake::accept(stream, addr, permit, &self.policy, self.tls.as_ref(), limits, async |entrant| self.register(entrant).await),
             ) => {
                 shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
             }
-            () = asked_to_leave => gone("it made room for other handshakes (Limits::handshakes)"),
+            () = evicted => gone("it made room for other handshakes (Limits::handshakes)"),
             () = self.until_closing() => gone("the server is closing"),
         }
     }
@@ -350,7 +356,7 @@ impl<D: WsDatatype> Acceptor<D> {
     /// Refuses a peer for which there is not even room to hear it.
     fn turn_away(&self, stream: TcpStream, addr: SocketAddr) {
         let reason = "this server has as many handshakes under way as it allows (Limits::handshakes)";
-        // In the middle of nowhere, a TLS client would not understand it.
+        // Before the TLS handshake, plain text means nothing to the client.
         let status = self.tls.is_none().then_some(503);
         if status.is_some() {
             handshake::turn_away(stream, reason);

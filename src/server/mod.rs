@@ -24,7 +24,7 @@ use crate::{
         options::{Options, common_options},
         subject::endpoint,
     },
-    handshake::{Authorize, Gate, Origin, Refuse, UpgradeRequest},
+    handshake::{Authorize, Origin, Policy, Refuse, UpgradeRequest},
     server::core::Acceptor,
     stats::{PathStats, ServerStats},
     subject::holding::Holding,
@@ -80,7 +80,7 @@ pub struct ServerBuilder<D: WsDatatype> {
     endpoint: Result<ConnConfig, WsError>,
     datatype: D,
     options: Options,
-    gate: Gate,
+    policy: Policy,
     tls: Option<ServerTls>,
     /// The first of the options that cannot be used.
     mistake: Option<WsError>,
@@ -124,7 +124,7 @@ impl<D: WsDatatype> RxWsServer<D> {
             endpoint: address.try_into().map_err(Into::into),
             datatype,
             options: Options::server(),
-            gate: Gate::default(),
+            policy: Policy::default(),
             tls: None,
             mistake: None,
         }
@@ -273,7 +273,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// is added, and what a URL cannot hold is escaped, as [`ConnConfig::path`] does.
     pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
         let in_url = |path: S| ConnConfig::new("localhost", 80).path(path).as_path().to_owned();
-        self.gate.paths = Some(paths.into_iter().map(in_url).collect());
+        self.policy.paths = Some(paths.into_iter().map(in_url).collect());
         self
     }
 
@@ -286,7 +286,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     pub fn origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
         let parse = |origin: String| Origin::parse(&origin).ok_or(WsError::InvalidOrigin(origin));
         let origins = origins.into_iter().map(|origin| parse(origin.into())).collect::<Result<_, _>>();
-        self.gate.origins = self.or_mistake(origins);
+        self.policy.origins = self.or_mistake(origins);
         self
     }
 
@@ -324,7 +324,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         R: Future<Output = Result<G, Refuse>> + Send + 'static,
         G: Send + Sync + 'static,
     {
-        self.gate.authorize = Some(Authorize::new(decide));
+        self.policy.authorize = Some(Authorize::new(decide));
         self
     }
 
@@ -350,7 +350,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     ///
     /// The answer is an event, [`ServerEvent::Rejected`], as every answer that opens no connection.
     pub fn answer_plain_requests(mut self, answers: bool) -> Self {
-        self.gate.answers_plain = answers;
+        self.policy.answers_plain = answers;
         self
     }
 
@@ -368,7 +368,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         let names: Arc<[String]> = names.into_iter().map(Into::into).collect();
         self.or_mistake(check_subprotocols(&names));
-        self.gate.subprotocols = names;
+        self.policy.subprotocols = names;
         self
     }
 
@@ -407,7 +407,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         };
         let local_addr = listener.local_addr().map_err(failed)?;
         let home = IoScheduler::on(&runtime);
-        let acceptor = Arc::new(Acceptor::new(self.datatype, self.options, self.gate, self.tls, home.clone()));
+        let acceptor = Arc::new(Acceptor::new(self.datatype, self.options, self.policy, self.tls, home.clone()));
         let dead = acceptor.clone();
         runtime.serve(acceptor.clone().run(listener), move |death| dead.died(&death));
         let kept = Arc::downgrade(&acceptor);
