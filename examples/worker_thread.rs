@@ -22,7 +22,7 @@ fn main() -> Result<ExitCode, WsError> {
 
     let client = RxWsClient::connect(format!("ws://{}", server.local_addr()), WsStr)?;
     let (hear, heard) = mpsc::channel();
-    client.clone().log_errors().subscribe(move |answer| hear.send(answer.to_string()).unwrap_or(()));
+    client.clone().subscribe(move |answer| hear.send(answer.to_string()).unwrap_or(()));
     (0..QUESTIONS).for_each(|n| client.next(n.to_string()));
     let are_right =
         (0..QUESTIONS).all(|n| heard.recv_timeout(PATIENCE) == Ok(format!("worker: {n} squared is {}", n * n)));

@@ -17,7 +17,7 @@ fn main() -> Result<(), WsError> {
         ClientEvent::Reconnecting { delay, .. } => println!("* trying again in {delay:.1?}"),
         _ => {}
     });
-    client.clone().log_errors().subscribe(|text| println!("{text}"));
+    client.clone().subscribe(|text| println!("{text}"));
     client.next("hello");
 
     let closing = client.clone();

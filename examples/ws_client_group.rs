@@ -11,7 +11,7 @@ fn main() -> Result<(), WsError> {
     let below = options.path.unwrap_or_default();
     let paths = ["a", "b"].map(|name| Tag::from(format!("{}/{name}", below.trim_end_matches('/'))));
     let group = RxWsClientGroup::new(options.address, WsStr)?;
-    group.clone().log_errors().subscribe(|td| println!("[{}] {}", td.tag, td.data));
+    group.clone().subscribe(|td| println!("[{}] {}", td.tag, td.data));
 
     // The end of what feeds the group ends the group.
     Io::interval(Duration::from_secs(1))

@@ -16,7 +16,7 @@ fn main() -> Result<(), WsError> {
     let server = server.bind()?;
     println!("listening on {}, until Ctrl-C", server.local_addr());
 
-    server.clone().log_errors().subscribe(|td| println!("[{}] {}", td.tag, td.data));
+    server.clone().subscribe(|td| println!("[{}] {}", td.tag, td.data));
 
     server.connections().subscribe(|connection| {
         println!("* {} came from {}", connection.name(), connection.peer_addr());

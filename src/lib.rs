@@ -14,10 +14,10 @@
 //!     .subscribe_with(server.clone()); // a shouting server is one pipeline
 //!
 //! let client = RxWsClient::connect(format!("ws://{}/chat", server.local_addr()), WsStr)?;
-//! let (heard, hear) = std::sync::mpsc::channel();
-//! client.clone().log_errors().subscribe(move |text| heard.send(text).unwrap_or(()));
+//! let (sender, received) = std::sync::mpsc::channel();
+//! client.clone().subscribe(move |text| _ = sender.send(text));
 //! client.next("hello"); // queued until connected
-//! assert_eq!(hear.recv().unwrap(), "HELLO");
+//! assert_eq!(received.recv().unwrap(), "HELLO");
 //!
 //! client.next("goodbye");
 //! client.clone().complete(); // returns at once; sends what is queued, closes, then completes its subscribers
@@ -45,6 +45,21 @@
 //!   sockets a thread makes a few hundred deliveries, whoever pushed.
 //!
 //! With `panic = "abort"` a subscriber that panics ends the process: then there is no isolation.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `json`: `WsJson`, any serde type as JSON in text frames.
+//! - `tls`: `wss://` for servers and clients, through rustls.
+//!
+//! # Layout
+//!
+//! The [`guide`] shows how programs are written, [`compiler_errors`] what to write when the compiler refuses a pipeline. Endpoints
+//! and their builders, datatypes, events and options are in this root, and the operators are methods of [`ObservableExt`]. The
+//! types that operators and endpoints make, which programs seldom name, are in [`ops`]. [`prelude`] has all of it and RxRust's own
+//! prelude: rxplus needs exactly the version of RxRust that it re-exports.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
 mod client;
@@ -77,32 +92,47 @@ mod transport;
 
 pub use address::ConnConfig;
 pub use bytes::Bytes;
-pub use client::{ClientBuilder, ClientSource, ConnRequest, OnClose, Rejected, RetryPolicy, RxWsClient};
+pub use client::{ClientBuilder, ConnRequest, OnClose, Rejected, RetryPolicy, RxWsClient};
 pub use context::{Io, IoBoxedObservable};
 #[cfg(feature = "json")]
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
 pub use datatype::WsJson;
 pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
-pub use endpoint::{ClientEvent, CloseReport, ConnectionState, Feed, Peer, ServerEvent};
+pub use endpoint::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};
 pub use error::{DatatypeError, SendError, WsError};
-pub use group::{GroupBuilder, GroupSource, RxWsClientGroup};
+pub use group::{GroupBuilder, RxWsClientGroup};
 pub use handshake::{Grant, HttpResponse, Refuse, UpgradeRequest};
 pub use http::HeaderMap;
 pub use limits::Limits;
-pub use operators::{
-    BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, Delivery, LogErrors, Lossy,
-    MergeIntoObserver, ObservableExt, RouteObserver, RouteSubscription, Routed, Router, Share, ShareSubscription,
-    TagFilter, TagWith, Untag, WithErr,
-};
+pub use operators::{Lossy, ObservableExt, Router};
 pub use outbox::Overflow;
-pub use runtime::{EventLoopScheduler, IoRuntime, IoScheduler, RunLoop, RunLoopScheduler};
-pub use server::{Connection, ConnectionSource, RxWsServer, ServerBuilder, ServerSource};
+pub use runtime::{EventLoopScheduler, IoRuntime, IoScheduler, RunLoop};
+pub use server::{Connection, RxWsServer, ServerBuilder};
 pub use stats::{DropReason, Dropped, GroupStats, PathStats, SendStats, ServerStats, Stats, Tally};
 pub use subject::{SerializedSubject, SerializedSubscription};
 pub use tagged::{Tag, TaggedData, WsText};
 #[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use tokio_rustls::rustls;
 #[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use transport::{ClientTls, ServerTls};
+
+/// The types that operators and endpoints make: what a program has in its hands without naming it.
+pub mod ops {
+    pub use crate::{
+        client::ClientSource,
+        endpoint::Feed,
+        group::GroupSource,
+        operators::{
+            BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask, LogErrors,
+            MergeIntoObserver, RouteObserver, RouteSubscription, Routed, Share, ShareSubscription, TagFilter, TagWith,
+            Untag, WithErr,
+        },
+        runtime::RunLoopScheduler,
+        server::{ConnectionSource, ServerSource},
+    };
+}
 
 /// Everything a program usually needs: RxRust's prelude and rxplus's own names.
 pub mod prelude {
@@ -110,6 +140,19 @@ pub mod prelude {
 
     pub use crate::*;
 }
+
+pub mod guide {
+    #![doc = include_str!("../docs/guide/index.md")]
+
+    #[doc = include_str!("../docs/guide/first_program.md")]
+    pub mod first_program {}
+
+    #[doc = include_str!("../docs/guide/recipes.md")]
+    pub mod recipes {}
+}
+
+#[doc = include_str!("../docs/guide/compiler_errors.md")]
+pub mod compiler_errors {}
 
 /// The programs in the README, compiled.
 #[cfg(doctest)]

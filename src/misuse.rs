@@ -1,24 +1,24 @@
-//! What the compiler refuses, as the table "if the compiler says ..., write ..." of the README has it, and what it takes.
+//! What the compiler refuses, as the table in `docs/guide/compiler_errors.md` has it, and what it takes.
 
-/// A subscriber that is a closure cannot be told of an error: `FnMutObserver<_>: Observer<WsText, WsError>` is not
-/// satisfied.
+/// A subscriber that is a closure cannot be told of an error: `MapObserver<FnMutObserver<_>, ..>: Observer<..>` is not
+/// satisfied. The endpoints themselves have a `subscribe` that logs it.
 ///
-/// ```compile_fail,E0277
+/// ```
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
 /// client.subscribe(|text| println!("{text}"));
-/// # }
-/// ```
-/// ```
-/// # use rxplus::prelude::*;
-/// # fn program(client: RxWsClient<WsStr>) {
-/// client.log_errors().subscribe(|text| println!("{text}"));
 /// # }
 /// ```
 /// ```compile_fail,E0277
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
 /// client.map(|text| text.len()).subscribe(|len| println!("{len}"));
+/// # }
+/// ```
+/// ```
+/// # use rxplus::prelude::*;
+/// # fn program(client: RxWsClient<WsStr>) {
+/// client.map(|text| text.len()).log_errors().subscribe(|len| println!("{len}"));
 /// # }
 /// ```
 /// ```
@@ -73,7 +73,7 @@ struct ThrottledBeforeLogErrors;
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
 /// let mut count = 0;
-/// client.log_errors().subscribe(|_| count += 1);
+/// client.subscribe(|_| count += 1);
 /// # }
 /// ```
 /// ```
@@ -90,14 +90,14 @@ struct ClosureThatBorrows;
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
 /// let name = std::rc::Rc::new("chat");
-/// client.log_errors().subscribe(move |text| println!("{name}: {text}"));
+/// client.subscribe(move |text| println!("{name}: {text}"));
 /// # }
 /// ```
 /// ```
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
 /// let name = std::sync::Arc::new("chat");
-/// client.log_errors().subscribe(move |text| println!("{name}: {text}"));
+/// client.subscribe(move |text| println!("{name}: {text}"));
 /// # }
 /// ```
 struct ClosureThatIsNotSend;
@@ -123,14 +123,14 @@ struct IntoBeforeAnEndpoint;
 /// ```compile_fail,E0382
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
-/// client.log_errors().subscribe(|text| println!("{text}"));
+/// client.subscribe(|text| println!("{text}"));
 /// client.next("hello");
 /// # }
 /// ```
 /// ```
 /// # use rxplus::prelude::*;
 /// # fn program(client: RxWsClient<WsStr>) {
-/// client.clone().log_errors().subscribe(|text| println!("{text}"));
+/// client.clone().subscribe(|text| println!("{text}"));
 /// client.next("hello");
 /// # }
 /// ```

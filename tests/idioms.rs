@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     thread,
 };
@@ -29,6 +30,32 @@ fn next_takes_whatever_becomes_an_item_with_the_observer_trait_in_scope() {
     client.next(string);
     client.next(WsText::from("a text"));
     assert_eq!(heard.items(4), ["a str", "a string", "a string", "a text"]);
+}
+
+#[test]
+fn closure_hears_each_endpoint_without_a_bridge_for_its_error() {
+    let (server, (sender, received)) = (echo_server(WsStr), mpsc::channel());
+    let [from_server, from_connection, from_client, from_group] =
+        ["server", "connection", "client", "group"].map(|name| {
+            let sender = sender.clone();
+            move |text: WsText| sender.send((name, text)).unwrap_or(())
+        });
+    server.clone().subscribe(move |td| from_server(td.data));
+    server.connections().subscribe(move |connection| {
+        let hear = from_connection.clone();
+        connection.subscribe(hear);
+    });
+    let client = connected(&server, "/", WsStr);
+    client.clone().subscribe(from_client);
+    let group = RxWsClientGroup::new(url(&server, ""), WsStr).unwrap();
+    group.clone().subscribe(move |td| from_group(td.data));
+    client.next("a");
+    group.next(TaggedData::new("/b", "b"));
+    let mut heard: Vec<_> = (0..6).map(|_| received.recv_timeout(PATIENCE).unwrap()).collect();
+    heard.sort_unstable();
+    let expected =
+        [("client", "a"), ("connection", "a"), ("connection", "b"), ("group", "b"), ("server", "a"), ("server", "b")];
+    assert_eq!(heard, expected.map(|(name, text)| (name, WsText::from(text))));
 }
 
 #[test]

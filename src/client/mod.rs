@@ -30,6 +30,7 @@ use crate::{
         event::{ClientEvent, CloseReport, ConnectionState},
         options::{Options, common_options},
         subject::endpoint,
+        subscribe::subscribe,
     },
     stats::Stats,
     subject::holding::Holding,
@@ -42,7 +43,7 @@ use crate::{
 /// use rxplus::prelude::*;
 ///
 /// let client = RxWsClient::connect("ws://127.0.0.1:8765/chat", WsStr)?;
-/// client.clone().log_errors().subscribe(|text| println!("{text}"));
+/// client.clone().subscribe(|text| println!("{text}"));
 /// client.next("hello"); // queued until connected
 /// client.clone().complete(); // sends what is queued, closes, then completes the subscribers
 /// client.wait_closed(Duration::from_secs(10))?; // at the end of `main`, which would cut that short
@@ -300,6 +301,7 @@ impl<D: WsDatatype> ClientBuilder<D> {
 }
 
 endpoint!(RxWsClient, ClientSource { dialer, keeper }, T => T);
+subscribe!(RxWsClient emits D::Item, errors at error);
 
 impl<D: WsDatatype> ObservableType for ClientSource<D> {
     type Item<'a>

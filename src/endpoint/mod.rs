@@ -8,6 +8,7 @@ pub(crate) mod inbound;
 pub(crate) mod incoming;
 pub(crate) mod options;
 pub(crate) mod subject;
+pub(crate) mod subscribe;
 pub(crate) mod switchboard;
 
 pub use event::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};

@@ -21,6 +21,7 @@ use crate::{
         event::{ClientEvent, CloseReport},
         options::{Options, common_options},
         subject::endpoint,
+        subscribe::subscribe,
     },
     group::{children::PathBounds, core::Fleet},
     stats::GroupStats,
@@ -35,7 +36,7 @@ use crate::{
 ///
 /// let group = RxWsClientGroup::new("ws://127.0.0.1:8765", WsStr)?;
 /// group.next(TaggedData::new("/audio", "...")); // opens /audio
-/// group.clone().log_errors().subscribe(|td| println!("[{}] {}", td.tag, td.data));
+/// group.clone().subscribe(|td| println!("[{}] {}", td.tag, td.data));
 /// # Ok::<(), WsError>(())
 /// ```
 ///
@@ -287,6 +288,7 @@ impl<D: WsDatatype> GroupBuilder<D> {
 }
 
 endpoint!(RxWsClientGroup, GroupSource { fleet, keeper }, T => TaggedData<T>);
+subscribe!(RxWsClientGroup emits TaggedData<D::Item>, errors at error);
 
 impl<D: WsDatatype> ObservableType for GroupSource<D> {
     type Item<'a>

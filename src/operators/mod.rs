@@ -23,7 +23,7 @@ use rxrust::{
 
 use crate::{RunLoop, Tag, TaggedData, operators::deliver::channel::Bounds};
 
-pub use deliver::{BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, Delivery, Lossy};
+pub use deliver::{BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask, Lossy};
 pub use log_errors::LogErrors;
 pub use merge_into::MergeIntoObserver;
 pub use route_by_tag::{RouteObserver, RouteSubscription, Routed, Router};

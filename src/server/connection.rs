@@ -24,6 +24,7 @@ use crate::{
         event::{CloseReport, Peer, ServerEvent},
         incoming::{Inlet, InletCounts},
         subject::endpoint,
+        subscribe::subscribe,
     },
     handshake::{Granted, UpgradeRequest},
     outbox::Outbox,
@@ -344,6 +345,8 @@ fn may_be_sent(code: u16) -> bool {
 }
 
 endpoint!(Connection, ConnectionSource { core }, T => T);
+// Peers vanish all the time, and the events of the server report it.
+subscribe!(Connection emits D::Item, errors at debug);
 
 impl<D: WsDatatype> ObservableType for ConnectionSource<D> {
     type Item<'a>

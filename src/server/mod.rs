@@ -23,6 +23,7 @@ use crate::{
         event::{CloseReport, ServerEvent},
         options::{Options, common_options},
         subject::endpoint,
+        subscribe::subscribe,
     },
     handshake::{Authorize, Origin, Policy, Refuse, UpgradeRequest},
     server::core::Acceptor,
@@ -421,6 +422,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
 }
 
 endpoint!(RxWsServer, ServerSource { acceptor, local_addr, keeper }, T => TaggedData<T>);
+subscribe!(RxWsServer emits TaggedData<D::Item>, errors at error);
 
 impl<D: WsDatatype> ObservableType for ServerSource<D> {
     type Item<'a>

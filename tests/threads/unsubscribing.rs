@@ -61,7 +61,7 @@ fn observer_may_unsubscribe_itself() {
     let held = Held::on(&worker);
     let subscription = Io::new(subject.clone()).deliver_on(&worker).subscribe(move |n: usize| {
         send.send(n).unwrap();
-        let subscription: Option<DeliverSubscription<_>> = mine.lock().unwrap().take();
+        let subscription: Option<ops::DeliverSubscription<_>> = mine.lock().unwrap().take();
         subscription.unwrap().unsubscribe();
     });
     *own.lock().unwrap() = Some(subscription);

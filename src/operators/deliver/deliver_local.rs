@@ -8,7 +8,7 @@ use rxrust::{
 };
 use tokio::task::LocalSet;
 
-use super::{DeliverObserver, DeliverSubscription, Delivery, channel, deliver_on::log_lost};
+use super::{DeliverObserver, DeliverSubscription, DeliverTask, channel, deliver_on::log_lost};
 use crate::operators::deliver::channel::Bounds;
 
 /// What [`deliver_local`](crate::ObservableExt::deliver_local) makes. Belongs to its loop's thread.
@@ -45,7 +45,7 @@ where
     fn subscribe(self, context: LocalCtx<O, LocalScheduler>) -> Self::Unsub {
         let (sender, receiver) = channel(Bounds::unsaid());
         let closing = receiver.closing();
-        let delivery = Delivery::new(receiver, context.into_inner(), log_lost);
+        let delivery = DeliverTask::new(receiver, context.into_inner(), log_lost);
         // With the loop gone the delivery is dropped, which tells the source that nobody listens.
         if let Some(target) = self.target.upgrade() {
             target.spawn_local(delivery);

@@ -7,7 +7,7 @@ use rxrust::{
     scheduler::Scheduler,
 };
 
-use super::{DeliverObserver, DeliverSubscription, Delivery, channel};
+use super::{DeliverObserver, DeliverSubscription, DeliverTask, channel};
 use crate::operators::deliver::channel::Bounds;
 
 /// What [`deliver_on`](crate::ObservableExt::deliver_on) and
@@ -52,7 +52,7 @@ where
     T: Send + 'static,
     L: FnMut(u64),
     S: CoreObservable<C::With<DeliverObserver<T, <S as ObservableType>::Err>>, Err: Send + 'static>,
-    Sch: Scheduler<Delivery<T, S::Err, C::Inner, L>>,
+    Sch: Scheduler<DeliverTask<T, S::Err, C::Inner, L>>,
 {
     type Unsub = DeliverSubscription<S::Unsub>;
 
@@ -61,7 +61,7 @@ where
         let closing = receiver.closing();
         let (observer, context) = context.swap(sender);
         // Before the source begins: one that emits as it is subscribed to may wait for room.
-        self.scheduler.schedule(Delivery::new(receiver, observer, self.on_lost), None);
+        self.scheduler.schedule(DeliverTask::new(receiver, observer, self.on_lost), None);
         DeliverSubscription::new(self.source.subscribe(context), closing)
     }
 }

@@ -193,7 +193,7 @@ impl<U: Subscription> Subscription for DeliverSubscription<U> {
 }
 
 /// The task that takes items out of a channel and hands them to an observer.
-pub struct Delivery<T, E, O, L> {
+pub struct DeliverTask<T, E, O, L> {
     receiver: Receiver<T, E>,
     batch: VecDeque<T>,
     /// What comes behind the batch.
@@ -208,9 +208,9 @@ pub struct Delivery<T, E, O, L> {
 }
 
 // Nothing in it is pinned.
-impl<T, E, O, L> Unpin for Delivery<T, E, O, L> {}
+impl<T, E, O, L> Unpin for DeliverTask<T, E, O, L> {}
 
-impl<T, E, O, L> Delivery<T, E, O, L>
+impl<T, E, O, L> DeliverTask<T, E, O, L>
 where
     O: Observer<T, E>,
     L: FnMut(u64),
@@ -285,7 +285,7 @@ where
     }
 }
 
-impl<T, E, O, L> Future for Delivery<T, E, O, L>
+impl<T, E, O, L> Future for DeliverTask<T, E, O, L>
 where
     O: Observer<T, E>,
     L: FnMut(u64),
@@ -340,8 +340,8 @@ impl<U> fmt::Debug for DeliverSubscription<U> {
     }
 }
 
-impl<T, E, O, L> fmt::Debug for Delivery<T, E, O, L> {
+impl<T, E, O, L> fmt::Debug for DeliverTask<T, E, O, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("told", &self.told).finish_non_exhaustive()
+        f.debug_struct("DeliverTask").field("told", &self.told).finish_non_exhaustive()
     }
 }
