@@ -24,7 +24,6 @@ use tokio::{
 };
 use tungstenite::{
     Error, Message,
-    error::CapacityError,
     protocol::{CloseFrame, Role, frame::coding::CloseCode},
 };
 
@@ -37,9 +36,11 @@ use crate::{
     },
     outbox::{Closing, Outbox},
     protocol::{
-        decoder::{Block, Reader},
+        close::{close_code_of, fitting_reason},
+        decoder::Decoder,
         heartbeat::{Heartbeat, Pulse},
-        wire::Wire,
+        memory_stream::MemoryStream,
+        read_block::Block,
     },
     runtime::{
         self, callback,
@@ -208,7 +209,7 @@ struct Driver<S: Socket, F> {
     outlet: Hold<S>,
     link: Link,
     receive: F,
-    reader: Reader,
+    decoder: Decoder,
     phase: Phase,
     parting: Option<Parting>,
     /// The peer has shut its side down, and is to be told what is left to say.
@@ -247,7 +248,7 @@ where
         let now = Instant::now();
         Self {
             outlet,
-            reader: Reader::new(link.role, link.limits.message_len, link.limits.frame()),
+            decoder: Decoder::new(link.role, link.limits.message_len, link.limits.frame()),
             phase: Phase::Open,
             parting: None,
             is_heard_out: false,
@@ -415,7 +416,7 @@ where
                 return bytes;
             }
             *share = share.saturating_sub(1);
-            match self.reader.read(&mut bytes, block, &mut self.answers) {
+            match self.decoder.decode(&mut bytes, block, &mut self.answers) {
                 Ok(Message::Text(text)) => self.hand_on(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => self.hand_on(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => {
@@ -423,15 +424,15 @@ where
                 }
                 Ok(Message::Close(frame)) => {
                     // Puts the answer into memory, which takes everything; the error is that the connection is closed.
-                    let mut wire = Wire::new(&[], &mut self.answers);
-                    let _ = self.reader.with_protocol(|protocol| protocol.flush(&mut wire));
+                    let mut stream = MemoryStream::new(&[], &mut self.answers);
+                    let _ = self.decoder.with_protocol(|protocol| protocol.flush(&mut stream));
                     self.close(frame);
                 }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => break,
                 Err(error) => {
-                    let (code, reason) = verdict(&error, &self.link.limits);
+                    let (code, reason) = close_code_of(&error, &self.link.limits);
                     self.fail(code, reason);
                 }
             }
@@ -521,10 +522,10 @@ where
     }
 
     fn send_close(&mut self, code: CloseCode, reason: &str) {
-        let frame = CloseFrame { code, reason: fitting(reason).into() };
+        let frame = CloseFrame { code, reason: fitting_reason(reason).into() };
         // Into memory, which takes everything; after a close frame of the peer's there is no other to send.
-        let mut wire = Wire::new(&[], &mut self.answers);
-        let _ = self.reader.with_protocol(|protocol| protocol.close(&mut wire, Some(frame)));
+        let mut stream = MemoryStream::new(&[], &mut self.answers);
+        let _ = self.decoder.with_protocol(|protocol| protocol.close(&mut stream, Some(frame)));
     }
 
     /// Notes the peer's close frame.
@@ -610,8 +611,8 @@ where
             let mut writer = self.outlet.lock();
             let payload = Message::Ping(Bytes::copy_from_slice(&self.outlet.begun().to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
-            let mut wire = Wire::new(&[], &mut self.answers);
-            let _ = self.reader.with_protocol(|protocol| protocol.write(&mut wire, payload));
+            let mut stream = MemoryStream::new(&[], &mut self.answers);
+            let _ = self.decoder.with_protocol(|protocol| protocol.write(&mut stream, payload));
             writer.answer(&mut self.answers);
             self.is_pinging = true;
         }
@@ -704,30 +705,6 @@ where
 /// How many messages a pong confirms: each ping carries the number of those before it.
 fn confirmed_by(payload: &[u8], begun: u64) -> u64 {
     payload.try_into().map(u64::from_be_bytes).ok().filter(|count| *count <= begun).unwrap_or(0)
-}
-
-/// What a peer's mistake is called, as a close code (RFC 6455, section 7.4.1) and in words.
-fn verdict(error: &Error, limits: &Limits) -> (CloseCode, String) {
-    match error {
-        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) if *max_size < limits.message_len => {
-            (CloseCode::Size, format!("a frame of {size} bytes is over the limit of {max_size}, Limits::frame_len"))
-        }
-        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            (CloseCode::Size, format!("a message of {size} bytes is over the limit of {max_size}, Limits::message_len"))
-        }
-        Error::Io(error) => (CloseCode::Protocol, error.to_string()),
-        Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".into()),
-        other => (CloseCode::Protocol, other.to_string()),
-    }
-}
-
-/// As much of a close reason as its frame has room for: 123 bytes (RFC 6455, section 5.5).
-fn fitting(reason: &str) -> &str {
-    let mut end = reason.len().min(123);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
 }
 
 /// The memory for reading that the connections of a thread share.

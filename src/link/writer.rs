@@ -29,7 +29,7 @@ use tungstenite::protocol::Role;
 use crate::{
     link::write_scheduler::{Flush, Flusher},
     outbox::{Aftermath, Closing, Outbox, Outflow, Relief, Spent},
-    protocol::wire::WriteBuffer,
+    protocol::write_buffer::WriteBuffer,
     stats::DropReason,
     transport::socket::Socket,
 };
@@ -303,7 +303,7 @@ impl<S: Socket> Outlet<S> {
             }
             let is_flushed = out.is_flushed();
             if is_flushed {
-                writer.out.take().into_iter().for_each(WriteBuffer::give_back);
+                writer.out.take().into_iter().for_each(WriteBuffer::recycle);
             }
             let (done, is_idle) = self.outbox.written(messages, is_flushed && is_open);
             spent.append(done);
@@ -325,7 +325,7 @@ impl<S: Socket> Outlet<S> {
             None => WRITE_BATCH_LEN,
         };
         self.outbox.take_each(budget, |frame| {
-            writer.out.get_or_insert_with(WriteBuffer::lend).append(frame, self.role);
+            writer.out.get_or_insert_with(WriteBuffer::spare).append(frame, self.role);
         })
     }
 }
@@ -363,7 +363,7 @@ impl<S: Socket> Writer<S> {
     /// Adds frames that are no messages.
     pub(crate) fn answer(&mut self, answers: &mut Vec<u8>) {
         if !answers.is_empty() {
-            self.out.get_or_insert_with(WriteBuffer::lend).append_answers(take(answers));
+            self.out.get_or_insert_with(WriteBuffer::spare).append_answers(take(answers));
         }
     }
 }

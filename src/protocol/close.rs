@@ -1,5 +1,9 @@
 //! The close codes that this side chooses (RFC 6455, section 7.4.1).
 
+use tungstenite::{Error, error::CapacityError, protocol::frame::coding::CloseCode};
+
+use crate::limits::Limits;
+
 /// The purpose of the connection is fulfilled.
 pub(crate) const NORMAL: u16 = 1000;
 
@@ -8,3 +12,27 @@ pub(crate) const GOING_AWAY: u16 = 1001;
 
 /// The program ended its endpoint with an error.
 pub(crate) const INTERNAL_ERROR: u16 = 1011;
+
+/// Names a peer's mistake: by a close code (RFC 6455, section 7.4.1), and in words.
+pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, String) {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) if *max_size < limits.message_len => {
+            (CloseCode::Size, format!("a frame of {size} bytes is over the limit of {max_size}, Limits::frame_len"))
+        }
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            (CloseCode::Size, format!("a message of {size} bytes is over the limit of {max_size}, Limits::message_len"))
+        }
+        Error::Io(error) => (CloseCode::Protocol, error.to_string()),
+        Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".into()),
+        other => (CloseCode::Protocol, other.to_string()),
+    }
+}
+
+/// Cuts a close reason to what its frame has room for: 123 bytes (RFC 6455, section 5.5).
+pub(crate) fn fitting_reason(reason: &str) -> &str {
+    let mut end = reason.len().min(123);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
+}

@@ -3,4 +3,7 @@
 pub(crate) mod close;
 pub(crate) mod decoder;
 pub(crate) mod heartbeat;
-pub(crate) mod wire;
+pub(crate) mod mask;
+pub(crate) mod memory_stream;
+pub(crate) mod read_block;
+pub(crate) mod write_buffer;

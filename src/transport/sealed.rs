@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::{protocol::wire::SLICES_A_WRITE, transport::Tcp};
+use crate::{protocol::write_buffer::SLICES_PER_WRITE, transport::Tcp};
 
 /// The most plaintext that a record holds (RFC 8446, section 5.1).
 const RECORD_LEN: usize = 16 * 1024;
@@ -74,7 +74,7 @@ impl Sealed {
         let mut sealed = 0;
         self.tls.get_mut().0.collects = true;
         while sealed < SEALED_LEN {
-            let mut portion = [IoSlice::new(&[]); SLICES_A_WRITE];
+            let mut portion = [IoSlice::new(&[]); SLICES_PER_WRITE];
             let count = cut(slices, sealed, self.record_len.min(SEALED_LEN - sealed), &mut portion);
             if count == 0 {
                 break;

@@ -1,9 +1,27 @@
-//! The memory that tungstenite's synchronous core reads from and writes to instead of a socket.
+//! [`WriteBuffer`]: bytes on their way to a socket, and where the messages among them end.
+//!
+//! All positions count the bytes that have gone through the buffer since it was made:
+//!
+//! ```text
+//!                        |<----------- len, still waiting ---------->|
+//!   +-----------+--------+-------+------+----------+------+----------+
+//!   |     m1    |       m2       | pong |    m3    | pong |    m4    |
+//!   +-----------+--------+-------+------+----------+------+----------+
+//!         ^              ^                                ^          ^
+//!      settled        written                      last_answer_end  end()
+//! ```
+//!
+//! The socket has taken everything before `written`, and the operating system everything before `settled`: a transport with a
+//! buffer of its own, such as TLS, keeps the bytes between the two. Here `unsettled` holds m1, and `messages` holds m2, m3 and
+//! m4, whose lengths add up to `messages_len`. m2 has begun, so it and all before `last_answer_end` stay; m4 can be taken back.
+//!
+//! The waiting bytes lie in `bytes` from `taken_len` on. A long payload is not copied there: it is an insert between two of
+//! those bytes.
 
 use std::{
     cell::Cell,
     collections::VecDeque,
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -18,65 +36,34 @@ use tungstenite::protocol::{
     },
 };
 
-use crate::Frame;
+use crate::{Frame, protocol::mask::mask};
 
-/// The shortest payload that is written from where it lies: from here on that costs less than a copy, and one of 1 MiB would
-/// take its memory twice.
+/// The shortest payload that is written from where it lies. From this length on that costs less than a copy; and a copy of
+/// 1 MiB would take the memory twice.
 const INSERTED_LEN: usize = 32 * 1024;
 
-/// How many pieces are given to the socket at once: as many long messages as a batch has, and what is between them.
-pub(crate) const SLICES_A_WRITE: usize = 16;
+/// How many pieces are given to the socket at once: as many long messages as a batch has, and the bytes between them.
+pub(crate) const SLICES_PER_WRITE: usize = 16;
 
-/// How much is kept of where messages end.
+/// How much memory an empty buffer keeps for the places of messages.
 const KEPT_LEN: usize = 4 * 1024;
 
-/// How many bytes that still wait are moved to the front to make room for more.
+/// How many waiting bytes are moved to the front, at most, to free the memory before them.
 const MOVED_LEN: usize = 128 * 1024;
-
-/// A stream whose input is what was just read and whose output is memory. It never blocks on writing.
-pub(crate) struct Wire<'a> {
-    input: &'a [u8],
-    out: &'a mut Vec<u8>,
-}
-
-impl<'a> Wire<'a> {
-    pub(crate) fn new(input: &'a [u8], out: &'a mut Vec<u8>) -> Self {
-        Self { input, out }
-    }
-}
-
-impl Read for Wire<'_> {
-    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.input.read(space)
-    }
-}
-
-impl Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Bytes on their way to the socket, and where the messages among them end.
 #[derive(Default)]
 pub(crate) struct WriteBuffer {
     bytes: Vec<u8>,
     /// How many of `bytes` the socket has taken.
-    taken: usize,
-    /// What goes out between two of `bytes`, from where it lies.
+    taken_len: usize,
+    /// Long payloads, which go out between two of `bytes`, from where they lie.
     inserts: VecDeque<Insert>,
     /// How many bytes wait.
     len: usize,
     /// How many bytes sockets have taken since this was made.
     written: u64,
-    /// How many of those the operating system has: a transport with a buffer of its own, such as TLS, keeps some.
+    /// How many of those the operating system has.
     settled: u64,
     /// The messages whose last byte the socket has not taken.
     messages: VecDeque<Placed>,
@@ -84,27 +71,27 @@ pub(crate) struct WriteBuffer {
     messages_len: usize,
     /// The messages that the socket has taken, and the operating system has not.
     unsettled: VecDeque<Placed>,
-    /// Where the last frame that is no message ends, counted like the ends of messages.
-    fixed: u64,
-    /// A transport with a buffer of its own, such as TLS, has not emptied it yet.
+    /// Where the last frame that is no message ends.
+    last_answer_end: u64,
+    /// The transport has a buffer of its own, and has not emptied it yet.
     unflushed: bool,
-    /// Since when the socket has taken nothing of it.
+    /// Since when the socket has taken none of the waiting bytes.
     pub(crate) stalled: Option<Instant>,
 }
 
 /// A long payload.
 struct Insert {
-    /// How many of `bytes` are before it.
+    /// How many of `bytes` come before it.
     at: usize,
     payload: Bytes,
 }
 
 /// A message in the write buffer.
 struct Placed {
-    /// Where it ends, counted as [`written`](WriteBuffer::written) is.
+    /// The position of its end.
     end: u64,
     len: usize,
-    /// How much of it is not an insert.
+    /// How many of its bytes are not an insert.
     plain_len: usize,
 }
 
@@ -119,10 +106,11 @@ impl WriteBuffer {
         self.len
     }
 
-    /// How many bytes wait that nobody here has sent: pongs, which the peer's pings cause.
+    /// How many of the waiting bytes are not of messages: answers, such as the pongs that the peer's pings cause.
     pub(crate) fn answers_len(&self) -> usize {
-        let begun = self.messages.front().map_or(0, |first| first.len.saturating_sub(self.left_of(first)));
-        self.len() + begun - self.messages_len
+        let begun_len = self.messages.front().map_or(0, |first| first.len.saturating_sub(self.left_of(first)));
+        // Of the first message, only the rest still waits.
+        self.len + begun_len - self.messages_len
     }
 
     /// How many bytes lie before the end of a message.
@@ -130,7 +118,7 @@ impl WriteBuffer {
         (message.end - self.written) as usize
     }
 
-    /// How many bytes there have been.
+    /// The position behind the last byte.
     fn end(&self) -> u64 {
         self.written + self.len as u64
     }
@@ -139,7 +127,7 @@ impl WriteBuffer {
         self.len() == 0
     }
 
-    /// Whether the operating system has a part of the first message that it has not whole.
+    /// Whether the operating system has a part, and not the whole, of the first message that is not settled.
     pub(crate) fn has_begun(&self) -> bool {
         self.unsettled.front().or(self.messages.front()).is_some_and(|first| first.start() < self.settled)
     }
@@ -184,12 +172,12 @@ impl WriteBuffer {
     pub(crate) fn append_answers(&mut self, answers: Vec<u8>) {
         self.bytes.extend_from_slice(&answers);
         self.len += answers.len();
-        self.fixed = self.end();
+        self.last_answer_end = self.end();
     }
 
-    /// Removes the messages of which no byte was taken and which no other frame follows, and returns how many.
+    /// Removes the messages of which no byte was taken and that no answer follows, and returns their number.
     pub(crate) fn take_back(&mut self) -> usize {
-        let (kept_len, before) = (self.written.max(self.fixed), self.messages.len());
+        let (kept_len, before) = (self.written.max(self.last_answer_end), self.messages.len());
         while self.messages.back().is_some_and(|last| last.start() >= kept_len)
             && let Some(last) = self.messages.pop_back()
         {
@@ -201,13 +189,14 @@ impl WriteBuffer {
             self.messages_len -= last.len;
         }
         if self.is_empty() {
-            // It may have to wait for long.
+            // The buffer may have to wait for a long time.
             self.bytes.shrink_to(KEPT_LEN);
         }
         before - self.messages.len()
     }
 
-    /// Writes as much as the socket takes at once. Flushes what is behind it. To be followed by [`settle`](Self::settle).
+    /// Writes as much as the socket takes in one call, and flushes the socket once nothing waits. The caller calls
+    /// [`settle`](Self::settle) next, whatever the outcome.
     pub(crate) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
@@ -229,9 +218,9 @@ impl WriteBuffer {
             return self.poll_flush(socket, cx);
         }
         let count = if self.inserts.is_empty() {
-            ready!(Pin::new(&mut *socket).poll_write(cx, &self.bytes[self.taken..]))?
+            ready!(Pin::new(&mut *socket).poll_write(cx, &self.bytes[self.taken_len..]))?
         } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_A_WRITE];
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
             let count = slices.iter_mut().zip(self.slices()).map(|(to, slice)| *to = IoSlice::new(slice)).count();
             ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]))?
         };
@@ -242,7 +231,7 @@ impl WriteBuffer {
         self.advance(count);
         self.unflushed = true;
         if self.is_empty() {
-            // What goes wrong here goes wrong in the next call too.
+            // An error shows up again in the next call.
             let _ = self.poll_flush(socket, cx);
         }
         Poll::Ready(Ok(()))
@@ -255,24 +244,24 @@ impl WriteBuffer {
         Poll::Ready(Ok(()))
     }
 
-    /// What waits, piece by piece.
+    /// The waiting bytes, piece by piece.
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(self.taken).chain(self.inserts.iter().map(|insert| insert.at));
+        let starts = std::iter::once(self.taken_len).chain(self.inserts.iter().map(|insert| insert.at));
         let ends = self.inserts.iter().map(|insert| insert.at).chain([self.bytes.len()]);
         let payloads = self.inserts.iter().map(|insert| &insert.payload[..]).chain([&[][..]]);
         let plain = starts.zip(ends).map(|(start, end)| &self.bytes[start..end]);
         plain.zip(payloads).flat_map(|(plain, payload)| [plain, payload]).filter(|slice| !slice.is_empty())
     }
 
-    /// Strikes off what the socket has taken.
+    /// Strikes off `count` bytes, which the socket has taken.
     fn advance(&mut self, count: usize) {
         self.len -= count;
         self.written += count as u64;
         let mut left = count;
         while let Some(insert) = self.inserts.front_mut() {
-            let plain = left.min(insert.at - self.taken);
+            let plain = left.min(insert.at - self.taken_len);
             let inserted = (left - plain).min(insert.payload.len());
-            self.taken += plain;
+            self.taken_len += plain;
             insert.payload.advance(inserted);
             left -= plain + inserted;
             if !insert.payload.is_empty() {
@@ -280,14 +269,14 @@ impl WriteBuffer {
             }
             self.inserts.pop_front();
         }
-        self.taken += left;
+        self.taken_len += left;
     }
 
-    /// Counts the messages that the operating system has now whole, where the socket keeps the last `kept` bytes to itself.
+    /// Returns how many more messages the operating system has as a whole; the socket itself keeps the last `kept` bytes.
     pub(crate) fn settle(&mut self, kept: usize) -> usize {
         let (written, settled) = (self.written, self.written - kept as u64);
         if settled > self.settled && self.stalled.is_some() {
-            // It takes something, if slowly.
+            // The operating system takes something, if slowly.
             self.stalled = Some(Instant::now());
         }
         self.settled = settled;
@@ -306,16 +295,16 @@ impl WriteBuffer {
         ended
     }
 
-    /// Gives back the memory of what the socket has taken. Not only when nothing is left: a peer that is always a little
-    /// behind may never come to that.
+    /// Frees the memory of the bytes that the socket has taken. Not only once nothing waits: with a peer that is always a
+    /// little behind, that may never be.
     fn reclaim(&mut self) {
-        let left = self.bytes.len() - self.taken;
-        if left > self.taken.min(MOVED_LEN) {
+        let left = self.bytes.len() - self.taken_len;
+        if left > self.taken_len.min(MOVED_LEN) {
             return;
         }
-        self.bytes.drain(..self.taken);
-        self.inserts.iter_mut().for_each(|insert| insert.at -= self.taken);
-        self.taken = 0;
+        self.bytes.drain(..self.taken_len);
+        self.inserts.iter_mut().for_each(|insert| insert.at -= self.taken_len);
+        self.taken_len = 0;
         self.bytes.shrink_to(2 * MOVED_LEN);
         self.messages.shrink_to(KEPT_LEN / size_of::<Placed>());
         self.unsettled.shrink_to(KEPT_LEN / size_of::<Placed>());
@@ -323,38 +312,24 @@ impl WriteBuffer {
 }
 
 thread_local! {
-    /// What a connection writes into while it is at it: 64 connections that grow and shrink one each make a fifth of an
-    /// echo of 16 KiB, and an idle one needs none.
+    /// The buffer that the connections of a thread share, since each needs one only while it writes. Growing and shrinking
+    /// one per connection was a fifth of the cost of an echo of 16 KiB on 64 connections.
     static SPARE: Cell<Option<Box<WriteBuffer>>> = const { Cell::new(None) };
 }
 
 impl WriteBuffer {
-    /// The thread's, or a new one.
-    pub(crate) fn lend() -> Box<Self> {
-        // In vain while the thread ends.
+    /// Takes the thread's buffer, or makes a new one.
+    pub(crate) fn spare() -> Box<Self> {
+        // There is none while the thread ends.
         SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
     }
 
-    /// Leaves a buffer that is flushed, with nothing in it but its counts, to the next connection of the thread.
-    pub(crate) fn give_back(self: Box<Self>) {
+    /// Leaves a buffer that is flushed, and empty but for its counts, to the next connection of the thread.
+    pub(crate) fn recycle(self: Box<Self>) {
         debug_assert!(self.is_flushed() && self.messages.is_empty() && self.inserts.is_empty());
         debug_assert!(self.unsettled.is_empty() && self.settled == self.written);
         debug_assert!(self.stalled.is_none());
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
-    }
-}
-
-/// Masks a payload in place, eight bytes at a time.
-pub(crate) fn mask(payload: &mut [u8], key: [u8; 4]) {
-    let [a, b, c, d] = key;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let mut chunks = payload.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        let masked = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight")) ^ wide;
-        chunk.copy_from_slice(&masked.to_ne_bytes());
-    }
-    for (byte, key) in chunks.into_remainder().iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key;
     }
 }
 
@@ -365,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes the bytes of a buffer, or of several, as many at a time as `room` says.
+    /// Takes up to `room` bytes of a buffer, or of several, per write.
     struct Sink {
         room: usize,
         taken: Vec<u8>,
@@ -399,7 +374,7 @@ mod tests {
     }
 
     impl WriteBuffer {
-        /// Has `sink` take up to `count` bytes, and keep none.
+        /// Writes up to `count` bytes to `sink`, which keeps none to itself.
         fn write_to(&mut self, sink: &mut Sink, count: usize) -> usize {
             self.pass_to(sink, count);
             self.settle(0)
@@ -485,14 +460,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn masking_is_an_exclusive_or_with_the_key_in_turn(payload: Vec<u8>, key: [u8; 4]) {
-            let plain: Vec<_> = payload.iter().enumerate().map(|(n, byte)| byte ^ key[n % 4]).collect();
-            let mut masked = payload;
-            mask(&mut masked, key);
-            prop_assert_eq!(masked, plain);
-        }
-
         #[test]
         fn frames_are_those_that_tungstenite_reads(payload: Vec<u8>, repeat in 0..300usize, is_client: bool) {
             let payload = payload.repeat(repeat);
