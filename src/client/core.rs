@@ -457,7 +457,7 @@ impl<D: WsDatatype> Dialer<D> {
             role: Role::Client,
             peer: Box::new(peer.clone()),
             outbox: self.outbox.clone(),
-            flusher: None,
+            scheduler: None,
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
             inbound: self.inbound.backlog(),

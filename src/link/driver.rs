@@ -31,8 +31,8 @@ use crate::{
     Frame, WsError, WsText,
     limits::Limits,
     link::{
-        write_scheduler::Flusher,
-        writer::{Hold, Outlet, Outward, Progress},
+        write_scheduler::WriteScheduler,
+        writer::{Progress, SharedWriter, WriteStatus, WriterHandle},
     },
     outbox::{Closing, Outbox},
     protocol::{
@@ -74,8 +74,8 @@ pub(crate) struct Link {
     /// Whom the connection is to, as errors name it: printed only then.
     pub(crate) peer: Box<dyn fmt::Display + Send + Sync>,
     pub(crate) outbox: Outbox,
-    /// Who writes what is pushed while the driver sleeps; without one it wakes and does so itself.
-    pub(crate) flusher: Option<Arc<Flusher>>,
+    /// Writes the messages pushed while the driver sleeps; without a scheduler the driver wakes up and does so itself.
+    pub(crate) scheduler: Option<Arc<WriteScheduler>>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) limits: Limits,
     /// Where what is received piles up if its subscribers do not keep up.
@@ -96,15 +96,15 @@ pub(crate) enum Receipt {
 
 /// A link that is there: what is pushed is written from now on.
 pub(crate) struct OpenLink<S: Socket> {
-    outlet: Hold<S>,
+    writer: WriterHandle<S>,
     link: Link,
 }
 
 impl Link {
     /// Opens the link. `answer` goes out before any message: the end of a server's opening handshake.
     pub(crate) fn open<S: Socket>(mut self, socket: S, answer: Vec<u8>) -> OpenLink<S> {
-        let outlet = Outlet::open(socket, answer, self.role, self.outbox.clone(), self.flusher.take());
-        OpenLink { outlet, link: self }
+        let writer = SharedWriter::open(socket, answer, self.role, self.outbox.clone(), self.scheduler.take());
+        OpenLink { writer, link: self }
     }
 }
 
@@ -112,10 +112,10 @@ impl<S: Socket> OpenLink<S> {
     /// Writes the answer that the link was opened with.
     pub(crate) async fn answered(&self) -> io::Result<()> {
         poll_fn(|cx| {
-            self.outlet.serve(cx.waker().clone());
-            let (progress, outward) = self.outlet.write(&mut Vec::new(), cx);
+            self.writer.set_task(cx.waker().clone());
+            let (progress, status) = self.writer.write(&mut Vec::new(), cx);
             match progress? {
-                Progress::Blocked if outward.answers_len > 0 => Poll::Pending,
+                Progress::Blocked if status.answers_len > 0 => Poll::Pending,
                 // What is left is the driver's.
                 _ => Poll::Ready(Ok(())),
             }
@@ -206,7 +206,7 @@ enum Intake {
 }
 
 struct Driver<S: Socket, F> {
-    outlet: Hold<S>,
+    writer: WriterHandle<S>,
     link: Link,
     receive: F,
     decoder: Decoder,
@@ -217,8 +217,8 @@ struct Driver<S: Socket, F> {
     /// What the protocol has to say to the peer, until the next write.
     answers: Vec<u8>,
     /// How things stand on the way out after the last write.
-    outward: Outward,
-    /// The task's own, which the outlet has too: kept here so that not each poll needs a lock to compare them.
+    write_status: WriteStatus,
+    /// The task's waker. The writer has it too; the copy here is compared on each poll without a lock.
     waker: Waker,
     /// When waiting for the peer ends, if closing was asked for and messages come before it.
     close_by: Option<Instant>,
@@ -244,16 +244,16 @@ where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    fn new(OpenLink { outlet, mut link }: OpenLink<S>, receive: F) -> Self {
+    fn new(OpenLink { writer, mut link }: OpenLink<S>, receive: F) -> Self {
         let now = Instant::now();
         Self {
-            outlet,
+            writer,
             decoder: Decoder::new(link.role, link.limits.message_len, link.limits.frame()),
             phase: Phase::Open,
             parting: None,
             is_heard_out: false,
             answers: Vec::new(),
-            outward: Outward::default(),
+            write_status: WriteStatus::default(),
             waker: Waker::noop().clone(),
             close_by: None,
             pulse: Pulse::new(link.heartbeat, now, rand::random()),
@@ -278,11 +278,11 @@ where
             None => false,
         };
         if takes_nothing {
-            self.outlet.reset_when_dropped();
+            self.writer.reset_when_dropped();
         }
         // Others may have written until now.
-        self.outlet.retire();
-        ending.unconfirmed = self.outlet.written().saturating_sub(self.confirmed);
+        self.writer.close_socket();
+        ending.unconfirmed = self.writer.written().saturating_sub(self.confirmed);
     }
 
     /// Drops the connection, since another one is wanted.
@@ -306,11 +306,11 @@ where
         self.now = Instant::now();
         if !self.waker.will_wake(cx.waker()) {
             self.waker = cx.waker().clone();
-            self.outlet.serve(self.waker.clone());
+            self.writer.set_task(self.waker.clone());
         }
         if self.link.outbox.attend() {
             // It is to be dropped: the queue is gone, and what lies here unwritten goes with it.
-            self.outlet.take_back();
+            self.writer.return_unwritten();
         }
         let intake = self.read(cx)?;
         let unfinished = self.write(cx)?;
@@ -323,7 +323,7 @@ where
     /// A peer that does not take the answers to its pings is not read from, so that they cannot pile up. Messages do not
     /// count: two peers that each wait for the other to read would wait for ever.
     fn is_paused(&self) -> bool {
-        self.answers.len() + self.outward.answers_len > self.link.limits.write_buffer_len
+        self.answers.len() + self.write_status.answers_len > self.link.limits.write_buffer_len
     }
 
     /// Reads and dispatches what is there, unless callbacks are owed something.
@@ -391,7 +391,7 @@ where
             // What comes now came later, from a peer that could go on for ever.
             return Err(self.parted());
         }
-        match self.outlet.poll_read(cx, space) {
+        match self.writer.poll_read(cx, space) {
             Poll::Pending => return Ok(Some(Intake::Whole)),
             Poll::Ready(Err(error)) => return Err(self.broken(error)),
             Poll::Ready(Ok(())) => {}
@@ -420,7 +420,7 @@ where
                 Ok(Message::Text(text)) => self.hand_on(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => self.hand_on(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => {
-                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.outlet.begun()));
+                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.writer.begun()));
                 }
                 Ok(Message::Close(frame)) => {
                     // Puts the answer into memory, which takes everything; the error is that the connection is closed.
@@ -459,8 +459,8 @@ where
     /// when it stopped before that, and nothing else wakes it.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         while self.parting.is_none() {
-            let (progress, outward) = self.outlet.write(&mut self.answers, cx);
-            self.outward = outward;
+            let (progress, status) = self.writer.write(&mut self.answers, cx);
+            self.write_status = status;
             self.note_ping();
             match progress {
                 Ok(Progress::Done) => {
@@ -484,7 +484,7 @@ where
 
     /// A ping counts from when the system has it.
     fn note_ping(&mut self) {
-        if self.is_pinging && self.outward.answers_len == 0 {
+        if self.is_pinging && self.write_status.answers_len == 0 {
             self.is_pinging = false;
             self.pulse.pinged(Instant::now());
         }
@@ -493,8 +493,8 @@ where
     /// Decides the end; what has arrived is still heard. What was decided first counts.
     fn part(&mut self, error: WsError, until: Option<Instant>) {
         if self.parting.is_none() {
-            self.outlet.give_up();
-            let left = self.outlet.arrived_len().saturating_add(READ_BUFFER_LEN);
+            self.writer.stop_writing();
+            let left = self.writer.arrived_len().saturating_add(READ_BUFFER_LEN);
             self.parting = Some(Parting { error, until, left });
             self.forget_answers();
         }
@@ -503,7 +503,7 @@ where
     /// Nobody will hear them, and reading must not be paused for them.
     fn forget_answers(&mut self) {
         self.answers.clear();
-        self.outward = Outward::default();
+        self.write_status = WriteStatus::default();
     }
 
     /// A turn's writing on a connection that is over: after the peer's last word there is nothing to wait for.
@@ -517,7 +517,7 @@ where
 
     /// No message follows a close frame, whoever sent it (RFC 6455, section 5.5.1).
     fn enter(&mut self, phase: Phase) {
-        self.outlet.shut();
+        self.writer.stop_taking();
         self.phase = phase;
     }
 
@@ -559,7 +559,7 @@ where
         };
         let shuts = closes || matches!(self.phase, Phase::Failing { .. });
         // An error here is one of a socket that is to be dropped anyway.
-        let shut = shuts && self.outward.is_flushed && self.outlet.poll_shutdown(cx).is_ready();
+        let shut = shuts && self.write_status.is_flushed && self.writer.poll_shutdown(cx).is_ready();
         if closes && shut { Err(self.ended()) } else { Ok(()) }
     }
 
@@ -567,7 +567,7 @@ where
     fn watch_the_clock(&mut self, intake: Intake, cx: &mut Context<'_>) -> Result<bool, Box<Ending>> {
         self.judge()?;
         if let Some(parting) = &self.parting {
-            let is_heard = intake == Intake::Whole && !self.outlet.has_arrived();
+            let is_heard = intake == Intake::Whole && !self.writer.has_arrived();
             if is_heard || parting.until.is_some_and(|until| until <= self.now) {
                 return Err(self.parted());
             }
@@ -586,14 +586,14 @@ where
             return if is_late { Err(self.ended()) } else { Ok(()) };
         }
         let peer = || self.link.peer.to_string();
-        if self.pulse.is_overdue(self.now) && self.outlet.has_arrived() {
+        if self.pulse.is_overdue(self.now) && self.writer.has_arrived() {
             // The reactor has not told of it yet.
             self.pulse.hear(self.now);
         } else if let Some(silent) = self.pulse.silence(self.now) {
             return Err(self.lost(WsError::PeerGone { peer: peer(), silent }));
         }
         let stall = self.link.limits.write_stalled;
-        if self.outward.stalled.is_some_and(|since| after(since, stall) <= self.now) {
+        if self.write_status.stalled.is_some_and(|since| after(since, stall) <= self.now) {
             self.part(WsError::WriteStalled { peer: peer(), stalled: stall }, None);
         } else if is_late {
             self.part(WsError::ClosingTimedOut { peer: peer() }, Some(self.now + LINGER));
@@ -604,16 +604,17 @@ where
     /// True after a ping, which has to be written.
     fn ping_if_due(&mut self) -> bool {
         // To a peer that takes nothing pings would only pile up.
-        let is_open = matches!(self.phase, Phase::Open) && self.parting.is_none() && self.outward.stalled.is_none();
+        let is_open =
+            matches!(self.phase, Phase::Open) && self.parting.is_none() && self.write_status.stalled.is_none();
         let pings = self.pulse.ping_due(self.now) && is_open;
         if pings {
             // Under the lock: neither does a message come between those that are counted and the ping, nor is one taken back.
-            let mut writer = self.outlet.lock();
-            let payload = Message::Ping(Bytes::copy_from_slice(&self.outlet.begun().to_be_bytes()));
+            let mut locked = self.writer.lock();
+            let payload = Message::Ping(Bytes::copy_from_slice(&self.writer.begun().to_be_bytes()));
             // Into memory, which takes everything; and the phase says that the protocol still takes messages.
             let mut stream = MemoryStream::new(&[], &mut self.answers);
             let _ = self.decoder.with_protocol(|protocol| protocol.write(&mut stream, payload));
-            writer.answer(&mut self.answers);
+            locked.answer(&mut self.answers);
             self.is_pinging = true;
         }
         pings
@@ -621,7 +622,7 @@ where
 
     /// Sets the timer to the next thing to do. True when that is due already.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let stalled = self.outward.stalled.map(|since| after(since, self.link.limits.write_stalled));
+        let stalled = self.write_status.stalled.map(|since| after(since, self.link.limits.write_stalled));
         let deadlines = match &self.parting {
             Some(parting) => [parting.until, None, None],
             None => [self.pulse.deadline(), stalled, self.closing_deadline()],

@@ -1,10 +1,10 @@
-//! The way out of one connection: its outbox, what is on its way to the socket, and the socket.
+//! [`SharedWriter`]: the way out of one connection, from its outbox through a write buffer into the socket.
 //!
-//! Who has something to write comes here, one at a time: the connection's own task, which also reads; on a runtime of one
-//! thread the [`Flusher`]; and on any thread the one who pushes into a full outbox, before that is held against the peer.
+//! Three parties write, one at a time: the connection's own task, which also reads; on a runtime of one thread, the
+//! [`WriteScheduler`]; and any thread that pushes into a full outbox, before the full outbox is held against the peer.
 //!
-//! The lock of the writer comes before the one of the outbox, and behind a switchboard's. While any of them is held, no code
-//! of the user's runs.
+//! The lock of the writer is taken before the one of the outbox, and after the one of a switchboard. No code of the user's runs
+//! while one of them is held.
 
 use std::{
     future::poll_fn,
@@ -27,34 +27,37 @@ use tokio::{io::ReadBuf, task::unconstrained, time::Instant};
 use tungstenite::protocol::Role;
 
 use crate::{
-    link::write_scheduler::{Flush, Flusher},
+    link::{
+        Turn,
+        write_scheduler::{ScheduledWrite, WriteScheduler},
+    },
     outbox::{Aftermath, Closing, Outbox, Outflow, Relief, Spent},
     protocol::write_buffer::WriteBuffer,
     stats::DropReason,
     transport::socket::Socket,
 };
 
-/// How many bytes are made ready for one write; as many as are read at once.
+/// How many bytes are made ready for one write: as many as are read at once.
 const WRITE_BATCH_LEN: usize = 128 * 1024;
 
-/// How many writes one turn has, while somebody pushes as fast as the peer reads, before others have theirs.
-const WRITES_A_TURN: usize = 32;
+/// How many writes one turn makes, while a program pushes as fast as the peer reads, before other connections have theirs.
+const WRITES_PER_TURN: usize = 32;
 
-/// How many writes one who pushes makes in between. More come when that was not enough.
-const WRITES_A_PUSH: usize = 4;
+/// How many writes a push into a full outbox makes under one lock. The outbox asks for more if that made no room.
+const WRITES_PER_PUSH: usize = 4;
 
-/// As the outbox, the connection's task, the flusher and those who push share it.
+/// The writer of a connection, shared by its task, the outbox, the write scheduler and the threads that push.
 ///
-/// In this order: what a write needs comes first, in two or three cache lines.
+/// The fields that a write needs come first, in two or three cache lines.
 #[repr(C)]
-pub(crate) struct Outlet<S> {
-    flusher: Option<Arc<Flusher>>,
+pub(crate) struct SharedWriter<S> {
+    scheduler: Option<Arc<WriteScheduler>>,
     outbox: Outbox,
     writer: Mutex<Writer<S>>,
-    /// Messages may be written: no close frame has gone, and none has come.
+    /// Messages may be written: no close frame has been sent or received.
     is_open: AtomicBool,
-    /// It is on the flusher's list, where once is enough.
-    is_due: AtomicBool,
+    /// It is on the scheduler's list, where it needs to be once.
+    is_scheduled: AtomicBool,
     role: Role,
     /// The connection's task.
     task: Mutex<Option<Waker>>,
@@ -62,85 +65,85 @@ pub(crate) struct Outlet<S> {
     written_before: u64,
 }
 
-/// The hold of a connection's task on its outlet. Without it the socket is closed, and nothing is written any more.
-pub(crate) struct Hold<S: Socket>(Arc<Outlet<S>>);
+/// The handle by which a connection's task owns its writer. Dropping it closes the socket and ends all writing.
+pub(crate) struct WriterHandle<S: Socket>(Arc<SharedWriter<S>>);
 
-impl<S: Socket> Deref for Hold<S> {
-    type Target = Outlet<S>;
+impl<S: Socket> Deref for WriterHandle<S> {
+    type Target = SharedWriter<S>;
 
-    fn deref(&self) -> &Outlet<S> {
+    fn deref(&self) -> &SharedWriter<S> {
         &self.0
     }
 }
 
-impl<S: Socket> Drop for Hold<S> {
-    /// Also when the task is cancelled, what was not written whole waits for another link.
+impl<S: Socket> Drop for WriterHandle<S> {
+    /// Even when the task is cancelled, the messages not written as a whole wait for another link.
     fn drop(&mut self) {
-        self.retire();
+        self.close_socket();
     }
 }
 
-/// How far writing has come.
+/// Where a write stopped.
 pub(crate) enum Progress {
-    /// The operating system has taken everything there was.
+    /// The operating system has taken everything.
     Done,
     /// The last message is on its way, and this closing handshake is to follow it.
     Closing(Closing),
-    /// The socket takes nothing more; its readiness wakes the task that asked.
+    /// The socket takes nothing more; it wakes the task that asked once it does.
     Blocked,
     /// There may be more to write, in another turn.
     Unfinished,
 }
 
-/// How things stand after a write, as far as reading and the clock depend on it.
+/// The state of the writer after a write, as far as reading and the clock depend on it.
 #[derive(Default)]
-pub(crate) struct Outward {
+pub(crate) struct WriteStatus {
     pub(crate) is_flushed: bool,
-    /// How many bytes wait that answer the peer's own.
+    /// How many bytes of answers wait, which the peer itself caused.
     pub(crate) answers_len: usize,
-    /// Since when the socket has taken nothing of what it was offered.
+    /// Since when the socket has taken none of the bytes it was offered.
     pub(crate) stalled: Option<Instant>,
 }
 
-/// The socket, and what is on its way there.
+/// The socket, and the bytes on their way to it.
 #[repr(C)]
 pub(crate) struct Writer<S> {
-    /// There while something waits, or would wait if it could not be [taken back](Outlet::take_back).
-    out: Option<Box<WriteBuffer>>,
+    /// There while bytes wait, or would wait if they had not been [returned](SharedWriter::return_unwritten) to the outbox.
+    buffer: Option<Box<WriteBuffer>>,
     /// `None` once the connection is over.
     socket: Option<S>,
-    /// Why the socket took nothing any more, for the task.
+    /// The error of a write that somebody else made, kept for the task.
     failed: Option<io::Error>,
-    /// Nothing is written any more, and the outbox knows.
+    /// Nothing is written any more, and the outbox has been told.
     is_over: bool,
 }
 
-impl<S: Socket> Outlet<S> {
-    /// What is put into `outbox` from now on is written by `flusher` if there is one, and else by the task that
-    /// [`serve`](Self::serve)s this.
+impl<S: Socket> SharedWriter<S> {
+    /// Opens the way out of `outbox`. From now on its messages are written by `scheduler` if there is one, and else by the
+    /// [task](Self::set_task).
     ///
-    /// `answer` goes out first.
+    /// `answer` goes out before them.
     pub(crate) fn open(
         socket: S,
         mut answer: Vec<u8>,
         role: Role,
         outbox: Outbox,
-        flusher: Option<Arc<Flusher>>,
-    ) -> Hold<S> {
-        let mut writer = Writer { socket: Some(socket), out: None, failed: None, is_over: false };
+        scheduler: Option<Arc<WriteScheduler>>,
+    ) -> WriterHandle<S> {
+        let mut writer = Writer { socket: Some(socket), buffer: None, failed: None, is_over: false };
         writer.answer(&mut answer);
-        let outlet = Arc::new(Self {
+        let shared = Arc::new(Self {
             written_before: outbox.stats().written.messages,
             outbox,
             writer: Mutex::new(writer),
             is_open: AtomicBool::new(true),
-            is_due: AtomicBool::new(false),
+            is_scheduled: AtomicBool::new(false),
             role,
             task: Mutex::default(),
-            flusher,
+            scheduler,
         });
-        outlet.outbox.attach(outlet.clone());
-        Hold(outlet)
+        shared.outbox.attach(shared.clone());
+        WriterHandle(shared)
     }
 
     /// How many messages this link has written.
@@ -148,18 +151,18 @@ impl<S: Socket> Outlet<S> {
         self.outbox.stats().written.messages - self.written_before
     }
 
-    /// How many messages this link has written, or taken to be written.
+    /// How many messages this link has written, or taken from the outbox to write.
     pub(crate) fn begun(&self) -> u64 {
         self.outbox.begun() - self.written_before
     }
 
-    /// Nobody may keep this lock while user code runs: payloads that are done with are dropped behind it.
+    /// No code of the user's may run inside this lock: the payloads of written messages are dropped after it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Writer<S>> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `task` be the one to be woken.
-    pub(crate) fn serve(&self, task: Waker) {
+    /// Sets the task to wake, which is the one that reads.
+    pub(crate) fn set_task(&self, task: Waker) {
         *self.lock_task() = Some(task);
     }
 
@@ -173,15 +176,15 @@ impl<S: Socket> Outlet<S> {
         }
     }
 
-    /// Writes what is there to be written, as far as the socket takes it. The closing handshake is for the caller to make.
-    pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (io::Result<Progress>, Outward) {
+    /// Writes the answers and the messages, as far as the socket takes them. The caller makes the closing handshake.
+    pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (io::Result<Progress>, WriteStatus) {
         let mut writer = self.lock();
         writer.answer(answers);
-        let (progress, aftermath) = self.write_and_give_back(&mut writer, WRITES_A_TURN, cx);
-        let outward = writer.outward();
+        let (progress, aftermath) = self.write_up_to(&mut writer, WRITES_PER_TURN, cx);
+        let status = writer.status();
         drop(writer);
         drop(self.outbox.settle(aftermath));
-        (progress, outward)
+        (progress, status)
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -211,31 +214,31 @@ impl<S: Socket> Outlet<S> {
         self.lock().socket.as_ref().map_or(0, S::arrived_len)
     }
 
-    /// Gives the messages of which nothing was written back to the outbox, as far as that is possible.
-    pub(crate) fn take_back(&self) {
-        self.give_back(None);
+    /// Returns to the outbox the messages of which no byte was written, as far as that is possible.
+    pub(crate) fn return_unwritten(&self) {
+        self.return_or_drop(None);
     }
 
-    /// As [`take_back`](Self::take_back); for a reason, they are dropped there with all that wait.
-    fn give_back(&self, dropped: Option<DropReason>) {
-        let aftermath = self.lock().give_back(&self.outbox, dropped);
+    /// As [`return_unwritten`](Self::return_unwritten). If `dropped` gives a reason, they are then dropped with all others.
+    fn return_or_drop(&self, dropped: Option<DropReason>) {
+        let aftermath = self.lock().return_unwritten(&self.outbox, dropped);
         drop(self.outbox.settle(aftermath));
     }
 
-    /// Takes no more messages from the outbox.
-    pub(crate) fn shut(&self) {
+    /// Ends the taking of messages from the outbox.
+    pub(crate) fn stop_taking(&self) {
         let _writer = self.lock();
         self.is_open.store(false, Relaxed);
     }
 
-    /// Ends all writing, also by others than the task, and leaves the socket for reading. What was not written whole waits in
-    /// the outbox for another link.
-    pub(crate) fn give_up(&self) {
+    /// Ends all writing, by the task and by others, and leaves the socket open for reading. The messages not written as a
+    /// whole wait in the outbox for another link.
+    pub(crate) fn stop_writing(&self) {
         self.end_writing(self.lock());
     }
 
-    /// As [`give_up`](Self::give_up), and closes the socket.
-    pub(crate) fn retire(&self) {
+    /// As [`stop_writing`](Self::stop_writing), and closes the socket.
+    pub(crate) fn close_socket(&self) {
         let mut writer = self.lock();
         let socket = writer.socket.take();
         self.end_writing(writer);
@@ -248,35 +251,35 @@ impl<S: Socket> Outlet<S> {
             return;
         }
         self.is_open.store(false, Relaxed);
-        let out = writer.out.take();
+        let buffer = writer.buffer.take();
         drop(writer);
-        let has_begun = out.as_ref().is_some_and(|out| out.has_begun());
-        drop(out);
+        let has_begun = buffer.as_ref().is_some_and(|buffer| buffer.has_begun());
+        drop(buffer);
         self.outbox.link_lost(has_begun);
     }
 
-    /// Writes, up to `writes` times. What is left to do and to drop is for later, behind the lock.
-    fn write_and_give_back(
+    /// Writes up to `writes` times. The caller settles the returned aftermath after it has released the lock.
+    fn write_up_to(
         &self,
         writer: &mut Writer<S>,
         writes: usize,
         cx: &mut Context<'_>,
     ) -> (io::Result<Progress>, Aftermath) {
         let mut spent = Spent::default();
-        let progress = beside_the_budget(cx, |cx| self.write_with(writer, writes, &mut spent, cx));
+        let progress = poll_unconstrained(cx, |cx| self.try_write(writer, writes, &mut spent, cx));
         let mut aftermath = Aftermath::default();
         if matches!(progress, Ok(Progress::Blocked)) {
             self.outbox.refused();
             if self.outbox.drops_oldest() {
-                // What has not begun to be written may have to make room for something newer.
-                aftermath = writer.give_back(&self.outbox, None);
+                // A message of which no byte was written may have to make room for a newer one.
+                aftermath = writer.return_unwritten(&self.outbox, None);
             }
         }
         aftermath.drop_too(spent);
         (progress, aftermath)
     }
 
-    fn write_with(
+    fn try_write(
         &self,
         writer: &mut Writer<S>,
         writes: usize,
@@ -288,22 +291,22 @@ impl<S: Socket> Outlet<S> {
         }
         let is_open = self.is_open.load(Relaxed);
         for _ in 0..writes {
-            let closing = if is_open { self.fill(writer) } else { None };
+            let closing = if is_open { self.fill_buffer(writer) } else { None };
             if let Some(closing) = closing {
                 return Ok(Progress::Closing(closing));
             }
-            let (Some(out), Some(socket)) = (&mut writer.out, &mut writer.socket) else {
+            let (Some(buffer), Some(socket)) = (&mut writer.buffer, &mut writer.socket) else {
                 return Ok(Progress::Done);
             };
-            let polled = out.poll_write(socket, cx);
-            // Also when it was blocked, or failed, in the course of it.
-            let messages = out.settle(socket.unsettled());
+            let polled = buffer.poll_write(socket, cx);
+            // Even if the write was blocked or failed: earlier bytes may have reached the operating system by now.
+            let messages = buffer.settle(socket.unsettled());
             if polled.is_pending() && messages == 0 {
                 return Ok(Progress::Blocked);
             }
-            let is_flushed = out.is_flushed();
+            let is_flushed = buffer.is_flushed();
             if is_flushed {
-                writer.out.take().into_iter().for_each(WriteBuffer::recycle);
+                writer.buffer.take().into_iter().for_each(WriteBuffer::recycle);
             }
             let (done, is_idle) = self.outbox.written(messages, is_flushed && is_open);
             spent.append(done);
@@ -316,23 +319,23 @@ impl<S: Socket> Outlet<S> {
         Ok(Progress::Unfinished)
     }
 
-    /// Moves messages from the outbox into the write buffer. Returns the closing handshake that is to follow the last one.
-    fn fill(&self, writer: &mut Writer<S>) -> Option<Closing> {
-        let budget = match &writer.out {
-            // A socket that takes nothing is offered what is here already before anything is encoded for it.
-            Some(out) if out.stalled.is_some() && !out.is_empty() => 0,
-            Some(out) => WRITE_BATCH_LEN.saturating_sub(out.len()),
+    /// Moves messages from the outbox into the write buffer. Returns the closing handshake once the last message has gone.
+    fn fill_buffer(&self, writer: &mut Writer<S>) -> Option<Closing> {
+        let budget = match &writer.buffer {
+            // A socket that takes nothing is offered the buffer as it is before more messages are encoded for it.
+            Some(buffer) if buffer.stalled.is_some() && !buffer.is_empty() => 0,
+            Some(buffer) => WRITE_BATCH_LEN.saturating_sub(buffer.len()),
             None => WRITE_BATCH_LEN,
         };
         self.outbox.take_each(budget, |frame| {
-            writer.out.get_or_insert_with(WriteBuffer::spare).append(frame, self.role);
+            writer.buffer.get_or_insert_with(WriteBuffer::spare).append(frame, self.role);
         })
     }
 }
 
-/// Polls whatever is left of the share of work that tokio gives a task at a time: a socket that is not even asked for want of
-/// it would look like one that takes nothing.
-fn beside_the_budget<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_>) -> R) -> R {
+/// Polls outside tokio's cooperative budget: with the budget used up, tokio does not ask the socket at all, and that would look
+/// like a socket that takes nothing.
+fn poll_unconstrained<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_>) -> R) -> R {
     match pin!(unconstrained(poll_fn(|cx| Poll::Ready(f(cx))))).poll(cx) {
         Poll::Ready(result) => result,
         Poll::Pending => unreachable!("what is polled is always ready"),
@@ -344,60 +347,61 @@ impl<S: Socket> Writer<S> {
         self.socket.iter_mut().for_each(|socket| socket.insist(insists));
     }
 
-    fn outward(&self) -> Outward {
-        let out = self.out.as_ref();
-        Outward {
-            is_flushed: out.is_none(),
-            answers_len: out.map_or(0, |out| out.answers_len()),
-            stalled: out.and_then(|out| out.stalled),
+    fn status(&self) -> WriteStatus {
+        let buffer = self.buffer.as_ref();
+        WriteStatus {
+            is_flushed: buffer.is_none(),
+            answers_len: buffer.map_or(0, |buffer| buffer.answers_len()),
+            stalled: buffer.and_then(|buffer| buffer.stalled),
         }
     }
 
-    /// Gives back to `outbox` the messages of which nothing was written, as far as that is possible.
-    fn give_back(&mut self, outbox: &Outbox, dropped: Option<DropReason>) -> Aftermath {
-        // Both under the lock: whoever fills the buffer in between would go on behind what comes back.
-        let count = self.out.as_mut().map_or(0, |out| out.take_back());
+    /// Returns to `outbox` the messages of which no byte was written, as far as that is possible.
+    fn return_unwritten(&mut self, outbox: &Outbox, dropped: Option<DropReason>) -> Aftermath {
+        // Both inside the lock: a thread that filled the buffer in between would write later messages before these.
+        let count = self.buffer.as_mut().map_or(0, |buffer| buffer.take_back());
         outbox.give_back(count, dropped)
     }
 
-    /// Adds frames that are no messages.
+    /// Adds frames that are not messages.
     pub(crate) fn answer(&mut self, answers: &mut Vec<u8>) {
         if !answers.is_empty() {
-            self.out.get_or_insert_with(WriteBuffer::spare).append_answers(take(answers));
+            self.buffer.get_or_insert_with(WriteBuffer::spare).append_answers(take(answers));
         }
     }
 }
 
-impl<S: Socket> Flush for Outlet<S> {
-    fn fetch(&self) {
+impl<S: Socket> ScheduledWrite for SharedWriter<S> {
+    fn prefetch(&self) {
         black_box(self.is_open.load(Relaxed));
         self.outbox.fetch();
     }
 
-    fn flush(&self) -> bool {
-        // Before the look into the outbox: what comes behind that is asked for anew.
-        self.is_due.swap(false, AcqRel);
+    fn write_now(&self) -> Turn {
+        // Before the look into the outbox: a message pushed after that look schedules another write.
+        self.is_scheduled.swap(false, AcqRel);
         match self.write(&mut Vec::new(), &mut Context::from_waker(Waker::noop())).0 {
-            Ok(Progress::Done) => return false,
-            Ok(Progress::Unfinished) => return !self.is_due.swap(true, AcqRel),
+            Ok(Progress::Done) => return Turn::Wait,
+            Ok(Progress::Unfinished) if self.is_scheduled.swap(true, AcqRel) => return Turn::Wait,
+            Ok(Progress::Unfinished) => return Turn::Again,
             Ok(Progress::Closing(_) | Progress::Blocked) => {}
             Err(error) => self.lock().failed = Some(error),
         }
-        // The rest is the task's. It has to come also for this: the socket knows of nobody now whom it could wake.
+        // The task does the rest. It must run even for a blocked socket, which was asked without a waker here.
         self.wake_task();
-        false
+        Turn::Wait
     }
 
     fn wake(&self) {
-        self.is_due.store(false, Release);
+        self.is_scheduled.store(false, Release);
         self.wake_task();
     }
 }
 
-impl<S: Socket> Outflow for Outlet<S> {
+impl<S: Socket> Outflow for SharedWriter<S> {
     fn wake(self: Arc<Self>) {
-        match self.flusher.clone() {
-            Some(flusher) if !self.is_due.swap(true, AcqRel) => flusher.ask(self),
+        match self.scheduler.clone() {
+            Some(scheduler) if !self.is_scheduled.swap(true, AcqRel) => scheduler.schedule(self),
             Some(_) => {}
             None => self.wake_task(),
         }
@@ -408,24 +412,23 @@ impl<S: Socket> Outflow for Outlet<S> {
         if !self.is_open.load(Relaxed) || writer.failed.is_some() {
             return Relief { takes: false, spent: Spent::default() };
         }
-        // The task's own, so that the socket wakes the one who serves it; before it serves it, it is going to ask for itself.
+        // With the task's waker, so that the socket wakes the task. A task that has not run yet asks the socket itself then.
         let task = self.lock_task().clone().unwrap_or_else(|| Waker::noop().clone());
         writer.insist(true);
-        let (progress, aftermath) =
-            self.write_and_give_back(&mut writer, WRITES_A_PUSH, &mut Context::from_waker(&task));
+        let (progress, aftermath) = self.write_up_to(&mut writer, WRITES_PER_PUSH, &mut Context::from_waker(&task));
         writer.insist(false);
         let takes = matches!(progress, Ok(Progress::Done | Progress::Unfinished));
         let is_done = matches!(progress, Ok(Progress::Done));
         writer.failed = progress.err();
         drop(writer);
         if !is_done {
-            // The rest, the clock and whatever ends the connection are the task's.
+            // The task does the rest: it watches the clock, and ends the connection.
             task.wake();
         }
         Relief { takes, spent: self.outbox.settle(aftermath) }
     }
 
     fn clear(&self) {
-        self.give_back(Some(DropReason::Cleared));
+        self.return_or_drop(Some(DropReason::Cleared));
     }
 }

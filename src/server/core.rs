@@ -40,7 +40,7 @@ use crate::{
     },
     link::{
         driver::{Ending, Link, OpenLink, READ_AHEAD, Receipt, drive},
-        write_scheduler::Flusher,
+        write_scheduler::WriteScheduler,
     },
     outbox::{Outbox, Refusal},
     protocol::close::{GOING_AWAY, INTERNAL_ERROR},
@@ -67,7 +67,7 @@ pub(crate) struct Acceptor<D: WsDatatype> {
     pub(crate) connections: SerializedSubject<Connection<D>>,
     switchboard: Switchboard,
     /// Writes what is pushed for connections that sleep. On several threads they write for themselves, side by side.
-    flusher: Option<Arc<Flusher>>,
+    scheduler: Option<Arc<WriteScheduler>>,
     codec: Codec<D>,
     options: Options,
     policy: Policy,
@@ -126,7 +126,7 @@ impl<D: WsDatatype> Acceptor<D> {
             listeners: Listeners::default(),
             connections,
             switchboard: Switchboard::default(),
-            flusher: home.runtime().has_one_thread().then(Arc::default),
+            scheduler: home.runtime().has_one_thread().then(Arc::default),
             codec: Codec::new(Arc::new(datatype)),
             admission: Admission::new(options.limits.clone()),
             options,
@@ -245,10 +245,10 @@ impl<D: WsDatatype> Acceptor<D> {
 
     /// Serves until the server has ended. Meanwhile the same task writes for connections that sleep.
     pub(crate) async fn run(self: Arc<Self>, listener: Listener) {
-        let flusher = self.flusher.clone();
+        let scheduler = self.scheduler.clone();
         let flushing = async {
-            match flusher {
-                Some(flusher) => flusher.work().await,
+            match scheduler {
+                Some(scheduler) => scheduler.run().await,
                 None => std::future::pending().await,
             }
         };
@@ -469,7 +469,7 @@ impl<D: WsDatatype> Acceptor<D> {
             role: Role::Server,
             peer: Box::new(connection.peer().clone()),
             outbox: connection.outbox(),
-            flusher: self.flusher.clone(),
+            scheduler: self.scheduler.clone(),
             heartbeat: self.options.heartbeat,
             limits: self.options.limits.clone(),
             inbound: connection.backlog(),

@@ -79,16 +79,16 @@ struct Plan {
     inbound: Arc<dyn Backlog>,
     events: Arc<dyn Backlog>,
     early_bytes: Bytes,
-    flusher: Option<Arc<Flusher>>,
+    scheduler: Option<Arc<WriteScheduler>>,
     /// How many bytes the socket takes that the peer has not read.
     socket_len: usize,
 }
 
 impl Plan {
-    /// With a flusher on the side of the server, as it has one.
+    /// With a scheduler on the side of the server, as it has one.
     fn new(role: Role) -> Self {
         Self {
-            flusher: (role == Role::Server).then(Arc::default),
+            scheduler: (role == Role::Server).then(Arc::default),
             role,
             heartbeat: QUIET,
             limits: Limits::server(),
@@ -104,7 +104,7 @@ impl Plan {
             role: self.role,
             peer: Box::new("the peer"),
             outbox: outbox.clone(),
-            flusher: self.flusher.clone(),
+            scheduler: self.scheduler.clone(),
             heartbeat: self.heartbeat,
             limits: self.limits.clone(),
             inbound: self.inbound.clone(),
@@ -130,8 +130,8 @@ impl Plan {
             }
         };
         let link = self.link(&outbox);
-        if let Some(flusher) = self.flusher {
-            tokio::spawn(async move { flusher.work().await });
+        if let Some(scheduler) = self.scheduler {
+            tokio::spawn(async move { scheduler.run().await });
         }
         let task = tokio::spawn(async move { drive(socket, link, |frame| receipt(say.send(frame)), cut_off).await });
         Rig { outbox, peer, heard, cut, task, began: Instant::now() }
@@ -989,8 +989,8 @@ async fn what_is_pushed_while_the_driver_sleeps_is_written_without_waking_it() {
     let (socket, mut peer) = duplex(1 << 20);
     let (outbox, polls) = (outbox(), Arc::new(AtomicUsize::new(0)));
     let plan = Plan::new(Role::Server);
-    let (link, flusher, counted) = (plan.link(&outbox), plan.flusher.unwrap(), polls.clone());
-    tokio::spawn(async move { flusher.work().await });
+    let (link, scheduler, counted) = (plan.link(&outbox), plan.scheduler.unwrap(), polls.clone());
+    tokio::spawn(async move { scheduler.run().await });
     let mut driving = Box::pin(drive(socket, link, receipt, std::future::pending()));
     let task = tokio::spawn(poll_fn(move |cx| {
         counted.fetch_add(1, Ordering::SeqCst);
@@ -1009,29 +1009,29 @@ async fn what_is_pushed_while_the_driver_sleeps_is_written_without_waking_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn driver_writes_for_itself_once_the_flusher_is_gone() {
+async fn driver_writes_for_itself_once_the_scheduler_is_gone() {
     let (socket, mut peer) = duplex(1 << 20);
     let (outbox, plan) = (outbox(), Plan::new(Role::Server));
-    let (link, flusher) = (plan.link(&outbox), plan.flusher.unwrap());
-    let flushing = tokio::spawn(async move { flusher.work().await });
+    let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
+    let scheduling = tokio::spawn(async move { scheduler.run().await });
     let _driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
     sleep(SECOND).await;
     // Due when it goes, and asked of it when it is gone.
     outbox.push(binary(1)).unwrap();
-    flushing.abort();
+    scheduling.abort();
     assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 1]));
-    assert!(flushing.await.unwrap_err().is_cancelled());
+    assert!(scheduling.await.unwrap_err().is_cancelled());
     outbox.push(binary(2)).unwrap();
     assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 2]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_breaks_while_the_flusher_writes_ends_the_connection_with_its_reason() {
+async fn what_breaks_while_the_scheduler_writes_ends_the_connection_with_its_reason() {
     let taken = Arc::default();
     let socket = Breaking { portions: vec![usize::MAX].into_iter().cycle(), left: 12, taken };
     let (outbox, plan) = (outbox(), Plan::new(Role::Server));
-    let (link, flusher) = (plan.link(&outbox), plan.flusher.unwrap());
-    tokio::spawn(async move { flusher.work().await });
+    let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
+    tokio::spawn(async move { scheduler.run().await });
     let driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
     sleep(SECOND).await;
     outbox.push(binary(10)).unwrap();
@@ -1045,7 +1045,7 @@ async fn what_breaks_while_the_flusher_writes_ends_the_connection_with_its_reaso
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_that_takes_nothing_of_what_the_flusher_writes_is_dropped_too() {
+async fn peer_that_takes_nothing_of_what_the_scheduler_writes_is_dropped_too() {
     let rig = Plan { socket_len: 64, ..Plan::new(Role::Server) }.start();
     sleep(SECOND).await;
     rig.outbox.push(binary(1000)).unwrap();
@@ -1060,8 +1060,8 @@ async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
     const BURST: usize = 3000;
     let bound = OutboxBound { messages: 1024, len: 1 << 20, overflow: Overflow::Disconnect };
     let (plan, switchboard, path) = (Plan::new(Role::Server), Switchboard::default(), Tag::from("/"));
-    let flusher = plan.flusher.clone().unwrap();
-    tokio::spawn(async move { flusher.work().await });
+    let scheduler = plan.scheduler.clone().unwrap();
+    tokio::spawn(async move { scheduler.run().await });
     let listeners: Vec<_> = (0..LISTENERS).map(|_| (duplex(1 << 20), Outbox::new(bound, |_| {}))).collect();
     let mut peers = Vec::new();
     for ((socket, peer), outbox) in listeners {
@@ -1081,7 +1081,7 @@ async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
 }
 
 #[test]
-fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_flusher() {
+fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_scheduler() {
     const EACH: usize = 20_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let outboxes: Vec<_> = (0..3).map(|_| outbox()).collect();
@@ -1097,8 +1097,8 @@ fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_flusher(
     });
     runtime.block_on(async {
         let plan = Plan::new(Role::Server);
-        let flusher = plan.flusher.clone().unwrap();
-        tokio::spawn(async move { flusher.work().await });
+        let scheduler = plan.scheduler.clone().unwrap();
+        tokio::spawn(async move { scheduler.run().await });
         let mut hearing = Vec::new();
         for outbox in &outboxes {
             // The second size is one that is full again and again.
@@ -1117,9 +1117,9 @@ fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_flusher(
     pushing.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// Those who push write for themselves, the task and the flusher beside them: whoever is last leaves nothing behind.
+/// Those who push write for themselves, the task and the scheduler beside them: whoever is last leaves nothing behind.
 #[test]
-fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_flusher() {
+fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_scheduler() {
     const ROUNDS: usize = 1_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for (role, overflow) in [Role::Server, Role::Client].into_iter().zip([Overflow::DropLatest, Overflow::DropOldest]) {
@@ -1142,8 +1142,8 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
             // It is full again and again.
             let (socket, mut peer) = duplex(50);
             tokio::spawn(drive(socket, plan.link(&outbox), receipt, std::future::pending()));
-            if let Some(flusher) = plan.flusher {
-                tokio::spawn(async move { flusher.work().await });
+            if let Some(scheduler) = plan.scheduler {
+                tokio::spawn(async move { scheduler.run().await });
             }
             let reading = tokio::spawn(async move { tokio::io::copy(&mut peer, &mut tokio::io::sink()).await });
             for round in 0..ROUNDS {
@@ -1236,7 +1236,7 @@ proptest! {
     #[test]
     fn broken_links_lose_nothing_send_nothing_twice_and_keep_the_order(
         is_client: bool,
-        is_flushed: bool,
+        is_scheduled: bool,
         pushed_before in 0..12usize,
         lens in prop::collection::vec(prop_oneof![Just(0), 1..300usize, Just(66_000)], 1..12),
         portions in prop::collection::vec(prop_oneof![0..4usize, 1..400usize, 1..40_000usize], 1..10),
@@ -1246,7 +1246,7 @@ proptest! {
         prop_assume!(portions.iter().any(|len| *len > 0));
         let role = if is_client { Role::Client } else { Role::Server };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let (outbox, flusher) = (outbox(), Arc::new(Flusher::default()));
+        let (outbox, scheduler) = (outbox(), Arc::new(WriteScheduler::default()));
         let message = |(n, len): (usize, &usize)| [&(n as u32).to_be_bytes()[..], &vec![n as u8; *len]].concat();
         let sent: Vec<_> = lens.iter().enumerate().map(message).collect();
         let mut unsent = sent.iter();
@@ -1256,7 +1256,7 @@ proptest! {
         for (n, left) in cuts.into_iter().chain([usize::MAX]).enumerate() {
             let taken = Arc::new(Mutex::new(Vec::new()));
             let socket = Breaking { portions: portions.clone().into_iter().cycle(), left, taken: taken.clone() };
-            let link = Plan { flusher: is_flushed.then(|| flusher.clone()), ..Plan::new(role) }.link(&outbox);
+            let link = Plan { scheduler: is_scheduled.then(|| scheduler.clone()), ..Plan::new(role) }.link(&outbox);
             let pushing = async {
                 for message in unsent.by_ref().take(if n == last { usize::MAX } else { 1 }) {
                     outbox.push(Frame::Binary(message.clone().into())).unwrap();
@@ -1271,7 +1271,7 @@ proptest! {
                 let over = sleep(60 * SECOND);
                 tokio::select! {
                     _ = drive(socket, link, receipt, over) => {}
-                    () = flusher.work() => {}
+                    () = scheduler.run() => {}
                     () = pushing => {}
                 }
             });
