@@ -24,6 +24,9 @@ use crate::WsError;
 /// assert_eq!(built.to_string(), "ws://localhost:8765/chat?room=7");
 /// # Ok::<(), rxplus::WsError>(())
 /// ```
+///
+/// In a configuration file it is a URL, or `host` and `port`, and `path`, `query` and `tls` where they are not the default. An
+/// unknown name or a bad value is an error that says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConnConfig {
     host: String,
@@ -45,10 +48,16 @@ impl ConnConfig {
     /// If `host` is no host: empty, a whole URL, with a space or a port in it.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        match checked_host(&host.into()) {
-            Ok(host) => Self { host, port, path: "/".into(), query: None, tls: false },
+        match Self::try_new(&host.into(), port) {
+            Ok(config) => config,
             Err(reason) => panic!("ConnConfig::new takes a host name or an IP address: {reason}"),
         }
+    }
+
+    /// As [`new`](Self::new), or what is wrong with `host`.
+    pub(crate) fn try_new(host: &str, port: u16) -> Result<Self, String> {
+        let host = checked_host(host)?;
+        Ok(Self { host, port, path: "/".into(), query: None, tls: false })
     }
 
     /// Sets the path. The default is `/`, and a missing `/` at the start is added.

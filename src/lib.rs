@@ -62,6 +62,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod address_fields;
 mod client;
 mod context;
 mod datatype;
@@ -92,7 +93,7 @@ mod transport;
 
 pub use address::ConnConfig;
 pub use bytes::Bytes;
-pub use client::{ClientBuilder, ConnRequest, OnClose, Rejected, RetryPolicy, RxWsClient};
+pub use client::{ClientBuilder, ConnRequest, OnClose, OnRejected, RetryPolicy, RxWsClient};
 pub use context::{Io, IoBoxedObservable};
 #[cfg(feature = "json")]
 #[cfg_attr(docsrs, doc(cfg(feature = "json")))]

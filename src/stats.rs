@@ -129,7 +129,7 @@ pub struct ServerStats {
     /// Messages among those for whose path there was no connection, or none that was not ending.
     pub unrouted: u64,
     /// Messages that could not be encoded.
-    pub rejected: u64,
+    pub unencodable: u64,
     /// What became of the copies for each connection.
     pub sent: SendStats,
     /// Messages that arrived and could be decoded.
@@ -147,7 +147,7 @@ pub struct Stats {
     /// What became of the messages that were pushed.
     pub sent: SendStats,
     /// Messages that could not be encoded, and so were not accepted.
-    pub rejected: u64,
+    pub unencodable: u64,
     /// Messages that arrived and could be decoded.
     pub received: Tally,
     /// Messages that arrived and could not be decoded.
@@ -161,7 +161,7 @@ pub struct Stats {
 impl AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.sent += other.sent;
-        self.rejected += other.rejected;
+        self.unencodable += other.unencodable;
         self.received += other.received;
         self.undecodable += other.undecodable;
         self.early_lost += other.early_lost;

@@ -295,7 +295,7 @@ impl<D: WsDatatype> Dialer<D> {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             sent: self.outbox.stats(),
-            rejected: self.inlet.codec.rejected(),
+            unencodable: self.inlet.codec.unencodable(),
             received: self.inlet.counts.received(),
             undecodable: self.inlet.counts.undecodable(),
             early_lost: self.early_lost.tally(),
@@ -518,7 +518,7 @@ impl<D: WsDatatype> Dialer<D> {
     }
 
     fn lacks_greeting(&self, panic: &str) {
-        self.inlet.codec.count_rejected();
+        self.inlet.codec.count_unencodable();
         let error = DatatypeError::new(format!("a greeting panicked: {panic}"));
         self.component.events.post(ClientEvent::Unencodable { error, count: 1 });
     }

@@ -4,10 +4,11 @@ pub(crate) mod core;
 pub(crate) mod options;
 pub(crate) mod request;
 pub(crate) mod retry;
+mod retry_fields;
 mod suspicion;
 
 pub use request::ConnRequest;
-pub use retry::{OnClose, Rejected, RetryPolicy};
+pub use retry::{OnClose, OnRejected, RetryPolicy};
 
 use std::{future::Future, sync::Arc, time::Duration};
 

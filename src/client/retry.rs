@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::retry_fields::RetryFields;
+
 /// How long a client waits before it connects again, and when it gives up.
 ///
 /// The default, [`exponential`](Self::exponential), spreads a whole fleet over the first second and doubles from there,
@@ -16,26 +20,31 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use rxplus::{Rejected, RetryPolicy};
+/// use rxplus::{OnRejected, RetryPolicy};
 ///
 /// let policy = RetryPolicy::exponential()
 ///     .max_delay(Duration::from_secs(10))
 ///     .max_elapsed(Duration::from_secs(300))
-///     .on_rejected(Rejected::GiveUp);
+///     .on_rejected(OnRejected::GiveUp);
 /// assert_ne!(policy, RetryPolicy::default());
 /// ```
+///
+/// In a configuration file its options have the names of the methods, with durations in seconds: `{"max_delay": 10,
+/// "max_retries": 5, "on_rejected": "give_up"}`. A missing one has its default; an unknown name or a bad value is an error that
+/// says so.
 #[must_use]
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RetryFields", into = "RetryFields")]
 pub struct RetryPolicy {
-    first_delay: Option<Duration>,
-    base_delay: Duration,
-    max_delay: Duration,
-    factor: f64,
-    jitter: bool,
-    max_retries: Option<u32>,
-    max_elapsed: Option<Duration>,
-    max_retry_after: Duration,
-    on_rejected: Rejected,
+    pub(super) first_delay: Option<Duration>,
+    pub(super) base_delay: Duration,
+    pub(super) max_delay: Duration,
+    pub(super) factor: f64,
+    pub(super) jitter: bool,
+    pub(super) max_retries: Option<u32>,
+    pub(super) max_elapsed: Option<Duration>,
+    pub(super) max_retry_after: Duration,
+    pub(super) on_rejected: OnRejected,
 }
 
 /// What follows an answer that will not change by waiting.
@@ -44,8 +53,9 @@ pub struct RetryPolicy {
 /// closes with code 1008, "policy violation" (RFC 6455, section 7.4.1); and a TLS certificate of another name. Either way
 /// the answer is reported at once.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Rejected {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRejected {
     /// Try again after a random time between half of [`RetryPolicy::max_delay`] and all of it, since an operator may mend
     /// it; after exactly that delay without [`jitter`](RetryPolicy::jitter). The default.
     #[default]
@@ -61,17 +71,17 @@ pub enum Rejected {
 pub enum OnClose {
     /// Try again after the delay that the [`RetryPolicy`] has for this attempt.
     Retry,
-    /// Try again as after [`Rejected::RetryAtMaxDelay`].
+    /// Try again as after [`OnRejected::RetryAtMaxDelay`].
     RetryAtMaxDelay,
     /// End the client with [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted).
     GiveUp,
 }
 
-impl From<Rejected> for OnClose {
-    fn from(reaction: Rejected) -> Self {
+impl From<OnRejected> for OnClose {
+    fn from(reaction: OnRejected) -> Self {
         match reaction {
-            Rejected::RetryAtMaxDelay => Self::RetryAtMaxDelay,
-            Rejected::GiveUp => Self::GiveUp,
+            OnRejected::RetryAtMaxDelay => Self::RetryAtMaxDelay,
+            OnRejected::GiveUp => Self::GiveUp,
         }
     }
 }
@@ -101,7 +111,7 @@ impl RetryPolicy {
             max_retries: None,
             max_elapsed: None,
             max_retry_after: Duration::from_secs(3600),
-            on_rejected: Rejected::RetryAtMaxDelay,
+            on_rejected: OnRejected::RetryAtMaxDelay,
         }
     }
 
@@ -209,8 +219,8 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets what follows an answer that will not change by waiting. The default is [`Rejected::RetryAtMaxDelay`].
-    pub fn on_rejected(mut self, reaction: Rejected) -> Self {
+    /// Sets what follows an answer that will not change by waiting. The default is [`OnRejected::RetryAtMaxDelay`].
+    pub fn on_rejected(mut self, reaction: OnRejected) -> Self {
         self.on_rejected = reaction;
         self
     }
@@ -455,7 +465,7 @@ mod tests {
             [15.0, 22.5, 30.0].map(|time| Some(secs(time)))
         );
         assert_eq!(delay(&policy.clone().jitter(false), 0.5), Some(secs(30.0)));
-        let policy = policy.on_rejected(Rejected::GiveUp);
+        let policy = policy.on_rejected(OnRejected::GiveUp);
         assert_eq!(delay(&policy, 0.5), None);
         assert!(policy.delay(0, Duration::ZERO, LOST, 0.5).is_some());
     }

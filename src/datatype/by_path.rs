@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Frame, PackedObject, Payload, WsBytes, WsDatatype, WsStr};
 use crate::DatatypeError;
 
@@ -60,9 +62,14 @@ impl fmt::Debug for WsByPath {
 }
 
 /// What the messages of a path carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// In a configuration file: `"string"`, `"bytes"`, `"object"`.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WsKind {
     /// Text in text frames, as with [`WsStr`].
+    #[serde(rename = "string")]
     Str,
     /// Bytes in binary frames, as with [`WsBytes`].
     Bytes,

@@ -10,12 +10,12 @@ use crate::{DatatypeError, Frame, SendError, WsDatatype, runtime::callback};
 /// Encodes and decodes for one endpoint, and counts what it cannot encode.
 pub(crate) struct Codec<D: WsDatatype> {
     datatype: Arc<D>,
-    rejected: AtomicU64,
+    unencodable: AtomicU64,
 }
 
 impl<D: WsDatatype> Codec<D> {
     pub(crate) fn new(datatype: Arc<D>) -> Self {
-        Self { datatype, rejected: AtomicU64::new(0) }
+        Self { datatype, unencodable: AtomicU64::new(0) }
     }
 
     pub(crate) fn datatype(&self) -> Arc<D> {
@@ -33,7 +33,7 @@ impl<D: WsDatatype> Codec<D> {
             if is_closing() {
                 return SendError::Closed(());
             }
-            self.count_rejected();
+            self.count_unencodable();
             SendError::Encode((), error)
         })
     }
@@ -43,13 +43,13 @@ impl<D: WsDatatype> Codec<D> {
     }
 
     /// Notes a message that did not even come to be encoded.
-    pub(crate) fn count_rejected(&self) {
-        self.rejected.fetch_add(1, Relaxed);
+    pub(crate) fn count_unencodable(&self) {
+        self.unencodable.fetch_add(1, Relaxed);
     }
 
     /// How many messages could not be encoded.
-    pub(crate) fn rejected(&self) -> u64 {
-        self.rejected.load(Relaxed)
+    pub(crate) fn unencodable(&self) -> u64 {
+        self.unencodable.load(Relaxed)
     }
 }
 

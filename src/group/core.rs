@@ -218,7 +218,7 @@ impl<D: WsDatatype> Fleet<D> {
 
     pub(crate) fn stats(&self) -> GroupStats {
         let mut stats = self.lock().stats();
-        stats.all.rejected += self.codec.rejected();
+        stats.all.unencodable += self.codec.unencodable();
         stats.all.early_lost += self.early_lost.tally();
         stats
     }

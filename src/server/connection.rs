@@ -253,7 +253,7 @@ impl<D: WsDatatype> Connection<D> {
         let core = self.core();
         Stats {
             sent: core.outbox.stats(),
-            rejected: core.inlet.codec.rejected(),
+            unencodable: core.inlet.codec.unencodable(),
             received: core.inlet.counts.received(),
             undecodable: core.inlet.counts.undecodable(),
             ..Stats::default()

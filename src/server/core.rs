@@ -219,7 +219,7 @@ impl<D: WsDatatype> Acceptor<D> {
             accepted: open.accepted,
             pushed: self.switchboard.pushed(),
             unrouted: self.switchboard.unrouted() + self.missed.load(Ordering::Relaxed),
-            rejected: self.codec.rejected(),
+            unencodable: self.codec.unencodable(),
             sent: open.sent,
             received: open.received,
             undecodable: open.undecodable,

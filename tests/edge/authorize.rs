@@ -67,7 +67,7 @@ fn refusal_has_its_status_text_and_headers() {
 fn refused_client_does_not_hammer_and_is_told_the_status() {
     let site = Site::with(|builder| builder.authorize(decide));
     let refused = RxWsClient::builder(site.url("/no"), WsStr)
-        .retry(RetryPolicy::exponential().on_rejected(Rejected::GiveUp))
+        .retry(RetryPolicy::exponential().on_rejected(OnRejected::GiveUp))
         .connect()
         .unwrap();
     let heard = Recorder::on(refused.events());

@@ -114,7 +114,7 @@ fn wss(site: &Site, path: &str) -> String {
 fn client(site: &Site, tls: ClientTls) -> RxWsClient<WsStr> {
     RxWsClient::builder(wss(site, "/"), WsStr)
         .tls(tls)
-        .retry(RetryPolicy::exponential().max_retries(0).on_rejected(Rejected::GiveUp))
+        .retry(RetryPolicy::exponential().max_retries(0).on_rejected(OnRejected::GiveUp))
         .connect()
         .unwrap()
 }
@@ -219,7 +219,7 @@ fn certificate_for_another_name_is_a_rejection_that_waiting_does_not_change() {
     assert!(matches!(&error, WsError::CertificateName { names, .. } if names.contains("other.example")), "{error:?}");
     let persistent = RxWsClient::builder(wss(&site, "/"), WsStr)
         .tls(authority.trust())
-        .retry(RetryPolicy::exponential().on_rejected(Rejected::GiveUp))
+        .retry(RetryPolicy::exponential().on_rejected(OnRejected::GiveUp))
         .connect()
         .unwrap();
     assert!(persistent.wait_connected(PATIENCE).unwrap_err().to_string().contains("gave up"));

@@ -209,7 +209,7 @@ fn value_that_cannot_be_encoded_is_handed_back_by_send_and_told_by_next() {
     server.next(tagged());
     told_by_server.1.find(|event| matches!(event, ServerEvent::Unencodable { .. }).then_some(()));
 
-    assert_eq!((client.stats().rejected, connection.stats().rejected, server.stats().rejected), (2, 2, 2));
+    assert_eq!((client.stats().unencodable, connection.stats().unencodable, server.stats().unencodable), (2, 2, 2));
     client.next("goes on");
     assert_eq!(heard.item(), "goes on");
 }

@@ -245,8 +245,8 @@ fn encoding_that_panics_is_refused_told_and_counted_on_every_endpoint() {
     }
     of_client.find(|event| matches!(event, ClientEvent::Unencodable { .. }).then_some(()));
     of_group.find(|event| matches!(event.data, ClientEvent::Unencodable { .. }).then_some(()));
-    let rejected = [server.stats().rejected, connection.stats().rejected, client.stats().rejected];
-    assert_eq!((rejected, group.stats().all.rejected), ([2; 3], 2));
+    let rejected = [server.stats().unencodable, connection.stats().unencodable, client.stats().unencodable];
+    assert_eq!((rejected, group.stats().all.unencodable), ([2; 3], 2));
     let heard = Recorder::on(client.clone());
     connection.next("good");
     assert_eq!(heard.item(), "good");
@@ -285,7 +285,7 @@ fn greeting_that_panics_or_cannot_be_encoded_is_told_and_the_others_are_sent() {
         });
     }
     assert!(reasons[0].contains("a bug of the datatype's"), "{reasons:?}");
-    assert_eq!((sum, client.stats().rejected), (4, 4));
+    assert_eq!((sum, client.stats().unencodable), (4, 4));
 }
 
 /// Waits for so many events that a subscriber panicked.

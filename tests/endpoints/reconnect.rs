@@ -169,7 +169,7 @@ fn server_that_closes_at_once_with_a_handshake_is_not_hammered_either() {
 #[test]
 fn answer_that_will_not_change_ends_a_client_that_is_to_give_up() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/served"]).bind().unwrap();
-    let retry = RetryPolicy::exponential().on_rejected(Rejected::GiveUp);
+    let retry = RetryPolicy::exponential().on_rejected(OnRejected::GiveUp);
     let client = RxWsClient::builder(url(&server, "/unknown"), WsStr).retry(retry).connect().unwrap();
     let error = client.wait_connected(PATIENCE).unwrap_err();
     let WsError::RetriesExhausted { attempts: 1, source, .. } = &error else { panic!("{error:?}") };

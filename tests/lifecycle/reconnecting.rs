@@ -405,7 +405,7 @@ fn group_lives_on_when_a_child_fails_and_opens_it_afresh() {
     let count = asked.clone();
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/good"]).bind().unwrap();
     let heard_by_server = Recorder::on(server.clone());
-    let policy = RetryPolicy::exponential().on_rejected(Rejected::GiveUp);
+    let policy = RetryPolicy::exponential().on_rejected(OnRejected::GiveUp);
     let group = RxWsClientGroup::builder(url(&server, "/"), WsStr)
         .retry(policy)
         .request(move |request| {

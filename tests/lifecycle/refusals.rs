@@ -71,7 +71,7 @@ fn close_code_decides_how_soon_to_try_again() {
 #[test]
 fn policy_violation_ends_a_client_that_is_to_give_up() {
     let server = foreign_server(|_, peer| close(peer, 1008));
-    let (client, events) = client_of(server, RetryPolicy::exponential().on_rejected(Rejected::GiveUp));
+    let (client, events) = client_of(server, RetryPolicy::exponential().on_rejected(OnRejected::GiveUp));
     assert!(matches!(Recorder::on(client).to_the_end().1, Heard::Error(error) if error.contains("gave up")));
     let (events, _) = events.to_the_end();
     assert!(events.iter().any(|event| matches!(event, ClientEvent::Disconnected { code: 1008, .. })));

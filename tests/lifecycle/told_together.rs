@@ -98,7 +98,7 @@ fn unencodable_messages_that_come_while_one_is_told_are_told_together() {
         assert_eq!(by_client(&told.first()), 1);
         (0..MANY).for_each(|_| client.next("NaN"));
         assert_eq!(told.rest(MANY, by_client).len(), 1);
-        assert_eq!(client.stats().rejected, MANY + 1);
+        assert_eq!(client.stats().unencodable, MANY + 1);
 
         let group = RxWsClientGroup::builder(url(&server, "/"), Picky).runtime(runtime).build().unwrap();
         let (subscriber, told) = blocked(|tagged: &TaggedData<ClientEvent>| by_client(&tagged.data));
@@ -107,7 +107,7 @@ fn unencodable_messages_that_come_while_one_is_told_are_told_together() {
         assert_eq!(&*told.first().tag, "/first");
         (0..MANY).for_each(|n| group.next(TaggedData::new(format!("/{n}"), "NaN")));
         let rest = told.rest(MANY, |tagged| by_client(&tagged.data));
-        assert_eq!((rest.len(), &*rest[0].tag, group.stats().all.rejected), (1, "/0", MANY + 1));
+        assert_eq!((rest.len(), &*rest[0].tag, group.stats().all.unencodable), (1, "/0", MANY + 1));
     }
 }
 
@@ -124,14 +124,14 @@ fn unencodable_messages_of_a_server_and_its_connections_are_told_together() {
         server.next(TaggedData::new("/", "NaN"));
         told.first();
         (0..MANY).for_each(|_| server.next(TaggedData::new("/", "NaN")));
-        assert_eq!((told.rest(MANY, by_server).len(), server.stats().rejected), (1, MANY + 1));
+        assert_eq!((told.rest(MANY, by_server).len(), server.stats().unencodable), (1, MANY + 1));
 
         let (subscriber, told) = blocked(by_server);
         connection.events().subscribe(subscriber);
         connection.next("NaN");
         told.first();
         (0..MANY).for_each(|_| connection.next("NaN"));
-        assert_eq!((told.rest(MANY, by_server).len(), connection.stats().rejected), (1, MANY + 1));
+        assert_eq!((told.rest(MANY, by_server).len(), connection.stats().unencodable), (1, MANY + 1));
         client.complete();
     }
 }
