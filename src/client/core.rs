@@ -539,7 +539,7 @@ impl<D: WsDatatype> Dialer<D> {
         };
         if let Some(head) = self.outbox.head()
             && suspicion.is_confirmed(head, code)
-            && self.outbox.drop_head(head)
+            && self.outbox.try_drop_head(head)
         {
             let (len, links, error) = (head.len, suspicion.links, error.clone());
             self.component.events.next(ClientEvent::Undeliverable { len, links, error });

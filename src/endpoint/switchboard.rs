@@ -76,7 +76,7 @@ impl Switchboard {
         };
         let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
         for some in others.chunks(FETCHED_AT_ONCE) {
-            some.iter().for_each(|(_, outbox)| outbox.fetch());
+            some.iter().for_each(|(_, outbox)| outbox.prefetch());
             some.iter().for_each(|(_, outbox)| offer(outbox, frame.clone(), &mut answer, &mut spent));
         }
         offer(last, frame, &mut answer, &mut spent);

@@ -308,7 +308,8 @@ where
             self.waker = cx.waker().clone();
             self.writer.set_task(self.waker.clone());
         }
-        if self.link.outbox.attend() {
+        self.link.outbox.note_awake();
+        if self.link.outbox.has_overflown() {
             // It is to be dropped: the queue is gone, and what lies here unwritten goes with it.
             self.writer.return_unwritten();
         }

@@ -31,7 +31,7 @@ use crate::{
         Turn,
         write_scheduler::{ScheduledWrite, WriteScheduler},
     },
-    outbox::{Aftermath, Closing, Outbox, Outflow, Relief, Spent},
+    outbox::{Closing, Confirmed, Effects, Outbox, Outflow, Relief, Spent},
     protocol::write_buffer::WriteBuffer,
     stats::DropReason,
     transport::socket::Socket,
@@ -180,10 +180,10 @@ impl<S: Socket> SharedWriter<S> {
     pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (io::Result<Progress>, WriteStatus) {
         let mut writer = self.lock();
         writer.answer(answers);
-        let (progress, aftermath) = self.write_up_to(&mut writer, WRITES_PER_TURN, cx);
+        let (progress, effects) = self.write_up_to(&mut writer, WRITES_PER_TURN, cx);
         let status = writer.status();
         drop(writer);
-        drop(self.outbox.settle(aftermath));
+        drop(effects.run());
         (progress, status)
     }
 
@@ -221,8 +221,8 @@ impl<S: Socket> SharedWriter<S> {
 
     /// As [`return_unwritten`](Self::return_unwritten). If `dropped` gives a reason, they are then dropped with all others.
     fn return_or_drop(&self, dropped: Option<DropReason>) {
-        let aftermath = self.lock().return_unwritten(&self.outbox, dropped);
-        drop(self.outbox.settle(aftermath));
+        let effects = self.lock().return_unwritten(&self.outbox, dropped);
+        drop(effects.run());
     }
 
     /// Ends the taking of messages from the outbox.
@@ -255,28 +255,28 @@ impl<S: Socket> SharedWriter<S> {
         drop(writer);
         let has_begun = buffer.as_ref().is_some_and(|buffer| buffer.has_begun());
         drop(buffer);
-        self.outbox.link_lost(has_begun);
+        self.outbox.detach(has_begun);
     }
 
-    /// Writes up to `writes` times. The caller settles the returned aftermath after it has released the lock.
+    /// Writes up to `writes` times. The caller runs the returned effects after it has released the lock.
     fn write_up_to(
         &self,
         writer: &mut Writer<S>,
         writes: usize,
         cx: &mut Context<'_>,
-    ) -> (io::Result<Progress>, Aftermath) {
+    ) -> (io::Result<Progress>, Effects<'_>) {
         let mut spent = Spent::default();
         let progress = poll_unconstrained(cx, |cx| self.try_write(writer, writes, &mut spent, cx));
-        let mut aftermath = Aftermath::default();
+        let mut effects = Effects::default();
         if matches!(progress, Ok(Progress::Blocked)) {
-            self.outbox.refused();
+            self.outbox.note_blocked();
             if self.outbox.drops_oldest() {
                 // A message of which no byte was written may have to make room for a newer one.
-                aftermath = writer.return_unwritten(&self.outbox, None);
+                effects = writer.return_unwritten(&self.outbox, None);
             }
         }
-        aftermath.drop_too(spent);
-        (progress, aftermath)
+        effects.add_spent(spent);
+        (progress, effects)
     }
 
     fn try_write(
@@ -308,11 +308,11 @@ impl<S: Socket> SharedWriter<S> {
             if is_flushed {
                 writer.buffer.take().into_iter().for_each(WriteBuffer::recycle);
             }
-            let (done, is_idle) = self.outbox.written(messages, is_flushed && is_open);
+            let Confirmed { spent: done, sleeps } = self.outbox.confirm(messages, is_flushed && is_open);
             spent.append(done);
             let Poll::Ready(written) = polled else { return Ok(Progress::Blocked) };
             written?;
-            if is_idle {
+            if sleeps {
                 return Ok(Progress::Done);
             }
         }
@@ -357,10 +357,10 @@ impl<S: Socket> Writer<S> {
     }
 
     /// Returns to `outbox` the messages of which no byte was written, as far as that is possible.
-    fn return_unwritten(&mut self, outbox: &Outbox, dropped: Option<DropReason>) -> Aftermath {
+    fn return_unwritten<'a>(&mut self, outbox: &'a Outbox, dropped: Option<DropReason>) -> Effects<'a> {
         // Both inside the lock: a thread that filled the buffer in between would write later messages before these.
         let count = self.buffer.as_mut().map_or(0, |buffer| buffer.take_back());
-        outbox.give_back(count, dropped)
+        outbox.untake(count, dropped)
     }
 
     /// Adds frames that are not messages.
@@ -374,7 +374,7 @@ impl<S: Socket> Writer<S> {
 impl<S: Socket> ScheduledWrite for SharedWriter<S> {
     fn prefetch(&self) {
         black_box(self.is_open.load(Relaxed));
-        self.outbox.fetch();
+        self.outbox.prefetch();
     }
 
     fn write_now(&self) -> Turn {
@@ -415,7 +415,7 @@ impl<S: Socket> Outflow for SharedWriter<S> {
         // With the task's waker, so that the socket wakes the task. A task that has not run yet asks the socket itself then.
         let task = self.lock_task().clone().unwrap_or_else(|| Waker::noop().clone());
         writer.insist(true);
-        let (progress, aftermath) = self.write_up_to(&mut writer, WRITES_PER_PUSH, &mut Context::from_waker(&task));
+        let (progress, effects) = self.write_up_to(&mut writer, WRITES_PER_PUSH, &mut Context::from_waker(&task));
         writer.insist(false);
         let takes = matches!(progress, Ok(Progress::Done | Progress::Unfinished));
         let is_done = matches!(progress, Ok(Progress::Done));
@@ -425,7 +425,7 @@ impl<S: Socket> Outflow for SharedWriter<S> {
             // The task does the rest: it watches the clock, and ends the connection.
             task.wake();
         }
-        Relief { takes, spent: self.outbox.settle(aftermath) }
+        Relief { takes, spent: effects.run() }
     }
 
     fn clear(&self) {

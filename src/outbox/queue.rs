@@ -1,0 +1,393 @@
+//! [`State`]: the queue itself and its counts, under the lock of the outbox.
+//!
+//! ```text
+//!      greetings   taken by the link        waiting
+//!     +----------+---------------------+----------------+
+//!     | of this link alone  .. messages of any link ..  |  <- push
+//!     +----------+---------------------+----------------+
+//!       head                             first droppable
+//! ```
+//!
+//! The link takes greetings and messages alike, from the left. So what can be dropped begins behind whichever reaches
+//! further, the greetings or what is taken.
+
+use std::{
+    collections::VecDeque,
+    mem::take,
+    sync::Arc,
+    time::{self, Duration},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    Frame,
+    outbox::{OutboxBound, Outflow, Overflow, Refusal, Spent},
+    stats::{DropReason, Dropped, SendStats, Tally},
+    time::after,
+};
+
+/// RFC 6455, section 7.4, as registered with IANA: the server is overloaded; come back later.
+pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
+
+/// How long a peer that reads too slowly may take for the messages that are on their way to it.
+const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
+
+/// How many greetings a link has at most: as many as a client's outbox holds messages by default.
+const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1024 };
+
+/// How many places an empty queue keeps.
+pub(crate) const KEPT_PLACES: usize = 64;
+
+/// A closing handshake to be made once the queue is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing {
+    pub(crate) code: u16,
+    pub(crate) reason: Arc<str>,
+    /// When waiting for the peer ends.
+    pub(crate) deadline: Instant,
+}
+
+/// The message at the head of the queue, behind the greetings of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Grows whenever another message becomes the head.
+    pub(crate) number: u64,
+    pub(crate) len: usize,
+    /// The link that ended last has written a part of it.
+    pub(crate) was_begun: bool,
+}
+
+#[repr(C)]
+pub(crate) struct State {
+    pub(crate) queue: VecDeque<Frame>,
+    pub(crate) queued: Tally,
+    /// How many messages at the head of the queue the link has taken and is writing.
+    pub(crate) taken: usize,
+    /// How much the queue may hold.
+    room: Tally,
+    pub(crate) link: Option<Arc<dyn Outflow>>,
+    pub(crate) written: Tally,
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
+#[derive(Default)]
+pub(crate) struct Rare {
+    /// The messages at the head of the queue that belong to this link alone.
+    pub(crate) greetings: Tally,
+    /// How many greetings were written, of all links.
+    greeted: u64,
+    /// How many messages were dropped at the head of the queue.
+    skipped: u64,
+    /// The link that ended last has written a part of the message at the head.
+    head_was_begun: bool,
+    pub(crate) closing: Option<Closing>,
+    /// When the socket last took nothing, if it has taken nothing since. Only where a full outbox does not end the
+    /// connection.
+    pub(crate) blocked_at: Option<time::Instant>,
+    /// The driver has to know at once, whatever it is doing.
+    pub(crate) alarm: bool,
+    pub(crate) overflown: bool,
+    dropped: Dropped,
+    /// Drops that no event has reported yet.
+    unreported: VecDeque<(DropReason, Tally)>,
+    /// Messages that have left the queue since the lock was taken.
+    pub(crate) spent: Spent,
+}
+
+impl Rare {
+    /// Counts a message that has left the head of the queue as written.
+    fn count_written(&mut self, frame: &Frame) {
+        self.head_was_begun = false;
+        if self.greetings.messages > 0 {
+            self.greetings -= Tally::of(frame);
+            self.greeted += 1;
+        }
+    }
+}
+
+/// Messages come in.
+impl State {
+    pub(crate) fn new(bound: OutboxBound) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queued: Tally::default(),
+            taken: 0,
+            room: Tally { messages: bound.messages as u64, len: bound.len as u64 },
+            link: None,
+            written: Tally::default(),
+            rare: None,
+        }
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame, overflow: Overflow) -> Result<(), Refusal> {
+        if self.is_closing() {
+            self.rare().spent.push(frame);
+            return Err(Refusal::Closed);
+        }
+        let has_room = self.has_room(&frame);
+        self.queued += Tally::of(&frame);
+        if has_room {
+            self.queue.push_back(frame);
+            return Ok(());
+        }
+        match overflow {
+            Overflow::DropLatest => {
+                self.drop_later(frame, DropReason::Overflow);
+                Err(Refusal::Full)
+            }
+            Overflow::DropOldest => {
+                self.queue.push_back(frame);
+                self.make_room()
+            }
+            Overflow::Disconnect => {
+                self.queue.push_back(frame);
+                self.drop_untaken(DropReason::Overflow);
+                self.rare().overflown = true;
+                self.close(TRY_AGAIN_LATER, "too slow", OVERFLOW_GRACE);
+                Err(Refusal::Full)
+            }
+        }
+    }
+
+    /// Puts messages ahead of all others. Those beyond [`GREETINGS`] are dropped.
+    pub(crate) fn greet(&mut self, mut frames: Vec<Frame>) {
+        let mut greetings = Tally::default();
+        let kept = frames.iter().take_while(|frame| {
+            let fits = fits(greetings, frame, GREETINGS);
+            greetings += if fits { Tally::of(frame) } else { Tally::default() };
+            fits
+        });
+        let kept = kept.count();
+        for frame in frames.split_off(kept) {
+            self.queued += Tally::of(&frame);
+            self.drop_later(frame, DropReason::Overflow);
+        }
+        for frame in frames.into_iter().rev() {
+            self.queued += Tally::of(&frame);
+            self.queue.push_front(frame);
+        }
+        self.rare().greetings = greetings;
+    }
+
+    // Inlined, as `bounded` and `fits`: the common push asks nothing else of this file.
+    #[inline]
+    pub(crate) fn has_room(&self, frame: &Frame) -> bool {
+        fits(self.bounded(), frame, self.room)
+    }
+
+    /// The part of the queue that the bound counts: all but the greetings, for which a full outbox must have room too.
+    #[inline]
+    pub(crate) fn bounded(&self) -> Tally {
+        let mut bounded = self.queued;
+        bounded -= self.rare.as_ref().map_or_else(Tally::default, |rare| rare.greetings);
+        bounded
+    }
+
+    /// Drops the oldest messages that the link has not taken, and the newest one too if nothing else helps.
+    fn make_room(&mut self) -> Result<(), Refusal> {
+        let is_over = |held: Tally, room: Tally| held.messages > room.messages || held.len > room.len;
+        while self.bounded().messages > 1
+            && is_over(self.bounded(), self.room)
+            && self.try_drop_oldest(DropReason::Overflow)
+        {}
+        // The newest is the last one that can go.
+        if self.droppable() < self.queue.len() { Ok(()) } else { Err(Refusal::Full) }
+    }
+}
+
+/// The link takes messages, writes them, and goes.
+impl State {
+    /// Takes the first `count` messages out of the queue and counts them as written.
+    pub(crate) fn confirm(&mut self, count: usize) -> Spent {
+        self.note_progress();
+        let Self { queue, taken, queued, written, rare, .. } = self;
+        let count = count.min(queue.len());
+        let mut done = Tally::default();
+        for frame in queue.range(..count) {
+            done += Tally::of(frame);
+            if let Some(rare) = rare {
+                rare.count_written(frame);
+            }
+        }
+        *taken = taken.saturating_sub(count);
+        *queued -= done;
+        *written += done;
+        let mut spent = Spent::default();
+        spent.extend(queue.drain(..count));
+        if queue.is_empty() {
+            // The next message gets the first place again: the places of a long ring, used in turn, are in no cache.
+            queue.clear();
+            queue.shrink_to(KEPT_PLACES);
+        }
+        spent
+    }
+
+    /// The last `count` messages that were taken wait again. They are dropped, with all that wait, if `reason` says so or
+    /// the outbox has overflown.
+    pub(crate) fn untake(&mut self, count: usize, reason: Option<DropReason>) {
+        self.taken = self.taken.saturating_sub(count);
+        let has_overflown = self.rare.as_ref().is_some_and(|rare| rare.overflown);
+        if let Some(reason) = has_overflown.then_some(DropReason::Overflow).or(reason) {
+            self.drop_untaken(reason);
+        }
+    }
+
+    /// The socket has taken something, or there is another one.
+    pub(crate) fn note_progress(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.blocked_at = None;
+        }
+    }
+
+    /// Lets the link go. Its greetings go with it.
+    pub(crate) fn detach(&mut self, has_begun: bool) {
+        self.taken = 0;
+        let greetings = self.rare.as_mut().map_or_else(Tally::default, |rare| take(&mut rare.greetings));
+        if has_begun || self.rare.is_some() {
+            self.rare().head_was_begun = has_begun && greetings.messages == 0;
+        }
+        for _ in 0..greetings.messages {
+            if let Some(frame) = self.queue.pop_front() {
+                self.drop_later(frame, DropReason::Greeting);
+            }
+        }
+        self.link = None;
+    }
+}
+
+/// Messages are dropped.
+impl State {
+    /// The index of the first message that can be dropped.
+    pub(crate) fn droppable(&self) -> usize {
+        self.taken.max(self.greetings())
+    }
+
+    /// Whether the first message that can be dropped is the head.
+    fn is_head_untaken(&self) -> bool {
+        self.droppable() == self.greetings()
+    }
+
+    /// Drops the head if it still is `head` and was not taken. Returns whether it did.
+    pub(crate) fn try_drop_head(&mut self, head: Head) -> bool {
+        let is_there = self.head().is_some_and(|there| there.number == head.number);
+        is_there && self.is_head_untaken() && self.try_drop_oldest(DropReason::Undeliverable)
+    }
+
+    /// Drops the oldest message that can be dropped. Returns whether there was one.
+    fn try_drop_oldest(&mut self, reason: DropReason) -> bool {
+        let at = self.droppable();
+        if self.is_head_untaken() {
+            self.skip(usize::from(at < self.queue.len()));
+        }
+        self.queue.remove(at).map(|frame| self.drop_later(frame, reason)).is_some()
+    }
+
+    /// Drops all messages that can be dropped.
+    pub(crate) fn drop_untaken(&mut self, reason: DropReason) {
+        let untaken = self.queue.split_off(self.droppable());
+        if self.is_head_untaken() {
+            self.skip(untaken.len());
+        }
+        for frame in untaken {
+            self.drop_later(frame, reason);
+        }
+    }
+
+    /// Notes that `count` messages at the head are dropped.
+    fn skip(&mut self, count: usize) {
+        if count > 0 {
+            let rare = self.rare();
+            rare.skipped += count as u64;
+            rare.head_was_begun = false;
+        }
+    }
+
+    /// Counts a message as dropped. It is dropped once the lock is released.
+    fn drop_later(&mut self, frame: Frame, reason: DropReason) {
+        let tally = Tally::of(&frame);
+        self.queued -= tally;
+        let rare = self.rare();
+        rare.spent.push(frame);
+        rare.dropped.add(reason, tally);
+        match rare.unreported.back_mut() {
+            Some((last, count)) if *last == reason => *count += tally,
+            _ => rare.unreported.push_back((reason, tally)),
+        }
+    }
+
+    /// Whether events have reported all drops.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.rare.as_ref().is_none_or(|rare| rare.unreported.is_empty())
+    }
+
+    /// Takes out the drops that no event has reported yet.
+    pub(crate) fn take_unreported(&mut self) -> VecDeque<(DropReason, Tally)> {
+        self.rare.as_mut().map_or_else(VecDeque::new, |rare| take(&mut rare.unreported))
+    }
+}
+
+/// The end.
+impl State {
+    /// Asks for the closing handshake, once.
+    pub(crate) fn close(&mut self, code: u16, reason: &str, within: Duration) {
+        let rare = self.rare();
+        if rare.closing.is_none() {
+            rare.alarm = true;
+            let deadline = after(Instant::now(), within);
+            rare.closing = Some(Closing { code, reason: reason.into(), deadline });
+        }
+    }
+
+    /// Drops everything, as nothing will be written any more. Returns how much that was.
+    pub(crate) fn end(&mut self) -> Tally {
+        self.close(1006, "", Duration::ZERO);
+        (self.taken, self.rare().greetings) = (0, Tally::default());
+        let unsent = self.queued;
+        self.drop_untaken(DropReason::Closed);
+        unsent
+    }
+
+    pub(crate) fn closing(&self) -> Option<Closing> {
+        self.rare.as_ref()?.closing.clone()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.closing.is_some())
+    }
+}
+
+/// How things stand.
+impl State {
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// How many greetings are at the head of the queue.
+    pub(crate) fn greetings(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.greetings.messages as usize)
+    }
+
+    pub(crate) fn head(&self) -> Option<Head> {
+        let len = self.queue.get(self.greetings())?.len();
+        let rare = self.rare.as_ref();
+        let (skipped, greeted) = rare.map_or((0, 0), |rare| (rare.skipped, rare.greeted));
+        let number = self.written.messages - greeted + skipped;
+        Some(Head { number, len, was_begun: rare.is_some_and(|rare| rare.head_was_begun) })
+    }
+
+    pub(crate) fn stats(&self) -> SendStats {
+        let dropped = self.rare.as_ref().map_or_else(Dropped::default, |rare| rare.dropped);
+        let mut accepted = dropped.total();
+        accepted += self.written;
+        accepted += self.queued;
+        SendStats { accepted, written: self.written, queued: self.queued, dropped }
+    }
+}
+
+/// Whether there is room for one more message. An empty queue takes one of any length.
+#[inline]
+fn fits(held: Tally, frame: &Frame, room: Tally) -> bool {
+    held.messages == 0 || (held.messages < room.messages && held.len + frame.len() as u64 <= room.len)
+}

@@ -1,0 +1,285 @@
+//! The outbox and its queue, by example.
+
+mod model;
+
+use std::{
+    future::poll_fn,
+    sync::atomic::AtomicUsize,
+    task::{Context, Poll, Wake, Waker},
+    thread,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    queue::{KEPT_PLACES, TRY_AGAIN_LATER},
+    *,
+};
+use crate::{stats::Dropped, time};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A link whose task does all the writing.
+struct Sleeper {
+    task: Waker,
+    outbox: Outbox,
+}
+
+impl Outflow for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.task.wake_by_ref();
+    }
+
+    fn relieve(&self) -> Relief {
+        Relief { takes: false, spent: Spent::default() }
+    }
+
+    fn clear(&self) {
+        drop(self.outbox.untake(0, Some(DropReason::Cleared)).run());
+    }
+}
+
+impl Outbox {
+    /// Takes messages as the link of a task does that sleeps.
+    pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Option<Closing> {
+        self.attach(Arc::new(Sleeper { task: cx.waker().clone(), outbox: self.clone() }));
+        self.take_each(budget, |frame| batch.push(frame.clone()))
+    }
+}
+
+#[derive(Default)]
+struct WakeCount(AtomicUsize);
+
+impl Wake for WakeCount {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+fn outbox(messages: usize, len: usize, overflow: Overflow) -> Outbox {
+    Outbox::new(OutboxBound { messages, len, overflow }, |_| {})
+}
+
+/// A message that can be told from others, of at least four bytes.
+fn message(number: u32, len: usize) -> Frame {
+    Frame::Binary([&number.to_be_bytes()[..], &vec![0; len]].concat().into())
+}
+
+fn take_some(outbox: &Outbox, budget: usize) -> Vec<Frame> {
+    let mut batch = Vec::new();
+    outbox.take(&Context::from_waker(Waker::noop()), budget, &mut batch);
+    batch
+}
+
+fn dropped(outbox: &Outbox) -> Dropped {
+    outbox.stats().dropped
+}
+
+#[test]
+fn sleeping_driver_is_woken_once_by_a_push_and_one_at_work_is_not() {
+    let outbox = outbox(9, 100, Overflow::DropLatest);
+    let count = Arc::new(WakeCount::default());
+    let waker = count.clone().into();
+    let cx = Context::from_waker(&waker);
+    let wakes = || count.0.load(Relaxed);
+    outbox.take(&cx, 100, &mut Vec::new());
+    outbox.push(message(1, 0)).unwrap();
+    outbox.push(message(2, 0)).unwrap();
+    assert_eq!(wakes(), 1);
+    outbox.take(&cx, 100, &mut Vec::new());
+    outbox.push(message(3, 0)).unwrap();
+    assert_eq!(wakes(), 1);
+    outbox.take(&cx, 100, &mut Vec::new());
+    outbox.take(&cx, 100, &mut Vec::new());
+    outbox.note_awake();
+    outbox.push(message(4, 0)).unwrap();
+    assert_eq!(wakes(), 1);
+}
+
+#[test]
+fn driver_is_woken_by_a_close_whatever_it_is_doing() {
+    let outbox = outbox(9, 100, Overflow::DropLatest);
+    let count = Arc::new(WakeCount::default());
+    let waker = count.clone().into();
+    outbox.push(message(1, 0)).unwrap();
+    outbox.take(&Context::from_waker(&waker), 100, &mut Vec::new());
+    outbox.note_awake();
+    outbox.close(1000, "", PATIENCE);
+    outbox.close(1001, "", PATIENCE);
+    assert_eq!(count.0.load(Relaxed), 1);
+    assert_eq!(outbox.closing().map(|closing| closing.code), Some(1000));
+}
+
+#[test]
+fn no_wake_up_is_lost_between_pushes_of_several_threads_and_a_driver() {
+    const EACH: usize = 20_000;
+    let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
+    let drive = poll_fn(|cx| {
+        outbox.note_awake();
+        loop {
+            let mut batch = Vec::new();
+            let closing = outbox.take(cx, 1000, &mut batch);
+            let Confirmed { sleeps, .. } = outbox.confirm(batch.len(), true);
+            match closing {
+                Some(_) => return Poll::Ready(()),
+                None if sleeps || batch.is_empty() => return Poll::Pending,
+                None => {}
+            }
+        }
+    });
+    thread::scope(|scope| {
+        let pushing = [1, 2].map(|thread| {
+            let outbox = &outbox;
+            scope.spawn(move || (0..EACH).for_each(|_| outbox.push(message(thread, 0)).unwrap()))
+        });
+        scope.spawn(|| {
+            pushing.into_iter().for_each(|thread| thread.join().unwrap());
+            outbox.close(1000, "", PATIENCE);
+        });
+        assert!(time::block_on(drive, PATIENCE).is_some());
+    });
+    assert_eq!(outbox.stats().written.messages, 2 * EACH as u64);
+}
+
+#[test]
+fn close_is_heard_by_the_one_who_waits_for_it_and_by_the_one_who_comes_late() {
+    for _ in 0..200 {
+        let outbox = outbox(1, 1, Overflow::Disconnect);
+        let (pushed, second) = (outbox.clone(), message(2, 0));
+        outbox.push(message(1, 0)).unwrap();
+        let overflow = thread::spawn(move || pushed.push(second));
+        let closing = time::block_on(outbox.until_closing(), PATIENCE).unwrap();
+        assert_eq!(closing.code, TRY_AGAIN_LATER);
+        assert_eq!(overflow.join().unwrap(), Err(Refusal::Full));
+        assert!(time::block_on(outbox.until_closing(), PATIENCE).is_some());
+    }
+}
+
+#[test]
+fn close_timeout_may_be_as_long_as_there_is() {
+    let outbox = outbox(1, 1, Overflow::DropLatest);
+    outbox.close(1000, "", Duration::MAX);
+    assert!(outbox.closing().unwrap().deadline > Instant::now() + Duration::from_secs(1 << 29));
+}
+
+#[test]
+fn overflow_of_a_slow_reader_drops_what_is_not_under_way_and_closes_with_1013() {
+    let outbox = outbox(3, 100, Overflow::Disconnect);
+    (1..=3).for_each(|n| outbox.push(message(n, 0)).unwrap());
+    assert_eq!(take_some(&outbox, 1), [message(1, 0)]);
+    assert_eq!(outbox.push(message(4, 0)), Err(Refusal::Full));
+    assert_eq!(outbox.push(message(5, 0)), Err(Refusal::Closed));
+    assert_eq!((dropped(&outbox).overflow.messages, outbox.stats().accepted.messages), (3, 4));
+    assert_eq!((outbox.closing().unwrap().code, outbox.has_overflown()), (1013, true));
+    let mut batch = Vec::new();
+    assert_eq!(outbox.take(&Context::from_waker(Waker::noop()), 100, &mut batch).unwrap().code, 1013);
+    assert_eq!(batch, []);
+}
+
+#[test]
+fn newest_message_replaces_older_ones_even_if_it_is_longer_than_the_bound() {
+    let outbox = outbox(9, 20, Overflow::DropOldest);
+    (1..=3).for_each(|n| outbox.push(message(n, 1)).unwrap());
+    assert_eq!(outbox.push(message(4, 100)), Ok(()));
+    assert_eq!(take_some(&outbox, 1000), [message(4, 100)]);
+    // It is under way now: what does not fit beside it has no place.
+    assert_eq!(outbox.push(message(5, 1)), Err(Refusal::Full));
+}
+
+#[test]
+fn newest_message_is_refused_where_what_is_being_written_has_all_the_places() {
+    for places in 1..4 {
+        let outbox = outbox(places, 100, Overflow::DropOldest);
+        (0..places as u32).for_each(|n| outbox.push(message(n, 0)).unwrap());
+        let written = take_some(&outbox, 100);
+        assert_eq!(outbox.push(message(9, 0)), Err(Refusal::Full));
+        assert_eq!(dropped(&outbox).overflow.messages, 1);
+        // Once one of them has proved not to be under way, it goes.
+        drop(outbox.untake(1, None).run());
+        assert_eq!(outbox.push(message(10, 0)), Ok(()));
+        assert_eq!(take_some(&outbox, 100), [message(10, 0)]);
+        assert_eq!(dropped(&outbox).overflow.messages, 2);
+        let _ = outbox.confirm(written.len(), false);
+        assert_eq!(outbox.stats().queued, Tally::default());
+    }
+}
+
+#[test]
+fn greetings_take_no_room_and_are_not_dropped_for_messages() {
+    for overflow in [Overflow::Disconnect, Overflow::DropOldest, Overflow::DropLatest] {
+        let outbox = outbox(2, 100, overflow);
+        outbox.push(message(1, 0)).unwrap();
+        outbox.greet(vec![message(100, 500), message(101, 500)]);
+        assert_eq!(outbox.push(message(2, 0)), Ok(()));
+        outbox.clear();
+        assert_eq!(outbox.push(message(3, 0)), Ok(()));
+        assert_eq!(take_some(&outbox, 9999), [message(100, 500), message(101, 500), message(3, 0)]);
+    }
+}
+
+#[test]
+fn greetings_of_a_lost_link_are_dropped_and_its_messages_wait_for_the_next() {
+    let outbox = outbox(9, 100, Overflow::DropLatest);
+    outbox.push(message(1, 0)).unwrap();
+    outbox.greet(vec![message(100, 0), message(101, 0)]);
+    take_some(&outbox, 9999);
+    let _ = outbox.confirm(1, false);
+    outbox.detach(true);
+    assert_eq!(dropped(&outbox).greeting.messages, 1);
+    outbox.greet(vec![message(102, 0)]);
+    assert_eq!(take_some(&outbox, 9999), [message(102, 0), message(1, 0)]);
+}
+
+#[test]
+fn greetings_beyond_their_bound_are_dropped_and_told_of() {
+    let (outbox, told) = (outbox(2, 100, Overflow::DropLatest), Mutex::new(Dropped::default()));
+    outbox.greet((0..65_538).map(|n| message(n, 0)).collect());
+    outbox.report_drops(|reason, dropped| told.lock().unwrap().add(reason, dropped));
+    let told = *told.lock().unwrap();
+    assert_eq!((outbox.stats().queued.messages, told.overflow.messages, told.total()), (65_536, 2, told.overflow));
+    assert_eq!(take_some(&outbox, 1 << 30).last(), Some(&message(65_535, 0)));
+}
+
+#[test]
+fn head_that_a_link_had_begun_is_known_and_can_be_dropped_once_that_link_is_gone() {
+    let outbox = outbox(9, 100, Overflow::DropLatest);
+    (1..=2).for_each(|n| outbox.push(message(n, 10)).unwrap());
+    take_some(&outbox, 1);
+    let first = outbox.head().unwrap();
+    assert_eq!((first.len, first.was_begun, outbox.try_drop_head(first)), (14, false, false));
+    outbox.detach(true);
+    assert_eq!(outbox.head(), Some(Head { was_begun: true, ..first }));
+    // The next link ended while it wrote its greeting.
+    outbox.greet(vec![message(100, 0)]);
+    take_some(&outbox, 1000);
+    outbox.detach(true);
+    assert_eq!(outbox.head(), Some(first));
+    assert!(outbox.try_drop_head(first) && !outbox.try_drop_head(first));
+    let second = outbox.head().unwrap();
+    assert!(second.number > first.number && !second.was_begun);
+    assert_eq!(dropped(&outbox).undeliverable, Tally { messages: 1, len: 14 });
+    assert_eq!(take_some(&outbox, 1000), [message(2, 10)]);
+}
+
+#[test]
+fn nobody_who_pushes_waits_while_a_long_message_is_copied() {
+    let outbox = outbox(9, 1 << 20, Overflow::DropLatest);
+    (1..=3).for_each(|n| outbox.push(message(n, if n == 2 { LONG_LEN } else { 0 })).unwrap());
+    let mut taken = Vec::new();
+    outbox.take_each(1 << 20, |frame| {
+        if frame.len() >= LONG_LEN {
+            outbox.push(message(4, 0)).unwrap();
+        }
+        taken.push(frame.clone());
+    });
+    assert_eq!(taken, [message(1, 0), message(2, LONG_LEN), message(3, 0), message(4, 0)]);
+    assert_eq!(outbox.lock().taken, 4);
+}
+
+#[test]
+fn queue_that_was_long_gives_its_memory_back() {
+    let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
+    (0..100_000).for_each(|n| outbox.push(message(n, 0)).unwrap());
+    let _ = outbox.confirm(take_some(&outbox, 1 << 30).len(), false);
+    assert!(outbox.lock().queue.capacity() <= KEPT_PLACES);
+}

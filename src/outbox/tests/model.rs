@@ -1,0 +1,248 @@
+//! The outbox against a model of it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use proptest::prelude::*;
+
+use super::{PATIENCE, message, take_some};
+use crate::{
+    Frame,
+    outbox::{Outbox, OutboxBound, Overflow, Refusal},
+    stats::{Dropped, Tally},
+};
+
+/// What happens to an outbox.
+#[derive(Clone, Debug)]
+enum Step {
+    Push(usize),
+    Take(usize),
+    Write(usize),
+    Untake(usize),
+    Detach,
+    Greet(usize),
+    DropHead,
+    Clear,
+    Close,
+    End,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => prop_oneof![5 => 0..10usize, 1 => 0..60usize].prop_map(Step::Push),
+        8 => (0..100usize).prop_map(Step::Take),
+        8 => (0..6usize).prop_map(Step::Write),
+        3 => (0..6usize).prop_map(Step::Untake),
+        2 => Just(Step::Detach),
+        2 => (0..3usize).prop_map(Step::Greet),
+        2 => Just(Step::DropHead),
+        1 => Just(Step::Clear),
+        1 => Just(Step::Close),
+        1 => Just(Step::End),
+    ]
+}
+
+fn overflow() -> impl Strategy<Value = Overflow> {
+    prop_oneof![Just(Overflow::Disconnect), Just(Overflow::DropOldest), Just(Overflow::DropLatest)]
+}
+
+/// An outbox, and what a driver knows of it.
+struct Model {
+    outbox: Outbox,
+    bound: OutboxBound,
+    taken: VecDeque<Frame>,
+    numbers: std::ops::RangeFrom<u32>,
+    /// What was offered while it was open.
+    accepted: Tally,
+    reported: Arc<Mutex<Dropped>>,
+    /// Which message was at the head under which number.
+    heads: HashMap<u64, Frame>,
+}
+
+impl Model {
+    fn new(bound: OutboxBound) -> Self {
+        let reported = Arc::new(Mutex::new(Dropped::default()));
+        let sums = reported.clone();
+        let outbox = Outbox::new(bound, move |outbox| {
+            outbox.report_drops(|reason, dropped| sums.lock().unwrap().add(reason, dropped));
+        });
+        Self {
+            outbox,
+            bound,
+            taken: VecDeque::new(),
+            numbers: 0..,
+            accepted: Tally::default(),
+            reported,
+            heads: HashMap::new(),
+        }
+    }
+
+    fn queue(&self) -> Vec<Frame> {
+        self.outbox.lock().queue.iter().cloned().collect()
+    }
+
+    fn next_message(&mut self, len: usize) -> Frame {
+        message(self.numbers.next().unwrap(), len)
+    }
+
+    fn push(&mut self, len: usize) {
+        let frame = self.next_message(len);
+        let (before, was_closed) = (self.queue(), self.outbox.closing().is_some());
+        let first_droppable = self.outbox.lock().droppable();
+        let answer = self.outbox.push(frame.clone());
+        let mut after = self.queue();
+        assert_eq!(answer == Err(Refusal::Closed), was_closed);
+        if !was_closed {
+            self.accepted += Tally::of(&frame);
+        }
+        assert_eq!(answer.is_ok(), after.last() == Some(&frame));
+        if answer.is_ok() {
+            after.pop();
+        }
+        // What was there before is there still, but for what the policy drops.
+        let gone = before.len() - after.len();
+        let droppable = match self.bound.overflow {
+            Overflow::DropLatest => 0,
+            Overflow::DropOldest => gone,
+            Overflow::Disconnect if answer == Err(Refusal::Full) => before.len() - first_droppable,
+            Overflow::Disconnect => 0,
+        };
+        assert_eq!(gone, droppable);
+        assert_eq!(
+            after,
+            [&before[..first_droppable.min(after.len())], &before[before.len().min(first_droppable + gone)..]].concat()
+        );
+    }
+
+    fn take(&mut self, budget: usize) {
+        let expected = self.queue();
+        let batch = take_some(&self.outbox, budget);
+        assert_eq!(batch[..], expected[self.taken.len()..][..batch.len()]);
+        self.taken.extend(batch);
+    }
+
+    fn write(&mut self, count: usize) {
+        let before = self.queue();
+        // However things went meanwhile, what a driver has taken is what lies at the head.
+        assert!(before.iter().zip(&self.taken).all(|(queued, taken)| queued == taken));
+        let count = count.min(self.taken.len());
+        let _ = self.outbox.confirm(count, false);
+        self.taken.drain(..count);
+        assert_eq!(self.queue(), before[count..]);
+    }
+
+    fn untake(&mut self, count: usize) {
+        let before = self.queue();
+        self.taken.truncate(self.taken.len().saturating_sub(count));
+        drop(self.outbox.untake(count, None).run());
+        // Once it has overflown, nothing is left for a later turn.
+        let state = self.outbox.lock();
+        let kept = if self.outbox.has_overflown() { state.droppable() } else { before.len() };
+        assert!(state.taken == self.taken.len() && state.queue == &before[..kept]);
+    }
+
+    fn greet(&mut self, count: usize) {
+        let greetings: Vec<_> = (0..count).map(|_| self.next_message(20)).collect();
+        let before = self.queue();
+        self.outbox.greet(greetings.clone());
+        greetings.iter().for_each(|greeting| self.accepted += Tally::of(greeting));
+        assert_eq!(self.queue(), [greetings, before].concat());
+    }
+
+    fn detach(&mut self) {
+        let (before, greetings) = (self.queue(), self.outbox.lock().greetings());
+        self.outbox.detach(!self.taken.is_empty());
+        self.taken.clear();
+        assert_eq!(self.queue(), before[greetings..]);
+    }
+
+    fn drop_head(&mut self) {
+        let mut expected = self.queue();
+        let Some(head) = self.outbox.head() else { return };
+        let is_untaken = self.taken.len() <= self.outbox.lock().greetings();
+        assert_eq!(self.outbox.try_drop_head(head), is_untaken);
+        if is_untaken {
+            expected.remove(self.outbox.lock().greetings());
+            assert!(!self.outbox.try_drop_head(head));
+        }
+        assert_eq!(self.queue(), expected);
+    }
+
+    /// Each message at the head has one number, and each number belongs to one message.
+    fn check_head(&mut self) {
+        let Some(head) = self.outbox.head() else { return };
+        let frame = self.queue()[self.outbox.lock().greetings()].clone();
+        assert_eq!(head.len, frame.len());
+        assert!(self.heads.iter().all(|(number, known)| (*number == head.number) == (*known == frame)));
+        self.heads.insert(head.number, frame);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Push(len) => self.push(len),
+            Step::Take(budget) => self.take(budget),
+            Step::Write(count) => self.write(count),
+            Step::Untake(count) => self.untake(count),
+            Step::Detach => self.detach(),
+            Step::Greet(count) => {
+                self.detach();
+                self.greet(count);
+            }
+            Step::DropHead => self.drop_head(),
+            Step::Clear => {
+                let kept = self.queue()[..self.outbox.lock().droppable()].to_vec();
+                self.outbox.clear();
+                assert_eq!(self.queue(), kept);
+            }
+            Step::Close => self.outbox.close(1000, "", PATIENCE),
+            Step::End => {
+                let queued = self.outbox.stats().queued;
+                assert_eq!(self.outbox.end(), queued);
+                self.taken.clear();
+            }
+        }
+    }
+
+    fn check(&self) {
+        let state = self.outbox.lock();
+        let stats = state.stats();
+        let mut sum = stats.written;
+        sum += stats.queued;
+        sum += stats.dropped.total();
+        assert_eq!((stats.accepted, self.accepted), (sum, sum));
+        let in_queue = state.queue.iter().fold(Tally::default(), |mut sum, frame| {
+            sum += Tally::of(frame);
+            sum
+        });
+        assert_eq!(stats.queued, in_queue);
+        let bounded = state.bounded();
+        assert!(bounded.messages <= 1 || bounded.messages <= self.bound.messages as u64);
+        assert!(bounded.messages <= 1 || bounded.len <= self.bound.len as u64);
+        assert!(state.taken <= state.queue.len() && state.greetings() <= state.queue.len());
+        let mut greetings = Tally::default();
+        state.queue.iter().take(state.greetings()).for_each(|frame| greetings += Tally::of(frame));
+        assert_eq!(state.bounded().len, stats.queued.len - greetings.len);
+        assert_eq!(*self.reported.lock().unwrap(), stats.dropped);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_happens_the_sums_are_exact_the_bound_holds_and_the_order_is_kept(
+        messages in 1..6usize,
+        len in 0..60usize,
+        overflow in overflow(),
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut model = Model::new(OutboxBound { messages, len, overflow });
+        for step in steps {
+            model.step(step);
+            model.check();
+            model.check_head();
+        }
+    }
+}
