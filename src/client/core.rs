@@ -42,7 +42,7 @@ use crate::{
         guard::{Death, isolated},
     },
     stats::Stats,
-    subject::{Backlog, at_most, replay::Memory},
+    subject::{Backlog, at_most, replay::Replay},
     time::after,
     transport::tls::ClientTls,
 };
@@ -223,7 +223,7 @@ impl<D: WsDatatype> Dialer<D> {
         let (member, panicked) = (dialing.member.as_ref(), || ClientEvent::SubscriberPanicked);
         let component = match member {
             // Its group listens to its events from the start.
-            Some(member) => Component::new(options.name.clone(), home.clone(), member.memory(), panicked),
+            Some(member) => Component::new(options.name.clone(), home.clone(), member.replay(), panicked),
             None => {
                 let lost = early_lost.clone();
                 Component::keeping_early(
@@ -240,7 +240,7 @@ impl<D: WsDatatype> Dialer<D> {
         let inlet = Inlet { codec: Codec::new(datatype), path, number, discards, counts: InletCounts::default() };
         let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
         let initial = ConnectionState::Disconnected;
-        let states = SerializedSubject::at_home(home, Memory::latest(initial), component.events.on_panic());
+        let states = SerializedSubject::at_home(home, Replay::latest(initial), component.events.on_panic());
         let told = member.map_or_else(|| component.events.backlog(), |member| member.events.clone());
         Ok(Self {
             told,
@@ -615,8 +615,8 @@ fn tell_of_drops(home: IoScheduler, events: SerializedSubject<ClientEvent>) -> i
 }
 
 fn report_drops(outbox: &Outbox, events: &SerializedSubject<ClientEvent>) {
-    outbox.report_drops(|reason, dropped| events.leave(ClientEvent::Dropped { reason, dropped }));
-    events.settle();
+    outbox.report_drops(|reason, dropped| events.enqueue(ClientEvent::Dropped { reason, dropped }));
+    events.wake_home();
 }
 
 /// Whether waiting does not make this failure go away.

@@ -14,7 +14,7 @@ use crate::{
     subject::{
         Backlog,
         branch::{Branch, Main, kept_in},
-        replay::Memory,
+        replay::Replay,
     },
 };
 
@@ -37,8 +37,8 @@ pub(crate) enum Inbound<T> {
 }
 
 impl<T: Clone + Send + 'static> Member<T> {
-    /// The memory of a client's own subject: what nobody hears goes into the early buffer that all of the group share.
-    pub(crate) fn memory(&self) -> Memory<Received<T>> {
+    /// The replay of a client's own subject: items that nobody hears go into the early buffer that all of the group share.
+    pub(crate) fn replay(&self) -> Replay<Received<T>> {
         let path = self.path.clone();
         kept_in(self.group.subject.clone(), move |received| TaggedData::with_key(path.clone(), received))
     }

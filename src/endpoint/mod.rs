@@ -36,7 +36,7 @@ use crate::{
     subject::{
         Merge,
         branch::FromBranch,
-        replay::{EarlyBounds, Memory},
+        replay::{EarlyBounds, Replay},
     },
     time,
 };
@@ -78,11 +78,11 @@ pub(crate) struct Component<T, V> {
 }
 
 impl<T: Clone + Send + 'static, V: Clone + Merge + Send + Sync + 'static> Component<T, V> {
-    /// A component that keeps no events for those who subscribe later, and of its messages what `memory` does. `panicked` makes
+    /// A component that keeps no events for those who subscribe later, and of its messages what `replay` does. `panicked` makes
     /// what is emitted when a subscriber did.
-    pub(crate) fn new(name: Arc<str>, home: IoScheduler, memory: Memory<T>, panicked: fn() -> V) -> Self {
-        let events = SerializedSubject::telling(home.clone(), Memory::Nothing, panicked);
-        Self::of(name, home, events, memory)
+    pub(crate) fn new(name: Arc<str>, home: IoScheduler, replay: Replay<T>, panicked: fn() -> V) -> Self {
+        let events = SerializedSubject::reporting(home.clone(), Replay::Nothing, panicked);
+        Self::of(name, home, events, replay)
     }
 
     /// A component that keeps, for its first subscribers, what comes before them.
@@ -96,7 +96,7 @@ impl<T: Clone + Send + 'static, V: Clone + Merge + Send + Sync + 'static> Compon
         [early_lost, panicked]: [fn() -> V; 2],
         count_lost: impl Fn(usize) + Send + 'static,
     ) -> Self {
-        let events = SerializedSubject::telling(home.clone(), Memory::first(EARLY_EVENTS), panicked);
+        let events = SerializedSubject::reporting(home.clone(), Replay::first(EARLY_EVENTS), panicked);
         let mut first = Some((events.clone(), early_lost));
         let on_loss = move |len| {
             count_lost(len);
@@ -104,11 +104,11 @@ impl<T: Clone + Send + 'static, V: Clone + Merge + Send + Sync + 'static> Compon
                 events.post(early_lost());
             }
         };
-        Self::of(name, home, events, Memory::early(EARLY_MESSAGES, len, on_loss))
+        Self::of(name, home, events, Replay::early(EARLY_MESSAGES, len, on_loss))
     }
 
-    fn of(name: Arc<str>, home: IoScheduler, events: SerializedSubject<V>, memory: Memory<T>) -> Self {
-        let inbound = SerializedSubject::at_home(home.clone(), memory, events.on_panic());
+    fn of(name: Arc<str>, home: IoScheduler, events: SerializedSubject<V>, replay: Replay<T>) -> Self {
+        let inbound = SerializedSubject::at_home(home.clone(), replay, events.on_panic());
         Self {
             name,
             home,
@@ -172,7 +172,7 @@ impl<T: Clone + Send + 'static, V: Clone + Merge + Send + Sync + 'static> Compon
             return;
         }
         // Both at once: what else is told, of a subscriber that panics on the last event, say, comes too late.
-        self.events.leave(last());
+        self.events.enqueue(last());
         self.events.clone().complete();
         match self.terminal() {
             Some(error) => self.inbound.clone().error(error),

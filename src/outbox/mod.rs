@@ -146,7 +146,7 @@ impl Outbox {
         self.core.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, runs the effects, and drops the messages that left the queue. Not for one who holds a lock.
+    /// Changes the state, runs the effects, and drops the messages that left the queue. The caller must hold no lock.
     fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let (result, effects) = self.apply(f);
         drop(effects.run());
@@ -176,7 +176,7 @@ impl Outbox {
     }
 }
 
-/// For those who push.
+/// For pushing.
 impl Outbox {
     /// Queues a message, or says why not.
     pub(crate) fn push(&self, frame: Frame) -> Result<(), Refusal> {

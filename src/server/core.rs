@@ -50,7 +50,7 @@ use crate::{
     subject::{
         at_most,
         branch::{Listeners, Main, kept_in},
-        replay::Memory,
+        replay::Replay,
     },
     transport::{Transport, listen::Listener, tls::ServerTls},
 };
@@ -120,7 +120,7 @@ impl<D: WsDatatype> Acceptor<D> {
             move |len| lost.count(len),
         );
         let on_panic = component.events.on_panic();
-        let connections = SerializedSubject::at_home(home.clone(), Memory::members(Connection::id), on_panic);
+        let connections = SerializedSubject::at_home(home.clone(), Replay::members(Connection::id), on_panic);
         Self {
             component,
             listeners: Listeners::default(),
@@ -626,7 +626,7 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
 fn report_drops(outbox: &Outbox, peer: &Peer, told: [&SerializedSubject<ServerEvent>; 2]) {
     outbox.report_drops(|reason, dropped| {
         let event = ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
-        told.iter().for_each(|events| events.leave(event.clone()));
+        told.iter().for_each(|events| events.enqueue(event.clone()));
     });
-    told.iter().for_each(|events| events.settle());
+    told.iter().for_each(|events| events.wake_home());
 }

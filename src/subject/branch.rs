@@ -22,7 +22,7 @@ use crate::{
     subject::{
         Backlog, SerializedSubject, SerializedSubscription, discard,
         holding::Holding,
-        replay::{Elsewhere, Memory, Noted},
+        replay::{Elsewhere, Noted, Replay},
     },
     sync::{AtomicUsize, Ordering},
 };
@@ -61,8 +61,7 @@ where
         Self { number, own, listeners: Listeners::default(), main }
     }
 
-    /// Emits an item to those who listen to the branch, and by `feed` to those who listen to the main subject. For one
-    /// thread at a time.
+    /// Emits an item to the observers of the branch, and by `feed` to those of the main subject. For one thread at a time.
     pub(crate) fn emit(&self, item: T, feed: impl FnOnce(T)) {
         if self.main.subject.keeps_early() {
             // What comes back finds that somebody has subscribed to the main subject just now.
@@ -78,7 +77,7 @@ where
             if self.main.listeners.any() {
                 // A copy is made by code of the user's.
                 if !callback::isolate("the clone of an item", || feed(item.clone())) {
-                    self.main.subject.tell_of_panic();
+                    self.main.subject.report_panic();
                 }
             }
             self.own.next(item);
@@ -125,17 +124,17 @@ impl Backlog for Backlogs {
     }
 }
 
-/// The memory of a branch: what nobody hears is kept by `main`, as the item that `mark` makes of it.
+/// The replay of a branch: items that nobody hears are kept by `main`, as the items that `mark` makes of them.
 pub(crate) fn kept_in<T, M, E>(
     main: SerializedSubject<M, E>,
     mark: impl Fn(T) -> M + Send + Sync + 'static,
-) -> Memory<T>
+) -> Replay<T>
 where
     T: Clone + Send + 'static,
     M: FromBranch<T> + Clone + Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    Memory::Elsewhere(Arc::new(KeptIn { main, mark }))
+    Replay::Elsewhere(Arc::new(KeptIn { main, mark }))
 }
 
 struct KeptIn<M, E, F> {
@@ -158,7 +157,7 @@ where
     }
 }
 
-/// How many subscribers a subject has, for those who feed it: asked for with each item, and without its lock.
+/// How many subscribers a subject has. Its sources ask for it with each item, without its lock.
 #[derive(Clone, Default)]
 pub(crate) struct Listeners(Arc<AtomicUsize>);
 

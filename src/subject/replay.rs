@@ -1,4 +1,4 @@
-//! What a component's subject remembers for those who subscribe later.
+//! [`Replay`]: the items that a component's subject remembers for later subscribers.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-/// What a new observer hears before anything else. In boxes, since most subjects have none and there are many of them.
-pub(crate) enum Memory<T> {
-    /// Nothing: it hears what comes next.
+/// The items that a new observer hears before anything else. Boxed, since most of the many subjects have none.
+pub(crate) enum Replay<T> {
+    /// Nothing: it hears the next item.
     Nothing,
-    /// What nobody has heard yet: for the first observer alone.
+    /// The items that nobody has heard yet: for the first observer alone.
     Early(Box<Early<T>>),
     /// The item emitted last.
     Latest(Box<T>),
-    /// What nobody is there to hear is kept somewhere else.
+    /// The items that nobody is there to hear are kept by another subject.
     Elsewhere(Arc<dyn Elsewhere<T>>),
     /// All items that have not been forgotten, by their number.
     Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
@@ -29,15 +29,15 @@ pub(crate) trait Elsewhere<T>: Send + Sync {
     fn emit(&self, item: T);
 }
 
-/// What has become of an item that came up for emission.
+/// What became of an item that came up for emission.
 pub(crate) struct Noted<T> {
     /// The item, if it is still to be emitted.
     pub(crate) item: Option<T>,
-    /// What a memory no longer holds: to be dropped where the user's code may run.
+    /// The items that are no longer kept: to be dropped where the user's code may run.
     pub(crate) dropped: Vec<T>,
 }
 
-impl<T> Memory<T> {
+impl<T> Replay<T> {
     /// Keeps the items that nobody is there to hear, until there is a first observer.
     pub(crate) fn early(
         bounds: EarlyBounds,
@@ -83,7 +83,7 @@ impl<T> Memory<T> {
     }
 }
 
-impl<T> Memory<T> {
+impl<T> Replay<T> {
     /// Takes out the early items that are `wanted`.
     pub(crate) fn take_early(&mut self, wanted: impl Fn(&T) -> bool) -> VecDeque<T> {
         let Self::Early(early) = self else { return VecDeque::new() };
@@ -98,12 +98,12 @@ impl<T> Memory<T> {
     }
 }
 
-impl<T: Clone> Memory<T> {
+impl<T: Clone> Replay<T> {
     /// Notes an item that comes up for emission, to `nobody` perhaps.
     pub(crate) fn note(&mut self, item: T, nobody: bool) -> Noted<T> {
         match self {
             Self::Early(early) if nobody => Noted { item: None, dropped: early.push(item) },
-            Self::Elsewhere(memory) if nobody => memory.keep(item),
+            Self::Elsewhere(elsewhere) if nobody => elsewhere.keep(item),
             Self::Nothing | Self::Early(_) | Self::Elsewhere(_) => Noted::unkept(item),
             Self::Latest(latest) => {
                 let former = replace(&mut **latest, item.clone());
@@ -116,7 +116,7 @@ impl<T: Clone> Memory<T> {
         }
     }
 
-    /// What a new observer hears first.
+    /// The items that a new observer hears first.
     pub(crate) fn backlog(&mut self) -> VecDeque<T> {
         match self {
             Self::Nothing | Self::Elsewhere(_) => VecDeque::new(),

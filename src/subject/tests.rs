@@ -1,5 +1,5 @@
-//! What the subject does for components, which its public face does not show. Apart from `subject.rs`, which `tests/loom`
-//! compiles a second time.
+//! What the subject does for components, which its public face does not show. Apart from the module, which
+//! `tests/loom` compiles a second time.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use std::{
 use rxrust::prelude::*;
 
 use crate::{
-    Io, IoRuntime, IoScheduler, SerializedSubject, SerializedSubscription, runtime::callback, subject::replay::Memory,
+    Io, IoRuntime, IoScheduler, SerializedSubject, SerializedSubscription, runtime::callback, subject::replay::Replay,
     time,
 };
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn item_posted_after_one_that_raced_with_the_emission_of_another_thread_is_delivered() {
     let runtime = IoRuntime::new("home").unwrap();
     let home = IoScheduler::on(&runtime);
-    let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing, None);
+    let subject = SerializedSubject::<usize>::at_home(home.clone(), Replay::Nothing, None);
     let (send, heard) = mpsc::channel();
     Io::new(subject.clone()).subscribe(move |n| {
         // Lasts until the home thread, if it was woken, has found this emission.
@@ -133,7 +133,7 @@ fn destructor_of_an_item_that_comes_after_the_end_may_use_the_subject() {
 fn home_looks_at_its_timers_while_others_post_without_end() {
     let runtime = IoRuntime::new("home").unwrap();
     let home = IoScheduler::on(&runtime);
-    let subject = SerializedSubject::<usize>::at_home(home.clone(), Memory::Nothing, None);
+    let subject = SerializedSubject::<usize>::at_home(home.clone(), Replay::Nothing, None);
     let [posted, delivered] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
     let over = Arc::new(AtomicBool::new(false));
     let (ahead, seen, is_over) = (posted.clone(), delivered.clone(), over.clone());
@@ -191,7 +191,7 @@ fn home_looks_at_its_sockets_while_a_subscriber_hears_of_many_members() {
     const MEMBERS: usize = 5_000;
     let runtime = IoRuntime::new("home").unwrap();
     let home = IoScheduler::on(&runtime);
-    let members = Memory::members(|n: &usize| *n as u64);
+    let members = Replay::members(|n: &usize| *n as u64);
     let subject = SerializedSubject::<usize>::at_home(home.clone(), members, None);
     (0..MEMBERS).for_each(|n| subject.next(n));
     let delivered = Arc::new(AtomicUsize::new(0));
@@ -230,7 +230,7 @@ fn destructor_of_a_subscriber_that_panics_is_told_of_whenever_it_is_dropped() {
         let told = Arc::new(AtomicUsize::new(0));
         let count = told.clone();
         let hook = Arc::new(move || _ = count.fetch_add(1, SeqCst));
-        let subject = Fallible::at_home(IoScheduler::on(&runtime), Memory::Nothing, Some(hook));
+        let subject = Fallible::at_home(IoScheduler::on(&runtime), Replay::Nothing, Some(hook));
         let bomb = Bomb;
         let subscription = Io::new(subject.clone()).on_error(|()| {}).subscribe(move |_| _ = &bomb);
         end(&subject, subscription);

@@ -6,7 +6,12 @@
 //!
 //! They are compiled here a second time, with loom's locks in place of the standard library's, and with a `callback` whose
 //! thread-local state is loom's. So nothing in the library itself depends on loom.
-#![allow(dead_code, unreachable_pub, reason = "each module is compiled whole, and its models use a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each module is compiled whole, and its models use a part"
+)]
 
 #[path = "../../src/operators/deliver/channel.rs"]
 mod channel;

@@ -12,7 +12,7 @@ use crate::{
     subject::SerializedSubject,
     subject::branch::{Branch, FromBranch, Listeners, Main, kept_in},
     subject::holding::Holding,
-    subject::replay::{EarlyBounds, Memory},
+    subject::replay::{EarlyBounds, Replay},
 };
 
 /// An item of the main subject: of which branch, and which.
@@ -60,7 +60,7 @@ struct River {
 impl River {
     fn new() -> Self {
         let bounds = EarlyBounds { items: 9, len: 9 };
-        let main = SerializedSubject::at_home(IoScheduler, Memory::early(bounds, |_| 1, |_| {}), None);
+        let main = SerializedSubject::at_home(IoScheduler, Replay::early(bounds, |_| 1, |_| {}), None);
         let listeners = Listeners::default();
         let own = SerializedSubject::at_home(IoScheduler, kept_in(main.clone(), |item| Marked(1, item)), None);
         let branch = Branch::new(1, own, Main { subject: main.clone(), listeners: listeners.clone() });

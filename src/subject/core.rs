@@ -1,0 +1,398 @@
+//! [`Core`]: which thread delivers, and when.
+//!
+//! | verb | use |
+//! |---|---|
+//! | `emit_item` | delivers an item at once: the short way, when nothing else waits; otherwise as `emit` |
+//! | `emit` | delivers an event at once, or leaves it in the inbox for the thread that is emitting |
+//! | `push_later` | queues an event from inside a callback, and delivers it once this thread has left all callbacks |
+//! | `enqueue`, `enqueue_mark` | put an event into the inbox, call nobody, and say whether the caller has to see to the delivery |
+//! | `wake_home` | makes the home thread deliver the inbox; without a home, delivers it on this thread |
+//! | `offer` | as `emit_item`, but an item that nobody is there to hear goes to the main subject's memory |
+//! | `join` | adds an observer, with the backlog that it hears first |
+//! | `deliver` | the loop behind all of them: turn by turn, until nothing is left or the thread has to return |
+//!
+//! How observers come in is in [`joining`](super::joining), and how they are called in [`delivery`](super::delivery).
+
+use std::{
+    mem::take,
+    sync::{Arc, PoisonError, atomic::AtomicU64},
+    task::Waker,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    runtime::{
+        self, Deliver, IoScheduler, Place,
+        callback::{self, Drain},
+        debts,
+    },
+    subject::{
+        delivery::{PanicHook, discard},
+        feeding::Merged,
+        replay::Replay,
+        state::{Event, INBOX_CROWD, Slot, State},
+    },
+    sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
+};
+
+pub(crate) struct Core<T, E> {
+    state: Mutex<State<T, E>>,
+    /// A terminal event was accepted: nothing may follow it. Changed under the lock, and read without it by every observer
+    /// that feeds this subject, after each item.
+    pub(crate) closed: AtomicBool,
+    /// Items are kept for a first observer. As `closed`: read by every connection of a server for every message.
+    pub(crate) keeps_early: AtomicBool,
+    /// An observer unsubscribed while another thread emitted. Changed under the lock, and read without it before each
+    /// observer's turn: one flag for all of them, since to look at each one's own is a memory access for each.
+    pub(crate) stale: AtomicBool,
+    /// Signalled when the inbox has room again.
+    room: Condvar,
+    /// Where backlogs and posted items are delivered; `None` in a subject of the user's own.
+    home: Option<IoScheduler>,
+    pub(crate) on_panic: Option<PanicHook>,
+    /// Merges an item into one that waits.
+    pub(crate) merge: Option<fn(&mut T, &T) -> Merged>,
+    /// Counts the items that nobody took.
+    pub(crate) unheard: Option<Arc<AtomicU64>>,
+    /// How many items the full inbox has refused.
+    pub(crate) lost: AtomicU64,
+}
+
+/// Which thread has to see to the delivery of the inbox.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpTo {
+    /// The caller of the function that returns this. It delivers, or waits for the thread that does.
+    Caller,
+    /// The thread that is emitting.
+    Others,
+}
+
+/// An event, or only some observers to be swept, for a thread that has taken the observers.
+struct Turn<T, E> {
+    event: Option<Event<T, E>>,
+    /// The items that are no longer kept for later subscribers.
+    forgotten: Vec<T>,
+    /// Observers have unsubscribed.
+    is_stale: bool,
+}
+
+impl<T, E> Core<T, E> {
+    pub(crate) fn new(home: Option<IoScheduler>, replay: Replay<T>, on_panic: Option<PanicHook>) -> Self {
+        Self {
+            closed: AtomicBool::new(false),
+            keeps_early: AtomicBool::new(replay.is_early()),
+            stale: AtomicBool::new(false),
+            room: Condvar::new(),
+            home,
+            on_panic,
+            merge: None,
+            unheard: None,
+            lost: AtomicU64::new(0),
+            state: Mutex::new(State::new(replay)),
+        }
+    }
+
+    /// Ignores poisoning: nothing can panic while the lock is held.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `event` may still come; notes that nothing may follow a terminal one. Only under the lock.
+    fn admits(&self, event: &Event<T, E>) -> bool {
+        let admits = !self.closed.load(Ordering::Relaxed);
+        if matches!(event, Event::Terminal(_)) {
+            self.closed.store(true, Ordering::Release);
+        }
+        admits
+    }
+
+    /// Nobody emits, and the next item goes to the observers there are, and nowhere else.
+    fn is_quiet(&self, state: &State<T, E>) -> bool {
+        !state.emitting
+            && !self.has_work(state)
+            && !self.closed.load(Ordering::Relaxed)
+            && !state.replay.notes(state.observers.is_empty())
+    }
+
+    fn has_work(&self, state: &State<T, E>) -> bool {
+        // Asked twice for each item: one branch for all of them.
+        let waiting = state.inbox.len() | state.joining.len() | state.waiting | state.tasks.len();
+        waiting > 0 || self.stale.load(Ordering::Relaxed)
+    }
+}
+
+/// Events come in.
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
+    /// Delivers `event` once this thread has left all callbacks.
+    pub(crate) fn push_later(self: &Arc<Self>, event: Event<T, E>) {
+        if self.enqueue(event, None) == UpTo::Caller {
+            callback::later(self.clone());
+        }
+    }
+
+    /// As [`emit`](Self::emit), and in the usual case, an item and nothing else to be done, without the moves and the looks of
+    /// [`deliver`](Self::deliver), which take half as long again as all of this.
+    pub(crate) fn emit_item(self: &Arc<Self>, item: T) {
+        self.emit_with(self.lock(), item);
+    }
+
+    fn emit_with<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, item: T) {
+        // Itself, which is looked at many times, and not by way of the `Arc`.
+        let core = &**self;
+        if !core.is_quiet(&state) {
+            return self.emit(state, Event::Next(item));
+        }
+        state.emitting = true;
+        let mut observers = take(&mut state.observers);
+        drop(state);
+        callback::run(|| {
+            core.emit_to(&mut observers, item);
+            let mut state = core.lock();
+            state.observers = observers;
+            state.emitting = false;
+            if core.has_work(&state) {
+                self.deliver(state, None);
+            }
+        });
+    }
+
+    /// As [`emit_item`](Self::emit_item), for [`SerializedSubject::offer`](crate::SerializedSubject::offer).
+    pub(crate) fn offer(self: &Arc<Self>, item: T) -> Option<T> {
+        let mut state = self.lock();
+        let nobody = state.observers.is_empty() && !state.emitting && !self.has_work(&state);
+        if !nobody || self.closed.load(Ordering::Relaxed) {
+            self.emit_with(state, item);
+            return None;
+        }
+        callback::run(|| {
+            let noted = state.replay.note(item, true);
+            drop(state);
+            discard(noted.dropped);
+            noted.item
+        })
+    }
+
+    /// Delivers `event` now, or leaves it to the thread that is emitting.
+    pub(crate) fn emit<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, event: Event<T, E>) {
+        if state.emitting && !callback::is_inside() {
+            // A callback must not wait: the thread that emits may be waiting for it to return.
+            state = self.wait_for_room(state);
+        }
+        if !self.admits(&event) {
+            // Not where it goes out of scope, which is before the lock is released.
+            drop(state);
+            return self.discard_event(event);
+        }
+        if !state.emitting && state.inbox.is_empty() {
+            return callback::run(|| self.deliver(state, Some(event)));
+        }
+        let may_deliver = !state.emitting && !callback::is_turn_over();
+        if state.is_full() && !may_deliver && matches!(event, Event::Next(_)) {
+            drop(state);
+            return self.lose(event);
+        }
+        let merged = self.put(&mut state, event);
+        if state.emitting {
+            drop(state);
+        } else {
+            callback::run(|| self.deliver(state, None));
+        }
+        discard(merged);
+    }
+
+    /// Puts an event into the inbox. If one that waits there stands for it, returns it, to be dropped outside the lock.
+    fn put(&self, state: &mut State<T, E>, event: Event<T, E>) -> Option<Event<T, E>> {
+        if let (Some(merge), Event::Next(later)) = (self.merge, &event) {
+            for waiting in state.inbox.iter_mut().rev() {
+                let Event::Next(waiting) = waiting else { continue };
+                match merge(waiting, later) {
+                    Merged::Done => return Some(event),
+                    Merged::NotHere => {}
+                    Merged::Never => break,
+                }
+            }
+        }
+        state.inbox.push_back(event);
+        None
+    }
+
+    /// Queues `event`, and a mark behind it.
+    pub(crate) fn enqueue(&self, event: Event<T, E>, mark: Option<oneshot::Sender<()>>) -> UpTo {
+        let mut state = self.lock();
+        let is_admitted = self.admits(&event);
+        let is_full = state.is_full() && matches!(event, Event::Next(_));
+        let has_place = is_admitted && !is_full;
+        let rest = if has_place { self.put(&mut state, event) } else { Some(event) };
+        if has_place {
+            state.inbox.extend(mark.map(Event::Mark));
+        }
+        let is_callers = !state.inbox.is_empty() && (!state.emitting || state.inbox.len() > debts::CREDIT);
+        drop(state);
+        match rest {
+            Some(merged) if has_place => discard(merged),
+            Some(event) if is_admitted => self.lose(event),
+            Some(event) => self.discard_event(event),
+            None => {}
+        }
+        if is_callers { UpTo::Caller } else { UpTo::Others }
+    }
+
+    /// Queues a mark behind the events that wait, if any does; otherwise drops it, which passes it.
+    pub(crate) fn enqueue_mark(&self, mark: oneshot::Sender<()>) -> UpTo {
+        let mut state = self.lock();
+        let is_over = !state.emitting && state.inbox.is_empty();
+        if !is_over {
+            state.inbox.push_back(Event::Mark(mark));
+        }
+        if state.emitting || is_over { UpTo::Others } else { UpTo::Caller }
+    }
+
+    /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may.
+    fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>) -> MutexGuard<'a, State<T, E>> {
+        while state.emitting && state.inbox.len() >= INBOX_CROWD && callback::may_wait() {
+            state.waiting += 1;
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state
+    }
+}
+
+/// The emission loop.
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
+    /// Delivers `event`, then the inbox, until nothing is left or this thread's turn is over. Only while nobody else is
+    /// emitting.
+    fn deliver<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
+        state.emitting = true;
+        let mut observers = take(&mut state.observers);
+        loop {
+            state = self.let_in(state, &mut observers);
+            let Some(turn) = self.next_turn(&mut state, event.take(), &observers) else {
+                state.observers = observers;
+                return self.rest(state);
+            };
+            drop(state);
+            self.perform(turn, &mut observers);
+            state = self.lock();
+        }
+    }
+
+    /// Picks, under the lock, the next event: `event` if there is one, otherwise the first in the inbox.
+    fn next_turn(
+        &self,
+        state: &mut State<T, E>,
+        mut event: Option<Event<T, E>>,
+        observers: &[Slot<T, E>],
+    ) -> Option<Turn<T, E>> {
+        if !state.joining.is_empty() {
+            // They are to hear it, too: in another turn.
+            event.take().into_iter().for_each(|event| state.inbox.push_front(event));
+        }
+        let event = event.or_else(|| state.pop());
+        let is_stale = self.stale.load(Ordering::Relaxed);
+        if event.is_none() && !is_stale {
+            return None;
+        }
+        self.stale.store(false, Ordering::Relaxed);
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
+        let (event, forgotten) = state.note(event, !observers.iter().any(Slot::is_open));
+        Some(Turn { event, forgotten, is_stale })
+    }
+
+    /// Calls the observers, outside the lock.
+    fn perform(&self, Turn { event, forgotten, is_stale }: Turn<T, E>, observers: &mut Vec<Slot<T, E>>) {
+        discard(forgotten);
+        if is_stale {
+            self.sweep(observers);
+        }
+        // Each call of an observer is isolated by itself. This is for the destructors of an item and of an error.
+        callback::isolate("a destructor", || match event {
+            Some(Event::Next(item)) => self.emit_to(observers, item),
+            Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| self.terminate(slot, &terminal)),
+            Some(Event::Mark(passed)) => {
+                drop(passed);
+                callback::spend(callback::SHARE);
+            }
+            None => {}
+        });
+    }
+
+    /// Stops emitting: everything is delivered, or callbacks have put something off that comes first, or the turn of this
+    /// thread is over and another one goes on.
+    fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) {
+        state.emitting = false;
+        if state.inbox.is_empty() && state.joining.is_empty() {
+            let (tasks, burst) = (take(&mut state.tasks), state.take_burst());
+            drop(state);
+            drop(burst);
+            return tasks.into_iter().for_each(Waker::wake);
+        }
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
+        if !callback::is_turn_over() {
+            drop(state);
+            return callback::later(self.clone());
+        }
+        self.owe(&mut state);
+        let place = runtime::place(self.home.as_ref());
+        let is_first = state.is_first_asked(place);
+        drop(state);
+        if is_first {
+            runtime::hand_over(self.clone(), place, self.home.as_ref());
+        }
+    }
+
+    /// If much is left in the inbox, makes the task that is being polled wait until that is delivered.
+    fn owe(&self, state: &mut State<T, E>) {
+        state.inbox.extend(debts::owe(state.inbox.len()).map(Event::Mark));
+    }
+
+    /// Makes the home thread deliver what waits.
+    pub(crate) fn wake_home(self: &Arc<Self>) {
+        let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
+        let Some(home) = home else { return callback::run(|| self.clone().drain()) };
+        let is_first = self.lock().is_first_asked(Place::Home);
+        if is_first {
+            runtime::deliver_on(home, self.clone());
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core<T, E> {
+    fn drain(self: Arc<Self>) {
+        let mut state = self.lock();
+        if state.emitting {
+            // The callbacks of this thread are over: it may be faster than the observers.
+            state = self.wait_for_room(state);
+        }
+        if state.emitting {
+            self.owe(&mut state);
+        } else {
+            self.deliver(state, None);
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Core<T, E> {
+    fn deliver_as_asked(self: Arc<Self>, place: Place) {
+        let mut state = self.lock();
+        // Also when another thread is emitting: left there, it would keep the next one from asking.
+        state.asked.retain(|asked| *asked != place);
+        if !state.emitting {
+            self.deliver(state, None);
+        }
+    }
+}
+
+impl<T, E> Drop for Core<T, E> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (observers, joining) = (take(&mut state.observers), take(&mut state.joining));
+        observers.into_iter().for_each(|slot| self.dismiss(slot));
+        joining.into_iter().for_each(|joining| self.dismiss_joining(joining));
+    }
+}

@@ -1,0 +1,159 @@
+//! Calls observers and drops the user's values: always outside the lock, each call isolated from the others.
+
+use std::sync::Arc;
+
+use rxrust::observer::Observer;
+
+use crate::{
+    runtime::callback,
+    subject::{
+        core::Core,
+        state::{Event, KEPT_CAPACITY, Slot, Terminal, take_open},
+    },
+    sync::Ordering,
+};
+
+/// Called, outside all locks, when an observer has panicked and was removed.
+pub(crate) type PanicHook = Arc<dyn Fn() + Send + Sync>;
+
+/// What became of an item on its way to one observer.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Turnout {
+    Took,
+    /// It took the item, and takes no more.
+    TookLast,
+    /// It was gone.
+    Gone,
+}
+
+/// Calling observers.
+impl<T: Clone, E: Clone> Core<T, E> {
+    /// Delivers an item to all of them.
+    pub(crate) fn emit_to(&self, observers: &mut Vec<Slot<T, E>>, item: T) {
+        let Some((last, others)) = observers.split_last_mut() else { return self.discard_event(Event::Next(item)) };
+        let (mut any_ended, mut missed) = (false, 0);
+        let mut note = |turnout| {
+            if turnout != Turnout::Took {
+                any_ended = true;
+                missed += usize::from(turnout == Turnout::Gone);
+            }
+        };
+        others.iter_mut().for_each(|slot| note(self.next(slot, || item.clone())));
+        note(self.next(last, || item));
+        if any_ended {
+            if missed == observers.len() {
+                self.count_unheard();
+            }
+            self.sweep(observers);
+        }
+    }
+
+    /// Delivers an item, which is made inside the isolation: a `clone` is user code too.
+    pub(crate) fn next(&self, slot: &mut Slot<T, E>, item: impl FnOnce() -> T) -> Turnout {
+        let (open, observer) = (&slot.open, &mut slot.observer);
+        let (mut is_gone, mut is_done) = (false, true);
+        let returned = callback::isolate("an observer", || {
+            let item = item();
+            // Asked behind the `clone`, in which the observer may have left.
+            is_gone = self.stale.load(Ordering::Acquire) && !open.load(Ordering::Acquire);
+            if is_gone {
+                return drop(item); // here, because of its destructor
+            }
+            observer.next(item);
+            is_done = observer.is_closed();
+        });
+        if returned && !is_done {
+            return Turnout::Took;
+        }
+        self.see_off(slot, returned);
+        if is_gone { Turnout::Gone } else { Turnout::TookLast }
+    }
+
+    #[cold]
+    fn see_off(&self, slot: &Slot<T, E>, returned: bool) {
+        slot.close();
+        if !returned {
+            self.report_panic();
+        }
+    }
+
+    /// Delivers the terminal event and drops the observer. One that is no longer open is only dropped.
+    pub(crate) fn terminate(&self, slot: Slot<T, E>, terminal: &Terminal<E>) {
+        if !slot.is_open() {
+            return self.dismiss(slot);
+        }
+        let Slot { open, observer, .. } = slot;
+        let returned = callback::isolate("an observer", || {
+            let error = match terminal {
+                Terminal::Error(error) => Some(E::clone(error)),
+                Terminal::Complete => None,
+            };
+            // As for an item: behind the `clone`.
+            match error {
+                _ if !take_open(&open) => {}
+                Some(error) => observer.error(error),
+                None => observer.complete(),
+            }
+        });
+        if !returned {
+            take_open(&open);
+            self.report_panic();
+        }
+    }
+}
+
+/// Dropping the user's values.
+impl<T, E> Core<T, E> {
+    /// Drops an event that nobody hears.
+    pub(crate) fn discard_event(&self, event: Event<T, E>) {
+        if let Event::Next(_) = event {
+            self.count_unheard();
+        }
+        discard(event);
+    }
+
+    fn count_unheard(&self) {
+        if let Some(unheard) = &self.unheard {
+            unheard.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops an item for which the inbox has no room. Says so at every power of two, since one loss seldom comes alone.
+    #[cold]
+    pub(crate) fn lose(&self, event: Event<T, E>) {
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        if lost.is_power_of_two() {
+            tracing::error!(
+                lost,
+                "items pushed into a subject were lost: its observers are slower than what callbacks push"
+            );
+        }
+        discard(event);
+    }
+
+    /// Drops the observers that have unsubscribed, finished or panicked.
+    pub(crate) fn sweep(&self, observers: &mut Vec<Slot<T, E>>) {
+        observers.extract_if(.., |slot| !slot.is_open()).for_each(|slot| self.dismiss(slot));
+        if observers.capacity() > KEPT_CAPACITY && observers.len() < observers.capacity() / 4 {
+            observers.shrink_to_fit();
+        }
+    }
+
+    /// Drops an observer, whose captured values may panic in their destructors.
+    pub(crate) fn dismiss(&self, slot: Slot<T, E>) {
+        if !callback::isolate("an observer's destructor", || drop(slot)) {
+            self.report_panic();
+        }
+    }
+
+    pub(crate) fn report_panic(&self) {
+        if let Some(hook) = &self.on_panic {
+            hook();
+        }
+    }
+}
+
+/// Drops an item, or several, whose destructors are user code.
+pub(crate) fn discard<T>(items: T) {
+    callback::isolate("an item's destructor", || drop(items));
+}

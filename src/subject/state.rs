@@ -1,0 +1,146 @@
+//! [`State`]: the data of a subject, under its lock.
+
+use std::{collections::VecDeque, mem::take, sync::Arc, task::Waker};
+
+use rxrust::observer::BoxedObserverSend;
+use tokio::sync::oneshot;
+
+use crate::{
+    runtime::{Place, callback},
+    subject::{
+        joining::Joining,
+        replay::{Noted, Replay},
+    },
+    sync::{AtomicBool, Ordering},
+};
+
+/// How many items may wait while another thread emits, before a push waits for room.
+///
+/// Far above what a burst needs; it is there so that a producer faster than its observers cannot take all memory.
+pub(crate) const INBOX_CROWD: usize = 1 << 20;
+
+/// How many may wait at most. Callbacks and the threads of runtimes and loops, which may not wait, can go on for as long
+/// again.
+const INBOX_BOUND: usize = 2 * INBOX_CROWD;
+
+/// An inbox, or a list of observers, that grew beyond this is given back once it is empty.
+pub(crate) const KEPT_CAPACITY: usize = 4_096;
+
+pub(crate) enum Event<T, E> {
+    Next(T),
+    Terminal(Terminal<E>),
+    /// Not for observers: a task waits for the receiver, and the sender is dropped once everything before it is delivered.
+    /// The turn of the delivering thread ends with it, since no other thread may take over the task that this wakes.
+    Mark(oneshot::Sender<()>),
+}
+
+/// With the error in an `Arc`: its `clone`, which is user code, is made where an observer is called, and under no lock.
+#[derive(Clone)]
+pub(crate) enum Terminal<E> {
+    Error(Arc<E>),
+    Complete,
+}
+
+pub(crate) struct State<T, E> {
+    /// Empty while a thread emits: it has taken them out.
+    pub(crate) observers: Vec<Slot<T, E>>,
+    pub(crate) emitting: bool,
+    /// Subscribed since the last event began; they join before the next one.
+    pub(crate) joining: VecDeque<Joining<T, E>>,
+    /// How many have subscribed.
+    pub(crate) subscribed: u64,
+    /// Events that wait for the thread that emits.
+    pub(crate) inbox: VecDeque<Event<T, E>>,
+    /// The terminal event, once its delivery has begun.
+    pub(crate) terminal: Option<Terminal<E>>,
+    /// How many pushes wait for room.
+    pub(crate) waiting: usize,
+    /// The tasks that wait until nothing is left to be delivered.
+    pub(crate) tasks: Vec<Waker>,
+    /// Where tasks were asked to deliver that have not begun: at most one per place, since a callback there can hold it up.
+    pub(crate) asked: Vec<Place>,
+    /// The items that later subscribers hear first.
+    pub(crate) replay: Replay<T>,
+}
+
+pub(crate) struct Slot<T, E> {
+    /// Counted up, so that one slot among thousands is found by binary search.
+    pub(crate) number: u64,
+    pub(crate) open: Arc<AtomicBool>,
+    pub(crate) observer: BoxedObserverSend<'static, T, E>,
+}
+
+impl<T, E> State<T, E> {
+    pub(crate) fn new(replay: Replay<T>) -> Self {
+        Self {
+            observers: Vec::new(),
+            emitting: false,
+            joining: VecDeque::new(),
+            subscribed: 0,
+            inbox: VecDeque::new(),
+            terminal: None,
+            waiting: 0,
+            tasks: Vec::new(),
+            asked: Vec::new(),
+            replay,
+        }
+    }
+
+    /// The next event, when all have joined, if this thread may still deliver in this turn.
+    pub(crate) fn pop(&mut self) -> Option<Event<T, E>> {
+        let any = self.joining.is_empty() && !self.inbox.is_empty();
+        let is_next = any && !callback::should_return() && callback::may_deliver();
+        if is_next { self.inbox.pop_front() } else { None }
+    }
+
+    /// Notes that a task at `place` is asked to deliver. Returns whether it is the first: none was asked before that has not
+    /// begun.
+    pub(crate) fn is_first_asked(&mut self, place: Place) -> bool {
+        let is_first = !self.asked.contains(&place);
+        if is_first {
+            self.asked.push(place);
+        }
+        is_first
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.inbox.len() + usize::from(self.emitting) >= INBOX_BOUND
+    }
+
+    /// The memory of an empty inbox that has grown in a burst.
+    pub(crate) fn take_burst(&mut self) -> VecDeque<Event<T, E>> {
+        if self.inbox.capacity() > KEPT_CAPACITY { take(&mut self.inbox) } else { VecDeque::new() }
+    }
+}
+
+impl<T: Clone, E: Clone> State<T, E> {
+    /// Notes an event for later subscribers. Returns it if it is to be emitted now, and the items that are no longer kept.
+    pub(crate) fn note(&mut self, event: Option<Event<T, E>>, nobody: bool) -> (Option<Event<T, E>>, Vec<T>) {
+        match event {
+            Some(Event::Next(item)) => {
+                let Noted { item, dropped } = self.replay.note(item, nobody);
+                (item.map(Event::Next), dropped)
+            }
+            Some(Event::Terminal(terminal)) => {
+                self.terminal = Some(terminal.clone());
+                (Some(Event::Terminal(terminal)), Vec::new())
+            }
+            Some(Event::Mark(_)) | None => (event, Vec::new()),
+        }
+    }
+}
+
+impl<T, E> Slot<T, E> {
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        take_open(&self.open);
+    }
+}
+
+/// Closes a subscription. Returns whether it was open: true for exactly one caller.
+pub(crate) fn take_open(open: &AtomicBool) -> bool {
+    open.swap(false, Ordering::AcqRel)
+}
