@@ -1,6 +1,9 @@
 //! Counts: how many messages, of how many bytes, went which way.
 
-use std::ops::{AddAssign, SubAssign};
+use std::{
+    ops::{AddAssign, SubAssign},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use crate::Frame;
 
@@ -30,6 +33,25 @@ impl SubAssign for Tally {
     fn sub_assign(&mut self, other: Self) {
         self.messages -= other.messages;
         self.len -= other.len;
+    }
+}
+
+/// A tally that any thread adds to.
+#[derive(Debug, Default)]
+pub(crate) struct AtomicTally {
+    messages: AtomicU64,
+    len: AtomicU64,
+}
+
+impl AtomicTally {
+    /// Adds a message of `len` bytes.
+    pub(crate) fn add(&self, len: usize) {
+        self.messages.fetch_add(1, Relaxed);
+        self.len.fetch_add(len as u64, Relaxed);
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { messages: self.messages.load(Relaxed), len: self.len.load(Relaxed) }
     }
 }
 

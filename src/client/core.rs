@@ -25,12 +25,13 @@ use crate::{
         suspicion::Suspicion,
     },
     endpoint::{
-        Component, Received,
+        self, Component, EndpointCore, Received,
         codec::Codec,
         event::{ClientEvent, CloseReport, ConnectionState},
         inbound::{Inbound, Member},
-        incoming::{EarlyLost, Inlet, InletCounts},
+        incoming::{Incoming, IncomingCounts},
         options::Options,
+        reporting_at,
     },
     handshake::{self, ConnectAsk, Connected, Opened},
     link::driver::{Ending, Link, READ_AHEAD, Receipt, drive},
@@ -189,11 +190,10 @@ struct Failure {
 }
 
 /// A client, as its handles and its task share it.
-pub(crate) struct Dialer<D: WsDatatype> {
+pub(crate) struct ClientCore<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ClientEvent>,
     pub(crate) inbound: Inbound<D::Item>,
-    pub(crate) inlet: Inlet<D>,
-    early_lost: Arc<EarlyLost>,
+    pub(crate) incoming: Incoming<D>,
     pub(crate) outbox: Outbox,
     /// What `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
@@ -206,7 +206,37 @@ pub(crate) struct Dialer<D: WsDatatype> {
     links: AtomicU64,
 }
 
-impl<D: WsDatatype> Dialer<D> {
+impl<D: WsDatatype> EndpointCore for ClientCore<D> {
+    type Item = D::Item;
+    type Arrived = Received<D::Item>;
+    type Event = ClientEvent;
+
+    fn component(&self) -> &Component<Self::Arrived, ClientEvent> {
+        &self.component
+    }
+
+    fn offer(self: &Arc<Self>, item: &D::Item) -> Result<(), SendError<()>> {
+        let frame = self.incoming.codec.encode(&self.incoming.path, item, || self.is_closing())?;
+        self.outbox.push(frame).map_err(|refusal| refusal.of(()))
+    }
+
+    fn unencodable(&self, _item: D::Item, error: DatatypeError) -> ClientEvent {
+        ClientEvent::Unencodable { error, count: 1 }
+    }
+
+    fn finish(&self, how: Result<(), WsError>) {
+        let code = if how.is_ok() { NORMAL } else { INTERNAL_ERROR };
+        if self.component.ask_to_end(how) {
+            self.outbox.close(code, "", self.options.limits.close_timeout);
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.outbox.is_closing()
+    }
+}
+
+impl<D: WsDatatype> ClientCore<D> {
     /// Makes a client that will run at `home`.
     ///
     /// # Errors
@@ -219,26 +249,22 @@ impl<D: WsDatatype> Dialer<D> {
         dialing: Dialing<D>,
         home: IoScheduler,
     ) -> Result<Self, WsError> {
-        let early_lost = Arc::new(EarlyLost::default());
-        let (member, panicked) = (dialing.member.as_ref(), || ClientEvent::SubscriberPanicked);
+        let member = dialing.member.as_ref();
+        let (name, thread) = (options.name.clone(), home.clone());
         let component = match member {
             // Its group listens to its events from the start.
-            Some(member) => Component::new(options.name.clone(), home.clone(), member.replay(), panicked),
-            None => {
-                let lost = early_lost.clone();
-                Component::keeping_early(
-                    options.name.clone(),
-                    home.clone(),
-                    |received: &Received<D::Item>| received.len,
-                    [|| ClientEvent::EarlyLost, panicked],
-                    move |len| lost.count(len),
-                )
-            }
+            Some(member) => Component::new(name, thread, member.replay()),
+            None => Component::keeping_early(name, thread),
         };
         let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
         let number = member.map_or(0, |member| member.number);
-        let inlet = Inlet { codec: Codec::new(datatype), path, number, discards, counts: InletCounts::default() };
-        let outbox = Outbox::new(options.outbox, tell_of_drops(home.clone(), component.events.clone()));
+        let incoming =
+            Incoming { codec: Codec::new(datatype), path, number, discards, counts: IncomingCounts::default() };
+        let outbox = {
+            let events = component.events.clone();
+            let report = move |outbox: &Outbox| report_drops(outbox, &events);
+            Outbox::new(options.outbox, reporting_at(home.clone(), report))
+        };
         let initial = ConnectionState::Disconnected;
         let states = SerializedSubject::at_home(home, Replay::latest(initial), component.events.on_panic());
         let told = member.map_or_else(|| component.events.backlog(), |member| member.events.clone());
@@ -246,8 +272,7 @@ impl<D: WsDatatype> Dialer<D> {
             told,
             inbound: Inbound::new(component.inbound.clone(), member),
             component,
-            inlet,
-            early_lost,
+            incoming,
             outbox,
             states,
             standing: watch::Sender::new(Standing { state: initial, response: None, asked: 0, served: 0 }),
@@ -256,30 +281,6 @@ impl<D: WsDatatype> Dialer<D> {
             dialing,
             links: AtomicU64::new(0),
         })
-    }
-
-    /// Encodes and queues `item`, or says why not.
-    pub(crate) fn send(&self, item: D::Item) -> Result<(), SendError<D::Item>> {
-        match self.inlet.codec.encode(&self.inlet.path, &item, || self.outbox.is_closing()) {
-            Ok(frame) => self.outbox.push(frame).map_err(|refusal| refusal.of(item)),
-            Err(error) => Err(error.map(|()| item)),
-        }
-    }
-
-    /// As [`send`](Self::send), with an event instead of an answer.
-    pub(crate) fn next(&self, item: D::Item) {
-        // The outbox itself tells of what it drops, and a closed client ignores what is pushed.
-        if let Err(error) = self.send(item) {
-            self.tell_if_unencodable(error);
-        }
-    }
-
-    /// Has the client end, and its subscribers with it, once what is queued is written. The first call counts.
-    pub(crate) fn finish(&self, how: Result<(), WsError>) {
-        let code = if how.is_ok() { NORMAL } else { INTERNAL_ERROR };
-        if self.component.ask_to_end(how) {
-            self.outbox.close(code, "", self.options.limits.close_timeout);
-        }
     }
 
     /// Tries to connect now instead of after the wait, or drops the connection to make a new one.
@@ -295,10 +296,10 @@ impl<D: WsDatatype> Dialer<D> {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             sent: self.outbox.stats(),
-            unencodable: self.inlet.codec.unencodable(),
-            received: self.inlet.counts.received(),
-            undecodable: self.inlet.counts.undecodable(),
-            early_lost: self.early_lost.tally(),
+            unencodable: self.incoming.codec.unencodable(),
+            received: self.incoming.counts.received(),
+            undecodable: self.incoming.counts.undecodable(),
+            early_lost: self.component.early_lost(),
             reconnects: self.links.load(Relaxed).saturating_sub(1),
         }
     }
@@ -332,10 +333,7 @@ impl<D: WsDatatype> Dialer<D> {
 
     /// Ends the client when its task has died.
     pub(crate) fn died(&self, death: &Death) {
-        let error = death.of(&self.component.name);
-        if self.component.fail(error.clone()) {
-            self.component.events.next(ClientEvent::Failed { error });
-        }
+        self.component.fail(death);
         let report = self.end_outbox();
         self.component.end_at_once(report, || self.last(report));
     }
@@ -448,7 +446,7 @@ impl<D: WsDatatype> Dialer<D> {
     /// ended it, and whether it had proved itself.
     async fn serve_link(&self, (connected, peer): (Connected, String), attempt: u32, served: u64) -> (WsError, bool) {
         let began = Instant::now();
-        let heard_before = self.inlet.counts.received();
+        let heard_before = self.incoming.counts.received();
         self.links.fetch_add(1, Relaxed);
         let Connected { opened: Opened { stream, early_bytes, subprotocol }, response } = connected;
         self.standing.send_modify(|standing| standing.response = Some(response.clone()));
@@ -474,7 +472,7 @@ impl<D: WsDatatype> Dialer<D> {
             Ending::lost(WsError::Panicked { what, panic: panic.into() })
         });
         self.standing.send_modify(|standing| standing.response = None);
-        let proven = self.dialing.is_proven(began.elapsed(), self.inlet.counts.received() != heard_before);
+        let proven = self.dialing.is_proven(began.elapsed(), self.incoming.counts.received() != heard_before);
         let Ending { code, reason, error, unconfirmed } = ending;
         // With several threads another one may still be delivering what this connection received.
         self.component.inbound.delivered().await;
@@ -487,7 +485,7 @@ impl<D: WsDatatype> Dialer<D> {
 
     fn receive(&self, frame: Frame) -> Receipt {
         let len = frame.len();
-        match self.inlet.take(frame) {
+        match self.incoming.take(frame) {
             Ok(Some(received)) => self.inbound.emit(received),
             Ok(None) => {}
             Err(error) => {
@@ -502,7 +500,7 @@ impl<D: WsDatatype> Dialer<D> {
         let Some(greeting) = &self.dialing.greeting else { return Vec::new() };
         let mut frames = Vec::new();
         let mut add = |make: Box<dyn FnOnce() -> D::Item + '_>| {
-            let encode = || self.inlet.codec.encode(&self.inlet.path, &make(), || false);
+            let encode = || self.incoming.codec.encode(&self.incoming.path, &make(), || false);
             match callback::attempt("a greeting", encode) {
                 Ok(Ok(frame)) => frames.push(frame),
                 Ok(Err(error)) => self.tell_if_unencodable(error),
@@ -510,7 +508,7 @@ impl<D: WsDatatype> Dialer<D> {
             }
         };
         callback::run(|| {
-            if let Err(panic) = callback::attempt("a greeting", || greeting(&self.inlet.path, &mut add)) {
+            if let Err(panic) = callback::attempt("a greeting", || greeting(&self.incoming.path, &mut add)) {
                 self.lacks_greeting(&panic);
             }
         });
@@ -518,7 +516,7 @@ impl<D: WsDatatype> Dialer<D> {
     }
 
     fn lacks_greeting(&self, panic: &str) {
-        self.inlet.codec.count_unencodable();
+        self.incoming.codec.count_unencodable();
         let error = DatatypeError::new(format!("a greeting panicked: {panic}"));
         self.component.events.post(ClientEvent::Unencodable { error, count: 1 });
     }
@@ -606,17 +604,8 @@ async fn pause(delay: Duration, cut_short: impl Future<Output = ()>) {
     }
 }
 
-/// Tells of an outbox's drops on the home thread, all that have come together until then in one event.
-fn tell_of_drops(home: IoScheduler, events: SerializedSubject<ClientEvent>) -> impl Fn(&Outbox) + Send + Sync {
-    move |outbox| {
-        let (outbox, events) = (outbox.clone(), events.clone());
-        home.spawn(async move { report_drops(&outbox, &events) });
-    }
-}
-
 fn report_drops(outbox: &Outbox, events: &SerializedSubject<ClientEvent>) {
-    outbox.report_drops(|reason, dropped| events.enqueue(ClientEvent::Dropped { reason, dropped }));
-    events.wake_home();
+    endpoint::report_drops(outbox, &[events], |reason, dropped| ClientEvent::Dropped { reason, dropped });
 }
 
 /// Whether waiting does not make this failure go away.

@@ -10,31 +10,24 @@ mod suspicion;
 pub use request::ConnRequest;
 pub use retry::{OnClose, OnRejected, RetryPolicy};
 
-use std::{future::Future, sync::Arc, time::Duration};
-
-use rxrust::{
-    context::Context,
-    observable::{CoreObservable, ObservableType},
-    observer::Observer,
-    ops::map::Map,
-};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, SerializedSubscription, WsDatatype, WsError,
+    ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, WsDatatype, WsError,
     client::{
-        core::{Dialer, Dialing},
+        core::{ClientCore, Dialing},
         options::client_options,
     },
     endpoint::{
-        Feed, Received,
-        drop_guard::Keeper,
-        event::{ClientEvent, CloseReport, ConnectionState},
+        Feed,
+        drop_guard::DropGuard,
+        event::{ClientEvent, ConnectionState},
+        inbound::Inbound,
         options::{Options, common_options},
         subject::endpoint,
         subscribe::subscribe,
     },
     stats::Stats,
-    subject::holding::Holding,
 };
 
 /// A WebSocket client as a subject of `D::Item`: what is pushed is sent, what arrives is emitted. It connects in the
@@ -69,8 +62,8 @@ pub struct RxWsClient<D: WsDatatype> {
 
 /// The observable inside of an [`RxWsClient`], as RxRust's operators see it.
 pub struct ClientSource<D: WsDatatype> {
-    dialer: Arc<Dialer<D>>,
-    keeper: Arc<Keeper>,
+    core: Arc<ClientCore<D>>,
+    guard: Arc<DropGuard>,
 }
 
 /// What [`RxWsClient::builder`] returns.
@@ -131,96 +124,39 @@ impl<D: WsDatatype> RxWsClient<D> {
         dialing: Dialing<D>,
         home: IoScheduler,
     ) -> Result<Self, WsError> {
-        let dialer = Arc::new(Dialer::new(endpoint, datatype, options, dialing, home.clone())?);
-        let kept = Arc::downgrade(&dialer);
-        let keeper = Keeper::new(move || {
-            if let Some(dialer) = kept.upgrade() {
-                dialer.finish(Ok(()));
-            }
-        });
-        Ok(Self { inner: ClientSource { dialer, keeper }, scheduler: home })
+        let core = Arc::new(ClientCore::new(endpoint, datatype, options, dialing, home.clone())?);
+        let guard = DropGuard::of(&core);
+        Ok(Self { inner: ClientSource { core, guard }, scheduler: home })
     }
 
     /// Runs the client as a task of `runtime`.
     pub(crate) fn start(&self, runtime: &IoRuntime) {
-        let (dialer, dead) = (self.inner.dialer.clone(), self.inner.dialer.clone());
-        runtime.serve(dialer.run(), move |death| dead.died(&death));
-    }
-
-    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
-    ///
-    /// By default 65,536 messages or 64 MiB may wait, also while there is no connection.
-    pub fn next(&self, item: impl Into<D::Item>) {
-        self.inner.dialer.next(item.into());
-    }
-
-    /// Queues `item` for sending, and says why when it is refused. Never blocks.
-    ///
-    /// `Ok` is a place in the outbox, not delivery.
-    ///
-    /// # Errors
-    ///
-    /// - [`SendError::Full`] when the outbox is at its bound; the item is dropped and counted.
-    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
-    /// - [`SendError::Encode`] when the datatype cannot encode the item.
-    pub fn send(&self, item: impl Into<D::Item>) -> Result<(), SendError<D::Item>> {
-        self.inner.dialer.send(item.into())
-    }
-
-    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
-    ///
-    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
-    /// Without a connection it keeps trying to make one for as long, if anything is queued.
-    ///
-    /// Answers to what was sent are not waited for: let the peer say when it is done, and complete then.
-    ///
-    /// The end of `main` ends the threads that do it: wait for them there, or what is queued is lost with the process.
-    ///
-    /// ```no_run
-    /// # use rxplus::prelude::*;
-    /// # let client = RxWsClient::connect("ws://127.0.0.1:8765", WsStr)?;
-    /// client.next("goodbye");
-    /// client.clone().complete();
-    /// let unsent = client.wait_closed(Duration::from_secs(10))?.unsent; // 0 unless the server was away or too slow
-    /// # Ok::<(), WsError>(())
-    /// ```
-    pub fn complete(self) {
-        self.inner.dialer.finish(Ok(()));
-    }
-
-    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
-    pub fn error(self, error: impl Into<WsError>) {
-        self.inner.dialer.finish(Err(error.into()));
-    }
-
-    /// What happens outside of the data stream. The first 256 events are kept for the first subscriber.
-    #[must_use]
-    pub fn events(&self) -> Io<Feed<ClientEvent>> {
-        self.inner.dialer.component.events()
+        let (core, dead) = (self.inner.core.clone(), self.inner.core.clone());
+        runtime.serve(core.run(), move |death| dead.died(&death));
     }
 
     /// The state of the connection: the current one first, then each change, until `Closed`.
     #[must_use]
     pub fn state(&self) -> Io<Feed<ConnectionState>> {
-        Feed::of(&self.inner.dialer.states, &self.scheduler)
+        Feed::of(&self.inner.core.states, &self.scheduler)
     }
 
     /// What was sent and received so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.dialer.stats()
+        self.inner.core.stats()
     }
 
     /// Its name, as set by the builder.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.dialer.component.name
+        &self.inner.core.component.name
     }
 
     /// The server's answer that opened the connection, with its headers; `None` while there is no connection.
     #[must_use]
     pub fn response(&self) -> Option<HttpResponse> {
-        self.inner.dialer.response()
+        self.inner.core.response()
     }
 
     /// Blocks until the client is connected; after [`reconnect`](Self::reconnect), until the new connection is there.
@@ -231,29 +167,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
     /// - The error that ended the client, or [`WsError::Closed`].
     pub fn wait_connected(&self, timeout: Duration) -> Result<(), WsError> {
-        let dialer = &self.inner.dialer;
-        dialer.component.wait("connecting", dialer.connected(), timeout)?
-    }
-
-    /// Resolves once the client has closed, with what it could not send.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
-    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
-        self.inner.dialer.component.closed()
-    }
-
-    /// Blocks until the client has closed, and returns what it could not send. `Duration::MAX` is no limit.
-    ///
-    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
-    ///
-    /// # Errors
-    ///
-    /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
-    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
-        self.inner.dialer.component.wait_closed(timeout)
+        let core = &self.inner.core;
+        core.component.wait("connecting", core.connected(), timeout)?
     }
 
     /// Connects anew: at once if it is waiting to do so, and by dropping the connection if there is one. An attempt that is
@@ -262,20 +177,16 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// May be called in any callback. In one that tells of the loss of a connection, or of an attempt that failed, it has the
     /// client not wait for the next one.
     pub fn reconnect(&self) {
-        self.inner.dialer.reconnect();
+        self.inner.core.reconnect();
     }
 
     /// Drops the messages that wait to be sent.
     pub fn clear_outbox(&self) {
-        self.inner.dialer.outbox.clear();
+        self.inner.core.outbox.clear();
     }
 
-    fn is_closing(&self) -> bool {
-        self.dialer().outbox.is_closing()
-    }
-
-    pub(crate) fn dialer(&self) -> &Dialer<D> {
-        &self.inner.dialer
+    pub(crate) fn core(&self) -> &ClientCore<D> {
+        &self.inner.core
     }
 }
 
@@ -301,28 +212,70 @@ impl<D: WsDatatype> ClientBuilder<D> {
     }
 }
 
-endpoint!(RxWsClient, ClientSource { dialer, keeper }, T => T);
-subscribe!(RxWsClient emits D::Item, errors at error);
+endpoint! {
+    RxWsClient, ClientSource { core, guard },
+    T => T => D::Item, Into::into;
 
-impl<D: WsDatatype> ObservableType for ClientSource<D> {
-    type Item<'a>
-        = D::Item
-    where
-        Self: 'a;
-    type Err = WsError;
+    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
+    ///
+    /// By default 65,536 messages or 64 MiB may wait, also while there is no connection.
+    fn next(item);
+
+    /// Queues `item` for sending, and says why when it is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the outbox, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when the outbox is at its bound; the item is dropped and counted.
+    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    fn send(_) -> SendError;
+
+    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
+    ///
+    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    /// Without a connection it keeps trying to make one for as long, if anything is queued.
+    ///
+    /// Answers to what was sent are not waited for: let the peer say when it is done, and complete then.
+    ///
+    /// The end of `main` ends the threads that do it: wait for them there, or what is queued is lost with the process.
+    ///
+    /// ```no_run
+    /// # use rxplus::prelude::*;
+    /// # let client = RxWsClient::connect("ws://127.0.0.1:8765", WsStr)?;
+    /// client.next("goodbye");
+    /// client.clone().complete();
+    /// let unsent = client.wait_closed(Duration::from_secs(10))?.unsent; // 0 unless the server was away or too slow
+    /// # Ok::<(), WsError>(())
+    /// ```
+    fn complete();
+
+    /// What happens outside of the data stream. The first 256 events are kept for the first subscriber.
+    fn events() -> ClientEvent;
+
+    /// Resolves once the client has closed, with what it could not send.
+    fn closed();
+
+    /// Blocks until the client has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    ///
+    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
+    fn wait_closed();
 }
 
-impl<D, C> CoreObservable<C> for ClientSource<D>
-where
-    D: WsDatatype,
-    C: Context,
-    C::Inner: Observer<D::Item, WsError> + Send + 'static,
-{
-    type Unsub = SerializedSubscription;
+subscribe!(RxWsClient emits D::Item, errors at error);
 
-    fn subscribe(self, context: C) -> SerializedSubscription {
-        let Self { dialer, keeper } = self;
-        let items = Map { source: dialer.inbound.clone(), func: |received: Received<_>| received.item };
-        items.subscribe(context.transform(|observer| Holding::new(observer, keeper)))
+impl<D: WsDatatype> ClientSource<D> {
+    fn arriving(&self) -> Inbound<D::Item> {
+        self.core.inbound.clone()
+    }
+
+    fn held(&self) -> Arc<DropGuard> {
+        self.guard.clone()
     }
 }

@@ -1,17 +1,25 @@
-//! What ends a component when its last handle and its last subscriber are gone.
+//! What ends an endpoint when its last handle and its last subscriber are gone.
 
 use std::sync::Arc;
 
-/// Shared by a component's handles and subscribers; when the last of them goes, it asks the component to end.
-pub(crate) struct Keeper(Box<dyn Fn() + Send + Sync>);
+use crate::endpoint::EndpointCore;
 
-impl Keeper {
-    pub(crate) fn new(when_alone: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self(Box::new(when_alone)))
+/// Shared by an endpoint's handles and subscribers; when the last of them goes, it asks the endpoint to end.
+pub(crate) struct DropGuard(Box<dyn Fn() + Send + Sync>);
+
+impl DropGuard {
+    /// A guard that keeps nothing of the endpoint alive: that is for its task.
+    pub(crate) fn of<C: EndpointCore>(core: &Arc<C>) -> Arc<Self> {
+        let core = Arc::downgrade(core);
+        Arc::new(Self(Box::new(move || {
+            if let Some(core) = core.upgrade() {
+                core.finish(Ok(()));
+            }
+        })))
     }
 }
 
-impl Drop for Keeper {
+impl Drop for DropGuard {
     fn drop(&mut self) {
         (self.0)();
     }

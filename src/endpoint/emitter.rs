@@ -11,20 +11,20 @@ use rxrust::{
 
 use crate::WsError;
 
-/// An observable whose subscription is what feeds it: [`Feeder`]. Nothing is serialized and nobody is isolated here, as a
-/// subject does both for what comes from everywhere to everybody.
-pub(crate) struct Source<T>(PhantomData<fn() -> T>);
+/// An observable whose subscription is an [`Emitter`], which feeds it. Nothing is serialized or isolated here: a subject does
+/// both, for items from several threads and for several observers.
+pub(crate) struct Emitting<T>(PhantomData<fn() -> T>);
 
-/// The head of a pipeline, in the hands of the one who feeds it.
-pub(crate) struct Feeder<O>(O);
+/// The head of a pipeline, for the task that feeds it.
+pub(crate) struct Emitter<O>(O);
 
-impl<T> Source<T> {
+impl<T> Emitting<T> {
     pub(crate) fn new() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<O> Feeder<O> {
+impl<O> Emitter<O> {
     pub(crate) fn next<T>(&mut self, item: T)
     where
         O: Observer<T, WsError>,
@@ -33,7 +33,7 @@ impl<O> Feeder<O> {
     }
 }
 
-impl<T> ObservableType for Source<T> {
+impl<T> ObservableType for Emitting<T> {
     type Item<'a>
         = T
     where
@@ -41,19 +41,19 @@ impl<T> ObservableType for Source<T> {
     type Err = WsError;
 }
 
-impl<T, C> CoreObservable<C> for Source<T>
+impl<T, C> CoreObservable<C> for Emitting<T>
 where
     C: Context<Inner: Observer<T, WsError>>,
 {
-    type Unsub = Feeder<C::Inner>;
+    type Unsub = Emitter<C::Inner>;
 
     fn subscribe(self, context: C) -> Self::Unsub {
-        Feeder(context.into_inner())
+        Emitter(context.into_inner())
     }
 }
 
 /// Dropping it is all that there is to unsubscribe.
-impl<O> Subscription for Feeder<O> {
+impl<O> Subscription for Emitter<O> {
     fn unsubscribe(self) {}
 
     fn is_closed(&self) -> bool {

@@ -258,6 +258,58 @@ pub enum ServerEvent {
     Closed(CloseReport),
 }
 
+/// The events that every endpoint has.
+pub(crate) trait EndpointEvent: Clone + Merge + Send + Sync + 'static {
+    fn early_lost() -> Self;
+
+    fn subscriber_panicked() -> Self;
+
+    fn failed(error: WsError) -> Self;
+}
+
+impl EndpointEvent for ClientEvent {
+    fn early_lost() -> Self {
+        Self::EarlyLost
+    }
+
+    fn subscriber_panicked() -> Self {
+        Self::SubscriberPanicked
+    }
+
+    fn failed(error: WsError) -> Self {
+        Self::Failed { error }
+    }
+}
+
+impl EndpointEvent for ServerEvent {
+    fn early_lost() -> Self {
+        Self::EarlyLost
+    }
+
+    fn subscriber_panicked() -> Self {
+        Self::SubscriberPanicked
+    }
+
+    fn failed(error: WsError) -> Self {
+        Self::Failed { error }
+    }
+}
+
+/// Of a group as a whole, so without a path.
+impl EndpointEvent for TaggedData<ClientEvent> {
+    fn early_lost() -> Self {
+        Self::new("", ClientEvent::EarlyLost)
+    }
+
+    fn subscriber_panicked() -> Self {
+        Self::new("", ClientEvent::SubscriberPanicked)
+    }
+
+    fn failed(error: WsError) -> Self {
+        Self::new("", ClientEvent::failed(error))
+    }
+}
+
 /// Events that wait for their subscribers are bounded by what they can stand for: of a kind, and from one source, one waits.
 impl Merge for ClientEvent {
     fn merge(&mut self, later: &Self) -> Merged {

@@ -1,4 +1,4 @@
-//! The way in: from a frame to what is emitted.
+//! [`Incoming`]: what a connection receives, from a frame to what is emitted.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,33 +8,26 @@ use crate::{
 };
 
 /// Decodes what a connection receives, and counts it.
-pub(crate) struct Inlet<D: WsDatatype> {
+pub(crate) struct Incoming<D: WsDatatype> {
     pub(crate) codec: Codec<D>,
     pub(crate) path: Tag,
     /// The number of the connection, 0 on a client.
     pub(crate) number: u64,
     /// Nobody is interested: messages are counted and dropped undecoded.
     pub(crate) discards: bool,
-    pub(crate) counts: InletCounts,
+    pub(crate) counts: IncomingCounts,
 }
 
 /// What came in. Counted by one thread at a time, the driver's, so a load and a store do: two atomic additions took 4 % of
 /// an echo.
 #[derive(Debug, Default)]
-pub(crate) struct InletCounts {
+pub(crate) struct IncomingCounts {
     messages: AtomicU64,
     len: AtomicU64,
     undecodable: AtomicU64,
 }
 
-/// What came before anybody was there to hear it, and was too much to be kept.
-#[derive(Debug, Default)]
-pub(crate) struct EarlyLost {
-    messages: AtomicU64,
-    len: AtomicU64,
-}
-
-impl<D: WsDatatype> Inlet<D> {
+impl<D: WsDatatype> Incoming<D> {
     /// What is to be emitted, or why a frame cannot be decoded.
     pub(crate) fn take(&self, frame: Frame) -> Result<Option<Received<D::Item>>, DatatypeError> {
         let len = frame.len();
@@ -55,7 +48,7 @@ impl<D: WsDatatype> Inlet<D> {
     }
 }
 
-impl InletCounts {
+impl IncomingCounts {
     fn count_received(&self, len: usize) {
         self.messages.store(self.messages.load(Relaxed) + 1, Relaxed);
         self.len.store(self.len.load(Relaxed) + len as u64, Relaxed);
@@ -67,16 +60,5 @@ impl InletCounts {
 
     pub(crate) fn undecodable(&self) -> u64 {
         self.undecodable.load(Relaxed)
-    }
-}
-
-impl EarlyLost {
-    pub(crate) fn count(&self, len: usize) {
-        self.messages.fetch_add(1, Relaxed);
-        self.len.fetch_add(len as u64, Relaxed);
-    }
-
-    pub(crate) fn tally(&self) -> Tally {
-        Tally { messages: self.messages.load(Relaxed), len: self.len.load(Relaxed) }
     }
 }

@@ -1,19 +1,81 @@
 //! What makes a server, a client, a group and a connection subjects of RxRust's.
 
-/// Makes `$Type`, a struct of `inner: $Source<D>` and `scheduler: IoScheduler`, a subject of `$Item`, in which `$T` is whatever
-/// converts into the datatype's item: a context whose pipelines are `Io` ones, and an observer by its methods `next`, `error`,
-/// `complete` and `is_closing`.
+/// Makes `$Type`, a struct of `inner: $Source<D>` and `scheduler: IoScheduler`, a subject: a context whose pipelines are `Io`
+/// ones, an observable of `$Item`, and an observer of `$Given`, where `$T` is whatever converts into the datatype's item and
+/// `$convert` makes a `$Given` an `$Item`.
+///
+/// `$Source` has a `core`, an [`EndpointCore`](crate::endpoint::EndpointCore) in an `Arc`, and two methods: `arriving` returns
+/// the observable of what arrives, and `held` what each of its subscribers holds for as long as it lives. The methods that are
+/// listed are those of every endpoint, with the docs that differ.
 macro_rules! endpoint {
-    ($Type:ident, $Source:ident { $($field:ident),+ }, $T:ident => $Item:ty) => {
+    (
+        $Type:ident, $Source:ident { $($field:ident),+ },
+        $T:ident => $Given:ty => $Item:ty, $convert:expr;
+
+        $(#[$next:meta])*
+        fn next($given:ident);
+        $(#[$send:meta])*
+        fn send(_) -> $SendError:ident;
+        $(#[$complete:meta])*
+        fn complete();
+        $(#[$events:meta])*
+        fn events() -> $Event:ty;
+        $(#[$closed:meta])*
+        fn closed();
+        $(#[$wait_closed:meta])*
+        fn wait_closed();
+    ) => {
+        impl<D: WsDatatype> $Type<D> {
+            $(#[$next])*
+            pub fn next<$T: Into<D::Item>>(&self, $given: $Given) {
+                $crate::endpoint::EndpointCore::next(&self.inner.core, $convert($given));
+            }
+
+            $(#[$send])*
+            pub fn send<$T: Into<D::Item>>(&self, $given: $Given) -> Result<(), $SendError<$Item>> {
+                $crate::endpoint::EndpointCore::send(&self.inner.core, $convert($given))
+            }
+
+            $(#[$complete])*
+            pub fn complete(self) {
+                $crate::endpoint::EndpointCore::finish(&*self.inner.core, Ok(()));
+            }
+
+            /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
+            pub fn error(self, error: impl Into<$crate::WsError>) {
+                $crate::endpoint::EndpointCore::finish(&*self.inner.core, Err(error.into()));
+            }
+
+            $(#[$events])*
+            #[must_use]
+            pub fn events(&self) -> $crate::Io<$crate::endpoint::Feed<$Event>> {
+                self.inner.core.component.events()
+            }
+
+            $(#[$closed])*
+            ///
+            /// # Cancel safety
+            ///
+            /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
+            pub fn closed(&self) -> impl std::future::Future<Output = $crate::CloseReport> + Send + use<D> {
+                self.inner.core.component.closed()
+            }
+
+            $(#[$wait_closed])*
+            pub fn wait_closed(&self, timeout: std::time::Duration) -> Result<$crate::CloseReport, $crate::WsError> {
+                self.inner.core.component.wait_closed(timeout)
+            }
+        }
+
         $crate::context::io_context!($Type<D: WsDatatype>, $Source<D>);
 
-        impl<D, $T, E> rxrust::observer::Observer<$Item, E> for $Type<D>
+        impl<D, $T, E> rxrust::observer::Observer<$Given, E> for $Type<D>
         where
             D: WsDatatype,
             $T: Into<D::Item>,
             E: Into<$crate::WsError>,
         {
-            fn next(&mut self, item: $Item) {
+            fn next(&mut self, item: $Given) {
                 (*self).next(item);
             }
 
@@ -26,7 +88,33 @@ macro_rules! endpoint {
             }
 
             fn is_closed(&self) -> bool {
-                self.is_closing()
+                $crate::endpoint::EndpointCore::is_closing(&*self.inner.core)
+            }
+        }
+
+        impl<D: WsDatatype> rxrust::observable::ObservableType for $Source<D> {
+            type Item<'a>
+                = $Item
+            where
+                Self: 'a;
+            type Err = $crate::WsError;
+        }
+
+        impl<D, C> rxrust::observable::CoreObservable<C> for $Source<D>
+        where
+            D: WsDatatype,
+            C: rxrust::context::Context,
+            C::Inner: rxrust::observer::Observer<$Item, $crate::WsError> + Send + 'static,
+        {
+            type Unsub = $crate::SerializedSubscription;
+
+            fn subscribe(self, context: C) -> $crate::SerializedSubscription {
+                let items =
+                    rxrust::ops::map::Map { source: self.arriving(), func: $crate::endpoint::Arrived::into_item };
+                // Before it joins: connections and clients feed those that are counted.
+                let held = self.held();
+                let context = context.transform(|observer| $crate::subject::holding::Holding::new(observer, held));
+                rxrust::observable::CoreObservable::subscribe(items, context)
             }
         }
 

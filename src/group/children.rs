@@ -80,7 +80,7 @@ impl<D: WsDatatype> Children<D> {
     pub(crate) fn taker(&mut self, path: &Tag) -> Option<Taker<D>> {
         let number = *self.takers.get(path)?;
         match self.clients.get(&number) {
-            Some(Child { client, .. }) if !client.dialer().outbox.is_closing() => {
+            Some(Child { client, .. }) if !client.core().outbox.is_closing() => {
                 Some(Taker { number, client: client.clone() })
             }
             _ => {
@@ -230,7 +230,7 @@ mod tests {
         queues.send("waits").unwrap();
         assert!(idle_after(&mut children, begun, 30).is_empty());
         sends.clear_outbox();
-        hears.dialer().inlet.take(Frame::from("heard")).unwrap();
+        hears.core().incoming.take(Frame::from("heard")).unwrap();
         assert_eq!(idle_after(&mut children, begun, 61), ["/quiet"]);
         assert!(idle_after(&mut children, begun, 119).is_empty());
         let mut idle = idle_after(&mut children, begun, 121);

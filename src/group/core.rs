@@ -9,14 +9,14 @@ use tokio::{
 };
 
 use crate::{
-    ConnConfig, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally, WsDatatype, WsError,
+    ConnConfig, DatatypeError, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally,
+    WsDatatype, WsError,
     client::core::Dialing,
     endpoint::{
-        Component, Received,
+        Component, EndpointCore, Received,
         codec::Codec,
         event::{ClientEvent, CloseReport},
         inbound::Member,
-        incoming::EarlyLost,
         options::Options,
     },
     group::children::{Children, PathBounds, Taker},
@@ -30,7 +30,7 @@ use crate::{
 const LOOKS: u32 = 4;
 
 /// A group, as its handles and its task share it.
-pub(crate) struct Fleet<D: WsDatatype> {
+pub(crate) struct GroupCore<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
     /// Those who subscribe to the group itself.
     pub(crate) listeners: Listeners,
@@ -41,61 +41,18 @@ pub(crate) struct Fleet<D: WsDatatype> {
     bounds: PathBounds,
     children: Mutex<Children<D>>,
     ending: Notify,
-    early_lost: Arc<EarlyLost>,
 }
 
-impl<D: WsDatatype> Fleet<D> {
-    pub(crate) fn new(
-        endpoint: ConnConfig,
-        datatype: D,
-        options: Options,
-        dialing: Dialing<D>,
-        bounds: PathBounds,
-        home: IoScheduler,
-    ) -> Result<Self, WsError> {
-        // What is wrong with a header, say, is told when the group is made, not when a path is opened.
-        dialing.ask(endpoint.clone())?;
-        let early_lost = Arc::new(EarlyLost::default());
-        let lost = early_lost.clone();
-        let component = Component::keeping_early(
-            options.name.clone(),
-            home.clone(),
-            |tagged: &TaggedData<Received<D::Item>>| tagged.data.len,
-            [|| TaggedData::new("", ClientEvent::EarlyLost), || TaggedData::new("", ClientEvent::SubscriberPanicked)],
-            move |len| lost.count(len),
-        );
-        Ok(Self {
-            endpoint,
-            codec: Codec::new(Arc::new(datatype)),
-            options,
-            dialing,
-            bounds,
-            component,
-            listeners: Listeners::default(),
-            children: Mutex::default(),
-            ending: Notify::new(),
-            early_lost,
-        })
+impl<D: WsDatatype> EndpointCore for GroupCore<D> {
+    type Item = TaggedData<D::Item>;
+    type Arrived = TaggedData<Received<D::Item>>;
+    type Event = TaggedData<ClientEvent>;
+
+    fn component(&self) -> &Component<Self::Arrived, Self::Event> {
+        &self.component
     }
 
-    fn lock(&self) -> MutexGuard<'_, Children<D>> {
-        self.children.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Encodes a message and queues it with the client for its path, opened if need be; or says why not.
-    pub(crate) fn send(self: &Arc<Self>, tagged: TaggedData<D::Item>) -> Result<(), SendError<TaggedData<D::Item>>> {
-        self.offer(&tagged).map_err(|error| error.map(|()| tagged))
-    }
-
-    /// As [`send`](Self::send), with an event instead of an answer.
-    pub(crate) fn next(self: &Arc<Self>, tagged: TaggedData<D::Item>) {
-        // Of what finds no room there is an event in any case, and a closed group ignores what is pushed.
-        if let Err(SendError::Encode((), error)) = self.offer(&tagged) {
-            let event = ClientEvent::Unencodable { error, count: 1 };
-            self.component.events.post(TaggedData::with_key(tagged.tag, event));
-        }
-    }
-
+    /// Encodes a message and queues it with the client for its path, which is opened if need be.
     fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
         loop {
@@ -107,12 +64,58 @@ impl<D: WsDatatype> Fleet<D> {
                 return self.open_with(children, &tagged.tag, frame);
             };
             drop(children);
-            match client.dialer().outbox.push(frame.clone()) {
+            match client.core().outbox.push(frame.clone()) {
                 // It has just been closed: the next one is opened in its place.
                 Err(Refusal::Closed) => self.lock().release(&tagged.tag, number),
                 answer => return answer.map_err(|refusal| refusal.of(())),
             }
         }
+    }
+
+    fn unencodable(&self, tagged: TaggedData<D::Item>, error: DatatypeError) -> TaggedData<ClientEvent> {
+        TaggedData::with_key(tagged.tag, ClientEvent::Unencodable { error, count: 1 })
+    }
+
+    /// The subscribers end once all clients are closed.
+    fn finish(&self, how: Result<(), WsError>) {
+        if self.component.ask_to_end(how) {
+            self.lock().closing = true;
+            self.ending.notify_one();
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+}
+
+impl<D: WsDatatype> GroupCore<D> {
+    pub(crate) fn new(
+        endpoint: ConnConfig,
+        datatype: D,
+        options: Options,
+        dialing: Dialing<D>,
+        bounds: PathBounds,
+        home: IoScheduler,
+    ) -> Result<Self, WsError> {
+        // What is wrong with a header, say, is told when the group is made, not when a path is opened.
+        dialing.ask(endpoint.clone())?;
+        let component = Component::keeping_early(options.name.clone(), home);
+        Ok(Self {
+            endpoint,
+            codec: Codec::new(Arc::new(datatype)),
+            options,
+            dialing,
+            bounds,
+            component,
+            listeners: Listeners::default(),
+            children: Mutex::default(),
+            ending: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Children<D>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the client for `path` with its first message, which no other client can be given any more.
@@ -126,15 +129,15 @@ impl<D: WsDatatype> Fleet<D> {
             let is_untold = children.refuse(path, Tally::of(&first));
             drop(children);
             if is_untold {
-                let fleet = self.clone();
-                self.component.home.spawn(async move { fleet.tell_of_refusals() });
+                let core = self.clone();
+                self.component.home.spawn(async move { core.tell_of_refusals() });
             }
             return Err(SendError::TooManyPaths(()));
         }
         match self.add(&mut children, path) {
             Ok(client) => {
                 // Before anybody else can have it close.
-                let answer = client.dialer().outbox.push(first);
+                let answer = client.core().outbox.push(first);
                 drop(children);
                 client.start(&self.component.home.runtime());
                 answer.map_err(|refusal| refusal.of(()))
@@ -192,12 +195,12 @@ impl<D: WsDatatype> Fleet<D> {
     }
 
     fn listen_to(self: &Arc<Self>, path: &Tag, number: u64, client: &RxWsClient<D>) {
-        let (fleet, ended) = (Arc::downgrade(self), path.clone());
+        let (core, ended) = (Arc::downgrade(self), path.clone());
         let retire = move || {
-            if let Some(fleet) = fleet.upgrade() {
+            if let Some(core) = core.upgrade() {
                 // Dropped behind the lock.
-                let _client = fleet.lock().retire(&ended, number);
-                fleet.end_if_alone();
+                let _client = core.lock().retire(&ended, number);
+                core.end_if_alone();
             }
         };
         client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
@@ -219,20 +222,8 @@ impl<D: WsDatatype> Fleet<D> {
     pub(crate) fn stats(&self) -> GroupStats {
         let mut stats = self.lock().stats();
         stats.all.unencodable += self.codec.unencodable();
-        stats.all.early_lost += self.early_lost.tally();
+        stats.all.early_lost += self.component.early_lost();
         stats
-    }
-
-    /// Has the group end, and its subscribers with it, once all its clients are closed. The first call counts.
-    pub(crate) fn finish(&self, how: Result<(), WsError>) {
-        if self.component.ask_to_end(how) {
-            self.lock().closing = true;
-            self.ending.notify_one();
-        }
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.lock().closing
     }
 
     /// Keeps the group's thread until the group is to end, and then sees all its clients closed.
@@ -260,17 +251,14 @@ impl<D: WsDatatype> Fleet<D> {
 
     /// Ends the group, its clients first, when its task has died.
     pub(crate) fn died(&self, death: &Death) {
-        let error = death.of(&self.component.name);
-        if self.component.fail(error.clone()) {
-            self.component.events.next(TaggedData::new("", ClientEvent::Failed { error }));
-        }
+        self.component.fail(death);
         let mut children = self.lock();
         (children.closing, children.unsent) = (true, Some(Tally::default()));
         let clients = children.all();
         drop(children);
         // Behind the last refusal.
         self.tell_of_refusals();
-        clients.iter().for_each(|client| client.dialer().died(death));
+        clients.iter().for_each(|client| client.core().died(death));
         self.end_if_alone();
     }
 

@@ -3,29 +3,21 @@
 mod children;
 pub(crate) mod core;
 
-use std::{future::Future, sync::Arc, time::Duration};
-
-use rxrust::{
-    context::Context,
-    observable::{CoreObservable, ObservableType},
-    observer::Observer,
-    ops::map::Map,
-};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ConnConfig, Io, IoScheduler, RxWsClient, SendError, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
+    ConnConfig, IoScheduler, RxWsClient, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     client::{core::Dialing, options::client_options},
     endpoint::{
-        Feed, Received,
-        drop_guard::Keeper,
-        event::{ClientEvent, CloseReport},
+        Received,
+        drop_guard::DropGuard,
+        event::ClientEvent,
         options::{Options, common_options},
         subject::endpoint,
         subscribe::subscribe,
     },
-    group::{children::PathBounds, core::Fleet},
+    group::{children::PathBounds, core::GroupCore},
     stats::GroupStats,
-    subject::holding::Holding,
 };
 
 /// Clients of one server, one a path, as one subject of [`TaggedData`]: what is pushed is sent by the client for the tag's
@@ -59,8 +51,8 @@ pub struct RxWsClientGroup<D: WsDatatype> {
 
 /// The observable inside of an [`RxWsClientGroup`], as RxRust's operators see it.
 pub struct GroupSource<D: WsDatatype> {
-    fleet: Arc<Fleet<D>>,
-    keeper: Arc<Keeper>,
+    core: Arc<GroupCore<D>>,
+    guard: Arc<DropGuard>,
 }
 
 /// What [`RxWsClientGroup::builder`] returns.
@@ -111,27 +103,6 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         }
     }
 
-    /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; what is refused
-    /// becomes an event.
-    pub fn next<T: Into<D::Item>>(&self, tagged: TaggedData<T>) {
-        self.inner.fleet.next(tagged.map(Into::into));
-    }
-
-    /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
-    ///
-    /// `Ok` is a place in the client's outbox, not delivery.
-    ///
-    /// # Errors
-    ///
-    /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted.
-    /// - [`SendError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others; the item is dropped and
-    ///   counted.
-    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
-    /// - [`SendError::Encode`] when the datatype cannot encode the item.
-    pub fn send<T: Into<D::Item>>(&self, tagged: TaggedData<T>) -> Result<(), SendError<TaggedData<D::Item>>> {
-        self.inner.fleet.send(tagged.map(Into::into))
-    }
-
     /// Opens the client for `path`, if it is not open, and returns it. It stays open however long it is idle.
     ///
     /// What it receives is emitted by the group and by itself. What has come and nobody was there to hear, neither its
@@ -143,78 +114,31 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     /// - [`WsError::Closed`] after `complete` or `error`.
     /// - [`WsError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others.
     pub fn open(&self, path: impl Into<Tag>) -> Result<RxWsClient<D>, WsError> {
-        self.inner.fleet.open(&path.into())
+        self.inner.core.open(&path.into())
     }
 
     /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
     pub fn close(&self, path: impl Into<Tag>) {
-        self.inner.fleet.close(&path.into());
+        self.inner.core.close(&path.into());
     }
 
     /// The paths that have a client, sorted.
     #[must_use]
     pub fn paths(&self) -> Vec<Tag> {
-        self.inner.fleet.paths()
-    }
-
-    /// Has every client send what is queued and close with code 1000, and then completes the subscribers. Returns at once.
-    ///
-    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
-    ///
-    /// The end of `main` ends the threads that do it: wait for them there, with [`wait_closed`](Self::wait_closed) on a clone, or
-    /// what is queued is lost with the process.
-    pub fn complete(self) {
-        self.inner.fleet.finish(Ok(()));
-    }
-
-    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
-    pub fn error(self, error: impl Into<WsError>) {
-        self.inner.fleet.finish(Err(error.into()));
-    }
-
-    /// What happens to the clients outside of their data streams, tagged with their path; what concerns the group as a
-    /// whole carries an empty tag. The first 256 events are kept for the first subscriber.
-    #[must_use]
-    pub fn events(&self) -> Io<Feed<TaggedData<ClientEvent>>> {
-        self.inner.fleet.component.events()
+        self.inner.core.paths()
     }
 
     /// What was sent and received so far, over all clients. Those of one path are what its client says,
     /// `group.open(path)?.stats()`.
     #[must_use]
     pub fn stats(&self) -> GroupStats {
-        self.inner.fleet.stats()
+        self.inner.core.stats()
     }
 
     /// Its name, as set by the builder.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.fleet.component.name
-    }
-
-    /// Resolves once the group has closed, with what it could not send.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
-    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
-        self.inner.fleet.component.closed()
-    }
-
-    /// Blocks until the group has closed, and returns what it could not send. `Duration::MAX` is no limit.
-    ///
-    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
-    ///
-    /// # Errors
-    ///
-    /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the group's own I/O thread, or the only one of its tokio runtime, at once.
-    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
-        self.inner.fleet.component.wait_closed(timeout)
-    }
-
-    fn is_closing(&self) -> bool {
-        self.inner.fleet.is_closing()
+        &self.inner.core.component.name
     }
 }
 
@@ -273,47 +197,71 @@ impl<D: WsDatatype> GroupBuilder<D> {
     pub fn build(self) -> Result<RxWsClientGroup<D>, WsError> {
         let runtime = self.options.runtime()?;
         let home = IoScheduler::on(&runtime);
-        let fleet = Fleet::new(self.endpoint?, self.datatype, self.options, self.dialing, self.bounds, home.clone())?;
-        let fleet = Arc::new(fleet);
-        let dead = fleet.clone();
-        runtime.serve(fleet.clone().run(), move |death| dead.died(&death));
-        let kept = Arc::downgrade(&fleet);
-        let keeper = Keeper::new(move || {
-            if let Some(fleet) = kept.upgrade() {
-                fleet.finish(Ok(()));
-            }
-        });
-        Ok(RxWsClientGroup { inner: GroupSource { fleet, keeper }, scheduler: home })
+        let core =
+            GroupCore::new(self.endpoint?, self.datatype, self.options, self.dialing, self.bounds, home.clone())?;
+        let core = Arc::new(core);
+        let dead = core.clone();
+        runtime.serve(core.clone().run(), move |death| dead.died(&death));
+        let guard = DropGuard::of(&core);
+        Ok(RxWsClientGroup { inner: GroupSource { core, guard }, scheduler: home })
     }
 }
 
-endpoint!(RxWsClientGroup, GroupSource { fleet, keeper }, T => TaggedData<T>);
-subscribe!(RxWsClientGroup emits TaggedData<D::Item>, errors at error);
+endpoint! {
+    RxWsClientGroup, GroupSource { core, guard },
+    T => TaggedData<T> => TaggedData<D::Item>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
-impl<D: WsDatatype> ObservableType for GroupSource<D> {
-    type Item<'a>
-        = TaggedData<D::Item>
-    where
-        Self: 'a;
-    type Err = WsError;
+    /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; what is refused
+    /// becomes an event.
+    fn next(tagged);
+
+    /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the client's outbox, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted.
+    /// - [`SendError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others; the item is dropped and
+    ///   counted.
+    /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    fn send(_) -> SendError;
+
+    /// Has every client send what is queued and close with code 1000, and then completes the subscribers. Returns at once.
+    ///
+    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    ///
+    /// The end of `main` ends the threads that do it: wait for them there, with [`wait_closed`](Self::wait_closed) on a clone, or
+    /// what is queued is lost with the process.
+    fn complete();
+
+    /// What happens to the clients outside of their data streams, tagged with their path; what concerns the group as a
+    /// whole carries an empty tag. The first 256 events are kept for the first subscriber.
+    fn events() -> TaggedData<ClientEvent>;
+
+    /// Resolves once the group has closed, with what it could not send.
+    fn closed();
+
+    /// Blocks until the group has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    ///
+    /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the group's own I/O thread, or the only one of its tokio runtime, at once.
+    fn wait_closed();
 }
 
-impl<D, C> CoreObservable<C> for GroupSource<D>
-where
-    D: WsDatatype,
-    C: Context,
-    C::Inner: Observer<TaggedData<D::Item>, WsError> + Send + 'static,
-{
-    type Unsub = SerializedSubscription;
+subscribe!(RxWsClientGroup emits TaggedData<D::Item>, errors at error);
 
-    fn subscribe(self, context: C) -> SerializedSubscription {
-        let Self { fleet, keeper, .. } = self;
-        let items = Map {
-            source: fleet.component.inbound.clone(),
-            func: |tagged: TaggedData<Received<_>>| tagged.map(|received| received.item),
-        };
-        // Before it joins: clients feed those who are counted.
-        let listener = fleet.listeners.count_in();
-        items.subscribe(context.transform(|observer| Holding::new(observer, (keeper, listener))))
+impl<D: WsDatatype> GroupSource<D> {
+    fn arriving(&self) -> SerializedSubject<TaggedData<Received<D::Item>>, WsError> {
+        self.core.component.inbound.clone()
+    }
+
+    fn held(&self) -> impl Send + 'static + use<D> {
+        (self.guard.clone(), self.core.listeners.count_in())
     }
 }

@@ -2,38 +2,27 @@
 
 use std::{
     any::Any,
-    future::Future,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use http::HeaderMap;
-use rxrust::{
-    context::Context,
-    observable::{CoreObservable, ObservableType},
-    observer::Observer,
-    ops::map::Map,
-};
 
 use crate::{
-    Io, IoScheduler, SendError, SerializedSubject, SerializedSubscription, Tag, TaggedData, WsDatatype, WsError,
+    DatatypeError, IoScheduler, SendError, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{
-        Component, Feed, Received,
-        codec::Codec,
-        event::{CloseReport, Peer, ServerEvent},
-        incoming::{Inlet, InletCounts},
+        Component, EndpointCore, Received,
+        event::{Peer, ServerEvent},
+        incoming::Incoming,
         subject::endpoint,
         subscribe::subscribe,
     },
     handshake::{Granted, UpgradeRequest},
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
-    stats::{Stats, Tally},
-    subject::{
-        Backlog,
-        branch::{Branch, Main},
-    },
+    stats::Stats,
+    subject::branch::Branch,
 };
 
 /// One accepted connection as a subject of `D::Item`: what is pushed is sent to this client, what it sends is emitted.
@@ -71,110 +60,32 @@ pub struct Connection<D: WsDatatype> {
 
 /// The observable inside of a [`Connection`], as RxRust's operators see it.
 pub struct ConnectionSource<D: WsDatatype> {
-    core: Arc<Core<D>>,
+    core: Arc<ConnectionCore<D>>,
 }
 
 /// A connection, as its handles, its task and its server share it.
-struct Core<D: WsDatatype> {
+pub(crate) struct ConnectionCore<D: WsDatatype> {
     /// Its name is the server's.
-    component: Component<Received<D::Item>, ServerEvent>,
-    inlet: Inlet<D>,
-    outbox: Outbox,
-    peer: Peer,
+    pub(crate) component: Component<Received<D::Item>, ServerEvent>,
+    pub(crate) incoming: Incoming<D>,
+    pub(crate) outbox: Outbox,
+    pub(crate) peer: Peer,
     /// Made when it is first asked for: there is a path in it.
-    name: OnceLock<Box<str>>,
-    request: UpgradeRequest,
-    grant: Option<Granted>,
-    subprotocol: Option<String>,
-    close_timeout: Duration,
-    branch: Inbound<D::Item>,
+    pub(crate) name: OnceLock<Box<str>>,
+    pub(crate) request: UpgradeRequest,
+    pub(crate) grant: Option<Granted>,
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) close_timeout: Duration,
+    pub(crate) branch: Inbound<D::Item>,
 }
 
 /// What a connection emits, as a branch of what its server does.
 type Inbound<T> = Branch<Received<T>, TaggedData<Received<T>>, WsError>;
 
-/// What a server gives a connection of its own.
-pub(crate) struct Accepted<D: WsDatatype> {
-    pub(crate) component: Component<Received<D::Item>, ServerEvent>,
-    pub(crate) datatype: Arc<D>,
-    pub(crate) discards_inbound: bool,
-    pub(crate) outbox: Outbox,
-    pub(crate) peer: Peer,
-    pub(crate) request: UpgradeRequest,
-    pub(crate) grant: Option<Granted>,
-    pub(crate) subprotocol: Option<String>,
-    pub(crate) close_timeout: Duration,
-    pub(crate) server: Main<TaggedData<Received<D::Item>>, WsError>,
-}
-
 impl<D: WsDatatype> Connection<D> {
-    pub(crate) fn new(accepted: Accepted<D>) -> Self {
-        let Accepted {
-            component,
-            datatype,
-            discards_inbound,
-            outbox,
-            peer,
-            request,
-            grant,
-            subprotocol,
-            close_timeout,
-            server,
-        } = accepted;
-        let inlet = Inlet {
-            codec: Codec::new(datatype),
-            path: peer.path.clone(),
-            number: peer.id,
-            discards: discards_inbound,
-            counts: InletCounts::default(),
-        };
-        let scheduler = component.home.clone();
-        let branch = Branch::new(peer.id, component.inbound.clone(), server);
-        let name = OnceLock::new();
-        let core = Core { component, inlet, outbox, peer, name, request, grant, subprotocol, close_timeout, branch };
+    pub(crate) fn new(core: ConnectionCore<D>) -> Self {
+        let scheduler = core.component.home.clone();
         Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
-    }
-
-    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
-    ///
-    /// By default 16,384 messages or 16 MiB may wait. With as much waiting, this writes what the client's socket takes at that
-    /// moment, on the caller's thread; only a client that has not read enough for that is disconnected.
-    pub fn next(&self, item: impl Into<D::Item>) {
-        // The outbox itself tells of what it drops, and a closed connection ignores what is pushed.
-        if let Err(SendError::Encode(_, error)) = self.send(item) {
-            let path = self.core().peer.path.clone();
-            self.core().component.events.post(ServerEvent::Unencodable { path, error, count: 1 });
-        }
-    }
-
-    /// Queues `item` for sending, and says why when it is refused. Never blocks.
-    ///
-    /// `Ok` is a place in the outbox, not delivery.
-    ///
-    /// # Errors
-    ///
-    /// - [`SendError::Full`] when the outbox is at its bound; the item is dropped and counted.
-    /// - [`SendError::Closed`] after a terminal event.
-    /// - [`SendError::Encode`] when the datatype cannot encode the item.
-    pub fn send(&self, item: impl Into<D::Item>) -> Result<(), SendError<D::Item>> {
-        let (core, item) = (self.core(), item.into());
-        match core.inlet.codec.encode(&core.peer.path, &item, || core.outbox.is_closing()) {
-            Ok(frame) => core.outbox.push(frame).map_err(|refusal| refusal.of(item)),
-            Err(error) => Err(error.map(|()| item)),
-        }
-    }
-
-    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
-    ///
-    /// The end of `main` ends the thread that does it: wait there, with [`wait_closed`](Self::wait_closed) of the connection or of its
-    /// server, or what is queued is lost with the process.
-    pub fn complete(self) {
-        self.core().finish(NORMAL, "", Ok(()));
-    }
-
-    /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
-    pub fn error(self, error: impl Into<WsError>) {
-        self.core().finish(INTERNAL_ERROR, "", Err(error.into()));
     }
 
     /// As [`complete`](Self::complete), with a close code and a reason of the program's own.
@@ -187,7 +98,7 @@ impl<D: WsDatatype> Connection<D> {
         if !may_be_sent(code) || reason.len() > 123 {
             return Err(WsError::InvalidClose { code, reason: reason.into() });
         }
-        self.core().finish(code, reason, Ok(()));
+        self.core().outbox.close(code, reason, self.core().close_timeout);
         Ok(())
     }
 
@@ -237,14 +148,8 @@ impl<D: WsDatatype> Connection<D> {
     /// The server's name, the path and the number: `server:/chat#7`.
     #[must_use]
     pub fn name(&self) -> &str {
-        let Core { component, peer, name, .. } = self.core();
+        let ConnectionCore { component, peer, name, .. } = &**self.core();
         name.get_or_init(|| format!("{}:{}#{}", component.name, peer.path, peer.id).into())
-    }
-
-    /// What happens to this connection outside of its data stream, from the subscription on.
-    #[must_use]
-    pub fn events(&self) -> Io<Feed<ServerEvent>> {
-        self.core().component.events()
     }
 
     /// What was sent and received so far.
@@ -253,89 +158,47 @@ impl<D: WsDatatype> Connection<D> {
         let core = self.core();
         Stats {
             sent: core.outbox.stats(),
-            unencodable: core.inlet.codec.unencodable(),
-            received: core.inlet.counts.received(),
-            undecodable: core.inlet.counts.undecodable(),
+            unencodable: core.incoming.codec.unencodable(),
+            received: core.incoming.counts.received(),
+            undecodable: core.incoming.counts.undecodable(),
             ..Stats::default()
         }
     }
 
-    /// Resolves once the connection is gone, with what was not sent.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: dropping the future closes nothing, and a later call resolves all the same.
-    pub fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<D> {
-        self.core().component.closed()
-    }
-
-    /// Blocks until the connection is gone, and returns what was not sent. `Duration::MAX` is no limit.
-    ///
-    /// # Errors
-    ///
-    /// - [`WsError::TimedOut`] after `timeout`.
-    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, or the only one of its tokio runtime, at once.
-    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReport, WsError> {
-        self.core().component.wait_closed(timeout)
-    }
-
-    fn is_closing(&self) -> bool {
-        self.core().outbox.is_closing()
-    }
-
-    fn core(&self) -> &Core<D> {
+    pub(crate) fn core(&self) -> &Arc<ConnectionCore<D>> {
         &self.inner.core
-    }
-
-    pub(crate) fn peer(&self) -> &Peer {
-        &self.core().peer
-    }
-
-    pub(crate) fn inlet(&self) -> &Inlet<D> {
-        &self.core().inlet
-    }
-
-    pub(crate) fn outbox(&self) -> Outbox {
-        self.core().outbox.clone()
-    }
-
-    /// Emits a message to its subscribers, and by `feed` to those of its server.
-    pub(crate) fn emit(&self, received: Received<D::Item>, feed: impl FnOnce(Received<D::Item>)) {
-        self.core().branch.emit(received, feed);
-    }
-
-    /// What its subscribers and those of its server have still to hear, for its driver.
-    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
-        self.core().branch.backlog()
-    }
-
-    /// What its `events()` emit.
-    pub(crate) fn told(&self) -> &SerializedSubject<ServerEvent> {
-        &self.core().component.events
-    }
-
-    /// As [`end`](Self::end), for a task that has died.
-    pub(crate) fn end_at_once(&self, error: WsError, last: ServerEvent, unsent: Tally) {
-        let component = &self.core().component;
-        component.ask_to_end(Err(error));
-        component.end_at_once(unsent.into(), || last);
-    }
-
-    /// Ends the subscribers when the connection is gone.
-    pub(crate) async fn end(&self, error: Option<WsError>, last: ServerEvent, unsent: Tally) {
-        let component = &self.core().component;
-        component.ask_to_end(error.map_or(Ok(()), Err));
-        component.end(unsent.into(), || last).await;
     }
 }
 
-impl<D: WsDatatype> Core<D> {
+impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
+    type Item = D::Item;
+    type Arrived = Received<D::Item>;
+    type Event = ServerEvent;
+
+    fn component(&self) -> &Component<Self::Arrived, ServerEvent> {
+        &self.component
+    }
+
+    fn offer(self: &Arc<Self>, item: &D::Item) -> Result<(), SendError<()>> {
+        let frame = self.incoming.codec.encode(&self.peer.path, item, || self.is_closing())?;
+        self.outbox.push(frame).map_err(|refusal| refusal.of(()))
+    }
+
+    fn unencodable(&self, _item: D::Item, error: DatatypeError) -> ServerEvent {
+        ServerEvent::Unencodable { path: self.peer.path.clone(), error, count: 1 }
+    }
+
     /// The first call decides how the subscribers end; closing is under way after any.
-    fn finish(&self, code: u16, reason: &str, how: Result<(), WsError>) {
+    fn finish(&self, how: Result<(), WsError>) {
+        let code = if how.is_ok() { NORMAL } else { INTERNAL_ERROR };
         if let Err(error) = how {
             self.component.ask_to_end(Err(error));
         }
-        self.outbox.close(code, reason, self.close_timeout);
+        self.outbox.close(code, "", self.close_timeout);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.outbox.is_closing()
     }
 }
 
@@ -344,28 +207,57 @@ fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-endpoint!(Connection, ConnectionSource { core }, T => T);
+endpoint! {
+    Connection, ConnectionSource { core },
+    T => T => D::Item, Into::into;
+
+    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
+    ///
+    /// By default 16,384 messages or 16 MiB may wait. With as much waiting, this writes what the client's socket takes at that
+    /// moment, on the caller's thread; only a client that has not read enough for that is disconnected.
+    fn next(item);
+
+    /// Queues `item` for sending, and says why when it is refused. Never blocks.
+    ///
+    /// `Ok` is a place in the outbox, not delivery.
+    ///
+    /// # Errors
+    ///
+    /// - [`SendError::Full`] when the outbox is at its bound; the item is dropped and counted.
+    /// - [`SendError::Closed`] after a terminal event.
+    /// - [`SendError::Encode`] when the datatype cannot encode the item.
+    fn send(_) -> SendError;
+
+    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
+    ///
+    /// The end of `main` ends the thread that does it: wait there, with [`wait_closed`](Self::wait_closed) of the connection or of its
+    /// server, or what is queued is lost with the process.
+    fn complete();
+
+    /// What happens to this connection outside of its data stream, from the subscription on.
+    fn events() -> ServerEvent;
+
+    /// Resolves once the connection is gone, with what was not sent.
+    fn closed();
+
+    /// Blocks until the connection is gone, and returns what was not sent. `Duration::MAX` is no limit.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, or the only one of its tokio runtime, at once.
+    fn wait_closed();
+}
+
 // Peers vanish all the time, and the events of the server report it.
 subscribe!(Connection emits D::Item, errors at debug);
 
-impl<D: WsDatatype> ObservableType for ConnectionSource<D> {
-    type Item<'a>
-        = D::Item
-    where
-        Self: 'a;
-    type Err = WsError;
-}
-
-impl<D, C> CoreObservable<C> for ConnectionSource<D>
-where
-    D: WsDatatype,
-    C: Context,
-    C::Inner: Observer<D::Item, WsError> + Send + 'static,
-{
-    type Unsub = SerializedSubscription;
-
-    fn subscribe(self, context: C) -> SerializedSubscription {
-        let items = Map { source: self.core.branch.clone(), func: |received: Received<_>| received.item };
-        items.subscribe(context)
+impl<D: WsDatatype> ConnectionSource<D> {
+    fn arriving(&self) -> Inbound<D::Item> {
+        self.core.branch.clone()
     }
+
+    /// Nothing: a connection lives as long as its client and its server.
+    #[expect(clippy::unused_self, reason = "other endpoints have something to hold")]
+    fn held(&self) {}
 }

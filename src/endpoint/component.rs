@@ -1,0 +1,203 @@
+//! [`Component`]: a name, a home thread, what is emitted there, and how that ends.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    CloseReport, Io, IoScheduler, SerializedSubject, Tally, WsError,
+    endpoint::{Arrived, event::EndpointEvent, feed::Feed},
+    runtime::guard::Death,
+    stats::AtomicTally,
+    subject::replay::{EarlyBounds, Replay},
+    time,
+};
+
+/// How many messages are kept for the first subscriber of a component.
+const EARLY_MESSAGES: EarlyBounds = EarlyBounds { items: 1024, len: 1024 * 1024 };
+
+/// How many events are kept for the first subscriber of `events()`.
+const EARLY_EVENTS: usize = 256;
+
+/// What servers, clients, groups and connections have in common. `T` is what flows in, `V` what happens beside that.
+pub(crate) struct Component<T, V> {
+    pub(crate) name: Arc<str>,
+    pub(crate) home: IoScheduler,
+    pub(crate) inbound: SerializedSubject<T, WsError>,
+    pub(crate) events: SerializedSubject<V>,
+    /// How the subscribers are to be ended, once somebody has asked for it.
+    terminal: Mutex<Option<Result<(), WsError>>>,
+    /// What came before the first subscriber and was too much to be kept; `None` where the server or the group counts it.
+    early_lost: Option<Arc<AtomicTally>>,
+    is_ending: AtomicBool,
+    closed: Latch,
+}
+
+impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
+    /// A component that keeps no events for those who subscribe later, and of its messages what `replay` does.
+    pub(crate) fn new(name: Arc<str>, home: IoScheduler, replay: Replay<T>) -> Self {
+        let events = SerializedSubject::reporting(home.clone(), Replay::Nothing, V::subscriber_panicked);
+        Self::of(name, home, events, replay, None)
+    }
+
+    /// A component that keeps what comes before its first subscribers, and says so when it must lose some of that.
+    pub(crate) fn keeping_early(name: Arc<str>, home: IoScheduler) -> Self
+    where
+        T: Arrived,
+    {
+        let events = SerializedSubject::reporting(home.clone(), Replay::first(EARLY_EVENTS), V::subscriber_panicked);
+        let early_lost = Arc::new(AtomicTally::default());
+        let (lost, mut untold) = (early_lost.clone(), Some(events.clone()));
+        let on_loss = move |len| {
+            lost.add(len);
+            if let Some(events) = untold.take() {
+                events.post(V::early_lost());
+            }
+        };
+        Self::of(name, home, events, Replay::early(EARLY_MESSAGES, T::len, on_loss), Some(early_lost))
+    }
+
+    fn of(
+        name: Arc<str>,
+        home: IoScheduler,
+        events: SerializedSubject<V>,
+        replay: Replay<T>,
+        early_lost: Option<Arc<AtomicTally>>,
+    ) -> Self {
+        let inbound = SerializedSubject::at_home(home.clone(), replay, events.on_panic());
+        Self {
+            name,
+            home,
+            inbound,
+            events,
+            terminal: Mutex::new(None),
+            early_lost,
+            is_ending: AtomicBool::new(false),
+            closed: Latch::default(),
+        }
+    }
+
+    /// What came before the first subscriber and was lost.
+    pub(crate) fn early_lost(&self) -> Tally {
+        self.early_lost.as_ref().map_or_else(Tally::default, |lost| lost.tally())
+    }
+
+    /// An observable of what happens beside the data.
+    pub(crate) fn events(&self) -> Io<Feed<V>> {
+        Feed::of(&self.events, &self.home)
+    }
+
+    /// Notes how the subscribers are to be ended. The first call counts, and returns true.
+    pub(crate) fn ask_to_end(&self, how: Result<(), WsError>) -> bool {
+        let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = terminal.is_none();
+        if first {
+            *terminal = Some(how);
+        }
+        first
+    }
+
+    /// Notes that the task has died, and tells of it. Returns the error with which the subscribers are to be ended, also if a
+    /// clean end had been asked for.
+    pub(crate) fn fail(&self, death: &Death) -> WsError {
+        let error = death.of(&self.name);
+        let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error that the program gave stays.
+        let is_new = !matches!(*terminal, Some(Err(_)));
+        if is_new {
+            *terminal = Some(Err(error.clone()));
+        }
+        drop(terminal);
+        if is_new {
+            self.events.next(V::failed(error.clone()));
+        }
+        error
+    }
+
+    /// The error that the subscribers end with, once that is known.
+    pub(crate) fn terminal(&self) -> Option<WsError> {
+        self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
+    }
+
+    /// Ends the subscribers, the events with what `last` makes, and then those who wait for the end.
+    pub(crate) async fn end(&self, report: CloseReport, last: impl FnOnce() -> V) {
+        self.tell_end(last);
+        // With several threads another one may still be delivering: those that wait for the end find that everybody has heard of it.
+        self.events.delivered().await;
+        self.inbound.delivered().await;
+        self.closed.open(report);
+    }
+
+    /// As [`end`](Self::end), for a task that has died and can wait for nobody.
+    pub(crate) fn end_at_once(&self, report: CloseReport, last: impl FnOnce() -> V) {
+        self.tell_end(last);
+        self.closed.open(report);
+    }
+
+    /// Once: a group that dies ends its clients, whose tasks may be about to do so themselves.
+    fn tell_end(&self, last: impl FnOnce() -> V) {
+        if self.is_ending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Both at once: what else is told, of a subscriber that panics on the last event, say, comes too late.
+        self.events.enqueue(last());
+        self.events.clone().complete();
+        match self.terminal() {
+            Some(error) => self.inbound.clone().error(error),
+            None => self.inbound.clone().complete(),
+        }
+    }
+
+    pub(crate) fn closed(&self) -> impl Future<Output = CloseReport> + Send + use<T, V> {
+        self.closed.opened()
+    }
+
+    /// Blocks until the end, unless that would be for ever.
+    pub(crate) fn wait_closed(&self, limit: Duration) -> Result<CloseReport, WsError> {
+        self.wait("closing", self.closed(), limit)
+    }
+
+    pub(crate) fn wait<R>(
+        &self,
+        what: &'static str,
+        future: impl Future<Output = R>,
+        limit: Duration,
+    ) -> Result<R, WsError> {
+        if self.home.waits_for() {
+            return Err(WsError::WouldDeadlock(what));
+        }
+        time::block_on(future, limit).ok_or(WsError::TimedOut { what, after: limit })
+    }
+}
+
+/// Opens once, for everybody who waits or will wait. Made when the first one does: it takes 360 bytes, and hardly anybody
+/// waits for a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Latch(OnceLock<watch::Sender<Option<CloseReport>>>);
+
+impl Latch {
+    /// The first report counts.
+    pub(crate) fn open(&self, report: CloseReport) {
+        self.sender().send_if_modified(|opened| opened.replace(opened.unwrap_or(report)).is_none());
+    }
+
+    fn sender(&self) -> &watch::Sender<Option<CloseReport>> {
+        self.0.get_or_init(|| watch::Sender::new(None))
+    }
+
+    pub(crate) fn opened(&self) -> impl Future<Output = CloseReport> + Send + use<> {
+        let mut receiver = self.sender().subscribe();
+        async move {
+            // An error means that the component was dropped without having ended, with its runtime.
+            let report = receiver.wait_for(Option::is_some).await.ok().and_then(|report| *report);
+            report.unwrap_or_default()
+        }
+    }
+}

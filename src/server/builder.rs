@@ -1,0 +1,198 @@
+//! [`ServerBuilder`]: the options of a server.
+
+use std::{future::Future, sync::Arc};
+
+use crate::{
+    ConnConfig, IoScheduler, Refuse, RxWsServer, UpgradeRequest, WsDatatype, WsError,
+    client::request::check_subprotocols,
+    endpoint::{
+        drop_guard::DropGuard,
+        options::{Options, common_options},
+    },
+    handshake::{Authorize, Origin, Policy},
+    server::{ServerSource, core::ServerCore, task},
+    transport::{
+        listen::{Listener, listen},
+        tls::ServerTls,
+    },
+};
+
+/// What [`RxWsServer::builder`] returns.
+#[must_use]
+#[derive(Debug)]
+pub struct ServerBuilder<D: WsDatatype> {
+    endpoint: Result<ConnConfig, WsError>,
+    datatype: D,
+    options: Options,
+    policy: Policy,
+    tls: Option<ServerTls>,
+    /// The first of the options that cannot be used.
+    mistake: Option<WsError>,
+}
+
+impl<D: WsDatatype> ServerBuilder<D> {
+    pub(crate) fn new<A>(address: A, datatype: D) -> Self
+    where
+        A: TryInto<ConnConfig>,
+        A::Error: Into<WsError>,
+    {
+        Self {
+            endpoint: address.try_into().map_err(Into::into),
+            datatype,
+            options: Options::server(),
+            policy: Policy::default(),
+            tls: None,
+            mistake: None,
+        }
+    }
+
+    common_options!(
+        outbox: "on each connection, and what happens when that is full. The default is 16,384 messages or 16 MiB, then, if its socket takes nothing, the connection is dropped.",
+        name: "server"
+    );
+
+    /// Serves these paths alone; requests for others are answered with 404. The default is all. A missing `/` at the start
+    /// is added, and what a URL cannot hold is escaped, as [`ConnConfig::path`] does.
+    pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
+        let in_url = |path: S| ConnConfig::new("localhost", 80).path(path).as_path().to_owned();
+        self.policy.paths = Some(paths.into_iter().map(in_url).collect());
+        self
+    }
+
+    /// Serves pages of these origins alone, such as `https://example.org` or `http://localhost:8080`; requests with another
+    /// `Origin` header are answered with 403, and the event says which. Programs that are not browsers send none and are
+    /// served. The default is all.
+    ///
+    /// Upper and lower case, a `/` at the end and the port that the scheme has anyway make no difference. `null` stands for
+    /// pages without an origin, files say. What is no origin, with a path or a `*` say, makes [`bind`](Self::bind) fail.
+    pub fn origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
+        let parse = |origin: String| Origin::parse(&origin).ok_or(WsError::InvalidOrigin(origin));
+        let origins = origins.into_iter().map(|origin| parse(origin.into())).collect::<Result<_, _>>();
+        self.policy.origins = self.or_mistake(origins);
+        self
+    }
+
+    /// Has the program decide on each request, which it sees with its path, query, headers and address, before it becomes a
+    /// connection. It returns a future: write `|request| async move { .. }`. The default lets in everybody.
+    ///
+    /// What it returns is kept on the connection, where [`Connection::grant`](crate::Connection::grant) finds it; in a [`Grant`](crate::Grant), together with headers
+    /// for the answer. [`Refuse`] says which HTTP status the request is answered with instead.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// struct User(String);
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .authorize(|request| async move {
+    ///         match request.header("authorization") {
+    ///             Some("Bearer open sesame") => Ok(User("Ali".into())),
+    ///             _ => Err(Refuse::status(401).because("say the word")),
+    ///         }
+    ///     })
+    ///     .bind()?;
+    /// server.connections().subscribe(|connection| {
+    ///     let user: &User = connection.grant().unwrap();
+    ///     connection.next(format!("hello {}", user.0));
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// It is called on the server's I/O thread, only with requests that are otherwise accepted, and its time counts towards
+    /// `Limits::handshake`. If it panics, the request is answered with 500, and nobody else notices.
+    pub fn authorize<F, R, G>(mut self, decide: F) -> Self
+    where
+        F: Fn(UpgradeRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<G, Refuse>> + Send + 'static,
+        G: Send + Sync + 'static,
+    {
+        self.policy.authorize = Some(Authorize::new(decide));
+        self
+    }
+
+    /// Has [`authorize`](Self::authorize) decide on plain HTTP requests as well: those that
+    /// [ask for no connection](UpgradeRequest::asks_to_upgrade), of whatever method and for whatever path. So a server answers
+    /// health checks on its own port. The default is `false`: they are answered with 426, or 405 when their method is not GET.
+    /// One that `authorize` lets in is answered like that, too. What a request has as its content is not looked at.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .answer_plain_requests(true)
+    ///     .authorize(|request| async move {
+    ///         match request.path() {
+    ///             "/healthz" => Err(Refuse::status(200).because("fine")),
+    ///             _ => Ok(()),
+    ///         }
+    ///     })
+    ///     .bind()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// The answer is an event, [`ServerEvent::Rejected`](crate::ServerEvent::Rejected), as every answer that opens no connection.
+    pub fn answer_plain_requests(mut self, answers: bool) -> Self {
+        self.policy.answers_plain = answers;
+        self
+    }
+
+    /// Serves over TLS, with this certificate, whether the address says `wss` or not.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<ServerTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
+    /// Speaks these subprotocols (RFC 6455, section 1.9), the preferred one first. The default is none.
+    ///
+    /// A client that offers none of them is let in without one: whoever minds closes the connection, with 1002 say. A name
+    /// that no header can hold makes [`bind`](Self::bind) fail.
+    pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        let names: Arc<[String]> = names.into_iter().map(Into::into).collect();
+        self.or_mistake(check_subprotocols(&names));
+        self.policy.subprotocols = names;
+        self
+    }
+
+    /// Leaves a mistake to [`bind`](Self::bind).
+    fn or_mistake<T>(&mut self, option: Result<T, WsError>) -> Option<T> {
+        option.map_err(|mistake| self.mistake.get_or_insert(mistake).clone()).ok()
+    }
+
+    /// Sets how many connections there may be at once. A further one takes the place of a handshake that has been silent for
+    /// 0.5 s, or is answered with 503. The same as `Limits::connections`.
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.options.limits = self.options.limits.connections(count);
+        self
+    }
+
+    /// Makes the server, bound and listening when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`RxWsServer::bind`], and when an option cannot be used.
+    pub fn bind(self) -> Result<RxWsServer<D>, WsError> {
+        let endpoint = self.endpoint?;
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        if endpoint.is_tls() && self.tls.is_none() {
+            let reason = "a server needs a certificate; give it one with .tls(ServerTls::..), of the feature \"tls\"";
+            return Err(WsError::TlsSetup { what: endpoint.to_string(), reason: reason.into() });
+        }
+        let failed = |error| WsError::Bind { endpoint: endpoint.clone(), source: Arc::new(error) };
+        let sockets = listen(&endpoint)?;
+        let runtime = self.options.runtime()?;
+        let listener = {
+            let _inside = runtime.handle().enter();
+            Listener::new(sockets).map_err(failed)?
+        };
+        let local_addr = listener.local_addr().map_err(failed)?;
+        let home = IoScheduler::on(&runtime);
+        let core = Arc::new(ServerCore::new(self.datatype, self.options, self.policy, self.tls, home.clone()));
+        let dead = core.clone();
+        runtime.serve(task::run(core.clone(), listener), move |death| dead.died(&death));
+        let guard = DropGuard::of(&core);
+        Ok(RxWsServer { inner: ServerSource { core, local_addr, guard }, scheduler: home })
+    }
+}

@@ -1,0 +1,299 @@
+//! One connection, from the admission of its peer to its end.
+
+use std::{
+    future::pending,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use rxrust::context::Context;
+use tokio::{net::TcpStream, time::timeout};
+use tungstenite::protocol::Role;
+
+use crate::{
+    Connection, Frame, Io, ObservableExt, SerializedSubject, TaggedData, Tally, UpgradeRequest, WsDatatype, WsError,
+    endpoint::{
+        self, Component, Received,
+        codec::Codec,
+        emitter::Emitting,
+        event::{Peer, ServerEvent},
+        incoming::{Incoming, IncomingCounts},
+        reporting_at,
+        switchboard::Line,
+    },
+    handshake::{self, Entrant, Granted, Refused, admission::Permit},
+    link::driver::{Ending, Link, OpenLink, Receipt, drive},
+    outbox::Outbox,
+    runtime::guard::{Death, isolated},
+    server::{
+        connection::ConnectionCore,
+        core::{Acquaintance, ServerCore},
+    },
+    subject::branch::{Branch, Main, kept_in},
+    transport::Transport,
+};
+
+/// Serves a peer from its admission to the end of the connection that it gets, or of the answer that refuses it.
+pub(crate) async fn serve<D: WsDatatype>(
+    server: Arc<ServerCore<D>>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    mut permit: Permit,
+) {
+    // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
+    let mut evicted = pin!(permit.evicted());
+    let shaking = Box::pin(shake_hands(&server, stream, addr, &mut permit, evicted.as_mut()));
+    let shaken = isolated("an opening handshake", shaking).await;
+    match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
+        Ok(registered) => Box::pin(registered.run()).await,
+        Err(mut refused) => {
+            let stream = refused.stream.take();
+            server.report_refusal(addr, refused);
+            if let Some(stream) = stream {
+                see_off(&server, stream, evicted).await;
+            }
+        }
+    }
+}
+
+async fn shake_hands<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    permit: &mut Permit,
+    evicted: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Registered<'a, D>, Refused> {
+    let limits = &server.options.limits;
+    let gone = |reason: &str| Err(Refused::unanswered(reason));
+    let open = async |entrant| Registered::open(server, entrant).await;
+    let accepting = handshake::accept(stream, addr, permit, &server.policy, server.tls.as_ref(), limits, open);
+    tokio::select! {
+        shaken = timeout(limits.handshake, accepting) => {
+            shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
+        }
+        () = evicted => gone("it made room for other handshakes (Limits::handshakes)"),
+        () = server.until_closing() => gone("the server is closing"),
+    }
+}
+
+/// Gives a peer that was refused the time to read why, as long as no other peer needs its place.
+async fn see_off<D: WsDatatype>(
+    server: &ServerCore<D>,
+    stream: Transport,
+    evicted: Pin<&mut impl Future<Output = ()>>,
+) {
+    tokio::select! {
+        () = handshake::see_off(stream) => {}
+        () = evicted => {}
+        () = server.until_closing() => {}
+    }
+}
+
+/// A connection on its path, until its end. If its client cannot be told of it, or its task is dropped, with its runtime or its
+/// server, the connection ends all the same.
+struct Registered<'a, D: WsDatatype> {
+    serving: Serving<'a, D>,
+    /// Until [`run`](Self::run) takes it.
+    link: Option<OpenLink<Transport>>,
+    /// The place of its outbox on the switchboard.
+    line: Line,
+    is_over: bool,
+}
+
+impl<'a, D: WsDatatype> Registered<'a, D> {
+    /// Makes a connection of a peer, and tells the peer so.
+    async fn open(server: &'a ServerCore<D>, entrant: Entrant) -> io::Result<Self> {
+        let Entrant { stream, early_bytes, answer, request, subprotocol, grant } = entrant;
+        let connection = Connection::new(new_core(server, request, subprotocol, grant));
+        let (path, outbox) = (connection.path().clone(), connection.core().outbox.clone());
+        let serving = Serving { server, connection };
+        // Before anybody can push: what the socket takes is written, behind the answer, and not held against the peer.
+        let link = serving.link(early_bytes).open(stream, answer);
+        // Outbound: what is pushed for its path goes into its outbox.
+        let line = server.switchboard.connect(path, outbox);
+        server.add(&serving.connection);
+        let registered = Self { serving, link: Some(link), line, is_over: false };
+        if let Some(link) = &registered.link {
+            link.answered().await?;
+        }
+        Ok(registered)
+    }
+
+    /// Serves the connection to its end.
+    async fn run(mut self) {
+        let Some(link) = self.link.take() else { return };
+        let serving = self.serving.clone();
+        let ending = serving.drive(link).await;
+        serving.server.switchboard.disconnect(&self.line);
+        serving.end(ending).await;
+        self.is_over = true;
+    }
+}
+
+impl<D: WsDatatype> Drop for Registered<'_, D> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let Serving { server, connection } = &self.serving;
+            // Nothing may be written any more of what is counted as not sent.
+            self.link = None;
+            server.switchboard.disconnect(&self.line);
+            let of_server = server.component.terminal();
+            self.serving.lose(of_server.unwrap_or_else(|| Death::Shutdown.of(connection.name())));
+        }
+    }
+}
+
+/// A connection as its server serves it.
+pub(crate) struct Serving<'a, D: WsDatatype> {
+    pub(crate) server: &'a ServerCore<D>,
+    pub(crate) connection: Connection<D>,
+}
+
+impl<D: WsDatatype> Serving<'_, D> {
+    fn link(&self, early_bytes: Bytes) -> Link {
+        let (server, core) = (self.server, self.connection.core());
+        Link {
+            role: Role::Server,
+            peer: Box::new(core.peer.clone()),
+            outbox: core.outbox.clone(),
+            scheduler: server.scheduler.clone(),
+            heartbeat: server.options.heartbeat,
+            limits: server.options.limits.clone(),
+            inbound: core.branch.backlog(),
+            events: server.component.events.backlog(),
+            early_bytes,
+        }
+    }
+
+    /// Tells the subscribers that the connection is open, and emits what it receives, to its end.
+    async fn drive(&self, link: OpenLink<Transport>) -> Ending {
+        let Self { server, connection } = self;
+        server.note_told(connection);
+        // Inbound: what it receives flows into the server's subject, tagged with its path.
+        let received = Io::from_parts(Emitting::new(), server.component.home.clone());
+        let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
+        self.emit_event(ServerEvent::Connected { peer: connection.core().peer.clone() });
+        // What its subscribers are to hear is not read before. It does not wait for the connections behind it, which may come
+        // in a rush without end.
+        server.connections.deliver_at_home(connection.clone()).await;
+        let receive = |frame| self.receive(frame, |received| emitter.next(received));
+        let driving = drive(link, receive, pending());
+        let ending = isolated("a connection", driving).await;
+        ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())))
+    }
+
+    /// Emits the message that is in a frame to the subscribers of the connection, and by `feed` to those of its server.
+    fn receive(&self, frame: Frame, feed: impl FnOnce(Received<D::Item>)) -> Receipt {
+        let (core, len) = (self.connection.core(), frame.len());
+        match core.incoming.take(frame) {
+            Ok(Some(received)) => core.branch.emit(received, feed),
+            Ok(None) => {}
+            Err(error) => {
+                let peer = core.peer.clone();
+                self.emit_event(ServerEvent::Undecodable { peer, error, len, count: 1 });
+                return Receipt::Undecodable;
+            }
+        }
+        Receipt::Taken
+    }
+
+    /// Emits an event of the connection, and of its server.
+    fn emit_event(&self, event: ServerEvent) {
+        self.connection.core().component.events.next(event.clone());
+        self.server.component.events.next(event);
+    }
+
+    /// Takes the connection out of its server, and ends its subscribers.
+    async fn end(&self, ending: Ending) {
+        let error = ending.error.clone();
+        let (last, unsent) = self.part(ending);
+        let component = &self.connection.core().component;
+        component.ask_to_end(error.map_or(Ok(()), Err));
+        component.end(unsent.into(), || last).await;
+    }
+
+    /// As [`end`](Self::end), for a connection whose task has died and can wait for nobody.
+    pub(crate) fn lose(&self, error: WsError) {
+        let (last, unsent) = self.part(Ending::lost(error.clone()));
+        let component = &self.connection.core().component;
+        component.ask_to_end(Err(error));
+        component.end_at_once(unsent.into(), || last);
+    }
+
+    /// Takes the connection out of its server, and emits that as an event of the server. Returns the connection's last event,
+    /// and the messages that it has not sent.
+    fn part(&self, ending: Ending) -> (ServerEvent, Tally) {
+        let Self { server, connection } = self;
+        let core = connection.core();
+        let peer = core.peer.clone();
+        core.outbox.end();
+        report_drops(&core.outbox, &peer, &[&core.component.events, &server.component.events]);
+        server.connections.forget(peer.id);
+        let Ending { code, reason, error, unconfirmed } = ending;
+        let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed };
+        let unsent = connection.stats().sent.dropped.closed;
+        // Once only: a server that dies ends the connections whose tasks may still do it themselves.
+        if let Some(acquaintance) = server.forget(connection, unsent) {
+            if acquaintance == Acquaintance::Told {
+                server.component.events.next(last.clone());
+            }
+            server.note_left();
+        }
+        (last, unsent)
+    }
+}
+
+// Not derived: the datatype need not be `Clone`.
+impl<D: WsDatatype> Clone for Serving<'_, D> {
+    fn clone(&self) -> Self {
+        Self { server: self.server, connection: self.connection.clone() }
+    }
+}
+
+fn new_core<D: WsDatatype>(
+    server: &ServerCore<D>,
+    request: UpgradeRequest,
+    subprotocol: Option<String>,
+    grant: Option<Granted>,
+) -> ConnectionCore<D> {
+    let peer = Peer { id: server.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
+    let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
+    // What nobody hears goes into the early buffer that all connections share.
+    let path = peer.path.clone();
+    let early = kept_in(main.subject.clone(), move |received| TaggedData::new(path.clone(), received));
+    let component = Component::new(server.component.name.clone(), server.component.home.clone(), early);
+    let incoming = Incoming {
+        codec: Codec::new(server.codec.datatype()),
+        path: peer.path.clone(),
+        number: peer.id,
+        discards: server.options.discards_inbound,
+        counts: IncomingCounts::default(),
+    };
+    ConnectionCore {
+        incoming,
+        outbox: outbox(server, &peer, component.events.clone()),
+        branch: Branch::new(peer.id, component.inbound.clone(), main),
+        component,
+        peer,
+        name: OnceLock::new(),
+        request,
+        grant,
+        subprotocol,
+        close_timeout: server.options.limits.close_timeout,
+    }
+}
+
+fn outbox<D: WsDatatype>(server: &ServerCore<D>, peer: &Peer, own: SerializedSubject<ServerEvent>) -> Outbox {
+    let (peer, events) = (peer.clone(), server.component.events.clone());
+    let report = move |outbox: &Outbox| report_drops(outbox, &peer, &[&own, &events]);
+    Outbox::new(server.options.outbox, reporting_at(server.component.home.clone(), report))
+}
+
+/// Reports what the outbox of a connection has dropped, as events of the connection and of its server.
+fn report_drops(outbox: &Outbox, peer: &Peer, subjects: &[&SerializedSubject<ServerEvent>]) {
+    let event = |reason, dropped| ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
+    endpoint::report_drops(outbox, subjects, event);
+}
