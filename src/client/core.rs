@@ -34,7 +34,7 @@ use crate::{
         reporting_at,
     },
     handshake::{self, ConnectAsk, Connected, Opened},
-    link::driver::{Ending, Link, READ_AHEAD, Receipt, drive},
+    link::{Ending, Link, READ_AHEAD, Receipt, drive},
     one_line::OneLine,
     outbox::{Closing, Outbox},
     protocol::close::{INTERNAL_ERROR, NORMAL},

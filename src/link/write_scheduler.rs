@@ -153,7 +153,7 @@ mod tests {
         fn write_now(&self) -> Turn {
             assert!(self.writes.fetch_add(1, SeqCst) < 5, "this is what panics");
             let again = self.unfinished.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
-            if again { Turn::Again } else { Turn::Wait }
+            Turn::again_if(again)
         }
 
         fn wake(&self) {

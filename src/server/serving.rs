@@ -25,7 +25,7 @@ use crate::{
         switchboard::Line,
     },
     handshake::{self, Entrant, Granted, Refused, admission::Permit},
-    link::driver::{Ending, Link, OpenLink, Receipt, drive},
+    link::{Ending, Link, OpenLink, Receipt, drive},
     outbox::Outbox,
     runtime::guard::{Death, isolated},
     server::{

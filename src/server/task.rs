@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, task::JoinSet, time::sleep};
 use crate::{
     CloseReport, ServerEvent, WsDatatype, WsError,
     handshake::{self, Refused},
-    link::driver::READ_AHEAD,
+    link::READ_AHEAD,
     server::{core::ServerCore, serving},
     subject::at_most,
     transport::listen::Listener,

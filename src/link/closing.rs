@@ -1,0 +1,227 @@
+//! How a connection ends: the closing handshake (RFC 6455, section 7), a mistake of the peer's, a failure.
+//!
+//! ```text
+//!                   our close frame sent              peer's close frame
+//!            Open ------------------------> CloseSent ------------------+
+//!             | |                               |                       v
+//!             | +----- peer's close frame ------|---------------> CloseReceived
+//!             |                                 |
+//!             +------ the peer's mistake -------+---------------> Failing
+//! ```
+//!
+//! In the two phases to the right the last bytes are flushed, the socket is shut down, and the connection ends; at the latest
+//! when the deadline of the phase has passed.
+//!
+//! In any phase the connection may begin to drain instead: a write failed or stalled, the time for closing is over, or another
+//! connection is wanted. Then nothing is written any more, but the bytes that have arrived are still read and dispatched, and
+//! what they bring counts: with the peer's close frame among them, it is that frame which decides the ending.
+
+use std::{
+    io,
+    ops::ControlFlow::{Break, Continue},
+    sync::Arc,
+    task::Context,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tungstenite::protocol::{CloseFrame, Role, frame::coding::CloseCode};
+
+use crate::{
+    Frame, WsError,
+    link::{Ending, Flow, Receipt, driver::Driver, read_buffer::READ_BUFFER_LEN, writer::WriteStatus},
+    outbox::Closing,
+    protocol::{close::fitting_reason, memory_stream::MemoryStream},
+    transport::socket::Socket,
+};
+
+/// How long a peer may take to hear why it is dropped, and how long this side goes on hearing what has arrived by then.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// Stands for a close frame without a code (RFC 6455, section 7.1.5).
+const NO_CODE: u16 = 1005;
+
+/// How far the closing handshake is.
+pub(crate) enum Phase {
+    Open,
+    /// Our close frame is on its way. The peer's is awaited.
+    CloseSent(Closing),
+    /// The peer's close frame has come. The rest is being flushed, the answer to it last.
+    CloseReceived {
+        code: u16,
+        reason: Arc<str>,
+        deadline: Instant,
+    },
+    /// The peer made a mistake. The close frame that says so is on its way.
+    Failing {
+        code: u16,
+        error: WsError,
+        deadline: Instant,
+    },
+}
+
+impl Phase {
+    /// Whether messages of the peer still count: none does after its close frame or its mistake (RFC 6455, sections 1.4 and
+    /// 7.1.7).
+    pub(crate) fn hears_messages(&self) -> bool {
+        matches!(self, Self::Open | Self::CloseSent(_))
+    }
+}
+
+/// An end that is decided: nothing more is written, but the bytes that have arrived are heard before the end is reported.
+pub(crate) struct Draining {
+    pub(crate) error: WsError,
+    /// When it ends at the latest. `None` where the socket has failed, and ends by itself.
+    pub(crate) until: Option<Instant>,
+    /// How many more bytes may be read: as many as can have arrived.
+    pub(crate) left: usize,
+}
+
+impl<S, F> Driver<S, F>
+where
+    S: Socket,
+    F: FnMut(Frame) -> Receipt,
+{
+    /// Ends all writing, and goes on hearing what has arrived. The first call decides the error.
+    pub(crate) fn begin_draining(&mut self, error: WsError, until: Option<Instant>) {
+        if self.draining.is_none() {
+            self.writer.stop_writing();
+            let left = self.writer.arrived_len().saturating_add(READ_BUFFER_LEN);
+            self.draining = Some(Draining { error, until, left });
+            self.drop_answers();
+        }
+    }
+
+    /// Drops the answers. Nobody would receive them, and reading must not be [paused](Self::is_paused) for them.
+    fn drop_answers(&mut self) {
+        self.answers.clear();
+        self.write_status = WriteStatus::default();
+    }
+
+    /// Stands for the write of a turn while the connection drains. After the last word of the peer there is nothing to wait for.
+    pub(crate) fn skip_write(&mut self) -> Flow<()> {
+        self.drop_answers();
+        if self.phase.hears_messages() { Continue(()) } else { Break(self.drained()) }
+    }
+
+    /// Enters a phase after `Open`. No message follows a close frame, whoever sent it (RFC 6455, section 5.5.1).
+    fn enter(&mut self, phase: Phase) {
+        self.writer.stop_taking();
+        self.phase = phase;
+    }
+
+    fn send_close_frame(&mut self, code: CloseCode, reason: &str) {
+        let frame = CloseFrame { code, reason: fitting_reason(reason).into() };
+        // The stream is memory, which takes everything. The only error is that the peer's close frame came first, and then
+        // there is no other to send.
+        let mut stream = MemoryStream::new(&[], &mut self.answers);
+        let _ = self.decoder.with_protocol(|protocol| protocol.close(&mut stream, Some(frame)));
+    }
+
+    /// Begins the closing handshake that the program asked for, once every message is on its way.
+    pub(crate) fn begin_closing_handshake(&mut self, closing: Closing) {
+        self.send_close_frame(CloseCode::from(closing.code), &closing.reason);
+        self.enter(Phase::CloseSent(closing));
+    }
+
+    /// Answers the peer's close frame, and notes it.
+    pub(crate) fn on_close_frame(&mut self, frame: Option<CloseFrame>) {
+        // tungstenite has made the answer. The stream is memory, which takes everything; the error says that the connection is
+        // closed.
+        let mut stream = MemoryStream::new(&[], &mut self.answers);
+        let _ = self.decoder.with_protocol(|protocol| protocol.flush(&mut stream));
+        let (code, reason) =
+            frame.map_or((NO_CODE, "".into()), |frame| (frame.code.into(), frame.reason.as_str().into()));
+        self.enter(Phase::CloseReceived { code, reason, deadline: self.linger_until() });
+    }
+
+    /// Fails the connection (RFC 6455, section 7.1.7): the peer is told its mistake before it is dropped.
+    pub(crate) fn fail_connection(&mut self, code: CloseCode, reason: String) {
+        self.send_close_frame(code, &reason);
+        let error = WsError::Protocol { peer: self.link.peer.to_string(), reason };
+        self.enter(Phase::Failing { code: code.into(), error, deadline: self.linger_until() });
+    }
+
+    /// The time until which the peer may take the last bytes: never later than a deadline that was set before.
+    fn linger_until(&self) -> Instant {
+        let own = self.now + LINGER;
+        self.closing_deadline().map_or(own, |set| set.min(own))
+    }
+
+    pub(crate) fn closing_deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Open => self.close_by,
+            Phase::CloseSent(Closing { deadline, .. })
+            | Phase::CloseReceived { deadline, .. }
+            | Phase::Failing { deadline, .. } => Some(*deadline),
+        }
+    }
+
+    /// Shuts the socket down once the last bytes are flushed, and ends the connection unless it is the peer's turn to hang up.
+    pub(crate) fn shut_down_if_flushed(&mut self, cx: &mut Context<'_>) -> Flow<()> {
+        // After a closing handshake it is the server that closes the socket (RFC 6455, section 7.1.1). A connection that failed
+        // stays until the peer hangs up: a socket dropped with unread bytes would take the close frame along.
+        let ends = match self.phase {
+            Phase::Open | Phase::CloseSent(_) => return Continue(()),
+            Phase::CloseReceived { .. } => self.has_hung_up || self.link.role == Role::Server,
+            Phase::Failing { .. } => self.has_hung_up,
+        };
+        let shuts_down = ends || matches!(self.phase, Phase::Failing { .. });
+        // An error counts as done: the socket is to be dropped anyway.
+        let is_shut_down = shuts_down && self.write_status.is_flushed && self.writer.poll_shutdown(cx).is_ready();
+        if ends && is_shut_down { Break(self.ending_of_phase()) } else { Continue(()) }
+    }
+
+    /// Handles the end of the peer's stream.
+    pub(crate) fn on_end_of_stream(&mut self) -> Flow<()> {
+        match self.phase {
+            _ if self.draining.is_some() => Break(self.drained()),
+            Phase::Open | Phase::CloseSent(_) => {
+                Break(self.lost(WsError::AbnormalClosure { peer: self.link.peer.to_string() }))
+            }
+            // The peer may have shut down only its own side, and wait for the answer.
+            Phase::CloseReceived { .. } | Phase::Failing { .. } => {
+                self.has_hung_up = true;
+                Continue(())
+            }
+        }
+    }
+
+    /// The ending of a connection from which reading failed.
+    pub(crate) fn unreadable(&self, error: io::Error) -> Box<Ending> {
+        match self.phase {
+            Phase::Open | Phase::CloseSent(_) if self.draining.is_none() => self.lost(self.transport_error(error)),
+            _ => self.drained(),
+        }
+    }
+
+    pub(crate) fn transport_error(&self, error: io::Error) -> WsError {
+        WsError::Transport { peer: self.link.peer.to_string(), source: Arc::new(error) }
+    }
+
+    /// The ending of a connection that has drained, or from which nothing more can be read.
+    pub(crate) fn drained(&self) -> Box<Ending> {
+        match (&self.draining, &self.phase) {
+            (Some(Draining { error, .. }), Phase::Open | Phase::CloseSent(_)) => self.lost(error.clone()),
+            // Whatever the peer said last: another connection is wanted at once.
+            (Some(Draining { error: error @ WsError::Cut(_), .. }), _) => self.lost(error.clone()),
+            _ => self.ending_of_phase(),
+        }
+    }
+
+    /// The ending that the phase leads to.
+    pub(crate) fn ending_of_phase(&self) -> Box<Ending> {
+        let (code, reason, error) = match &self.phase {
+            Phase::CloseReceived { code, reason, .. } => (*code, reason.clone(), None),
+            Phase::Failing { code, error, .. } => (*code, error.to_string().into(), Some(error.clone())),
+            Phase::Open | Phase::CloseSent(_) => {
+                return self.lost(WsError::ClosingTimedOut { peer: self.link.peer.to_string() });
+            }
+        };
+        Box::new(Ending { code, reason, error, unconfirmed: 0 })
+    }
+
+    pub(crate) fn lost(&self, error: WsError) -> Box<Ending> {
+        Box::new(Ending::lost(error))
+    }
+}

@@ -1,0 +1,118 @@
+//! What is read when, and what is not.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn pings_of_a_peer_that_reads_no_pongs_take_bounded_memory_and_the_connection_recovers() {
+    const LIMIT: usize = 100_000;
+    let limits = Limits::server().write_buffer_len(LIMIT);
+    let mut rig = Plan { limits, socket_len: 4096, ..Plan::new(Role::Server) }.start();
+    let ping = wire(Role::Client, PING, &[b'p'; 125]);
+    let mut taken = 0;
+    while timeout(SECOND, rig.peer.write_all(&ping)).await.is_ok() {
+        taken += 1;
+        assert!(taken * 127 < LIMIT + 2 * READ_BUFFER_LEN + 2 * 4096, "{taken} pings were taken");
+    }
+    // The last one was written in part: from here on the bytes of this peer mean nothing, but all is taken and answered.
+    let (mut read, mut write) = tokio::io::split(rig.peer);
+    let pongs = tokio::spawn(async move {
+        for _ in 0..taken {
+            let mut pong = [0; 127];
+            read.read_exact(&mut pong).await.unwrap();
+            assert_eq!((pong[0] & 0x0f, pong[126]), (PONG, b'p'));
+        }
+    });
+    pongs.await.unwrap();
+    timeout(SECOND, write.write_all(&[b'p'; 131])).await.expect("reading has resumed").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_that_paused_while_it_answered_goes_on_without_a_wake_up() {
+    let limits = Limits::server().write_buffer_len(1);
+    let mut rig = Plan { limits, ..Plan::new(Role::Server) }.start();
+    let mut bytes = wire(Role::Client, PING, b"?").repeat(2 * READ_BUFFER_LEN / 7);
+    bytes.extend(wire(Role::Client, TEXT, b"heard"));
+    rig.peer.write_all(&bytes).await.unwrap();
+    assert_eq!(rig.heard.recv().await, Some(text("heard")));
+    assert_eq!(rig.began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_while_the_subscribers_do_not_keep_up_and_that_is_not_the_peers_silence() {
+    let subscribers = Arc::new(Subscribers::default());
+    let plan = Plan { heartbeat: heartbeat(10, 10), inbound: subscribers.clone(), ..Plan::new(Role::Server) };
+    let mut rig = plan.start();
+    rig.peer.write_all(&wire(Role::Client, TEXT, b"waits")).await.unwrap();
+    assert!(rig.is_open_after(1000 * SECOND).await);
+    assert!(rig.heard.try_recv().is_err());
+    subscribers.catch_up();
+    assert_eq!(rig.heard.recv().await, Some(text("waits")));
+    assert_eq!(rig.ending().await.1, 1020);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_survive_segments_of_one_byte_and_fragments_with_pings_between() {
+    let mut rig = Plan { socket_len: 1, ..Plan::new(Role::Server) }.start();
+    let zero = [0; 4];
+    let first = [&[0x01, 0x80 | 2], &zero[..], "gr".as_bytes()].concat();
+    // Cut in the middle of a character.
+    let second = [&[0x00, 0x80 | 1], &zero[..], &"ö".as_bytes()[..1]].concat();
+    let third = [&[0x80, 0x80 | 3], &zero[..], &"öße".as_bytes()[1..4]].concat();
+    let last = wire(Role::Client, BINARY, &[]);
+    let ping = wire(Role::Client, PING, b"ping");
+    let bytes = [first, ping.clone(), second, ping, third, last].concat();
+    let (mut read, mut write) = tokio::io::split(rig.peer);
+    tokio::spawn(async move { write.write_all(&bytes).await.map(|()| write) });
+    let mut pongs = [0; 12];
+    read.read_exact(&mut pongs).await.unwrap();
+    assert_eq!(&pongs, b"\x8a\x04ping\x8a\x04ping");
+    assert_eq!(rig.heard.recv().await, Some(text("größ")));
+    assert_eq!(rig.heard.recv().await, Some(binary(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_with_the_handshake_is_heard_first() {
+    let early = [wire(Role::Client, TEXT, b"early"), wire(Role::Client, TEXT, b"torn")[..8].to_vec()].concat();
+    let mut rig = Plan { early_bytes: early.into(), ..Plan::new(Role::Server) }.start();
+    assert_eq!(rig.heard.recv().await, Some(text("early")));
+    rig.peer.write_all(b"rn").await.unwrap();
+    assert_eq!(rig.heard.recv().await, Some(text("torn")));
+    assert_eq!(rig.began.elapsed(), Duration::ZERO);
+}
+
+/// Events whose subscribers keep up, or do not.
+#[derive(Default)]
+struct Told {
+    is_full: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Backlog for Told {
+    fn poll_at_most(&self, _: usize, cx: &Context<'_>) -> Poll<()> {
+        *self.waiting.lock().unwrap() = Some(cx.waker().clone());
+        if self.is_full.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn driver_that_causes_events_is_held_while_too_many_wait() {
+    let told = Arc::new(Told::default());
+    told.is_full.store(true, Ordering::Relaxed);
+    let plan = Plan { events: told.clone(), ..Plan::new(Role::Server) };
+    let (socket, mut peer) = duplex(1 << 16);
+    let (say, mut heard) = mpsc::unbounded_channel();
+    let receive = move |frame: Frame| {
+        say.send(frame.len()).unwrap();
+        Receipt::Undecodable
+    };
+    let _driving = tokio::spawn(drive(socket, plan.link(&outbox()), receive, std::future::pending()));
+    for len in [1, 2] {
+        peer.write_all(&wire(Role::Client, BINARY, &vec![0; len])).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+    // It had caused none before the first.
+    assert_eq!((heard.recv().await, heard.try_recv().is_err()), (Some(1), true));
+    told.is_full.store(false, Ordering::Relaxed);
+    told.waiting.lock().unwrap().take().unwrap().wake();
+    assert_eq!(heard.recv().await, Some(2));
+}

@@ -1,0 +1,186 @@
+//! The write scheduler, and the wake-ups between those who push and those who write.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_while_the_driver_sleeps_is_written_without_waking_it() {
+    let (socket, mut peer) = duplex(1 << 20);
+    let (outbox, polls) = (outbox(), Arc::new(AtomicUsize::new(0)));
+    let plan = Plan::new(Role::Server);
+    let (link, scheduler, counted) = (plan.link(&outbox), plan.scheduler.unwrap(), polls.clone());
+    tokio::spawn(async move { scheduler.run().await });
+    let mut driving = Box::pin(drive(socket, link, receipt, std::future::pending()));
+    let task = tokio::spawn(poll_fn(move |cx| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        driving.as_mut().poll(cx)
+    }));
+    sleep(SECOND).await;
+    let before = polls.load(Ordering::SeqCst);
+    for n in 1..=100 {
+        outbox.push(binary(n)).unwrap();
+        assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; n]));
+    }
+    assert_eq!((outbox.stats().written.messages, polls.load(Ordering::SeqCst)), (100, before));
+    outbox.close(1000, "", SECOND);
+    assert_eq!(read_frame(&mut peer).await.0, CLOSE);
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn driver_writes_for_itself_once_the_scheduler_is_gone() {
+    let (socket, mut peer) = duplex(1 << 20);
+    let (outbox, plan) = (outbox(), Plan::new(Role::Server));
+    let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
+    let scheduling = tokio::spawn(async move { scheduler.run().await });
+    let _driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
+    sleep(SECOND).await;
+    // Due when it goes, and asked of it when it is gone.
+    outbox.push(binary(1)).unwrap();
+    scheduling.abort();
+    assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 1]));
+    assert!(scheduling.await.unwrap_err().is_cancelled());
+    outbox.push(binary(2)).unwrap();
+    assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_breaks_while_the_scheduler_writes_ends_the_connection_with_its_reason() {
+    let taken = Arc::default();
+    let socket = Breaking { portions: vec![usize::MAX].into_iter().cycle(), left: 12, taken };
+    let (outbox, plan) = (outbox(), Plan::new(Role::Server));
+    let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
+    tokio::spawn(async move { scheduler.run().await });
+    let driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
+    sleep(SECOND).await;
+    outbox.push(binary(10)).unwrap();
+    sleep(SECOND).await;
+    assert!(!driving.is_finished());
+    outbox.push(binary(10)).unwrap();
+    let ending = timeout(SECOND, driving).await.expect("it was not told").unwrap();
+    let Some(WsError::Transport { source, .. }) = ending.error else { panic!("{:?}", ending.error) };
+    assert_eq!((source.kind(), ending.unconfirmed), (io::ErrorKind::BrokenPipe, 1));
+    assert_eq!((outbox.stats().written.messages, outbox.stats().queued.messages), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_takes_nothing_of_what_the_scheduler_writes_is_dropped_too() {
+    let rig = Plan { socket_len: 64, ..Plan::new(Role::Server) }.start();
+    sleep(SECOND).await;
+    rig.outbox.push(binary(1000)).unwrap();
+    let (ending, after) = rig.ending().await;
+    assert!(matches!(ending.error, Some(WsError::WriteStalled { .. })), "{ending:?}");
+    assert_eq!(after, 31);
+}
+
+#[tokio::test(start_paused = true)]
+async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
+    const LISTENERS: usize = 600;
+    const BURST: usize = 3000;
+    let bound = OutboxBound { messages: 1024, len: 1 << 20, overflow: Overflow::Disconnect };
+    let (plan, switchboard, path) = (Plan::new(Role::Server), Switchboard::default(), Tag::from("/"));
+    let scheduler = plan.scheduler.clone().unwrap();
+    tokio::spawn(async move { scheduler.run().await });
+    let listeners: Vec<_> = (0..LISTENERS).map(|_| (duplex(1 << 20), Outbox::new(bound, |_| {}))).collect();
+    let mut peers = Vec::new();
+    for ((socket, peer), outbox) in listeners {
+        let _line = switchboard.connect(path.clone(), outbox.clone());
+        tokio::spawn(drive(socket, plan.link(&outbox), receipt, std::future::pending()));
+        peers.push((peer, outbox));
+    }
+    sleep(SECOND).await;
+    let (socket, mut talker) = duplex(1 << 20);
+    talker.write_all(&wire(Role::Client, BINARY, b"x").repeat(BURST)).await.unwrap();
+    let pass_on = move |frame| receipt(switchboard.push(&path, frame));
+    tokio::spawn(drive(socket, plan.link(&outbox()), pass_on, std::future::pending()));
+    sleep(SECOND).await;
+    for (_, outbox) in &peers {
+        assert_eq!((outbox.stats().written.messages, outbox.has_overflown()), (BURST as u64, false));
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_scheduler() {
+    const EACH: usize = 20_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let outboxes: Vec<_> = (0..3).map(|_| outbox()).collect();
+    let pushing = [1, 2].map(|_| {
+        let outboxes = outboxes.clone();
+        std::thread::spawn(move || {
+            for number in 0..EACH {
+                outboxes.iter().for_each(|outbox| outbox.push(binary(8)).unwrap());
+                // Now and then, so that they find a driver that sleeps, and one that does not.
+                (0..number % 64).for_each(|_| std::hint::spin_loop());
+            }
+        })
+    });
+    runtime.block_on(async {
+        let plan = Plan::new(Role::Server);
+        let scheduler = plan.scheduler.clone().unwrap();
+        tokio::spawn(async move { scheduler.run().await });
+        let mut hearing = Vec::new();
+        for outbox in &outboxes {
+            // The second size is one that is full again and again.
+            let (socket, mut peer) = duplex(if hearing.len() == 1 { 1000 } else { 1 << 20 });
+            tokio::spawn(drive(socket, plan.link(outbox), receipt, std::future::pending()));
+            hearing.push(tokio::spawn(async move {
+                for _ in 0..2 * EACH {
+                    assert_eq!(read_frame(&mut peer).await, (BINARY, vec![7; 8]));
+                }
+            }));
+        }
+        for heard in hearing {
+            timeout(30 * SECOND, heard).await.expect("somebody sleeps").unwrap();
+        }
+    });
+    pushing.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// Those who push write for themselves, the task and the scheduler beside them: whoever is last leaves nothing behind.
+#[test]
+fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_scheduler() {
+    const ROUNDS: usize = 1_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for (role, overflow) in [Role::Server, Role::Client].into_iter().zip([Overflow::DropLatest, Overflow::DropOldest]) {
+        let outbox = Outbox::new(OutboxBound { messages: 2, len: 1 << 20, overflow }, |_| {});
+        let (done, mut rounds) = mpsc::unbounded_channel();
+        let threads = [0, 1].map(|thread| {
+            let (outbox, done) = (outbox.clone(), done.clone());
+            let (begin, begun) = std::sync::mpsc::channel();
+            let pushing = std::thread::spawn(move || {
+                for round in begun {
+                    // From none to more than there is room for.
+                    (0..round % 8 * 30 + thread).for_each(|_| _ = outbox.push(binary(8)));
+                    done.send(()).unwrap();
+                }
+            });
+            (begin, pushing)
+        });
+        runtime.block_on(async {
+            let plan = Plan::new(role);
+            // It is full again and again.
+            let (socket, mut peer) = duplex(50);
+            tokio::spawn(drive(socket, plan.link(&outbox), receipt, std::future::pending()));
+            if let Some(scheduler) = plan.scheduler {
+                tokio::spawn(async move { scheduler.run().await });
+            }
+            let reading = tokio::spawn(async move { tokio::io::copy(&mut peer, &mut tokio::io::sink()).await });
+            for round in 0..ROUNDS {
+                threads.iter().for_each(|(begin, _)| begin.send(round).unwrap());
+                let emptied = async {
+                    rounds.recv().await.unwrap();
+                    rounds.recv().await.unwrap();
+                    while !outbox.is_empty() {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                // Well before the write-stall limit wakes whoever sleeps.
+                timeout(10 * SECOND, emptied).await.expect("somebody sleeps");
+            }
+            reading.abort();
+        });
+        for (begin, pushing) in threads {
+            drop(begin);
+            pushing.join().unwrap();
+        }
+    }
+}

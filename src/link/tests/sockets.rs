@@ -1,0 +1,126 @@
+//! Sockets that stop taking bytes when they are told to.
+
+use super::*;
+
+/// More than any of the sockets here holds.
+pub(crate) const ARRIVED_LEN: usize = 2 << 20;
+
+impl Socket for DuplexStream {
+    fn reset_when_dropped(&self) {}
+
+    fn has_arrived(&self) -> bool {
+        false
+    }
+
+    fn arrived_len(&self) -> usize {
+        ARRIVED_LEN
+    }
+}
+
+/// A socket that takes a given number of bytes, and then none any more: what has come can still be read.
+pub(crate) struct Mute {
+    pub(crate) stream: DuplexStream,
+    pub(crate) left: usize,
+    /// What it says then; nothing if it only has no room.
+    pub(crate) error: Option<io::ErrorKind>,
+    pub(crate) has_arrived: Arc<AtomicBool>,
+}
+
+pub(crate) fn unbroken(stream: DuplexStream) -> Mute {
+    Mute { stream, left: usize::MAX, error: None, has_arrived: Arc::default() }
+}
+
+pub(crate) fn broken_after(left: usize) -> impl FnOnce(DuplexStream) -> Mute {
+    move |stream| Mute { left, error: Some(io::ErrorKind::BrokenPipe), ..unbroken(stream) }
+}
+
+pub(crate) fn full(stream: DuplexStream) -> Mute {
+    Mute { left: 0, ..unbroken(stream) }
+}
+
+impl Socket for Mute {
+    fn reset_when_dropped(&self) {}
+
+    fn has_arrived(&self) -> bool {
+        self.has_arrived.load(Ordering::Relaxed)
+    }
+
+    fn arrived_len(&self) -> usize {
+        self.stream.arrived_len()
+    }
+}
+
+impl AsyncRead for Mute {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, space)
+    }
+}
+
+impl AsyncWrite for Mute {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.left == 0 {
+            return self.error.map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())));
+        }
+        let count = bytes.len().min(self.left);
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[..count]))?;
+        self.left -= written;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A socket from which nothing comes; it takes bytes in given portions and breaks after a given number of them.
+pub(crate) struct Breaking {
+    pub(crate) portions: std::iter::Cycle<std::vec::IntoIter<usize>>,
+    pub(crate) left: usize,
+    pub(crate) taken: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Socket for Breaking {
+    fn reset_when_dropped(&self) {}
+
+    fn has_arrived(&self) -> bool {
+        false
+    }
+
+    fn arrived_len(&self) -> usize {
+        ARRIVED_LEN
+    }
+}
+
+impl AsyncRead for Breaking {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.left == 0 {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let count = self.portions.next().unwrap_or(1).min(self.left).min(bytes.len());
+        if count == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.left -= count;
+        self.taken.lock().unwrap().extend(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
