@@ -14,7 +14,7 @@
 //!
 //! In any phase the connection may begin to drain instead: a write failed or stalled, the time for closing is over, or another
 //! connection is wanted. Then nothing is written any more, but the bytes that have arrived are still read and dispatched, and
-//! what they bring counts: with the peer's close frame among them, it is that frame which decides the ending.
+//! they count: if the peer's close frame is among them, that frame decides the ending.
 
 use std::{
     io,

@@ -338,7 +338,7 @@ where
         Continue(Turn::Wait)
     }
 
-    /// The time of a ping counts from when the operating system has taken it.
+    /// Notes when the operating system has taken a ping: the peer's time to answer begins then.
     fn note_ping(&mut self) {
         if self.is_pinging && self.write_status.answers_len == 0 {
             self.is_pinging = false;

@@ -40,7 +40,7 @@
 //! | outbox `has_overflown()` | the queue was dropped: the peer reads too slowly | an overflow, inside the lock of the queue | each turn of the driver; a client, when its link has ended |
 //! | [`SharedWriter`] `is_open` | messages may be written: no close frame was sent or received | the driver, in `stop_taking` and `stop_writing` | nobody; it is an atomic so that `prefetch` may load it |
 //! | `Writer.is_over` | nothing at all is written any more | `stop_writing`, `close_socket` | nobody |
-//! | driver `phase` | how far the closing handshake is | the driver | the driver, whose own it is |
+//! | driver `phase` | how far the closing handshake is | the driver | the driver, which shares none of its fields |
 //! | driver `draining` | the end is decided; what has arrived is still heard | the driver: a failed or stalled write, a deadline, a cut | the driver |
 //! | driver `close_by` | the deadline of the outbox's closing handshake, while messages go out before it | the driver, after each write | the driver's clock |
 //! | driver `has_hung_up` | the peer has shut its side down | the driver, at the end of the stream | the driver |

@@ -247,7 +247,7 @@ impl Decoder {
         let (here, rest) = input.split_at(input.len().min(*len - payload.len()));
         *input = rest;
         if payload.capacity() - payload.len() < here.len() {
-            // To what it will need, but no faster than it fills.
+            // For the whole message, but no faster than it comes: up to 1 MiB, or twice the length that is here.
             let wanted = (*len).min(TRUSTED_LEN.max(2 * payload.len())).max(payload.len() + here.len());
             payload.reserve(wanted - payload.len());
         }

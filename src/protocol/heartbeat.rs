@@ -1,4 +1,4 @@
-//! When to ping, and when a peer from which nothing comes is gone. Pure arithmetic: no timer, no socket.
+//! When to ping, and when a silent peer counts as gone. Pure arithmetic: no timer, no socket.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ impl Default for Heartbeat {
     }
 }
 
-/// How late, at most, this side may come to judge a peer: if it is later it was stopped or suspended, or did something else, and
-/// cannot tell how much of the time the peer had.
+/// How late this side may be, at most, to judge a peer. A side that is later was suspended or busy, and cannot know how much of
+/// the time the peer had.
 const LATENESS: Duration = Duration::from_secs(1);
 
 /// The heartbeat of one connection.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     heartbeat: Heartbeat,
-    /// When something last came from the peer, or reading was paused.
+    /// When the last byte came from the peer, or reading was paused.
     heard: Instant,
     next_ping: Option<Instant>,
-    /// When the system was given the first ping after that.
+    /// When the operating system took the first ping after that.
     asked: Option<Instant>,
-    /// It was asked once more, since this side came too late to judge.
+    /// The peer was pinged once more, since this side was too late to judge it.
     was_spared: bool,
 }
 
@@ -50,7 +50,7 @@ impl Pulse {
         self.was_spared = false;
     }
 
-    /// Whether a ping is due, which the next one then follows after a whole interval.
+    /// Whether a ping is due. If so, the next one is due a whole interval later.
     pub(crate) fn ping_due(&mut self, now: Instant) -> bool {
         let due = self.next_ping.is_some_and(|at| at <= now);
         if due {
@@ -59,7 +59,7 @@ impl Pulse {
         due
     }
 
-    /// The system has been given a ping.
+    /// Notes that the operating system has taken a ping.
     pub(crate) fn pinged(&mut self, now: Instant) {
         self.asked.get_or_insert(now);
     }
@@ -69,24 +69,24 @@ impl Pulse {
         self.gone_at().is_some_and(|at| at <= now)
     }
 
-    /// How long the peer has been silent, if that is too long. For one who has just looked whether anything has come from it.
+    /// How long the peer has been silent, if that is too long. The caller has made sure that no byte waits to be read.
     pub(crate) fn silence(&mut self, now: Instant) -> Option<Duration> {
         let gone_at = self.gone_at().filter(|at| *at <= now)?;
         let timeout = self.heartbeat.timeout?;
         if now - gone_at <= LATENESS.min(timeout / 2) || self.was_spared {
             return Some(now - self.heard);
         }
-        // Once only: a side that is always late would never find out.
+        // Only once: a side that is always late would never find out.
         (self.asked, self.next_ping, self.was_spared) = (None, Some(now), true);
         None
     }
 
-    /// When there is something to do at the latest.
+    /// The time of the next ping or judgement.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.next_ping, self.gone_at()].into_iter().flatten().min()
     }
 
-    /// When a peer that stays silent has had its time: after the interval and the timeout, and the timeout after a ping.
+    /// When the time of a silent peer is over: the interval and the timeout after its last byte, and the timeout after a ping.
     fn gone_at(&self) -> Option<Instant> {
         let Heartbeat { interval, timeout } = self.heartbeat;
         let (timeout, asked) = (timeout?, self.asked?);

@@ -1,4 +1,4 @@
-//! The driver against peers that are told byte for byte what to do, on a clock that only moves when all is still.
+//! The driver against peers whose every byte a test decides, on a clock that moves only when every task waits.
 
 use std::{
     mem::take,
@@ -67,7 +67,7 @@ struct Rig {
     began: Instant,
 }
 
-/// What is to be driven.
+/// The settings of a driver, its link and its socket.
 struct Plan {
     role: Role,
     heartbeat: Heartbeat,
@@ -81,7 +81,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// With a scheduler on the side of the server, as it has one.
+    /// With a write scheduler for a server, as a server on one thread has.
     fn new(role: Role) -> Self {
         Self {
             scheduler: (role == Role::Server).then(Arc::default),
@@ -113,7 +113,7 @@ impl Plan {
         self.start_on(|socket| socket)
     }
 
-    /// On what `make` makes of the socket.
+    /// Starts the driver on the socket that `make` returns.
     fn start_on<S: Socket>(self, make: impl FnOnce(DuplexStream) -> S) -> Rig {
         let (socket, peer) = duplex(self.socket_len);
         let socket = make(socket);
@@ -141,7 +141,7 @@ impl Rig {
         (ending, self.began.elapsed().as_secs())
     }
 
-    /// Tells after a while whether it is still open.
+    /// Waits for `time`, and returns whether the connection is still open.
     async fn is_open_after(&self, time: Duration) -> bool {
         sleep(time).await;
         !self.task.is_finished()

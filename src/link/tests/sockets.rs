@@ -17,11 +17,11 @@ impl Socket for DuplexStream {
     }
 }
 
-/// A socket that takes a given number of bytes, and then none any more: what has come can still be read.
+/// A socket that takes a given number of bytes, and then none. Bytes that have arrived can still be read.
 pub(crate) struct Mute {
     pub(crate) stream: DuplexStream,
     pub(crate) left: usize,
-    /// What it says then; nothing if it only has no room.
+    /// The error of later writes. `None` if they only find no room.
     pub(crate) error: Option<io::ErrorKind>,
     pub(crate) has_arrived: Arc<AtomicBool>,
 }
@@ -76,7 +76,7 @@ impl AsyncWrite for Mute {
     }
 }
 
-/// A socket from which nothing comes; it takes bytes in given portions and breaks after a given number of them.
+/// A socket without input. It takes bytes in given portions, and breaks after a given number of them.
 pub(crate) struct Breaking {
     pub(crate) portions: std::iter::Cycle<std::vec::IntoIter<usize>>,
     pub(crate) left: usize,
