@@ -1,12 +1,26 @@
 //! [`RxWsClient`]: a client as a subject.
+//!
+//! ```text
+//! handles    RxWsClient -> core -> the outbox, which outlives every link
+//! task       retry -> dialing, request -> handshake -> serving, and again
+//! serving    greetings, the outbox -> link -> Incoming -> the client's subject, or a branch of its group's
+//! ```
+//!
+//! The task runs on the client's I/O thread, or on the threads of the runtime that it was given; what is pushed goes as far as
+//! the outbox on the thread that pushes.
 
-pub(crate) mod core;
+mod builder;
+mod core;
+pub(crate) mod dialing;
 pub(crate) mod options;
 pub(crate) mod request;
-pub(crate) mod retry;
+mod retry;
 mod retry_fields;
+mod serving;
 mod suspicion;
+mod task;
 
+pub use builder::ClientBuilder;
 pub use request::ConnRequest;
 pub use retry::{OnClose, OnRejected, RetryPolicy};
 
@@ -14,16 +28,13 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, WsDatatype, WsError,
-    client::{
-        core::{ClientCore, Dialing},
-        options::client_options,
-    },
+    client::{core::ClientCore, dialing::Dialing},
     endpoint::{
         Feed,
         drop_guard::DropGuard,
         event::{ClientEvent, ConnectionState},
         inbound::Inbound,
-        options::{Options, common_options},
+        options::Options,
         subject::endpoint,
         subscribe::subscribe,
     },
@@ -66,16 +77,6 @@ pub struct ClientSource<D: WsDatatype> {
     guard: Arc<DropGuard>,
 }
 
-/// What [`RxWsClient::builder`] returns.
-#[must_use]
-#[derive(Debug)]
-pub struct ClientBuilder<D: WsDatatype> {
-    endpoint: Result<ConnConfig, WsError>,
-    datatype: Arc<D>,
-    options: Options,
-    dialing: Dialing<D>,
-}
-
 impl<D: WsDatatype> RxWsClient<D> {
     /// Makes a client with the default options, which connects in the background.
     ///
@@ -108,12 +109,7 @@ impl<D: WsDatatype> RxWsClient<D> {
         A: TryInto<ConnConfig>,
         A::Error: Into<WsError>,
     {
-        ClientBuilder {
-            endpoint: address.try_into().map_err(Into::into),
-            datatype: Arc::new(datatype),
-            options: Options::client("client"),
-            dialing: Dialing::default(),
-        }
+        ClientBuilder::new(address, datatype)
     }
 
     /// Makes a client that does nothing before it is [started](Self::start).
@@ -132,7 +128,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// Runs the client as a task of `runtime`.
     pub(crate) fn start(&self, runtime: &IoRuntime) {
         let (core, dead) = (self.inner.core.clone(), self.inner.core.clone());
-        runtime.serve(core.run(), move |death| dead.died(&death));
+        runtime.serve(task::run(core), move |death| dead.died(&death));
     }
 
     /// The state of the connection: the current one first, then each change, until `Closed`.
@@ -187,28 +183,6 @@ impl<D: WsDatatype> RxWsClient<D> {
 
     pub(crate) fn core(&self) -> &ClientCore<D> {
         &self.inner.core
-    }
-}
-
-impl<D: WsDatatype> ClientBuilder<D> {
-    common_options!(
-        outbox: "and what happens when that is full. The default is 65,536 messages or 64 MiB, then the newest is refused.",
-        name: "client"
-    );
-    client_options!();
-
-    /// Makes the client, which connects in the background.
-    ///
-    /// # Errors
-    ///
-    /// As [`RxWsClient::connect`], and when a header or a subprotocol cannot be sent.
-    pub fn connect(self) -> Result<RxWsClient<D>, WsError> {
-        let endpoint = self.endpoint?;
-        let runtime = self.options.runtime()?;
-        let home = IoScheduler::on(&runtime);
-        let client = RxWsClient::new(endpoint, self.datatype, self.options, self.dialing, home)?;
-        client.start(&runtime);
-        Ok(client)
     }
 }
 

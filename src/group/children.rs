@@ -202,7 +202,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Frame, IoScheduler, WsStr, client::core::Dialing, endpoint::options::Options};
+    use crate::{Frame, IoScheduler, WsStr, client::dialing::Dialing, endpoint::options::Options};
 
     const LIMIT: Duration = Duration::from_secs(60);
 

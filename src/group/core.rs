@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     ConnConfig, DatatypeError, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally,
     WsDatatype, WsError,
-    client::core::Dialing,
+    client::dialing::Dialing,
     endpoint::{
         Component, EndpointCore, Received,
         codec::Codec,
@@ -99,7 +99,7 @@ impl<D: WsDatatype> GroupCore<D> {
         home: IoScheduler,
     ) -> Result<Self, WsError> {
         // What is wrong with a header, say, is told when the group is made, not when a path is opened.
-        dialing.ask(endpoint.clone())?;
+        dialing.connect_ask(endpoint.clone())?;
         let component = Component::keeping_early(options.name.clone(), home);
         Ok(Self {
             endpoint,

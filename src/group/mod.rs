@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     ConnConfig, IoScheduler, RxWsClient, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
-    client::{core::Dialing, options::client_options},
+    client::{dialing::Dialing, options::client_options},
     endpoint::{
         Received,
         drop_guard::DropGuard,

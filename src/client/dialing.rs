@@ -1,0 +1,142 @@
+//! [`Dialing`]: how a client reaches its server.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::HeaderMap;
+
+use crate::{
+    ConnConfig, ConnRequest, OnClose, RetryPolicy, WsDatatype, WsError,
+    client::request::{GivenHeader, check_subprotocols, given_header},
+    endpoint::inbound::Member,
+    handshake::ConnectAsk,
+    transport::tls::ClientTls,
+};
+
+/// Names the messages that are sent first on every connection to a path, each as what makes it: that may panic.
+type Greeting<I> = Arc<dyn Fn(&str, &mut dyn FnMut(Box<dyn FnOnce() -> I + '_>)) + Send + Sync>;
+
+/// Changes what an attempt to connect asks for.
+type Requesting = Arc<dyn Fn(ConnRequest) -> ConnRequest + Send + Sync>;
+
+/// Decides what follows a close code and reason of the server's, or leaves it to the policy.
+type Deciding = Arc<dyn Fn(u16, &str) -> Option<OnClose> + Send + Sync>;
+
+/// For how long a connection that received something must last to be taken for a good one: a server that says why it hangs up,
+/// and does, received nothing but that.
+const PROVING_UPTIME: Duration = Duration::from_secs(1);
+
+/// How a client reaches its server.
+pub(crate) struct Dialing<D: WsDatatype> {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) min_uptime: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) subprotocols: Arc<[String]>,
+    pub(crate) greeting: Option<Greeting<D::Item>>,
+    pub(crate) request: Option<Requesting>,
+    pub(crate) on_close: Option<Deciding>,
+    /// The group that the client belongs to.
+    pub(crate) member: Option<Member<D::Item>>,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) follows_redirects: bool,
+    headers: Result<HeaderMap, WsError>,
+}
+
+impl<D: WsDatatype> Default for Dialing<D> {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            min_uptime: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            subprotocols: Arc::default(),
+            greeting: None,
+            request: None,
+            on_close: None,
+            member: None,
+            tls: None,
+            follows_redirects: false,
+            headers: Ok(HeaderMap::new()),
+        }
+    }
+}
+
+// Not derived: the datatype need not be `Clone`.
+impl<D: WsDatatype> Clone for Dialing<D> {
+    fn clone(&self) -> Self {
+        Self {
+            retry: self.retry.clone(),
+            min_uptime: self.min_uptime,
+            connect_timeout: self.connect_timeout,
+            subprotocols: self.subprotocols.clone(),
+            greeting: self.greeting.clone(),
+            request: self.request.clone(),
+            on_close: self.on_close.clone(),
+            member: self.member.clone(),
+            tls: self.tls.clone(),
+            follows_redirects: self.follows_redirects,
+            headers: self.headers.clone(),
+        }
+    }
+}
+
+impl<D: WsDatatype> fmt::Debug for Dialing<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialing").field("retry", &self.retry).finish_non_exhaustive()
+    }
+}
+
+impl<D: WsDatatype> Dialing<D> {
+    /// As it is, for a client that belongs to a group.
+    pub(crate) fn of(&self, member: Member<D::Item>) -> Self {
+        Self { member: Some(member), ..self.clone() }
+    }
+
+    /// Adds a header; the first one that cannot be sent is remembered as an error.
+    pub(crate) fn add_header(&mut self, name: &str, value: &str) {
+        let Ok(headers) = &mut self.headers else { return };
+        match given_header(name, value) {
+            Ok(GivenHeader::Other(name, value)) => _ = headers.append(name, value),
+            Ok(GivenHeader::Subprotocols(names)) => {
+                self.subprotocols = self.subprotocols.iter().cloned().chain(names).collect();
+            }
+            Err(error) => self.headers = Err(error),
+        }
+    }
+
+    /// Whether a connection that lasted for `uptime` was a good one.
+    pub(crate) fn is_proven(&self, uptime: Duration, has_received: bool) -> bool {
+        uptime >= if has_received { self.min_uptime.min(PROVING_UPTIME) } else { self.min_uptime }
+    }
+
+    /// The request to connect to `endpoint`.
+    ///
+    /// # Errors
+    ///
+    /// When a header or a subprotocol cannot be sent, or there is no TLS for an endpoint that wants it.
+    pub(crate) fn connect_ask(&self, endpoint: ConnConfig) -> Result<ConnectAsk, WsError> {
+        let tls = match &self.tls {
+            None if endpoint.is_tls() => Some(ClientTls::system()?),
+            given => given.clone(),
+        };
+        let (headers, subprotocols) = (self.headers.clone()?, self.subprotocols.clone());
+        check_subprotocols(&subprotocols)?;
+        Ok(ConnectAsk { endpoint, headers, subprotocols, tls, follows_redirects: self.follows_redirects })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WsStr;
+
+    #[test]
+    fn connection_is_proven_by_its_uptime_and_sooner_if_something_was_received() {
+        let proven = |min_uptime, uptime, has_received| {
+            let dialing = Dialing::<WsStr> { min_uptime: Duration::from_millis(min_uptime), ..Dialing::default() };
+            dialing.is_proven(Duration::from_millis(uptime), has_received)
+        };
+        assert!(!proven(5000, 4999, false) && proven(5000, 5000, false));
+        assert!(!proven(5000, 999, true) && proven(5000, 1000, true));
+        assert!(!proven(500, 499, true) && proven(500, 500, true));
+        assert!(proven(0, 0, false) && proven(0, 0, true));
+    }
+}

@@ -1,0 +1,139 @@
+//! One link of a client: a connection to the server, from its opening to its end.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tungstenite::protocol::Role;
+
+use crate::{
+    DatatypeError, Frame, SendError, WsDatatype, WsError,
+    client::core::{ClientCore, report_drops},
+    endpoint::event::{ClientEvent, ConnectionState},
+    handshake::{Connected, Opened},
+    link::{Ending, Link, Receipt, drive},
+    runtime::{callback, guard::isolated},
+};
+
+/// A connection that the server has opened.
+pub(crate) struct Established {
+    pub(crate) connected: Connected,
+    /// The address that it goes to, as errors name it.
+    pub(crate) peer: String,
+}
+
+/// How a link ended.
+pub(crate) struct LinkEnd {
+    pub(crate) outcome: Outcome,
+    /// Whether the link was a good one, after which the count of attempts starts afresh.
+    pub(crate) proven: bool,
+}
+
+pub(crate) enum Outcome {
+    /// `reconnect()` was called.
+    Cut,
+    /// The link was lost, or the server closed it: with an error in either case, for the retry policy.
+    Ended(WsError),
+}
+
+/// Serves a link until it ends, or `reconnect()` was called more often than `served` times. `attempt` is the number of attempts
+/// that failed before.
+pub(crate) async fn serve<D: WsDatatype>(
+    client: &ClientCore<D>,
+    established: Established,
+    attempt: u32,
+    served: u64,
+) -> LinkEnd {
+    let began = Instant::now();
+    let received_before = client.incoming.counts.received();
+    client.links.fetch_add(1, Relaxed);
+    let Established { connected: Connected { opened, response }, peer } = established;
+    let Opened { stream, early_bytes, subprotocol } = opened;
+    client.set_response(Some(response.clone()));
+    client.outbox.greet(greetings(client));
+    // Before the subscribers know of the connection, and push: what waits comes first.
+    let link = link(client, &peer, early_bytes).open(stream, Vec::new());
+    client.set_state(ConnectionState::Connected);
+    client.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
+    let driving = drive(link, |frame| receive(client, frame), client.asked_again(served));
+    let ending = isolated("a connection", driving).await.unwrap_or_else(|panic| {
+        let what = format!("the connection to {peer}");
+        Ending::lost(WsError::Panicked { what, panic: panic.into() })
+    });
+    client.set_response(None);
+    let has_received = client.incoming.counts.received() != received_before;
+    let proven = client.dialing.is_proven(began.elapsed(), has_received);
+    LinkEnd { outcome: end(client, ending, peer).await, proven }
+}
+
+fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes) -> Link {
+    Link {
+        role: Role::Client,
+        peer: Box::new(peer.to_owned()),
+        outbox: client.outbox.clone(),
+        scheduler: None,
+        heartbeat: client.options.heartbeat,
+        limits: client.options.limits.clone(),
+        inbound: client.inbound.backlog(),
+        events: client.events.clone(),
+        early_bytes,
+    }
+}
+
+/// Emits the message that is in a frame.
+fn receive<D: WsDatatype>(client: &ClientCore<D>, frame: Frame) -> Receipt {
+    let len = frame.len();
+    match client.incoming.take(frame) {
+        Ok(Some(received)) => client.inbound.emit(received),
+        Ok(None) => {}
+        Err(error) => {
+            client.component.events.next(ClientEvent::Undecodable { error, len, count: 1 });
+            return Receipt::Undecodable;
+        }
+    }
+    Receipt::Taken
+}
+
+/// Emits the end of a link, after everything that arrived on it.
+async fn end<D: WsDatatype>(client: &ClientCore<D>, ending: Ending, peer: String) -> Outcome {
+    let Ending { code, reason, error, unconfirmed } = ending;
+    // With several threads another one may still be delivering what this connection received.
+    client.component.inbound.delivered().await;
+    client.set_state(ConnectionState::Disconnected);
+    report_drops(&client.outbox, &client.component.events);
+    let event = ClientEvent::Disconnected { code, reason: reason.clone(), error: error.clone(), unconfirmed };
+    client.component.events.next(event);
+    match error {
+        // What `drive` says of a link that was cut short.
+        Some(WsError::Cut(_)) => Outcome::Cut,
+        Some(error) => Outcome::Ended(error),
+        None => Outcome::Ended(WsError::ClosedByPeer { peer, code, reason }),
+    }
+}
+
+/// Encodes the messages that are sent first. One that panics or cannot be encoded is left out, with an event.
+fn greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
+    let Some(greeting) = &client.dialing.greeting else { return Vec::new() };
+    let (codec, path) = (&client.incoming.codec, &client.incoming.path);
+    let leave_out = |error| client.component.events.post(ClientEvent::Unencodable { error, count: 1 });
+    let panicked = |panic: &str| {
+        codec.count_unencodable();
+        leave_out(DatatypeError::new(format!("a greeting panicked: {panic}")));
+    };
+    let mut frames = Vec::new();
+    let mut add = |make: Box<dyn FnOnce() -> D::Item + '_>| {
+        match callback::attempt("a greeting", || codec.encode(path, &make(), || false)) {
+            Ok(Ok(frame)) => frames.push(frame),
+            Ok(Err(SendError::Encode((), error))) => leave_out(error),
+            // The codec gives no other error.
+            Ok(Err(_)) => {}
+            Err(panic) => panicked(&panic),
+        }
+    };
+    callback::run(|| {
+        if let Err(panic) = callback::attempt("a greeting", || greeting(path, &mut add)) {
+            panicked(&panic);
+        }
+    });
+    frames
+}
