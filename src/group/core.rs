@@ -1,12 +1,9 @@
-//! The clients of a group: opened by path, and closed together.
+//! What the handles, the subscribers, the clients and the task of a group share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rxrust::observable::Observable;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::sync::Notify;
 
 use crate::{
     ConnConfig, DatatypeError, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally,
@@ -26,21 +23,18 @@ use crate::{
     subject::branch::{Listeners, Main},
 };
 
-/// How many times within the idle timeout the group looks which clients are idle.
-const LOOKS: u32 = 4;
-
-/// A group, as its handles and its task share it.
+/// What the handles, the subscribers, the clients and the task of a group share.
 pub(crate) struct GroupCore<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
-    /// Those who subscribe to the group itself.
+    /// The subscribers of the group itself.
     pub(crate) listeners: Listeners,
     endpoint: ConnConfig,
     codec: Codec<D>,
     options: Options,
     dialing: Dialing<D>,
-    bounds: PathBounds,
+    pub(crate) bounds: PathBounds,
     children: Mutex<Children<D>>,
-    ending: Notify,
+    pub(crate) ending: Notify,
 }
 
 impl<D: WsDatatype> EndpointCore for GroupCore<D> {
@@ -114,11 +108,11 @@ impl<D: WsDatatype> GroupCore<D> {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Children<D>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Children<D>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens the client for `path` with its first message, which no other client can be given any more.
+    /// Opens the client for `path` with its first message.
     fn open_with(
         self: &Arc<Self>,
         mut children: MutexGuard<'_, Children<D>>,
@@ -130,7 +124,7 @@ impl<D: WsDatatype> GroupCore<D> {
             drop(children);
             if is_untold {
                 let core = self.clone();
-                self.component.home.spawn(async move { core.tell_of_refusals() });
+                self.component.home.spawn(async move { core.report_refusals() });
             }
             return Err(SendError::TooManyPaths(()));
         }
@@ -174,8 +168,8 @@ impl<D: WsDatatype> GroupCore<D> {
 
     /// Makes the client for a path that has none; it is for the caller to start it, outside of the lock.
     ///
-    /// The group listens to it before anybody else can see it: who comes first to a client takes what it kept for its first
-    /// subscriber. As it has not started there is nothing to be heard yet, and so no observer is called here.
+    /// The group subscribes before the client can be seen elsewhere: the first subscriber takes what the client has kept for it.
+    /// As it has not started, it has emitted nothing yet, and so no observer is called here.
     fn add(self: &Arc<Self>, children: &mut Children<D>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
         let number = children.next_number();
         let client = self.make(path, number)?;
@@ -226,29 +220,6 @@ impl<D: WsDatatype> GroupCore<D> {
         stats
     }
 
-    /// Keeps the group's thread until the group is to end, and then sees all its clients closed.
-    pub(crate) async fn run(self: Arc<Self>) {
-        tokio::select! {
-            () = self.ending.notified() => {}
-            () = self.close_idle_ones() => {}
-        }
-        let clients = self.lock().all();
-        for client in &clients {
-            match self.component.terminal() {
-                Some(error) => client.clone().error(error),
-                None => client.clone().complete(),
-            }
-        }
-        let mut report = CloseReport::default();
-        for client in clients {
-            let own = client.closed().await;
-            report.unsent += own.unsent;
-            report.unsent_len += own.unsent_len;
-        }
-        self.tell_of_refusals();
-        self.component.end(report, || TaggedData::new("", ClientEvent::Closed(report))).await;
-    }
-
     /// Ends the group, its clients first, when its task has died.
     pub(crate) fn died(&self, death: &Death) {
         self.component.fail(death);
@@ -257,12 +228,12 @@ impl<D: WsDatatype> GroupCore<D> {
         let clients = children.all();
         drop(children);
         // Behind the last refusal.
-        self.tell_of_refusals();
+        self.report_refusals();
         clients.iter().for_each(|client| client.core().died(death));
         self.end_if_alone();
     }
 
-    /// Ends a group whose task has died behind its last client, of which another thread may be telling.
+    /// Ends a group whose task has died, after its last client: another thread may be emitting the end of one.
     fn end_if_alone(&self) {
         let children = self.lock();
         let Some(unsent) = children.unsent.filter(|_| children.are_gone()) else { return };
@@ -271,21 +242,8 @@ impl<D: WsDatatype> GroupCore<D> {
         self.component.end_at_once(report, || TaggedData::new("", ClientEvent::Closed(report)));
     }
 
-    /// Closes the clients that are idle for too long, as long as it is polled.
-    async fn close_idle_ones(&self) {
-        let Some(limit) = self.bounds.idle else { return std::future::pending().await };
-        loop {
-            sleep(limit / LOOKS).await;
-            let idle = self.lock().release_idle(limit, Instant::now());
-            for (path, client) in idle {
-                self.component.events.next(TaggedData::with_key(path, ClientEvent::Idle));
-                client.complete();
-            }
-        }
-    }
-
-    /// Tells of the messages that found no room, all that have come together until now in one event.
-    fn tell_of_refusals(&self) {
+    /// Reports the messages that found no room, all that have come together until now in one event.
+    pub(crate) fn report_refusals(&self) {
         let untold = self.lock().take_untold();
         if let Some((path, refused)) = untold {
             self.component.events.next(TaggedData::with_key(path, ClientEvent::PathRefused { refused }));

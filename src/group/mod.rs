@@ -1,26 +1,31 @@
-//! [`RxWsClientGroup`]: one client a path, as one subject.
+//! [`RxWsClientGroup`]: one client per path, as one subject.
+//!
+//! ```text
+//! handles    RxWsClientGroup -> core -> children: the client for the path, opened if need be -> its outbox
+//! task       closes the clients that are idle, and at the end all of them
+//! clients    each with a task of its own -> its branch -> the group's subject; its events -> the group's events
+//! ```
+//!
+//! All these tasks run on the group's I/O thread, or on the threads of the runtime that it was given. What is pushed goes as far
+//! as a client's outbox on the thread that pushes, which also makes the client.
 
+mod builder;
 mod children;
-pub(crate) mod core;
+mod core;
+mod task;
 
-use std::{sync::Arc, time::Duration};
+pub use builder::GroupBuilder;
+
+use std::sync::Arc;
 
 use crate::{
     ConnConfig, IoScheduler, RxWsClient, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
-    client::{dialing::Dialing, options::client_options},
-    endpoint::{
-        Received,
-        drop_guard::DropGuard,
-        event::ClientEvent,
-        options::{Options, common_options},
-        subject::endpoint,
-        subscribe::subscribe,
-    },
-    group::{children::PathBounds, core::GroupCore},
+    endpoint::{Received, drop_guard::DropGuard, event::ClientEvent, subject::endpoint, subscribe::subscribe},
+    group::core::GroupCore,
     stats::GroupStats,
 };
 
-/// Clients of one server, one a path, as one subject of [`TaggedData`]: what is pushed is sent by the client for the tag's
+/// Clients of one server, one per path, as one subject of [`TaggedData`]: what is pushed is sent by the client for the tag's
 /// path, which is made when first needed; what they receive is emitted, tagged with their path. *Hot*.
 ///
 /// ```no_run
@@ -55,17 +60,6 @@ pub struct GroupSource<D: WsDatatype> {
     guard: Arc<DropGuard>,
 }
 
-/// What [`RxWsClientGroup::builder`] returns.
-#[must_use]
-#[derive(Debug)]
-pub struct GroupBuilder<D: WsDatatype> {
-    endpoint: Result<ConnConfig, WsError>,
-    datatype: D,
-    options: Options,
-    dialing: Dialing<D>,
-    bounds: PathBounds,
-}
-
 impl<D: WsDatatype> RxWsClientGroup<D> {
     /// Makes a group with the default options. It connects to nothing yet; the path of `address` means nothing.
     ///
@@ -94,13 +88,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         A: TryInto<ConnConfig>,
         A::Error: Into<WsError>,
     {
-        GroupBuilder {
-            endpoint: address.try_into().map_err(Into::into),
-            datatype,
-            options: Options::client("group"),
-            dialing: Dialing::default(),
-            bounds: PathBounds::default(),
-        }
+        GroupBuilder::new(address, datatype)
     }
 
     /// Opens the client for `path`, if it is not open, and returns it. It stays open however long it is idle.
@@ -139,71 +127,6 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.core.component.name
-    }
-}
-
-impl<D: WsDatatype> GroupBuilder<D> {
-    common_options!(
-        outbox: "on each client, and what happens when that is full. The default is 65,536 messages or 64 MiB, then the newest is refused.",
-        name: "group"
-    );
-    client_options!();
-
-    /// Sets how many paths may have a client at once. The default is 1,024.
-    ///
-    /// A message for one path more is refused: [`send`](RxWsClientGroup::send) says
-    /// [`SendError::TooManyPaths`], and there is an event ([`ClientEvent::PathRefused`]) and a count
-    /// ([`GroupStats::refused`]). [`open`](RxWsClientGroup::open) is an error then. A path has room again as soon as a client
-    /// closes, is closed or fails; as many as this, and 1,024 at least, may be closing besides.
-    ///
-    /// Where peers choose the paths, as behind a server whose messages are relayed, this is what bounds the connections that
-    /// they can have opened. Set an [`idle_timeout`](Self::idle_timeout) there as well.
-    ///
-    /// # Panics
-    ///
-    /// If `max` is zero.
-    pub fn max_paths(mut self, max: usize) -> Self {
-        assert!(max > 0, "a group must have room for at least one path");
-        self.bounds.max = max;
-        self
-    }
-
-    /// Closes a client to which nothing was sent, from which nothing was received, and for which nothing was queued for
-    /// `timeout`. `None`, the default, closes none.
-    ///
-    /// An event tells of it ([`ClientEvent::Idle`]), and the next message for the path opens a new client. Whole messages count,
-    /// in both directions, pings do not. It is looked for four times within `timeout`, so a client is closed after it, and
-    /// before one and a half times as long. A client that [`open`](RxWsClientGroup::open) has returned is never closed for being
-    /// idle.
-    ///
-    /// Only messages keep a path open, not that somebody waits for them. Where peers of a relay only listen, open their paths
-    /// with [`open`](RxWsClientGroup::open) when they connect, and [close](RxWsClientGroup::close) them with the last one.
-    ///
-    /// # Panics
-    ///
-    /// If `timeout` is zero.
-    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = timeout.into();
-        assert!(timeout.is_none_or(|time| !time.is_zero()), "idle_timeout must be longer than zero");
-        self.bounds.idle = timeout;
-        self
-    }
-
-    /// Makes the group, which connects to nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// As [`RxWsClientGroup::new`], and when a header or a subprotocol cannot be sent.
-    pub fn build(self) -> Result<RxWsClientGroup<D>, WsError> {
-        let runtime = self.options.runtime()?;
-        let home = IoScheduler::on(&runtime);
-        let core =
-            GroupCore::new(self.endpoint?, self.datatype, self.options, self.dialing, self.bounds, home.clone())?;
-        let core = Arc::new(core);
-        let dead = core.clone();
-        runtime.serve(core.clone().run(), move |death| dead.died(&death));
-        let guard = DropGuard::of(&core);
-        Ok(RxWsClientGroup { inner: GroupSource { core, guard }, scheduler: home })
     }
 }
 
