@@ -71,7 +71,7 @@ pub struct RxWsClient<D: WsDatatype> {
     scheduler: IoScheduler,
 }
 
-/// The observable inside of an [`RxWsClient`], as RxRust's operators see it.
+/// The observable inside an [`RxWsClient`], as RxRust's operators see it.
 pub struct ClientSource<D: WsDatatype> {
     core: Arc<ClientCore<D>>,
     guard: Arc<DropGuard>,
@@ -170,8 +170,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// Connects anew: at once if it is waiting to do so, and by dropping the connection if there is one. An attempt that is
     /// under way goes on. What has arrived on a connection is emitted before it is dropped, for up to 1 s.
     ///
-    /// May be called in any callback. In one that tells of the loss of a connection, or of an attempt that failed, it has the
-    /// client not wait for the next one.
+    /// May be called in any callback. In one that reports the loss of a connection, or an attempt that failed, it makes
+    /// the client skip the wait before the next one.
     pub fn reconnect(&self) {
         self.inner.core.reconnect();
     }

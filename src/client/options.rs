@@ -1,4 +1,4 @@
-//! What clients and groups can be told when they are built.
+//! The options that clients and groups have in common.
 
 /// The setters of a builder that has `dialing: Dialing<D>`, a client's or a group's.
 macro_rules! client_options {

@@ -41,7 +41,7 @@ pub(crate) struct Component<T, V> {
 }
 
 impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
-    /// A component that keeps no events for those who subscribe later, and of its messages what `replay` does.
+    /// A component that keeps no events for later subscribers, and of its messages those that `replay` keeps.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler, replay: Replay<T>) -> Self {
         let events = SerializedSubject::reporting(home.clone(), Replay::Nothing, V::subscriber_panicked);
         Self::of(name, home, events, replay, None)
@@ -104,7 +104,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         first
     }
 
-    /// Notes that the task has died, and tells of it. Returns the error with which the subscribers are to be ended, also if a
+    /// Notes that the task has died, and emits that as an event. Returns the error with which the subscribers are to be ended, also if a
     /// clean end had been asked for.
     pub(crate) fn fail(&self, death: &Death) -> WsError {
         let error = death.of(&self.name);
@@ -126,10 +126,10 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
     }
 
-    /// Ends the subscribers, the events with what `last` makes, and then those who wait for the end.
+    /// Ends the events, with the one that `last` makes, then the subscribers, and then the waits for the end.
     pub(crate) async fn end(&self, report: CloseReport, last: impl FnOnce() -> V) {
-        self.tell_end(last);
-        // With several threads another one may still be delivering: those that wait for the end find that everybody has heard of it.
+        self.emit_end(last);
+        // With several threads another one may still be delivering. A wait for the end is over after all deliveries.
         self.events.delivered().await;
         self.inbound.delivered().await;
         self.closed.open(report);
@@ -137,16 +137,16 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
 
     /// As [`end`](Self::end), for a task that has died and can wait for nobody.
     pub(crate) fn end_at_once(&self, report: CloseReport, last: impl FnOnce() -> V) {
-        self.tell_end(last);
+        self.emit_end(last);
         self.closed.open(report);
     }
 
     /// Once: a group that dies ends its clients, whose tasks may be about to do so themselves.
-    fn tell_end(&self, last: impl FnOnce() -> V) {
+    fn emit_end(&self, last: impl FnOnce() -> V) {
         if self.is_ending.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Both at once: what else is told, of a subscriber that panics on the last event, say, comes too late.
+        // Both at once: an event behind the last one, of a subscriber that panics on it, say, comes too late.
         self.events.enqueue(last());
         self.events.clone().complete();
         match self.terminal() {
@@ -177,8 +177,8 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     }
 }
 
-/// Opens once, for everybody who waits or will wait. Made when the first one does: it takes 360 bytes, and hardly anybody
-/// waits for a connection.
+/// Opens once, for all present and later waits. Made at the first wait: it takes 360 bytes, and few programs wait for a
+/// connection.
 #[derive(Debug, Default)]
 pub(crate) struct Latch(OnceLock<watch::Sender<Option<CloseReport>>>);
 

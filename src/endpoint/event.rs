@@ -319,7 +319,7 @@ impl Merge for ClientEvent {
             (Self::Dropped { reason, dropped }, Self::Dropped { reason: other, dropped: more }) if reason == other => {
                 *dropped += *more;
             }
-            // What one connection sent is not told as another one's.
+            // A frame of one connection is not reported as that of another.
             (Self::Connected { .. } | Self::Disconnected { .. }, Self::Undecodable { .. }) => return Merged::Never,
             _ => return Merged::NotHere,
         }
@@ -349,7 +349,7 @@ impl Merge for ServerEvent {
     }
 }
 
-/// A group tells of its clients' events, and of what was pushed for paths that it may have none for.
+/// A group emits the events of its clients, and its own about messages for paths that may have no client.
 impl Merge for TaggedData<ClientEvent> {
     fn merge(&mut self, later: &Self) -> Merged {
         match (&mut self.data, &later.data) {

@@ -25,7 +25,7 @@ pub(crate) struct Member<T> {
     pub(crate) path: Tag,
     /// What the group emits.
     pub(crate) group: Main<TaggedData<Received<T>>, WsError>,
-    /// Where the group tells of its clients.
+    /// The backlog of the group's events.
     pub(crate) events: Arc<dyn Backlog>,
 }
 

@@ -99,7 +99,7 @@ pub(crate) trait EndpointCore: Send + Sync + 'static {
     /// Encodes and queues an item, or says why not.
     fn offer(self: &Arc<Self>, item: &Self::Item) -> Result<(), SendError<()>>;
 
-    /// The event that tells of an item which could not be encoded.
+    /// The event of an item that could not be encoded.
     fn unencodable(&self, item: Self::Item, error: DatatypeError) -> Self::Event;
 
     /// Asks the endpoint to end, and its subscribers with it, once what is queued is written. The first call decides how.

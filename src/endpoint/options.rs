@@ -1,4 +1,4 @@
-//! What servers, clients and groups can all be told when they are built.
+//! The options that servers, clients and groups have in common.
 
 use std::sync::Arc;
 

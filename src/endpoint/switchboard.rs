@@ -42,7 +42,7 @@ impl Switchboard {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `outbox` be offered what is pushed for `path`.
+    /// Offers `outbox` the messages that are pushed for `path` from now on.
     pub(crate) fn connect(&self, path: Tag, outbox: Outbox) -> Line {
         let mut board = self.lock();
         board.connected += 1;

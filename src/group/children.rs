@@ -1,4 +1,4 @@
-//! The clients of a group: which there are, which of them takes a path's messages, and what those that are gone have done.
+//! The clients of a group: those that take messages, those that are closing, and the sums over those that are gone.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -43,18 +43,19 @@ pub(crate) struct Children<D: WsDatatype> {
     pub(crate) closing: bool,
     /// The sums over those that are gone.
     past: Stats,
-    /// Set once the group's task has died: what those that were there then have not sent.
+    /// Set once the group's task has died: the messages that its clients have not sent since.
     pub(crate) unsent: Option<Tally>,
-    /// What was refused for want of room, and the part of it that no event has told of yet, with its first path.
+    /// The messages that were refused for want of room.
     refused: Tally,
-    untold: Option<(Tag, Tally)>,
+    /// Those of them that no event has reported yet, with the path of the first.
+    unreported: Option<(Tag, Tally)>,
 }
 
 struct Child<D: WsDatatype> {
     client: RxWsClient<D>,
-    /// Somebody asked for it by `open`: it is closed only when somebody asks for that, too.
+    /// `open` has returned it: it is closed by the program alone, however long it is idle.
     kept: bool,
-    /// How much it had sent and received when it was looked at, and since when that is so.
+    /// How many messages it had sent, received and dropped at the last look, and since when that number is the same.
     moved: u64,
     since: Instant,
 }
@@ -70,7 +71,7 @@ impl<D: WsDatatype> Default for Children<D> {
             past: Stats::default(),
             unsent: None,
             refused: Tally::default(),
-            untold: None,
+            unreported: None,
         }
     }
 }
@@ -149,17 +150,18 @@ impl<D: WsDatatype> Children<D> {
         Some(client)
     }
 
-    /// Notes a message that was refused for want of room. True if somebody has to see that it is told of.
+    /// Counts a message that was refused for want of room. True for the first one since the last report: the caller is to have
+    /// them reported.
     pub(crate) fn refuse(&mut self, path: &Tag, refused: Tally) -> bool {
         self.refused += refused;
-        let is_first = self.untold.is_none();
-        self.untold.get_or_insert_with(|| (path.clone(), Tally::default())).1 += refused;
+        let is_first = self.unreported.is_none();
+        self.unreported.get_or_insert_with(|| (path.clone(), Tally::default())).1 += refused;
         is_first
     }
 
-    /// What was refused and not told of, from now on told of.
-    pub(crate) fn take_untold(&mut self) -> Option<(Tag, Tally)> {
-        self.untold.take()
+    /// Takes the refused messages that have not been reported, for a report.
+    pub(crate) fn take_unreported(&mut self) -> Option<(Tag, Tally)> {
+        self.unreported.take()
     }
 
     pub(crate) fn are_gone(&self) -> bool {
@@ -185,7 +187,7 @@ impl<D: WsDatatype> Children<D> {
 }
 
 impl<D: WsDatatype> Child<D> {
-    /// Whether it may be closed, since it has been idle for `limit`, as far as those who look from time to time can tell.
+    /// Whether it may be closed, since it has been idle for `limit`: as far as one look from time to time shows.
     fn is_idle(&mut self, limit: Duration, now: Instant) -> bool {
         let stats = self.client.stats();
         let moves = [stats.sent.accepted, stats.sent.written, stats.sent.dropped.total(), stats.received];

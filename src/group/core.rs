@@ -92,7 +92,7 @@ impl<D: WsDatatype> GroupCore<D> {
         bounds: PathBounds,
         home: IoScheduler,
     ) -> Result<Self, WsError> {
-        // What is wrong with a header, say, is told when the group is made, not when a path is opened.
+        // A bad header, say, is an error when the group is made, not when a path is opened.
         dialing.connect_ask(endpoint.clone())?;
         let component = Component::keeping_early(options.name.clone(), home);
         Ok(Self {
@@ -120,9 +120,9 @@ impl<D: WsDatatype> GroupCore<D> {
         first: Frame,
     ) -> Result<(), SendError<()>> {
         if !children.have_room(self.bounds.max) {
-            let is_untold = children.refuse(path, Tally::of(&first));
+            let is_first = children.refuse(path, Tally::of(&first));
             drop(children);
-            if is_untold {
+            if is_first {
                 let core = self.clone();
                 self.component.home.spawn(async move { core.report_refusals() });
             }
@@ -166,7 +166,7 @@ impl<D: WsDatatype> GroupCore<D> {
         Ok(client)
     }
 
-    /// Makes the client for a path that has none; it is for the caller to start it, outside of the lock.
+    /// Makes the client for a path that has none; the caller is to start it, outside the lock.
     ///
     /// The group subscribes before the client can be seen elsewhere: the first subscriber takes what the client has kept for it.
     /// As it has not started, it has emitted nothing yet, and so no observer is called here.
@@ -200,7 +200,7 @@ impl<D: WsDatatype> GroupCore<D> {
         client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
     }
 
-    /// Has the client for `path` send what is queued and close.
+    /// Makes the client for `path` send what is queued and close.
     pub(crate) fn close(&self, path: &Tag) {
         let taker = self.lock().taker(path);
         if let Some(Taker { number, client }) = taker {
@@ -244,8 +244,8 @@ impl<D: WsDatatype> GroupCore<D> {
 
     /// Reports the messages that found no room, all that have come together until now in one event.
     pub(crate) fn report_refusals(&self) {
-        let untold = self.lock().take_untold();
-        if let Some((path, refused)) = untold {
+        let unreported = self.lock().take_unreported();
+        if let Some((path, refused)) = unreported {
             self.component.events.next(TaggedData::with_key(path, ClientEvent::PathRefused { refused }));
         }
     }

@@ -54,7 +54,7 @@ pub struct RxWsClientGroup<D: WsDatatype> {
     scheduler: IoScheduler,
 }
 
-/// The observable inside of an [`RxWsClientGroup`], as RxRust's operators see it.
+/// The observable inside an [`RxWsClientGroup`], as RxRust's operators see it.
 pub struct GroupSource<D: WsDatatype> {
     core: Arc<GroupCore<D>>,
     guard: Arc<DropGuard>,
@@ -105,7 +105,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         self.inner.core.open(&path.into())
     }
 
-    /// Has the client for `path` send what is queued and close. The next message for the path opens a new one.
+    /// Makes the client for `path` send what is queued and close. The next message for the path opens a new one.
     pub fn close(&self, path: impl Into<Tag>) {
         self.inner.core.close(&path.into());
     }

@@ -35,7 +35,7 @@ use crate::{
 /// How many redirects are followed in a row.
 const MAX_REDIRECTS: usize = 5;
 
-/// How long the body of a refusal is waited for. What it says is told at once where the server sends it at once.
+/// How long the body of a refusal is waited for. Where the server sends it at once, it costs no time.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client's request to connect.

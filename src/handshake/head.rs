@@ -17,7 +17,7 @@ use crate::{Tag, limits::Limits};
 const USUAL_LEN: usize = 512;
 
 /// Up to this length, what has come is looked at again at every byte; from then on at every line. It holds a request line
-/// that is none: whoever speaks another protocol hears so at once.
+/// that is none: a peer that speaks another protocol is answered at once.
 const FIRST_LOOK_LEN: usize = 64;
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446, section 5.1).

@@ -1,4 +1,4 @@
-//! Where a redirect leads a client that was told to follow it.
+//! Where a redirect leads a client that follows it.
 
 use http::{HeaderMap, HeaderValue};
 

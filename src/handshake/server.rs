@@ -43,7 +43,7 @@ pub(crate) struct Refused {
     /// `None` when there was no request to answer.
     pub(crate) status: Option<u16>,
     pub(crate) reason: Arc<str>,
-    /// The stream of a peer that has its answer, and is to be seen off.
+    /// The stream of a peer that has its answer, and still has to read it.
     pub(crate) stream: Option<Transport>,
 }
 
@@ -135,7 +135,7 @@ async fn judge(
         Some(authorize) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
         None => None,
     };
-    // One that asks for no connection, and would be let in, is told to ask for one.
+    // A request that asks for no connection, and that `authorize` lets in, gets the answer 426 or 405.
     let Opening { mut answer, subprotocol } = opening?;
     let grant = grant.map(|Grant { value, mut headers }| {
         answer.headers.append(&mut headers);

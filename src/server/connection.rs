@@ -58,7 +58,7 @@ pub struct Connection<D: WsDatatype> {
     scheduler: IoScheduler,
 }
 
-/// The observable inside of a [`Connection`], as RxRust's operators see it.
+/// The observable inside a [`Connection`], as RxRust's operators see it.
 pub struct ConnectionSource<D: WsDatatype> {
     core: Arc<ConnectionCore<D>>,
 }
@@ -258,6 +258,5 @@ impl<D: WsDatatype> ConnectionSource<D> {
     }
 
     /// Nothing: a connection lives as long as its client and its server.
-    #[expect(clippy::unused_self, reason = "other endpoints have something to hold")]
     fn held(&self) {}
 }

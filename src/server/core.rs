@@ -259,7 +259,7 @@ impl<D: WsDatatype> ServerCore<D> {
             true => Acquaintance::Untold,
             false => Acquaintance::Told,
         };
-        // A peer that could not be told that it is let in never was a connection.
+        // A peer that never got the answer never was a connection.
         open.accepted -= u64::from(acquaintance == Acquaintance::Untold);
         open.sent += stats.sent;
         open.received += stats.received;

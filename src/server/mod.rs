@@ -59,7 +59,7 @@ pub struct RxWsServer<D: WsDatatype> {
     scheduler: IoScheduler,
 }
 
-/// The observable inside of an [`RxWsServer`], as RxRust's operators see it.
+/// The observable inside an [`RxWsServer`], as RxRust's operators see it.
 pub struct ServerSource<D: WsDatatype> {
     core: Arc<ServerCore<D>>,
     local_addr: SocketAddr,

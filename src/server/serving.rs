@@ -92,8 +92,8 @@ async fn see_off<D: WsDatatype>(
     }
 }
 
-/// A connection on its path, until its end. If its client cannot be told of it, or its task is dropped, with its runtime or its
-/// server, the connection ends all the same.
+/// A connection on its path, until its end. If the answer cannot be written to its client, or its task is dropped, with its runtime
+/// or its server, the connection ends all the same.
 struct Registered<'a, D: WsDatatype> {
     serving: Serving<'a, D>,
     /// Until [`run`](Self::run) takes it.
@@ -235,7 +235,7 @@ impl<D: WsDatatype> Serving<'_, D> {
         let Ending { code, reason, error, unconfirmed } = ending;
         let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed };
         let unsent = connection.stats().sent.dropped.closed;
-        // Once only: a server that dies ends the connections whose tasks may still do it themselves.
+        // Once only: a server that dies also ends connections whose tasks may be about to do so.
         if let Some(acquaintance) = server.forget(connection, unsent) {
             if acquaintance == Acquaintance::Told {
                 server.component.events.next(last.clone());

@@ -75,7 +75,7 @@ async fn recover<D: WsDatatype>(server: &ServerCore<D>, error: io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-/// Refuses a peer for whose request there is not even room.
+/// Refuses a peer at once, since there is no room even to read its request.
 fn turn_away<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) {
     let reason = "this server has as many handshakes under way as it allows (Limits::handshakes)";
     // Before the TLS handshake, plain text means nothing to the client.
