@@ -89,8 +89,8 @@ where
     fn set_timer(&mut self, cx: &mut Context<'_>) -> Turn {
         let stalled = self.write_status.stalled.map(|since| after(since, self.link.limits.write_stalled));
         let deadlines = match &self.draining {
-            Some(draining) => [draining.until, None, None],
-            None => [self.pulse.deadline(), stalled, self.closing_deadline()],
+            Some(draining) => [draining.until, None, None, self.debts.until()],
+            None => [self.pulse.deadline(), stalled, self.closing_deadline(), self.debts.until()],
         };
         let Some(next) = deadlines.into_iter().flatten().min() else { return Turn::Wait };
         // A timer that fires too early costs one turn; setting it again for each message would cost more.

@@ -33,8 +33,8 @@ use crate::{
     },
     protocol::{close::close_code_of, decoder::Decoder, heartbeat::Pulse, read_block::Block},
     runtime::{
-        self,
-        debts::{self, Debts},
+        self, callback,
+        debts::{Debts, Standing},
     },
     subject::Backlog,
     transport::socket::Socket,
@@ -96,7 +96,7 @@ pub(crate) struct Driver<S: Socket, F> {
     /// How many messages in a row could not be decoded.
     undecodable: usize,
     /// Items that callbacks have pushed and nobody has taken: nothing is read before they are.
-    debts: Debts,
+    pub(crate) debts: Debts,
 }
 
 impl<S, F> Driver<S, F>
@@ -190,18 +190,20 @@ where
     /// Reads and dispatches what is there, unless items that callbacks have pushed still wait.
     fn read(&mut self, cx: &mut Context<'_>) -> Flow<Intake> {
         let mut debts = take(&mut self.debts);
-        let mut intake = Continue(Intake::Held);
-        if debts.poll_paid(cx).is_ready() {
-            let mut buffer = ReadBuffer::take();
-            intake = debts.incur(|| self.read_into(&mut buffer, cx));
-            buffer.recycle();
-        }
-        let is_in_debt = debts.poll_paid(cx).is_pending();
-        self.debts = debts;
-        if is_in_debt {
+        let intake = match debts.pay(cx) {
+            Standing::Clear => {
+                let mut buffer = ReadBuffer::take();
+                let intake = debts.incur(|| self.read_into(&mut buffer, cx));
+                buffer.recycle();
+                intake
+            }
+            Standing::InDebt => Continue(Intake::Part),
+            Standing::Waiting => Continue(Intake::Held),
+        };
+        if debts.until().is_some() {
             self.pulse.hear(self.now);
-            return intake.map_continue(|_| Intake::Held);
         }
+        self.debts = debts;
         intake
     }
 
@@ -215,7 +217,7 @@ where
     fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Flow<Intake> {
         let mut share = MESSAGES_PER_TURN;
         for _ in 0..READS_PER_TURN {
-            if !debts::may_take_up_more() {
+            if callback::is_turn_over() {
                 break;
             }
             let is_ahead = self.is_ahead(cx);
@@ -276,7 +278,7 @@ where
     fn dispatch<'a>(&mut self, mut bytes: &'a [u8], block: &mut Block, share: &mut usize) -> &'a [u8] {
         while self.phase.hears_messages() {
             // Not when the bytes are used up: there is no message then, but tungstenite may still have a pong to write.
-            if !bytes.is_empty() && (*share == 0 || !debts::may_take_up_more()) {
+            if !bytes.is_empty() && (*share == 0 || callback::is_turn_over()) {
                 return bytes;
             }
             *share = share.saturating_sub(1);

@@ -12,9 +12,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     task::{Context, Wake, Waker},
+    thread::LocalKey,
 };
 
-use crate::{one_line::OneLine, runtime};
+use super::{debts, turn::has_loop, yield_now};
+use crate::one_line::OneLine;
 
 /// How many deliveries that others left a thread makes in one turn, before it looks at its sockets. At 10 us each they take
 /// 2.6 ms.
@@ -25,8 +27,26 @@ const KEPT_CAPACITY: usize = 4_096;
 
 /// Something with deliveries waiting.
 pub(crate) trait Drain: Send + Sync {
-    /// Delivers what waits, unless somebody is doing so already, as far as this thread's [share](SHARE) reaches.
-    fn drain(self: Arc<Self>);
+    /// Delivers what waits, unless another thread is doing so already, as far as this thread's [share](SHARE) reaches.
+    fn drain(self: Arc<Self>) -> Rest;
+
+    /// If another thread delivers and much is left, returns how many deliveries have been made so far, and wakes the task when
+    /// that thread has made a [share](SHARE) of them, or stops.
+    fn watch(&self, cx: &mut Context<'_>) -> Option<u64>;
+}
+
+/// What a [`Drain`] has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Nothing, or little that another thread delivers.
+    Little,
+    Much,
+}
+
+/// A queue in which a thread may have to wait for room.
+pub(crate) trait Room: Send + Sync {
+    /// Blocks while the queue is crowded.
+    fn wait(self: Arc<Self>);
 }
 
 thread_local! {
@@ -40,7 +60,16 @@ thread_local! {
     /// How often callbacks have put something off since this thread has last seen to that. Beside `LATER` because it needs
     /// no destructor: reading it is a plain load.
     static PUT_OFF: Cell<usize> = const { Cell::new(0) };
-    static LATER: RefCell<VecDeque<Arc<dyn Drain>>> = const { RefCell::new(VecDeque::new()) };
+    /// With how often callbacks have put it off.
+    static LATER: RefCell<VecDeque<(Arc<dyn Drain>, usize)>> = const { RefCell::new(VecDeque::new()) };
+    /// Where this thread is to wait, once it has nothing left that others could wait for.
+    static ROOMS: RefCell<VecDeque<Arc<dyn Room>>> = const { RefCell::new(VecDeque::new()) };
+    /// How often the one that is being drained was put off.
+    static DRAINING: Cell<usize> = const { Cell::new(1) };
+    /// How many deliveries this thread has made since it began to drain that one.
+    static DRAINED: Cell<usize> = const { Cell::new(0) };
+    /// The task that this thread polls is in [debt](super::debts), and its turn is over.
+    static IS_IN_DEBT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is inside a callback.
@@ -94,15 +123,37 @@ pub(crate) fn begin_turn() {
     LEFT.set(SHARE);
 }
 
-/// Whether the [`SHARE`] of this turn is used up. Never on a thread without sockets or a loop.
+/// Whether this turn is over: its [`SHARE`] is used up, or the task that is polled is in debt. Never on a thread without sockets or a
+/// loop.
 pub(crate) fn is_turn_over() -> bool {
-    LEFT.get() == 0
+    IS_IN_DEBT.get() || (LEFT.get() == 0 && is_share_used_up())
+}
+
+#[cold]
+fn is_share_used_up() -> bool {
+    // A `block_on` that has returned was to begin the next turn.
+    let is_plain = !has_loop() && tokio::runtime::Handle::try_current().is_err();
+    if is_plain {
+        begin_turn();
+    }
+    !is_plain
+}
+
+/// How many deliveries are left in this turn.
+pub(crate) fn share_left() -> usize {
+    LEFT.get()
+}
+
+/// Marks the task that this thread polls as one that is in debt, or not. Returns whether it was.
+pub(crate) fn set_in_debt(is_in_debt: bool) -> bool {
+    IS_IN_DEBT.replace(is_in_debt)
 }
 
 /// Whether another delivery is left in this turn's [`SHARE`], from which it is taken.
 pub(crate) fn may_deliver() -> bool {
     let may = !is_turn_over();
     if may {
+        DRAINED.set(DRAINED.get() + 1);
         spend(1);
     }
     may
@@ -127,7 +178,7 @@ fn end_turn() {
         }
     }
     static BEGIN: OnceLock<Waker> = OnceLock::new();
-    runtime::yield_now(&mut Context::from_waker(BEGIN.get_or_init(|| Waker::from(Arc::new(Begin)))));
+    yield_now(&mut Context::from_waker(BEGIN.get_or_init(|| Waker::from(Arc::new(Begin)))));
 }
 
 /// Whether this thread may be kept waiting for room in a queue: not where the wait could be for itself, which is on a thread
@@ -136,16 +187,23 @@ pub(crate) fn may_wait() -> bool {
     LOOPS.get() == 0 && tokio::runtime::Handle::try_current().is_err()
 }
 
-/// Blocks the calling thread in `room` once it is outside any callback, if it [may wait](may_wait).
-pub(crate) fn wait_outside(room: Arc<dyn Drain>) {
+/// Blocks the calling thread in `room` once it is outside any callback and has made all its deliveries, if it
+/// [may wait](may_wait).
+pub(crate) fn wait_outside(room: Arc<dyn Room>) {
     if !may_wait() {
         return;
     }
-    if is_inside() {
-        later(room);
-    } else {
-        room.drain();
+    if !is_inside() {
+        return room.wait();
     }
+    // In vain while the thread ends.
+    let _ = ROOMS.try_with(|rooms| {
+        let mut rooms = rooms.borrow_mut();
+        if !rooms.back().is_some_and(|last| Arc::ptr_eq(last, &room)) {
+            rooms.push_back(room);
+            PUT_OFF.set(PUT_OFF.get() + 1);
+        }
+    });
 }
 
 /// Marks a thread as one that others may wait for, as long as it lives.
@@ -167,36 +225,61 @@ impl Drop for LoopOwner {
     }
 }
 
-/// Whether the outermost callback of this thread, which this is called in, has put off a [`SHARE`]: it should return, and what it
-/// has not done be put off, too.
+/// Whether the outermost callback of this thread, which this is called in, should return, and put off what it has not done: callbacks
+/// have put off a [`SHARE`], or others have waited for as long.
 pub(crate) fn should_return() -> bool {
-    PUT_OFF.get() >= SHARE && DEPTH.get() == 1
+    DEPTH.get() == 1 && (PUT_OFF.get() >= SHARE || (DRAINED.get() >= SHARE && do_others_wait()))
+}
+
+#[cold]
+fn do_others_wait() -> bool {
+    DRAINED.set(0);
+    LATER.try_with(|later| !later.borrow().is_empty()).unwrap_or(false)
 }
 
 /// Notes that `source` has deliveries for when the outermost callback of this thread has returned.
 pub(crate) fn later(source: Arc<dyn Drain>) {
+    note_later(source, 1);
+}
+
+/// As [`later`], for the source that is being drained.
+pub(crate) fn put_back(source: Arc<dyn Drain>) {
+    note_later(source, DRAINING.get());
+}
+
+fn note_later(source: Arc<dyn Drain>, times: usize) {
     // Without its list, while it ends, a thread cannot defer: delivering at once is all that is left.
     let noted = LATER.try_with(|later| {
         let mut later = later.borrow_mut();
         // The usual case, one callback pushing many items into one subject, takes one entry.
-        if !later.back().is_some_and(|last| Arc::ptr_eq(last, &source)) {
-            later.push_back(source.clone());
+        match later.back_mut() {
+            Some((last, before)) if Arc::ptr_eq(last, &source) => *before += times,
+            _ => later.push_back((source.clone(), times)),
         }
     });
     match noted {
         Ok(()) => PUT_OFF.set(PUT_OFF.get() + 1),
-        Err(_) => source.drain(),
+        Err(_) => _ = source.drain(),
     }
 }
 
 #[cold]
 fn deliver_later_ones() {
-    while let Ok(Some(source)) = LATER.try_with(|later| later.borrow_mut().pop_front()) {
-        PUT_OFF.set(0);
+    loop {
         // At a depth of one, so that the callbacks run by it add to this loop instead of starting their own.
-        DEPTH.set(1);
-        source.drain();
-        DEPTH.set(0);
+        if let Some((source, times)) = first_of(&LATER) {
+            DRAINING.set(times);
+            at_depth_one(|| {
+                if source.clone().drain() == Rest::Much {
+                    debts::owe(source, times);
+                }
+            });
+        } else if let Some(room) = first_of(&ROOMS) {
+            // Last, since others may wait for what this thread has put off.
+            at_depth_one(|| room.wait());
+        } else {
+            break;
+        }
     }
     PUT_OFF.set(0);
     let _ = LATER.try_with(|later| {
@@ -205,6 +288,18 @@ fn deliver_later_ones() {
             *later = VecDeque::new();
         }
     });
+}
+
+fn first_of<T>(list: &'static LocalKey<RefCell<VecDeque<T>>>) -> Option<T> {
+    list.try_with(|list| list.borrow_mut().pop_front()).unwrap_or_default()
+}
+
+fn at_depth_one(f: impl FnOnce()) {
+    PUT_OFF.set(0);
+    DRAINED.set(0);
+    DEPTH.set(1);
+    f();
+    DEPTH.set(0);
 }
 
 /// Runs code of the user's and reports whether it returned; a panic is logged and goes no further.

@@ -1,69 +1,147 @@
-//! [`Debts`]: what a task's callbacks have pushed and nobody has delivered yet.
+//! [`Debts`]: deliveries that the callbacks of a task have caused and nobody has made yet.
 //!
 //! A thread outside of tokio waits when it pushes faster than observers take. A task of ours cannot, in the middle of a
-//! callback; so it owes, and takes up nothing new before the debt is paid.
+//! callback; so it owes, and makes as many deliveries as it has caused before it takes up anything new. Only a subject that
+//! another thread delivers makes it wait, and not for long, since that thread may wait for this task in turn.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
+    future::poll_fn,
     mem::take,
-    pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use crate::runtime::callback;
+use super::callback::{self, Drain, Rest};
 
-/// How many items may wait in a subject before a task whose callback pushes one more is in debt.
+/// How many items may wait in a subject that another thread delivers before a task whose callbacks push more is in debt.
 pub(crate) const CREDIT: usize = 1_024;
 
+/// How many deliveries of other threads pay for one. As many tasks may push into one subject side by side, and each has seen the
+/// same deliveries.
+const OTHERS: u64 = 16;
+
+/// How long a task waits for the deliveries of a thread that makes none, because its callback blocks.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 thread_local! {
-    /// Beside `OWED` because it needs no destructor: reading it is a plain load.
-    static IS_IN_DEBT: Cell<bool> = const { Cell::new(false) };
-    /// The debts of the task that is being polled, if that is one that can wait.
+    /// The debts of the task that is being polled, if that is one that pays them.
     static OWED: RefCell<Option<Vec<Debt>>> = const { RefCell::new(None) };
 }
 
-/// Resolves when all is delivered that waited when it was made, and when nobody is left to deliver it.
-type Debt = oneshot::Receiver<()>;
-
 /// The debts of one task.
 #[derive(Default)]
-pub(crate) struct Debts(Vec<Debt>);
+pub(crate) struct Debts {
+    owed: Vec<Debt>,
+    /// When waiting for the deliveries of others ends.
+    until: Option<Instant>,
+}
+
+struct Debt {
+    subject: Arc<dyn Drain>,
+    deliveries: usize,
+    /// How many deliveries the subject had made when the task began to wait for those of another thread.
+    seen: Option<u64>,
+}
+
+/// How a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It owes nothing.
+    Clear,
+    /// It has paid what this turn allows, and is to go on in the next one.
+    InDebt,
+    /// Another thread is making the deliveries, and wakes it.
+    Waiting,
+}
 
 impl Debts {
-    /// Ready when nothing is owed.
-    pub(crate) fn poll_paid(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.retain_mut(|debt| Pin::new(debt).poll(cx).is_pending());
-        if self.0.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Runs `f`, which must not panic, and in which this task calls observers.
+    /// Runs `f`, which must not panic, and in which this task calls observers. Its turn ends when they cause a debt.
     pub(crate) fn incur<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let was_in_debt = IS_IN_DEBT.replace(!self.0.is_empty());
-        let outer = OWED.replace(Some(take(&mut self.0)));
+        let was_in_debt = callback::set_in_debt(false);
+        let outer = OWED.replace(Some(take(&mut self.owed)));
         let result = f();
-        self.0 = OWED.replace(outer).unwrap_or_default();
-        IS_IN_DEBT.set(was_in_debt);
+        self.owed = OWED.replace(outer).unwrap_or_default();
+        callback::set_in_debt(was_in_debt);
         result
     }
-}
 
-/// Whether the task that is being polled may take up something new in this turn.
-pub(crate) fn may_take_up_more() -> bool {
-    !IS_IN_DEBT.get() && !callback::is_turn_over()
-}
-
-/// Has the task that is being polled wait for a queue of so many items, if that is too many and the task can wait. What is
-/// returned is to be dropped once they are delivered.
-pub(crate) fn owe(waiting: usize) -> Option<oneshot::Sender<()>> {
-    if waiting <= CREDIT {
-        return None;
+    /// Resolves when another thread has made some of the deliveries that are owed.
+    pub(crate) fn others(&mut self) -> impl Future<Output = ()> {
+        let mut is_first = true;
+        poll_fn(move |cx| {
+            // Woken is enough: `pay` looks for itself.
+            let is_watched = self.owed.iter().any(|debt| debt.subject.watch(cx).is_some());
+            if take(&mut is_first) && is_watched { Poll::Pending } else { Poll::Ready(()) }
+        })
     }
+
+    /// When a task that is [`Waiting`](Standing::Waiting) is to be polled again at the latest.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Makes the deliveries that are owed, as far as this turn reaches. Not inside a callback.
+    pub(crate) fn pay(&mut self, cx: &mut Context<'_>) -> Standing {
+        let mut is_waiting = true;
+        for debt in take(&mut self.owed) {
+            let standing = self.pay_one(debt, cx);
+            is_waiting &= standing != Standing::InDebt;
+        }
+        if self.owed.is_empty() {
+            self.until = None;
+            return Standing::Clear;
+        }
+        if !is_waiting {
+            self.until = None;
+            return Standing::InDebt;
+        }
+        let now = Instant::now();
+        if now < *self.until.get_or_insert(now + PATIENCE) {
+            return Standing::Waiting;
+        }
+        *self = Self::default();
+        Standing::Clear
+    }
+
+    /// Keeps the debt unless it is paid.
+    fn pay_one(&mut self, mut debt: Debt, cx: &mut Context<'_>) -> Standing {
+        if callback::is_turn_over() {
+            self.owed.push(debt);
+            return Standing::InDebt;
+        }
+        let before = callback::share_left();
+        let rest = self.incur(|| callback::run(|| debt.subject.clone().drain()));
+        let delivered = before.saturating_sub(callback::share_left());
+        debt.deliveries = debt.deliveries.saturating_sub(delivered);
+        if rest == Rest::Little || debt.deliveries == 0 {
+            return Standing::Clear;
+        }
+        let by_others = if delivered == 0 { debt.subject.watch(cx) } else { None };
+        let Some(now) = by_others else {
+            debt.seen = None;
+            self.owed.push(debt);
+            return Standing::InDebt;
+        };
+        if now - *debt.seen.get_or_insert(now) >= OTHERS * debt.deliveries as u64 {
+            return Standing::Clear;
+        }
+        self.owed.push(debt);
+        Standing::Waiting
+    }
+}
+
+/// Has the task that is being polled make so many deliveries before anything new, if it is one that can.
+pub(crate) fn owe(subject: Arc<dyn Drain>, deliveries: usize) {
     OWED.with_borrow_mut(|owed| {
-        let (paid, debt) = oneshot::channel();
-        owed.as_mut()?.push(debt);
-        IS_IN_DEBT.set(true);
-        Some(paid)
-    })
+        let Some(owed) = owed else { return };
+        callback::set_in_debt(true);
+        match owed.iter_mut().find(|debt| Arc::ptr_eq(&debt.subject, &subject)) {
+            Some(debt) => debt.deliveries += deliveries,
+            None => owed.push(Debt { subject, deliveries, seen: None }),
+        }
+    });
 }

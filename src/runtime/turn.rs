@@ -2,25 +2,31 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     mem::take,
     pin::pin,
     sync::Arc,
-    task::{Context, Waker},
-    thread::{self, ThreadId},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
     runtime::{self, Handle},
     task,
+    time::timeout_at,
 };
 
-use super::IoScheduler;
-use crate::{IoRuntime, runtime::callback};
+use super::{
+    IoScheduler,
+    callback::{self, Rest},
+    debts::{Debts, Standing},
+};
+use crate::IoRuntime;
 
 /// Something with deliveries that a task is to make.
 pub(crate) trait Deliver: Send + Sync {
-    /// Delivers what waits, unless somebody is doing so already, as far as this thread's [share](callback::SHARE) reaches.
-    fn deliver_as_asked(self: Arc<Self>, place: Place);
+    /// Delivers what waits, unless another thread is doing so already, as far as this thread's [share](callback::SHARE) reaches.
+    /// The task that was asked at `place` is done when little is left; until then no other one is asked there.
+    fn deliver_as_asked(self: Arc<Self>, place: Place) -> Rest;
 }
 
 /// Where a task is asked for.
@@ -28,8 +34,8 @@ pub(crate) trait Deliver: Send + Sync {
 pub(crate) enum Place {
     /// On the scheduler of a component.
     Home,
-    /// On the [`RunLoop`](crate::RunLoop) of a thread.
-    Loop(ThreadId),
+    /// On a [`RunLoop`](crate::RunLoop) while it is run, by number.
+    Loop(u64),
     Runtime(runtime::Id),
     /// On the global runtime.
     Global,
@@ -38,7 +44,12 @@ pub(crate) enum Place {
 thread_local! {
     /// What goes on after the turn of the [`RunLoop`](crate::RunLoop) that runs on this thread. tokio has such a list of its
     /// own.
-    static AFTER_TURN: RefCell<Option<Vec<Next>>> = const { RefCell::new(None) };
+    static AFTER_TURN: RefCell<Option<AfterTurn>> = const { RefCell::new(None) };
+}
+
+struct AfterTurn {
+    number: u64,
+    next: Vec<Next>,
 }
 
 /// What goes on after a turn of a loop.
@@ -64,8 +75,8 @@ pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
     if home.is_some() {
         return Place::Home;
     }
-    if has_loop() {
-        return Place::Loop(thread::current().id());
+    if let Some(number) = loop_number() {
+        return Place::Loop(number);
     }
     match Handle::try_current() {
         Ok(runtime) if task::try_id().is_some() => Place::Runtime(runtime.id()),
@@ -77,54 +88,85 @@ pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
 pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, place: Place, home: Option<&IoScheduler>) {
     let handed = Handed::new(deliveries, place);
     match (place, home) {
-        (Place::Home, Some(home)) => home.spawn(handed.deliver_next_turn()),
+        (Place::Home, Some(home)) => home.spawn(handed.deliver_next_turns()),
         (Place::Loop(_), _) => go_on_in_loop(Next::Deliveries(handed)).unwrap_or_else(drop),
-        (Place::Runtime(_), _) => drop(task::spawn(handed.deliver_next_turn())),
-        _ => IoRuntime::global().spawn(handed.deliver_next_turn()),
+        (Place::Runtime(_), _) => drop(task::spawn(handed.deliver_next_turns())),
+        _ => IoRuntime::global().spawn(handed.deliver_next_turns()),
     }
 }
 
 /// Has `deliveries` made by a task on `home`.
 pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Deliver>) {
-    let handed = Handed::new(deliveries, Place::Home);
-    home.spawn(async move { handed.deliver() });
+    home.spawn(Handed::new(deliveries, Place::Home).deliver());
 }
 
 /// Deliveries that a task is to make. If it is dropped with a runtime that is shut down, the global one makes them.
 struct Handed {
+    /// `None` when all are made.
     deliveries: Option<Arc<dyn Deliver>>,
     place: Place,
+    debts: Debts,
 }
 
 impl Handed {
     fn new(deliveries: Arc<dyn Deliver>, place: Place) -> Self {
-        Self { deliveries: Some(deliveries), place }
+        Self { deliveries: Some(deliveries), place, debts: Debts::default() }
     }
 
-    fn deliver(mut self) {
-        if let Some(deliveries) = self.deliveries.take() {
-            callback::begin_turn();
-            callback::run(|| deliveries.deliver_as_asked(self.place));
+    /// Delivers in turns, the first of which begins at once.
+    async fn deliver(mut self) {
+        while poll_fn(|cx| Poll::Ready(self.turn(cx))).await {
+            self.end_turn().await;
         }
     }
 
-    async fn deliver_next_turn(self) {
+    async fn deliver_next_turns(self) {
         task::yield_now().await;
-        self.deliver();
+        self.deliver().await;
+    }
+
+    /// Delivers for a turn. Returns whether there is more.
+    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+        callback::begin_turn();
+        if self.debts.pay(cx) == Standing::Clear
+            && let Some(deliveries) = &self.deliveries
+        {
+            let (deliveries, place) = (deliveries.clone(), self.place);
+            let rest = self.debts.incur(|| callback::run(|| deliveries.deliver_as_asked(place)));
+            if rest == Rest::Little {
+                self.deliveries = None;
+            }
+        }
+        self.deliveries.is_some()
+    }
+
+    /// Lets the thread look at its sockets, and waits for those who make the deliveries that are owed.
+    async fn end_turn(&mut self) {
+        // A runtime of the program's own may have no timers: there it asks again after each turn.
+        let has_timers = matches!(self.place, Place::Home | Place::Global);
+        match self.debts.until().filter(|_| has_timers) {
+            Some(until) => _ = timeout_at(until, self.debts.others()).await,
+            None => task::yield_now().await,
+        }
     }
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
         if let Some(deliveries) = self.deliveries.take() {
-            IoRuntime::global().spawn(Self::new(deliveries, self.place).deliver_next_turn());
+            IoRuntime::global().spawn(Self::new(deliveries, self.place).deliver_next_turns());
         }
     }
 }
 
-fn has_loop() -> bool {
+/// The number of the loop that this thread runs.
+fn loop_number() -> Option<u64> {
     // Without its list, while it ends, a thread runs no loop.
-    AFTER_TURN.try_with(|list| list.borrow().is_some()).unwrap_or(false)
+    AFTER_TURN.try_with(|list| list.borrow().as_ref().map(|list| list.number)).ok().flatten()
+}
+
+pub(super) fn has_loop() -> bool {
+    loop_number().is_some()
 }
 
 /// Notes what goes on after the turn of a loop; gives it back where no loop runs.
@@ -132,7 +174,7 @@ fn go_on_in_loop(next: Next) -> Result<(), Next> {
     let mut next = Some(next);
     let _ = AFTER_TURN.try_with(|list| {
         if let Some(list) = &mut *list.borrow_mut() {
-            list.extend(next.take());
+            list.next.extend(next.take());
         }
     });
     next.map_or(Ok(()), Err)
@@ -141,17 +183,18 @@ fn go_on_in_loop(next: Next) -> Result<(), Next> {
 /// Makes this thread one that runs a loop, for as long as it lives.
 pub(super) struct LoopTurns {
     /// The list of the loop that this one is run in.
-    outer: Option<Vec<Next>>,
+    outer: Option<AfterTurn>,
 }
 
 impl LoopTurns {
     pub(super) fn begin() -> Self {
-        Self { outer: AFTER_TURN.replace(Some(Vec::new())) }
+        Self { outer: AFTER_TURN.replace(Some(AfterTurn { number: super::next_id(), next: Vec::new() })) }
     }
 
     /// Goes on with what waits for the end of a turn. True when there was any.
     pub(super) fn end_turn(&self) -> bool {
-        let next = AFTER_TURN.with_borrow_mut(|list| list.as_mut().map(take).unwrap_or_default());
+        let next =
+            AFTER_TURN.with_borrow_mut(|list| list.as_mut().map(|list| take(&mut list.next)).unwrap_or_default());
         let any = !next.is_empty();
         next.into_iter().for_each(Next::go_on);
         any
@@ -161,7 +204,7 @@ impl LoopTurns {
 impl Drop for LoopTurns {
     fn drop(&mut self) {
         let rest = AFTER_TURN.replace(self.outer.take());
-        for next in rest.into_iter().flatten() {
+        for next in rest.into_iter().flat_map(|list| list.next) {
             match next {
                 Next::Task(task) => task.wake(),
                 Next::Deliveries(handed) => drop(handed),
@@ -174,7 +217,11 @@ impl Next {
     fn go_on(self) {
         match self {
             Self::Task(task) => task.wake(),
-            Self::Deliveries(handed) => handed.deliver(),
+            Self::Deliveries(mut handed) => {
+                if handed.turn(&mut Context::from_waker(Waker::noop())) {
+                    go_on_in_loop(Self::Deliveries(handed)).unwrap_or_else(drop);
+                }
+            }
         }
     }
 }

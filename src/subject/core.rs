@@ -16,7 +16,7 @@
 use std::{
     mem::take,
     sync::{Arc, PoisonError, atomic::AtomicU64},
-    task::Waker,
+    task::{self, Waker},
 };
 
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::{
     runtime::{
         self, Deliver, IoScheduler, Place,
-        callback::{self, Drain},
+        callback::{self, Drain, Rest, Room},
         debts,
     },
     subject::{
@@ -75,6 +75,8 @@ struct Turn<T, E> {
     forgotten: Vec<T>,
     /// Observers have unsubscribed.
     is_stale: bool,
+    /// Tasks that have waited for a share of deliveries.
+    creditors: Vec<Waker>,
 }
 
 impl<T, E> Core<T, E> {
@@ -117,7 +119,8 @@ impl<T, E> Core<T, E> {
 
     fn has_work(&self, state: &State<T, E>) -> bool {
         // Asked twice for each item: one branch for all of them.
-        let waiting = state.inbox.len() | state.joining.len() | state.waiting | state.tasks.len();
+        let waiting =
+            state.inbox.len() | state.joining.len() | state.waiting | state.tasks.len() | state.creditors.len();
         waiting > 0 || self.stale.load(Ordering::Relaxed)
     }
 }
@@ -152,7 +155,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             state.observers = observers;
             state.emitting = false;
             if core.has_work(&state) {
-                self.deliver(state, None);
+                _ = self.deliver(state, None);
             }
         });
     }
@@ -185,7 +188,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             return self.discard_event(event);
         }
         if !state.emitting && state.inbox.is_empty() {
-            return callback::run(|| self.deliver(state, Some(event)));
+            return callback::run(|| _ = self.deliver(state, Some(event)));
         }
         let may_deliver = !state.emitting && !callback::is_turn_over();
         if state.is_full() && !may_deliver && matches!(event, Event::Next(_)) {
@@ -196,7 +199,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if state.emitting {
             drop(state);
         } else {
-            callback::run(|| self.deliver(state, None));
+            callback::run(|| _ = self.deliver(state, None));
         }
         discard(merged);
     }
@@ -263,7 +266,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     /// Delivers `event`, then the inbox, until nothing is left or this thread's turn is over. Only while nobody else is
     /// emitting.
-    fn deliver<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, mut event: Option<Event<T, E>>) {
+    fn deliver<'a>(
+        self: &'a Arc<Self>,
+        mut state: MutexGuard<'a, State<T, E>>,
+        mut event: Option<Event<T, E>>,
+    ) -> Rest {
         state.emitting = true;
         let mut observers = take(&mut state.observers);
         loop {
@@ -299,11 +306,13 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             self.room.notify_all();
         }
         let (event, forgotten) = state.note(event, !observers.iter().any(Slot::is_open));
-        Some(Turn { event, forgotten, is_stale })
+        Some(Turn { event, forgotten, is_stale, creditors: state.count_delivery() })
     }
 
     /// Calls the observers, outside the lock.
-    fn perform(&self, Turn { event, forgotten, is_stale }: Turn<T, E>, observers: &mut Vec<Slot<T, E>>) {
+    fn perform(&self, turn: Turn<T, E>, observers: &mut Vec<Slot<T, E>>) {
+        let Turn { event, forgotten, is_stale, creditors } = turn;
+        creditors.into_iter().for_each(Waker::wake);
         discard(forgotten);
         if is_stale {
             self.sweep(observers);
@@ -322,39 +331,38 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
 
     /// Stops emitting: everything is delivered, or callbacks have put something off that comes first, or the turn of this
     /// thread is over and another one goes on.
-    fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) {
+    fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) -> Rest {
         state.emitting = false;
-        if state.inbox.is_empty() && state.joining.is_empty() {
-            let (tasks, burst) = (take(&mut state.tasks), state.take_burst());
+        let mut tasks = take(&mut state.creditors);
+        if state.is_idle() {
+            tasks.append(&mut state.tasks);
+            let burst = state.take_burst();
             drop(state);
             drop(burst);
-            return tasks.into_iter().for_each(Waker::wake);
+            tasks.into_iter().for_each(Waker::wake);
+            return Rest::Little;
         }
         if state.waiting > 0 {
             self.room.notify_all();
         }
-        if !callback::is_turn_over() {
-            drop(state);
-            return callback::later(self.clone());
-        }
-        self.owe(&mut state);
-        let place = runtime::place(self.home.as_ref());
-        let is_first = state.is_first_asked(place);
+        let is_over = callback::is_turn_over();
+        let place = is_over.then(|| runtime::place(self.home.as_ref())).filter(|place| state.is_first_asked(*place));
         drop(state);
-        if is_first {
+        tasks.into_iter().for_each(Waker::wake);
+        if let Some(place) = place {
             runtime::hand_over(self.clone(), place, self.home.as_ref());
         }
-    }
-
-    /// If much is left in the inbox, makes the task that is being polled wait until that is delivered.
-    fn owe(&self, state: &mut State<T, E>) {
-        state.inbox.extend(debts::owe(state.inbox.len()).map(Event::Mark));
+        if is_over {
+            return Rest::Much;
+        }
+        callback::put_back(self.clone());
+        Rest::Little
     }
 
     /// Makes the home thread deliver what waits.
     pub(crate) fn wake_home(self: &Arc<Self>) {
         let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
-        let Some(home) = home else { return callback::run(|| self.clone().drain()) };
+        let Some(home) = home else { return callback::run(|| _ = self.clone().drain()) };
         let is_first = self.lock().is_first_asked(Place::Home);
         if is_first {
             runtime::deliver_on(home, self.clone());
@@ -363,28 +371,54 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
 }
 
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core<T, E> {
-    fn drain(self: Arc<Self>) {
-        let mut state = self.lock();
-        if state.emitting {
-            // The callbacks of this thread are over: it may be faster than the observers.
-            state = self.wait_for_room(state);
+    fn drain(self: Arc<Self>) -> Rest {
+        let state = self.lock();
+        if !state.emitting {
+            return self.deliver(state, None);
         }
-        if state.emitting {
-            self.owe(&mut state);
-        } else {
-            self.deliver(state, None);
+        let waiting = state.inbox.len();
+        drop(state);
+        if waiting >= INBOX_CROWD {
+            // The callbacks of this thread are over: it may be faster than the observers.
+            callback::wait_outside(self);
+        }
+        if waiting > debts::CREDIT { Rest::Much } else { Rest::Little }
+    }
+
+    fn watch(&self, cx: &mut task::Context<'_>) -> Option<u64> {
+        let mut state = self.lock();
+        if !state.emitting || state.inbox.len() <= debts::CREDIT {
+            return None;
+        }
+        if !state.creditors.iter().any(|task| task.will_wake(cx.waker())) {
+            state.creditors.push(cx.waker().clone());
+        }
+        Some(state.delivered)
+    }
+}
+
+impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Room for Core<T, E> {
+    fn wait(self: Arc<Self>) {
+        let state = self.wait_for_room(self.lock());
+        if !state.emitting {
+            _ = self.deliver(state, None);
         }
     }
 }
 
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Core<T, E> {
-    fn deliver_as_asked(self: Arc<Self>, place: Place) {
+    fn deliver_as_asked(self: Arc<Self>, place: Place) -> Rest {
         let mut state = self.lock();
-        // Also when another thread is emitting: left there, it would keep the next one from asking.
-        state.asked.retain(|asked| *asked != place);
         if !state.emitting {
-            self.deliver(state, None);
+            _ = self.deliver(state, None);
+            state = self.lock();
         }
+        if state.emitting || state.is_idle() {
+            // Also when another thread is emitting: left there, it would keep the next one from asking.
+            state.asked.retain(|asked| *asked != place);
+            return Rest::Little;
+        }
+        Rest::Much
     }
 }
 

@@ -57,7 +57,11 @@ pub(crate) struct State<T, E> {
     pub(crate) waiting: usize,
     /// The tasks that wait until nothing is left to be delivered.
     pub(crate) tasks: Vec<Waker>,
-    /// Where tasks were asked to deliver that have not begun: at most one per place, since a callback there can hold it up.
+    /// The tasks that wait for a [share](callback::SHARE) of deliveries by the thread that emits.
+    pub(crate) creditors: Vec<Waker>,
+    /// How many deliveries have been made, but for those of items that found the subject idle.
+    pub(crate) delivered: u64,
+    /// Where tasks were asked to deliver: at most one per place, since a callback there can hold it up.
     pub(crate) asked: Vec<Place>,
     /// The items that later subscribers hear first.
     pub(crate) replay: Replay<T>,
@@ -81,6 +85,8 @@ impl<T, E> State<T, E> {
             terminal: None,
             waiting: 0,
             tasks: Vec::new(),
+            creditors: Vec::new(),
+            delivered: 0,
             asked: Vec::new(),
             replay,
         }
@@ -93,14 +99,25 @@ impl<T, E> State<T, E> {
         if is_next { self.inbox.pop_front() } else { None }
     }
 
-    /// Notes that a task at `place` is asked to deliver. Returns whether it is the first: none was asked before that has not
-    /// begun.
+    /// Notes that a task at `place` is asked to deliver. Returns whether it is the first: none was asked before that is not done.
     pub(crate) fn is_first_asked(&mut self, place: Place) -> bool {
         let is_first = !self.asked.contains(&place);
         if is_first {
             self.asked.push(place);
         }
         is_first
+    }
+
+    /// Counts a delivery. Returns the tasks to be woken, which is at every whole share.
+    pub(crate) fn count_delivery(&mut self) -> Vec<Waker> {
+        self.delivered += 1;
+        let is_share = self.delivered.is_multiple_of(callback::SHARE as u64);
+        if is_share { take(&mut self.creditors) } else { Vec::new() }
+    }
+
+    /// Nothing waits to be delivered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.joining.is_empty()
     }
 
     pub(crate) fn is_full(&self) -> bool {

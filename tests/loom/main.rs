@@ -52,10 +52,22 @@ mod runtime {
             cell::{Cell, RefCell},
             collections::VecDeque,
             sync::Arc,
+            task::Context,
         };
 
         pub(crate) trait Drain: Send + Sync {
-            fn drain(self: Arc<Self>);
+            fn drain(self: Arc<Self>) -> Rest;
+            fn watch(&self, cx: &mut Context<'_>) -> Option<u64>;
+        }
+
+        #[derive(PartialEq)]
+        pub(crate) enum Rest {
+            Little,
+            Much,
+        }
+
+        pub(crate) trait Room: Send + Sync {
+            fn wait(self: Arc<Self>);
         }
 
         loom::thread_local! {
@@ -126,6 +138,14 @@ mod runtime {
             LATER.with(|later| later.borrow_mut().push_back(source));
         }
 
+        pub(crate) fn put_back(source: Arc<dyn Drain>) {
+            later(source);
+        }
+
+        pub(crate) fn wait_outside(room: Arc<dyn Room>) {
+            room.wait();
+        }
+
         pub(crate) fn attempt<R>(_: &'static str, f: impl FnOnce() -> R) -> Result<R, String> {
             Ok(f())
         }
@@ -149,7 +169,7 @@ mod runtime {
     use std::{cell::RefCell, sync::Arc, task::Context};
 
     pub(crate) trait Deliver: Send + Sync {
-        fn deliver_as_asked(self: Arc<Self>, place: Place);
+        fn deliver_as_asked(self: Arc<Self>, place: Place) -> callback::Rest;
     }
 
     /// Each thread is a place of its own.
@@ -183,8 +203,11 @@ mod runtime {
     /// Does what this thread's runtime does once the thread is back in it.
     pub(crate) fn serve() {
         while let Some(deliveries) = HANDED.with(|handed| handed.borrow_mut().pop()) {
+            let turn = || callback::run(|| deliveries.clone().deliver_as_asked(place(None)));
             callback::begin_turn();
-            callback::run(|| deliveries.deliver_as_asked(place(None)));
+            while turn() == callback::Rest::Much {
+                callback::begin_turn();
+            }
         }
     }
 

@@ -29,8 +29,8 @@ use crate::{
     operators::deliver::channel::{Bounds, Channel, End, Pushed, Received},
     runtime::{
         self,
-        callback::{self, Drain},
-        debts::{self, Debts},
+        callback::{self, Room},
+        debts::{Debts, Standing},
     },
 };
 
@@ -105,8 +105,8 @@ impl<T, E> Drop for Sender<T, E> {
     }
 }
 
-impl<T: Send, E: Send> Drain for Channel<T, E> {
-    fn drain(self: Arc<Self>) {
+impl<T: Send, E: Send> Room for Channel<T, E> {
+    fn wait(self: Arc<Self>) {
         self.wait_for_room();
     }
 }
@@ -259,11 +259,16 @@ where
                 return false;
             }
             callback::breathe();
-            if !debts::may_take_up_more() {
+            if callback::is_turn_over() {
                 break;
             }
         }
         self.receiver.is_open() && !observer.is_closed()
+    }
+
+    /// Whether items may be taken up: when the observer has caused deliveries they come first, unless nobody is interested any more.
+    fn is_clear(&mut self, cx: &mut Context<'_>) -> bool {
+        !self.receiver.is_open() || self.debts.pay(cx) == Standing::Clear
     }
 
     fn deliver_end(&mut self, end: End<E>) {
@@ -298,8 +303,7 @@ where
             callback::begin_turn();
         }
         let mut share = BATCH;
-        while share > 0 && !callback::is_turn_over() {
-            ready!(this.debts.poll_paid(cx));
+        while share > 0 && !callback::is_turn_over() && this.is_clear(cx) {
             let goes_on = ready!(this.receive(share, cx));
             let received = this.batch.len();
             let mut debts = take(&mut this.debts);
