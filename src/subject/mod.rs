@@ -76,9 +76,9 @@ use crate::{
 /// subject meanwhile, may deliver it at once. So never wait in a callback for the effect of such a push, nor count on it not
 /// having happened yet.
 ///
-/// A connection whose callbacks push while more than 1,024 items wait here reads no more messages before those are delivered,
-/// and a [`deliver_on`](crate::ObservableExt::deliver_on) hands on no more items. So a fast peer is slowed down to what the
-/// observers take.
+/// A connection whose callbacks push more than is delivered makes as many deliveries itself before it reads on, and so does a
+/// [`deliver_on`](crate::ObservableExt::deliver_on) before it hands on. While another thread delivers and more than 1,024 items wait,
+/// it waits for that, for a second at most. So a fast peer is slowed down to what the observers take.
 ///
 /// When a million items wait because observers are slower than producers, a push waits for room. On a thread of a runtime or
 /// one that has a `RunLoop` none waits, and what a callback pushes on another thread waits once that is outside of any

@@ -263,7 +263,7 @@ fn item_of_a_runtime_does_not_wait_for_a_callback_that_blocks_another_one_that_p
     hear(&begun);
     let pushing = backlog.clone();
     free.spawn(async move { pushing.push(&subject, 1) });
-    backlog.check(1_001);
+    backlog.wait_for(1_001);
     let_go.send(()).unwrap();
 }
 
