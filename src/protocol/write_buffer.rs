@@ -341,6 +341,7 @@ mod tests {
     use super::*;
 
     /// Takes up to `room` bytes of a buffer, or of several, per write.
+    #[derive(Default)]
     struct Sink {
         room: usize,
         taken: Vec<u8>,
@@ -476,49 +477,82 @@ mod tests {
 
         #[test]
         fn bytes_go_out_as_they_were_put_in_and_message_ends_and_answers_are_counted(steps in prop::collection::vec(step(), 1..60)) {
-            let (mut out, mut sink) = (WriteBuffer::default(), Sink { room: 0, taken: Vec::new() });
-            // Every byte that was put in, with whether it belongs to a message; and where the messages begin and end.
-            let (mut put, mut starts, mut ends) = (Vec::<(u8, bool)>::new(), Vec::new(), Vec::new());
-            let (mut written, mut settled) = (0, 0);
+            let mut pair = Pair::default();
             for (number, step) in steps.into_iter().enumerate() {
-                match step {
-                    Step::Append(len) => {
-                        let (frame, mut alone) = (Frame::Binary(vec![number as u8; len].into()), WriteBuffer::default());
-                        alone.append(&frame, Role::Server);
-                        out.append(&frame, Role::Server);
-                        starts.push(put.len());
-                        put.extend(alone.into_bytes().into_iter().map(|byte| (byte, true)));
-                        ends.push(put.len());
-                    }
-                    Step::Control(len) => {
-                        out.append_answers(vec![number as u8; len]);
-                        put.extend(std::iter::repeat_n((number as u8, false), len));
-                    }
-                    Step::TakeBack => {
-                        let fixed = put.iter().rposition(|(_, is_message)| !*is_message).map_or(0, |last| last + 1);
-                        let fixed = fixed.max(sink.taken.len());
-                        let kept = starts.partition_point(|start| *start < fixed);
-                        prop_assert_eq!(out.take_back(), starts.len() - kept);
-                        put.truncate(starts.get(kept).copied().unwrap_or(put.len()));
-                        starts.truncate(kept);
-                        ends.truncate(kept);
-                    }
-                    Step::Write(count, kept) => {
-                        if !out.is_empty() {
-                            out.pass_to(&mut sink, count);
-                        }
-                        settled = settled.max(sink.taken.len().saturating_sub(kept));
-                        written += out.settle(sink.taken.len() - settled);
-                        let first = starts.iter().zip(&ends).find(|(_, end)| **end > settled);
-                        prop_assert_eq!(out.has_begun(), first.is_some_and(|(start, _)| *start < settled));
-                    }
-                }
-                prop_assert!(sink.taken.iter().zip(&put).all(|(taken, (put, _))| taken == put));
-                let left = &put[sink.taken.len()..];
-                prop_assert_eq!(out.len(), left.len());
-                prop_assert_eq!(out.answers_len(), left.iter().filter(|(_, is_message)| !*is_message).count());
-                prop_assert_eq!(written, ends.iter().filter(|end| **end <= settled).count());
+                pair.take(step, number as u8)?;
+                pair.check()?;
             }
+        }
+    }
+
+    /// A buffer beside a model of it.
+    #[derive(Default)]
+    struct Pair {
+        buffer: WriteBuffer,
+        sink: Sink,
+        /// Every byte that was put in, with whether it belongs to a message.
+        put: Vec<(u8, bool)>,
+        /// Where the messages begin and end.
+        starts: Vec<usize>,
+        ends: Vec<usize>,
+        written: usize,
+        settled: usize,
+    }
+
+    impl Pair {
+        fn take(&mut self, step: Step, number: u8) -> Result<(), TestCaseError> {
+            match step {
+                Step::Append(len) => self.append(&Frame::Binary(vec![number; len].into())),
+                Step::Control(len) => {
+                    self.buffer.append_answers(vec![number; len]);
+                    self.put.extend(std::iter::repeat_n((number, false), len));
+                }
+                Step::TakeBack => return self.take_back(),
+                Step::Write(count, kept) => return self.write(count, kept),
+            }
+            Ok(())
+        }
+
+        fn append(&mut self, frame: &Frame) {
+            let mut alone = WriteBuffer::default();
+            alone.append(frame, Role::Server);
+            self.buffer.append(frame, Role::Server);
+            self.starts.push(self.put.len());
+            self.put.extend(alone.into_bytes().into_iter().map(|byte| (byte, true)));
+            self.ends.push(self.put.len());
+        }
+
+        fn take_back(&mut self) -> Result<(), TestCaseError> {
+            let fixed = self.put.iter().rposition(|(_, is_message)| !*is_message).map_or(0, |last| last + 1);
+            let fixed = fixed.max(self.sink.taken.len());
+            let kept = self.starts.partition_point(|start| *start < fixed);
+            prop_assert_eq!(self.buffer.take_back(), self.starts.len() - kept);
+            self.put.truncate(self.starts.get(kept).copied().unwrap_or(self.put.len()));
+            self.starts.truncate(kept);
+            self.ends.truncate(kept);
+            Ok(())
+        }
+
+        fn write(&mut self, count: usize, kept: usize) -> Result<(), TestCaseError> {
+            if !self.buffer.is_empty() {
+                self.buffer.pass_to(&mut self.sink, count);
+            }
+            let taken = self.sink.taken.len();
+            self.settled = self.settled.max(taken.saturating_sub(kept));
+            self.written += self.buffer.settle(taken - self.settled);
+            let first = self.starts.iter().zip(&self.ends).find(|(_, end)| **end > self.settled);
+            prop_assert_eq!(self.buffer.has_begun(), first.is_some_and(|(start, _)| *start < self.settled));
+            Ok(())
+        }
+
+        fn check(&self) -> Result<(), TestCaseError> {
+            let Self { buffer, sink, put, ends, written, settled, .. } = self;
+            prop_assert!(sink.taken.iter().zip(put).all(|(taken, (put, _))| taken == put));
+            let left = &put[sink.taken.len()..];
+            prop_assert_eq!(buffer.len(), left.len());
+            prop_assert_eq!(buffer.answers_len(), left.iter().filter(|(_, is_message)| !*is_message).count());
+            prop_assert_eq!(*written, ends.iter().filter(|end| *end <= settled).count());
+            Ok(())
         }
     }
 }

@@ -135,6 +135,32 @@ fn no_wake_up_is_lost_between_pushes_of_several_threads_drivers_and_the_schedule
     pushing.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
+/// A thread that pushes in rounds.
+struct Pusher {
+    begin: std::sync::mpsc::Sender<usize>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Pusher {
+    fn start(number: usize, outbox: &Outbox, done: &mpsc::UnboundedSender<()>) -> Self {
+        let (outbox, done) = (outbox.clone(), done.clone());
+        let (begin, rounds) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for round in rounds {
+                // From none to more than there is room for.
+                (0..round % 8 * 30 + number).for_each(|_| _ = outbox.push(binary(8)));
+                done.send(()).unwrap();
+            }
+        });
+        Self { begin, thread }
+    }
+
+    fn join(self) {
+        drop(self.begin);
+        self.thread.join().unwrap();
+    }
+}
+
 /// Those who push write for themselves, the task and the scheduler beside them: whoever is last leaves nothing behind.
 #[test]
 fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_scheduler() {
@@ -143,18 +169,7 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
     for (role, overflow) in [Role::Server, Role::Client].into_iter().zip([Overflow::DropLatest, Overflow::DropOldest]) {
         let outbox = Outbox::new(OutboxBound { messages: 2, len: 1 << 20, overflow }, |_| {});
         let (done, mut rounds) = mpsc::unbounded_channel();
-        let threads = [0, 1].map(|thread| {
-            let (outbox, done) = (outbox.clone(), done.clone());
-            let (begin, begun) = std::sync::mpsc::channel();
-            let pushing = std::thread::spawn(move || {
-                for round in begun {
-                    // From none to more than there is room for.
-                    (0..round % 8 * 30 + thread).for_each(|_| _ = outbox.push(binary(8)));
-                    done.send(()).unwrap();
-                }
-            });
-            (begin, pushing)
-        });
+        let threads = [0, 1].map(|number| Pusher::start(number, &outbox, &done));
         runtime.block_on(async {
             let plan = Plan::new(role);
             // It is full again and again.
@@ -165,7 +180,7 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
             }
             let reading = tokio::spawn(async move { tokio::io::copy(&mut peer, &mut tokio::io::sink()).await });
             for round in 0..ROUNDS {
-                threads.iter().for_each(|(begin, _)| begin.send(round).unwrap());
+                threads.iter().for_each(|pusher| pusher.begin.send(round).unwrap());
                 let emptied = async {
                     rounds.recv().await.unwrap();
                     rounds.recv().await.unwrap();
@@ -178,9 +193,6 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
             }
             reading.abort();
         });
-        for (begin, pushing) in threads {
-            drop(begin);
-            pushing.join().unwrap();
-        }
+        threads.into_iter().for_each(Pusher::join);
     }
 }

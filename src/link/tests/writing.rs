@@ -92,6 +92,23 @@ fn whole_messages(bytes: Vec<u8>) -> Vec<Vec<u8>> {
     messages
 }
 
+fn numbered_messages(lens: &[usize]) -> Vec<Vec<u8>> {
+    let message = |(n, len): (usize, &usize)| [&(n as u32).to_be_bytes()[..], &vec![n as u8; *len]].concat();
+    lens.iter().enumerate().map(message).collect()
+}
+
+/// Pushes a message each second, then closes the outbox if that was the last link. Never returns.
+async fn push_slowly(outbox: &Outbox, messages: impl Iterator<Item = &Vec<u8>>, is_last: bool) {
+    for message in messages {
+        outbox.push(Frame::Binary(message.clone().into())).unwrap();
+        sleep(SECOND).await;
+    }
+    if is_last {
+        outbox.close(1000, "", SECOND);
+    }
+    std::future::pending().await
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -109,8 +126,7 @@ proptest! {
         let role = if is_client { Role::Client } else { Role::Server };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (outbox, scheduler) = (outbox(), Arc::new(WriteScheduler::default()));
-        let message = |(n, len): (usize, &usize)| [&(n as u32).to_be_bytes()[..], &vec![n as u8; *len]].concat();
-        let sent: Vec<_> = lens.iter().enumerate().map(message).collect();
+        let sent = numbered_messages(&lens);
         let mut unsent = sent.iter();
         unsent.by_ref().take(pushed_before).for_each(|message| outbox.push(Frame::Binary(message.clone().into())).unwrap());
         let last = cuts.len();
@@ -119,16 +135,7 @@ proptest! {
             let taken = Arc::new(Mutex::new(Vec::new()));
             let socket = Breaking { portions: portions.clone().into_iter().cycle(), left, taken: taken.clone() };
             let link = Plan { scheduler: is_scheduled.then(|| scheduler.clone()), ..Plan::new(role) }.link(&outbox);
-            let pushing = async {
-                for message in unsent.by_ref().take(if n == last { usize::MAX } else { 1 }) {
-                    outbox.push(Frame::Binary(message.clone().into())).unwrap();
-                    sleep(SECOND).await;
-                }
-                if n == last {
-                    outbox.close(1000, "", SECOND);
-                }
-                std::future::pending::<()>().await
-            };
+            let pushing = push_slowly(&outbox, unsent.by_ref().take(if n == last { usize::MAX } else { 1 }), n == last);
             runtime.block_on(async {
                 let over = sleep(60 * SECOND);
                 tokio::select! {
