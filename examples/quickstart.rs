@@ -16,7 +16,7 @@ fn main() -> Result<(), WsError> {
     println!("a server shouts at {}", server.local_addr());
 
     // A client is one connection, a group is one for each path that something is sent to.
-    let address = ConnConfig::from(server.local_addr());
+    let address = ConnConfig::try_from(server.local_addr())?;
     let client = RxWsClient::connect(address.clone().path("/chat"), WsStr)?;
     let group = RxWsClientGroup::new(address, WsStr)?;
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, TcpStream, ToSocketAddrs},
     time::Instant,
 };
 
@@ -14,7 +14,7 @@ const REQUEST: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nConnection: keep-aliv
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://o.example\r\n\r\n";
 
 /// Says `bytes`, hangs up one way, and waits until the server does so the other way.
-fn say(addr: SocketAddr, bytes: &[u8]) {
+fn say(addr: impl ToSocketAddrs, bytes: &[u8]) {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // The server may have hung up first.

@@ -349,7 +349,7 @@ impl From<&ConnConfig> for ConnConfig {
 /// use rxplus::prelude::*;
 ///
 /// let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
-/// let client = RxWsClient::connect(ConnConfig::from(server.local_addr()).path("/chat"), WsStr)?;
+/// let client = RxWsClient::connect(ConnConfig::try_from(server.local_addr())?.path("/chat"), WsStr)?;
 /// # Ok::<(), WsError>(())
 /// ```
 impl From<SocketAddr> for ConnConfig {

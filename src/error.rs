@@ -359,6 +359,7 @@ impl fmt::Debug for DatatypeError {
 }
 
 /// Why `send` refused an item, which it hands back. `Debug` prints why, and not the item.
+#[non_exhaustive]
 #[derive(Clone)]
 pub enum SendError<I> {
     /// The outbox is at its bound.

@@ -61,6 +61,7 @@
 //! prelude: rxplus needs exactly the version of RxRust that it re-exports.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod addr;
 mod address;
 mod address_fields;
 mod client;
@@ -91,6 +92,7 @@ mod tagged;
 mod time;
 mod transport;
 
+pub use addr::Addr;
 pub use address::ConnConfig;
 pub use bytes::Bytes;
 pub use client::{ClientBuilder, ConnRequest, OnClose, OnRejected, RetryPolicy, RxWsClient};

@@ -92,7 +92,7 @@ fn client_of_one_server_feeds_another_server_in_one_expression() {
 #[test]
 fn server_is_reached_at_a_path_it_was_given_without_the_slash() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["top floor"]).bind().unwrap();
-    let at = ConnConfig::from(server.local_addr()).path("top floor");
+    let at = ConnConfig::try_from(server.local_addr()).unwrap().path("top floor");
     RxWsClient::connect(at, WsStr).unwrap().wait_connected(PATIENCE).unwrap();
 }
 

@@ -65,6 +65,7 @@ struct Delicate;
 
 impl WsDatatype for Delicate {
     type Item = WsText;
+    type Outgoing = WsText;
 
     fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
         assert_ne!(*item, "panic");

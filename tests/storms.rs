@@ -56,8 +56,10 @@ fn server_that_accepts_and_hangs_up_is_not_hammered() {
 #[test]
 fn server_whose_answer_will_not_change_is_asked_once_in_ten_seconds() {
     let refused = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/here"]).bind().unwrap();
-    let servers =
-        [("closes with 1008", foreign_server(|_, peer| close(peer, 1008))), ("answers 404", refused.local_addr())];
+    let servers = [
+        ("closes with 1008", foreign_server(|_, peer| close(peer, 1008))),
+        ("answers 404", refused.local_addr().as_tcp().unwrap()),
+    ];
     let clients =
         servers.map(|(what, addr)| (what, thread::spawn(move || attempts_in_ten_seconds(format!("ws://{addr}")))));
     for (what, client) in clients {

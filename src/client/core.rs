@@ -59,7 +59,7 @@ struct Standing {
 }
 
 impl<D: WsDatatype> EndpointCore for ClientCore<D> {
-    type Item = D::Item;
+    type Item = D::Outgoing;
     type Arrived = Received<D::Item>;
     type Event = ClientEvent;
 
@@ -67,12 +67,12 @@ impl<D: WsDatatype> EndpointCore for ClientCore<D> {
         &self.component
     }
 
-    fn offer(self: &Arc<Self>, item: &D::Item) -> Result<(), SendError<()>> {
+    fn offer(self: &Arc<Self>, item: &D::Outgoing) -> Result<(), SendError<()>> {
         let frame = self.incoming.codec.encode(&self.incoming.path, item, || self.is_closing())?;
         self.outbox.push(frame).map_err(|refusal| refusal.of(()))
     }
 
-    fn unencodable(&self, _item: D::Item, error: DatatypeError) -> ClientEvent {
+    fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ClientEvent {
         ClientEvent::Unencodable { error, count: 1 }
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) min_uptime: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) subprotocols: Arc<[String]>,
-    pub(crate) greeting: Option<Greeting<D::Item>>,
+    pub(crate) greeting: Option<Greeting<D::Outgoing>>,
     pub(crate) request: Option<Requesting>,
     pub(crate) on_close: Option<Deciding>,
     /// The group that the client belongs to.

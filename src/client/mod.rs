@@ -188,7 +188,7 @@ impl<D: WsDatatype> RxWsClient<D> {
 
 endpoint! {
     RxWsClient, ClientSource { core, guard },
-    T => T => D::Item, Into::into;
+    emits D::Item, takes T => T => D::Outgoing, Into::into;
 
     /// Queues `item` for sending. Never blocks; what is refused becomes an event.
     ///

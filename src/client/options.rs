@@ -117,9 +117,9 @@ macro_rules! client_options {
         /// [`ClientEvent::Unencodable`]: crate::ClientEvent::Unencodable
         pub fn greeting<I>(mut self, greeting: impl Fn(&str) -> I + Send + Sync + 'static) -> Self
         where
-            I: IntoIterator<Item: Into<D::Item>>,
+            I: IntoIterator<Item: Into<D::Outgoing>>,
         {
-            let greeting = move |path: &str, add: &mut dyn FnMut(Box<dyn FnOnce() -> D::Item + '_>)| {
+            let greeting = move |path: &str, add: &mut dyn FnMut(Box<dyn FnOnce() -> D::Outgoing + '_>)| {
                 greeting(path).into_iter().for_each(|item| add(Box::new(|| item.into())));
             };
             self.dialing.greeting = Some(std::sync::Arc::new(greeting));

@@ -121,7 +121,7 @@ fn greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
         leave_out(DatatypeError::new(format!("a greeting panicked: {panic}")));
     };
     let mut frames = Vec::new();
-    let mut add = |make: Box<dyn FnOnce() -> D::Item + '_>| {
+    let mut add = |make: Box<dyn FnOnce() -> D::Outgoing + '_>| {
         match callback::attempt("a greeting", || codec.encode(path, &make(), || false)) {
             Ok(Ok(frame)) => frames.push(frame),
             Ok(Err(SendError::Encode((), error))) => leave_out(error),

@@ -36,6 +36,7 @@ impl WsByPath {
 
 impl WsDatatype for WsByPath {
     type Item = Payload;
+    type Outgoing = Payload;
 
     fn encode(&self, path: &str, item: &Payload) -> Result<Frame, DatatypeError> {
         match ((self.kind_of)(path), item) {

@@ -11,6 +11,7 @@ pub struct WsBytes;
 
 impl WsDatatype for WsBytes {
     type Item = Bytes;
+    type Outgoing = Bytes;
 
     fn encode(&self, _path: &str, item: &Bytes) -> Result<Frame, DatatypeError> {
         Ok(item.clone().into())

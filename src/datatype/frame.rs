@@ -116,6 +116,7 @@ pub struct WsFrame;
 
 impl WsDatatype for WsFrame {
     type Item = Frame;
+    type Outgoing = Frame;
 
     fn encode(&self, _path: &str, item: &Frame) -> Result<Frame, DatatypeError> {
         Ok(item.clone())

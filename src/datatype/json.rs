@@ -25,28 +25,59 @@ use crate::{DatatypeError, one_line::Complaint};
 /// assert_eq!(frame.as_text(), Some(r#"["answer",42]"#));
 /// # Ok::<(), DatatypeError>(())
 /// ```
-pub struct WsJson<T>(PhantomData<fn() -> T>); // fn: Send, Sync and Copy whatever T is
+///
+/// What is received and what is pushed may be of two types, `WsJson<In, Out>`: such a datatype is made with
+/// [`pair`](Self::pair).
+///
+/// ```
+/// use rxplus::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Deserialize)]
+/// struct Reading {
+///     celsius: f32,
+/// }
+///
+/// #[derive(Clone, Serialize)]
+/// struct Command {
+///     heat: bool,
+/// }
+///
+/// let boiler = RxWsClient::connect("ws://127.0.0.1:8765/boiler", WsJson::<Reading, Command>::pair())?;
+/// boiler.clone().map(|reading| Command { heat: reading.celsius < 50.0 }).subscribe_with(boiler);
+/// # Ok::<(), WsError>(())
+/// ```
+pub struct WsJson<In, Out = In>(PhantomData<fn() -> (In, Out)>); // fn: Send, Sync and Copy whatever they are
 
 impl<T> WsJson<T> {
-    /// Makes the datatype; it holds nothing.
+    /// Makes the datatype with one type for what is received and what is pushed; it holds nothing.
     pub const fn new() -> Self {
+        Self::pair()
+    }
+}
+
+impl<In, Out> WsJson<In, Out> {
+    /// Makes the datatype with a type for what is received and one for what is pushed; it holds nothing.
+    pub const fn pair() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<T> WsDatatype for WsJson<T>
+impl<In, Out> WsDatatype for WsJson<In, Out>
 where
-    T: Serialize + DeserializeOwned + Clone + Send + 'static,
+    In: DeserializeOwned + Clone + Send + 'static,
+    Out: Serialize + Clone + Send + 'static,
 {
-    type Item = T;
+    type Item = In;
+    type Outgoing = Out;
 
-    fn encode(&self, _path: &str, item: &T) -> Result<Frame, DatatypeError> {
+    fn encode(&self, _path: &str, item: &Out) -> Result<Frame, DatatypeError> {
         serde_json::to_string(&DepthLimited::new(item, Format::Json))
             .map(Frame::from)
             .map_err(|e| DatatypeError::with_source("cannot encode the item as JSON", Complaint::of(e)))
     }
 
-    fn decode(&self, _path: &str, frame: Frame) -> Result<T, DatatypeError> {
+    fn decode(&self, _path: &str, frame: Frame) -> Result<In, DatatypeError> {
         let text = frame.into_text()?;
         check_depth(&text)?;
         serde_json::from_str(&text)
@@ -88,21 +119,21 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-impl<T> Default for WsJson<T> {
+impl<In, Out> Default for WsJson<In, Out> {
     fn default() -> Self {
-        Self::new()
+        Self::pair()
     }
 }
 
-impl<T> Clone for WsJson<T> {
+impl<In, Out> Clone for WsJson<In, Out> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for WsJson<T> {}
+impl<In, Out> Copy for WsJson<In, Out> {}
 
-impl<T> fmt::Debug for WsJson<T> {
+impl<In, Out> fmt::Debug for WsJson<In, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WsJson")
     }

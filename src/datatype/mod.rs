@@ -60,6 +60,7 @@ use crate::DatatypeError;
 ///
 /// impl WsDatatype for Temperature {
 ///     type Item = i16;
+///     type Outgoing = i16;
 ///
 ///     fn encode(&self, _path: &str, item: &i16) -> Result<Frame, DatatypeError> {
 ///         Ok(item.to_be_bytes().to_vec().into())
@@ -78,15 +79,18 @@ use crate::DatatypeError;
 /// # Ok::<(), DatatypeError>(())
 /// ```
 pub trait WsDatatype: Send + Sync + 'static {
-    /// What the program pushes and receives.
+    /// What the program receives.
     type Item: Clone + Send + 'static;
+
+    /// What the program pushes. All datatypes of this crate have one type for both, but for those made with `pair`.
+    type Outgoing: Clone + Send + 'static;
 
     /// Makes the message for `item`, which goes to `path`.
     ///
     /// # Errors
     ///
     /// When the item has no encoding, or none that suits the path.
-    fn encode(&self, path: &str, item: &Self::Item) -> Result<Frame, DatatypeError>;
+    fn encode(&self, path: &str, item: &Self::Outgoing) -> Result<Frame, DatatypeError>;
 
     /// Reads the item out of a message that came from `path`.
     ///

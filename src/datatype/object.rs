@@ -31,45 +31,76 @@ use crate::DatatypeError;
 /// assert_eq!(positions.decode("/robot", frame)?, Position { x: 1.0, y: 2.0 });
 /// # Ok::<(), DatatypeError>(())
 /// ```
-pub struct WsObject<T>(PhantomData<fn() -> T>); // fn: Send, Sync and Copy whatever T is
+///
+/// What is received and what is pushed may be of two types, `WsObject<In, Out>`: such a datatype is made with
+/// [`pair`](Self::pair).
+///
+/// ```
+/// use rxplus::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Deserialize)]
+/// struct Reading {
+///     celsius: f32,
+/// }
+///
+/// #[derive(Clone, Serialize)]
+/// struct Command {
+///     heat: bool,
+/// }
+///
+/// let boiler = RxWsClient::connect("ws://127.0.0.1:8765/boiler", WsObject::<Reading, Command>::pair())?;
+/// boiler.clone().map(|reading| Command { heat: reading.celsius < 50.0 }).subscribe_with(boiler);
+/// # Ok::<(), WsError>(())
+/// ```
+pub struct WsObject<In, Out = In>(PhantomData<fn() -> (In, Out)>); // fn: Send, Sync and Copy whatever they are
 
 impl<T> WsObject<T> {
-    /// Makes the datatype; it holds nothing.
+    /// Makes the datatype with one type for what is received and what is pushed; it holds nothing.
     pub const fn new() -> Self {
+        Self::pair()
+    }
+}
+
+impl<In, Out> WsObject<In, Out> {
+    /// Makes the datatype with a type for what is received and one for what is pushed; it holds nothing.
+    pub const fn pair() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<T> WsDatatype for WsObject<T>
+impl<In, Out> WsDatatype for WsObject<In, Out>
 where
-    T: Serialize + DeserializeOwned + Clone + Send + 'static,
+    In: DeserializeOwned + Clone + Send + 'static,
+    Out: Serialize + Clone + Send + 'static,
 {
-    type Item = T;
+    type Item = In;
+    type Outgoing = Out;
 
-    fn encode(&self, _path: &str, item: &T) -> Result<Frame, DatatypeError> {
+    fn encode(&self, _path: &str, item: &Out) -> Result<Frame, DatatypeError> {
         msgpack::encode(item).map(Frame::Binary)
     }
 
-    fn decode(&self, _path: &str, frame: Frame) -> Result<T, DatatypeError> {
+    fn decode(&self, _path: &str, frame: Frame) -> Result<In, DatatypeError> {
         msgpack::decode(&frame.into_binary()?)
     }
 }
 
-impl<T> Default for WsObject<T> {
+impl<In, Out> Default for WsObject<In, Out> {
     fn default() -> Self {
-        Self::new()
+        Self::pair()
     }
 }
 
-impl<T> Clone for WsObject<T> {
+impl<In, Out> Clone for WsObject<In, Out> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for WsObject<T> {}
+impl<In, Out> Copy for WsObject<In, Out> {}
 
-impl<T> fmt::Debug for WsObject<T> {
+impl<In, Out> fmt::Debug for WsObject<In, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WsObject")
     }

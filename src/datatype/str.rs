@@ -9,6 +9,7 @@ pub struct WsStr;
 
 impl WsDatatype for WsStr {
     type Item = WsText;
+    type Outgoing = WsText;
 
     fn encode(&self, _path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
         Ok(item.clone().into())

@@ -26,7 +26,7 @@ impl<D: WsDatatype> Codec<D> {
     pub(crate) fn encode(
         &self,
         path: &str,
-        item: &D::Item,
+        item: &D::Outgoing,
         is_closing: impl FnOnce() -> bool,
     ) -> Result<Frame, SendError<()>> {
         unless_it_panics(|| self.datatype.encode(path, item)).map_err(|error| {

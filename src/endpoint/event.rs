@@ -1,9 +1,9 @@
 //! What happens beside the data, as values: events and states.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    DatatypeError, DropReason, HttpResponse, Tag, TaggedData, Tally, WsError,
+    Addr, DatatypeError, DropReason, HttpResponse, Tag, TaggedData, Tally, WsError,
     subject::{Merge, Merged},
 };
 
@@ -149,6 +149,7 @@ pub enum ClientEvent {
 }
 
 /// Which connection of a server an event is about.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The connection's number, unique within its server.
@@ -156,7 +157,7 @@ pub struct Peer {
     /// The path it asked for.
     pub path: Tag,
     /// Where it comes from.
-    pub addr: SocketAddr,
+    pub addr: Addr,
 }
 
 /// As errors name it.
@@ -195,7 +196,7 @@ pub enum ServerEvent {
     /// A request was answered with an HTTP status instead of a connection, or not at all.
     Rejected {
         /// Where it came from.
-        addr: SocketAddr,
+        addr: Addr,
         /// The HTTP status of the answer, if there was one.
         status: Option<u16>,
         /// Why.
@@ -371,7 +372,7 @@ mod tests {
     }
 
     fn peer(id: u64) -> Peer {
-        Peer { id, path: "/".into(), addr: ([127, 0, 0, 1], 80).into() }
+        Peer { id, path: "/".into(), addr: Addr::Tcp(([127, 0, 0, 1], 80).into()) }
     }
 
     fn of_peer(id: u64) -> ServerEvent {

@@ -1,8 +1,8 @@
 //! What makes a server, a client, a group and a connection subjects of RxRust's.
 
 /// Makes `$Type`, a struct of `inner: $Source<D>` and `scheduler: IoScheduler`, a subject: a context whose pipelines are `Io`
-/// ones, an observable of `$Item`, and an observer of `$Given`, where `$T` is whatever converts into the datatype's item and
-/// `$convert` makes a `$Given` an `$Item`.
+/// ones, an observable of `$Item`, and an observer of `$Given`, where `$T` is whatever converts into the datatype's outgoing
+/// item and `$convert` makes a `$Given` a `$Pushed`.
 ///
 /// `$Source` has a `core`, an [`EndpointCore`](crate::endpoint::EndpointCore) in an `Arc`, and two methods: `arriving` returns
 /// the observable of what arrives, and `held` what each of its subscribers holds for as long as it lives. The methods that are
@@ -10,7 +10,7 @@
 macro_rules! endpoint {
     (
         $Type:ident, $Source:ident { $($field:ident),+ },
-        $T:ident => $Given:ty => $Item:ty, $convert:expr;
+        emits $Item:ty, takes $T:ident => $Given:ty => $Pushed:ty, $convert:expr;
 
         $(#[$next:meta])*
         fn next($given:ident);
@@ -27,12 +27,12 @@ macro_rules! endpoint {
     ) => {
         impl<D: WsDatatype> $Type<D> {
             $(#[$next])*
-            pub fn next<$T: Into<D::Item>>(&self, $given: $Given) {
+            pub fn next<$T: Into<D::Outgoing>>(&self, $given: $Given) {
                 $crate::endpoint::EndpointCore::next(&self.inner.core, $convert($given));
             }
 
             $(#[$send])*
-            pub fn send<$T: Into<D::Item>>(&self, $given: $Given) -> Result<(), $SendError<$Item>> {
+            pub fn send<$T: Into<D::Outgoing>>(&self, $given: $Given) -> Result<(), $SendError<$Pushed>> {
                 $crate::endpoint::EndpointCore::send(&self.inner.core, $convert($given))
             }
 
@@ -72,7 +72,7 @@ macro_rules! endpoint {
         impl<D, $T, E> rxrust::observer::Observer<$Given, E> for $Type<D>
         where
             D: WsDatatype,
-            $T: Into<D::Item>,
+            $T: Into<D::Outgoing>,
             E: Into<$crate::WsError>,
         {
             fn next(&mut self, item: $Given) {

@@ -38,7 +38,7 @@ pub(crate) struct GroupCore<D: WsDatatype> {
 }
 
 impl<D: WsDatatype> EndpointCore for GroupCore<D> {
-    type Item = TaggedData<D::Item>;
+    type Item = TaggedData<D::Outgoing>;
     type Arrived = TaggedData<Received<D::Item>>;
     type Event = TaggedData<ClientEvent>;
 
@@ -47,7 +47,7 @@ impl<D: WsDatatype> EndpointCore for GroupCore<D> {
     }
 
     /// Encodes a message and queues it with the client for its path, which is opened if need be.
-    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
+    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Outgoing>) -> Result<(), SendError<()>> {
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
         loop {
             let mut children = self.lock();
@@ -66,7 +66,7 @@ impl<D: WsDatatype> EndpointCore for GroupCore<D> {
         }
     }
 
-    fn unencodable(&self, tagged: TaggedData<D::Item>, error: DatatypeError) -> TaggedData<ClientEvent> {
+    fn unencodable(&self, tagged: TaggedData<D::Outgoing>, error: DatatypeError) -> TaggedData<ClientEvent> {
         TaggedData::with_key(tagged.tag, ClientEvent::Unencodable { error, count: 1 })
     }
 

@@ -132,7 +132,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
 
 endpoint! {
     RxWsClientGroup, GroupSource { core, guard },
-    T => TaggedData<T> => TaggedData<D::Item>, |tagged: TaggedData<T>| tagged.map(Into::into);
+    emits TaggedData<D::Item>, takes T => TaggedData<T> => TaggedData<D::Outgoing>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
     /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; what is refused
     /// becomes an event.

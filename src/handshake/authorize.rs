@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     fmt,
-    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -16,7 +15,7 @@ use super::{
     answer::{Answer, added_header},
     head::Head,
 };
-use crate::{Tag, runtime::callback};
+use crate::{Addr, Tag, runtime::callback};
 
 /// The HTTP request that is to become a connection. Cheap to clone.
 #[derive(Clone)]
@@ -31,12 +30,12 @@ struct Parts {
     packed: Box<[u8]>,
     /// Made when they are first asked for.
     headers: OnceLock<Box<HeaderMap>>,
-    peer_addr: SocketAddr,
+    peer_addr: Addr,
     asks_to_upgrade: bool,
 }
 
 impl UpgradeRequest {
-    pub(super) fn new(head: Head, peer_addr: SocketAddr) -> Self {
+    pub(super) fn new(head: Head, peer_addr: Addr) -> Self {
         let (asks_to_upgrade, packed) = (head.asks_to_upgrade(), pack(&head.headers));
         let Head { method, path, query, .. } = head;
         let headers = OnceLock::new();
@@ -86,8 +85,8 @@ impl UpgradeRequest {
 
     /// Where it comes from: the client, or the last proxy before the server.
     #[must_use]
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.0.peer_addr
+    pub fn peer_addr(&self) -> Addr {
+        self.0.peer_addr.clone()
     }
 }
 

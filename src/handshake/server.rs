@@ -130,7 +130,7 @@ async fn judge(
     if opening.is_ok() {
         permit.take_path(&request.path).map_err(full)?;
     }
-    let request = UpgradeRequest::new(request, addr);
+    let request = UpgradeRequest::new(request, addr.into());
     let grant = match &policy.authorize {
         Some(authorize) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
         None => None,

@@ -1,12 +1,18 @@
 //! How much an outbox holds, and what becomes of a message for which there is no room.
 
+use serde::{Deserialize, Serialize};
+
 use crate::SendError;
 
 /// What a full outbox does with one more message.
 ///
 /// An outbox is full for a connection whose socket takes nothing: a push into a full one first writes as much as the socket
 /// takes at that moment, and only then is this applied. A client without a connection has no socket to write to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// In a configuration file: `"disconnect"`, `"drop_oldest"`, `"drop_latest"`.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Overflow {
     /// Ends the connection: an accepted one with close code 1013, a client with [`WsError::OutboxFull`](crate::WsError).
     Disconnect,

@@ -187,12 +187,12 @@ impl<D: WsDatatype> ServerBuilder<D> {
             let _inside = runtime.handle().enter();
             Listener::new(sockets).map_err(failed)?
         };
-        let local_addr = listener.local_addr().map_err(failed)?;
+        let local_addrs = listener.local_addrs().map_err(failed)?;
         let home = IoScheduler::on(&runtime);
         let core = Arc::new(ServerCore::new(self.datatype, self.options, self.policy, self.tls, home.clone()));
         let dead = core.clone();
         runtime.serve(task::run(core.clone(), listener), move |death| dead.died(&death));
         let guard = DropGuard::of(&core);
-        Ok(RxWsServer { inner: ServerSource { core, local_addr, guard }, scheduler: home })
+        Ok(RxWsServer { inner: ServerSource { core, local_addrs, guard }, scheduler: home })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use std::{
 use http::HeaderMap;
 
 use crate::{
-    DatatypeError, IoScheduler, SendError, Tag, TaggedData, WsDatatype, WsError,
+    Addr, DatatypeError, IoScheduler, SendError, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{
         Component, EndpointCore, Received,
         event::{Peer, ServerEvent},
@@ -128,8 +127,8 @@ impl<D: WsDatatype> Connection<D> {
 
     /// Where it comes from.
     #[must_use]
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.core().peer.addr
+    pub fn peer_addr(&self) -> Addr {
+        self.core().peer.addr.clone()
     }
 
     /// The subprotocol chosen in the opening handshake.
@@ -171,7 +170,7 @@ impl<D: WsDatatype> Connection<D> {
 }
 
 impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
-    type Item = D::Item;
+    type Item = D::Outgoing;
     type Arrived = Received<D::Item>;
     type Event = ServerEvent;
 
@@ -179,12 +178,12 @@ impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
         &self.component
     }
 
-    fn offer(self: &Arc<Self>, item: &D::Item) -> Result<(), SendError<()>> {
+    fn offer(self: &Arc<Self>, item: &D::Outgoing) -> Result<(), SendError<()>> {
         let frame = self.incoming.codec.encode(&self.peer.path, item, || self.is_closing())?;
         self.outbox.push(frame).map_err(|refusal| refusal.of(()))
     }
 
-    fn unencodable(&self, _item: D::Item, error: DatatypeError) -> ServerEvent {
+    fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ServerEvent {
         ServerEvent::Unencodable { path: self.peer.path.clone(), error, count: 1 }
     }
 
@@ -209,7 +208,7 @@ fn may_be_sent(code: u16) -> bool {
 
 endpoint! {
     Connection, ConnectionSource { core },
-    T => T => D::Item, Into::into;
+    emits D::Item, takes T => T => D::Outgoing, Into::into;
 
     /// Queues `item` for sending. Never blocks; what is refused becomes an event.
     ///

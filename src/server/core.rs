@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, AtomicU64, Ordering},
@@ -12,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    Connection, DatatypeError, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
+    Addr, Connection, DatatypeError, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{
         Component, EndpointCore, Received,
         codec::Codec,
@@ -75,7 +74,7 @@ struct Open<D: WsDatatype> {
 }
 
 impl<D: WsDatatype> EndpointCore for ServerCore<D> {
-    type Item = TaggedData<D::Item>;
+    type Item = TaggedData<D::Outgoing>;
     type Arrived = TaggedData<Received<D::Item>>;
     type Event = ServerEvent;
 
@@ -84,7 +83,7 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
     }
 
     /// Encodes a message once and offers it to every connection on its path.
-    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Item>) -> Result<(), SendError<()>> {
+    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Outgoing>) -> Result<(), SendError<()>> {
         if self.is_closing() {
             return Err(SendError::Closed(()));
         }
@@ -101,7 +100,7 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
         }
     }
 
-    fn unencodable(&self, tagged: TaggedData<D::Item>, error: DatatypeError) -> ServerEvent {
+    fn unencodable(&self, tagged: TaggedData<D::Outgoing>, error: DatatypeError) -> ServerEvent {
         ServerEvent::Unencodable { path: tagged.tag, error, count: 1 }
     }
 
@@ -214,8 +213,8 @@ impl<D: WsDatatype> ServerCore<D> {
         ServerEvent::Closed(report)
     }
 
-    pub(crate) fn report_refusal(&self, addr: SocketAddr, Refused { status, reason, .. }: Refused) {
-        self.component.events.next(ServerEvent::Rejected { addr, status, reason, count: 1 });
+    pub(crate) fn report_refusal(&self, addr: impl Into<Addr>, Refused { status, reason, .. }: Refused) {
+        self.component.events.next(ServerEvent::Rejected { addr: addr.into(), status, reason, count: 1 });
     }
 
     pub(crate) fn next_number(&self) -> u64 {

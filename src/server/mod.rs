@@ -18,10 +18,10 @@ mod task;
 pub use builder::ServerBuilder;
 pub use connection::{Connection, ConnectionSource};
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
-    ConnConfig, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
+    Addr, ConnConfig, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{Feed, Received, drop_guard::DropGuard, event::ServerEvent, subject::endpoint, subscribe::subscribe},
     server::core::ServerCore,
     stats::{PathStats, ServerStats},
@@ -62,7 +62,8 @@ pub struct RxWsServer<D: WsDatatype> {
 /// The observable inside an [`RxWsServer`], as RxRust's operators see it.
 pub struct ServerSource<D: WsDatatype> {
     core: Arc<ServerCore<D>>,
-    local_addr: SocketAddr,
+    /// At least one.
+    local_addrs: Arc<[Addr]>,
     guard: Arc<DropGuard>,
 }
 
@@ -155,8 +156,14 @@ impl<D: WsDatatype> RxWsServer<D> {
 
     /// Where it listens; if the host has several addresses, the first of them.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.inner.local_addr
+    pub fn local_addr(&self) -> Addr {
+        self.inner.local_addrs[0].clone()
+    }
+
+    /// All addresses that the server listens on: `localhost` may be one of IPv4 and one of IPv6.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<Addr> {
+        self.inner.local_addrs.to_vec()
     }
 
     /// Its name, as set by the builder.
@@ -167,8 +174,8 @@ impl<D: WsDatatype> RxWsServer<D> {
 }
 
 endpoint! {
-    RxWsServer, ServerSource { core, local_addr, guard },
-    T => TaggedData<T> => TaggedData<D::Item>, |tagged: TaggedData<T>| tagged.map(Into::into);
+    RxWsServer, ServerSource { core, local_addrs, guard },
+    emits TaggedData<D::Item>, takes T => TaggedData<T> => TaggedData<D::Outgoing>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
     /// Queues a message for every client that is on the tag's path now. Never blocks; what is refused becomes an event.
     ///

@@ -3,7 +3,6 @@
 use std::{
     future::pending,
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
 };
@@ -40,7 +39,7 @@ use crate::{
 pub(crate) async fn serve<D: WsDatatype>(
     server: Arc<ServerCore<D>>,
     stream: TcpStream,
-    addr: SocketAddr,
+    addr: std::net::SocketAddr,
     mut permit: Permit,
 ) {
     // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
@@ -62,7 +61,7 @@ pub(crate) async fn serve<D: WsDatatype>(
 async fn shake_hands<'a, D: WsDatatype>(
     server: &'a ServerCore<D>,
     stream: TcpStream,
-    addr: SocketAddr,
+    addr: std::net::SocketAddr,
     permit: &mut Permit,
     evicted: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Registered<'a, D>, Refused> {

@@ -11,7 +11,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{ConnConfig, WsError};
+use crate::{Addr, ConnConfig, WsError};
 
 /// How many connections the operating system holds ready for being accepted.
 const BACKLOG: i32 = 1024;
@@ -93,8 +93,9 @@ impl Listener {
     }
 
     /// Where it listens, by the first address.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.sockets.first().map_or(Err(ErrorKind::NotConnected.into()), TcpListener::local_addr)
+    /// At least one.
+    pub(crate) fn local_addrs(&self) -> io::Result<Arc<[Addr]>> {
+        self.sockets.iter().map(|socket| socket.local_addr().map(Addr::from)).collect()
     }
 
     /// Cancel safe.
@@ -172,7 +173,7 @@ mod tests {
         let sockets = listen_on(&loopbacks()).unwrap();
         let places = places(&sockets);
         let mut listener = Listener::new(sockets).unwrap();
-        assert_eq!(listener.local_addr().unwrap(), places[0]);
+        assert_eq!(listener.local_addrs().unwrap()[0], places[0]);
         // A crowd at the first address, and one at each of the others.
         let _crowd: Vec<_> = (0..20).map(|_| Client::connect(places[0]).unwrap()).collect();
         let _others: Vec<_> = places[1..].iter().map(|place| Client::connect(place).unwrap()).collect();

@@ -126,7 +126,7 @@ fn it_sees_who_asks() {
     let addr = raw.0.local_addr().unwrap();
     let mut raw = raw;
     raw.ask(&REQUEST);
-    assert_eq!(seen.recv_timeout(crate::support::PATIENCE).unwrap(), ("GET".into(), addr));
+    assert_eq!(seen.recv_timeout(crate::support::PATIENCE).unwrap(), ("GET".into(), addr.into()));
 }
 
 #[test]

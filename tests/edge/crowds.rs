@@ -36,7 +36,7 @@ fn peers() {
     let Ok(task) = env::var(TASK) else { return };
     let [addr, count, path_len] = task.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let (addr, path) = (addr.parse().unwrap(), "x".repeat(path_len.parse().unwrap()));
+    let (addr, path) = (addr.parse::<SocketAddr>().unwrap(), "x".repeat(path_len.parse().unwrap()));
     let _peers: Vec<_> = (0..count.parse().unwrap()).map(|_| Raw::upgraded_on(addr, &format!("/{path}"))).collect();
     // Until the other process lets go, be it by its own end.
     let _ = stdin().read(&mut [0]);
@@ -163,10 +163,10 @@ fn silent_peers_make_room_where_descriptors_run_out() {
 struct Greedy(Arc<AtomicBool>, Option<JoinHandle<()>>);
 
 impl Greedy {
-    fn on(addr: SocketAddr) -> Self {
+    fn on(addr: impl Into<Addr>) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let is_over = over.clone();
-        let mut raw = Raw::upgraded(addr);
+        let mut raw = Raw::upgraded(addr.into());
         let feed = frame(Side::Client, TEXT, b"more").repeat(1000);
         raw.0.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let feeding = thread::spawn(move || while !is_over.load(Relaxed) && raw.0.write(&feed).is_ok() {});

@@ -86,7 +86,7 @@ impl Site {
     }
 
     pub(crate) fn addr(&self) -> std::net::SocketAddr {
-        self.server.local_addr()
+        self.server.local_addr().as_tcp().unwrap()
     }
 
     /// What the attack must not have cost.

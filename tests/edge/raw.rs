@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
     time::Duration,
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn header(side: Side, first: u8, len: u64) -> Vec<u8> {
 pub(crate) struct Raw(pub(crate) TcpStream);
 
 impl Raw {
-    pub(crate) fn connect(addr: SocketAddr) -> Self {
+    pub(crate) fn connect(addr: impl ToSocketAddrs) -> Self {
         Self::of(TcpStream::connect(addr).unwrap())
     }
 
@@ -69,12 +69,12 @@ impl Raw {
     }
 
     /// A client after its opening handshake.
-    pub(crate) fn upgraded(addr: SocketAddr) -> Self {
+    pub(crate) fn upgraded(addr: impl ToSocketAddrs) -> Self {
         Self::upgraded_on(addr, "/")
     }
 
     /// As [`upgraded`](Self::upgraded), on a path.
-    pub(crate) fn upgraded_on(addr: SocketAddr, path: &str) -> Self {
+    pub(crate) fn upgraded_on(addr: impl ToSocketAddrs, path: &str) -> Self {
         let mut raw = Self::connect(addr);
         let mut request = REQUEST.map(String::from);
         request[0] = format!("GET {path} HTTP/1.1");

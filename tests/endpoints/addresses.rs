@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn one_config_of_host_port_and_path_serves_both_sides() {
     let server = echo_server_at("ws://127.0.0.1:0/ignored", WsStr);
-    let port = server.local_addr().port();
+    let port = server.local_addr().port().unwrap();
     let config = ConnConfig::new("127.0.0.1", port).path("/chat");
     for address in [config.clone(), config.to_string().parse().unwrap()] {
         let client = RxWsClient::connect(address, WsStr).unwrap();
@@ -32,7 +32,7 @@ fn config_that_names_host_and_port_serves_a_server_too() {
 fn path_defaults_to_the_root() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone());
-    let port = server.local_addr().port();
+    let port = server.local_addr().port().unwrap();
     let by_config = RxWsClient::connect(ConnConfig::new("127.0.0.1", port), WsStr).unwrap();
     by_config.next("by config");
     assert_eq!(heard.item(), TaggedData::new("/", "by config".into()));
@@ -55,7 +55,7 @@ fn query_reaches_the_server_and_is_no_part_of_the_tag() {
 #[test]
 fn ipv6_wildcard_is_reached_over_both_stacks() {
     let server = echo_server_at("ws://[::]:0", WsStr);
-    let port = server.local_addr().port();
+    let port = server.local_addr().port().unwrap();
     for host in ["127.0.0.1", "::1"] {
         let client = RxWsClient::connect(ConnConfig::new(host, port), WsStr).unwrap();
         let heard = Recorder::on(client.clone());
@@ -77,14 +77,14 @@ fn address_of_a_local_link_is_reached_by_its_zone() {
     let Some(host) = link_local() else { return };
     let server = echo_server_at(format!("ws://[{host}]:0"), WsStr);
     let address = server.local_addr();
-    let SocketAddr::V6(socket) = address else { panic!("{address} is no IPv6 address") };
+    let Some(SocketAddr::V6(socket)) = address.as_tcp() else { panic!("{address} is no IPv6 address") };
     let by_number = format!("ws://[{}%25{}]:{}", socket.ip(), socket.scope_id(), socket.port());
     let by_name = format!("ws://[{host}]:{}", socket.port());
     let requests = Recorder::on(server.connections());
     for config in [by_name, by_number, format!("ws://{address}")]
         .map(|url| url.parse().unwrap())
         .into_iter()
-        .chain([ConnConfig::from(address)])
+        .chain([ConnConfig::try_from(address.clone()).unwrap()])
     {
         let client = RxWsClient::connect(config, WsStr).unwrap();
         let heard = Recorder::on(client.clone());

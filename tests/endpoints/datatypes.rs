@@ -13,11 +13,24 @@ fn pose() -> Pose {
 }
 
 /// An echo server and a client of the same datatype, and what the client hears.
-fn echoing<D: WsDatatype>(server: D, client: D) -> (RxWsServer<D>, RxWsClient<D>, Recorder<D::Item>) {
+fn echoing<D: WsDatatype<Item: Into<D::Outgoing>>>(
+    server: D,
+    client: D,
+) -> (RxWsServer<D>, RxWsClient<D>, Recorder<D::Item>) {
     let server = echo_server(server);
     let client = connected(&server, "/", client);
     let heard = Recorder::on(client.clone());
     (server, client, heard)
+}
+
+#[test]
+fn pair_receives_one_type_and_sends_another() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsObject::<u32, String>::pair()).unwrap();
+    server.clone().map(|td| td.map(|number| number.to_string())).subscribe_with(server.clone());
+    let client = connected(&server, "/", WsObject::<String, u32>::default());
+    let heard = Recorder::on(client.clone());
+    client.next(7_u32);
+    assert_eq!(heard.item(), "7");
 }
 
 #[test]
@@ -170,6 +183,7 @@ struct Touchy;
 
 impl WsDatatype for Touchy {
     type Item = WsText;
+    type Outgoing = WsText;
 
     fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
         if item == "unencodable" { Err(DatatypeError::new("it has no encoding")) } else { WsStr.encode(path, item) }

@@ -154,6 +154,7 @@ struct WsBrittle;
 
 impl WsDatatype for WsBrittle {
     type Item = Brittle;
+    type Outgoing = Brittle;
 
     fn encode(&self, path: &str, item: &Brittle) -> Result<Frame, DatatypeError> {
         WsStr.encode(path, &item.0)
@@ -188,6 +189,7 @@ struct Fragile;
 
 impl WsDatatype for Fragile {
     type Item = WsText;
+    type Outgoing = WsText;
 
     fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
         match &**item {
@@ -395,6 +397,7 @@ impl Clone for Once {
 
 impl WsDatatype for Uncopyable {
     type Item = Once;
+    type Outgoing = Once;
 
     fn encode(&self, path: &str, item: &Once) -> Result<Frame, DatatypeError> {
         WsStr.encode(path, &item.0)

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
 };
 
 use socket2::SockRef;
@@ -14,7 +14,7 @@ use super::*;
 pub(crate) type Foreign = WebSocket<TcpStream>;
 
 /// A bare connection to `server`.
-pub(crate) fn tcp(addr: SocketAddr) -> TcpStream {
+pub(crate) fn tcp(addr: impl ToSocketAddrs) -> TcpStream {
     let stream = TcpStream::connect(addr).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
     stream
@@ -37,7 +37,7 @@ pub(crate) fn read(peer: &mut Foreign) -> Message {
 }
 
 /// Sends a request of bare HTTP and returns all of the answer.
-pub(crate) fn http(addr: SocketAddr, request: &str) -> String {
+pub(crate) fn http(addr: impl ToSocketAddrs, request: &str) -> String {
     let mut stream = tcp(addr);
     stream.write_all(request.as_bytes()).expect("the server reads");
     let mut answer = String::new();

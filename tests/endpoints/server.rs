@@ -251,7 +251,7 @@ fn connection_knows_what_was_asked_for() {
     let connection = connections.item();
     assert_eq!(connection.headers()["x-token"], "secret");
     assert_eq!(connection.subprotocol(), Some("v2"));
-    assert!(connection.peer_addr().ip().is_loopback());
+    assert!(connection.peer_addr().as_tcp().unwrap().ip().is_loopback());
     let chosen = events.find(|event| match event {
         ClientEvent::Connected { subprotocol, .. } => Some(subprotocol),
         _ => None,

@@ -281,6 +281,7 @@ impl Clone for Counted {
 
 impl WsDatatype for Copies {
     type Item = Counted;
+    type Outgoing = Counted;
 
     fn encode(&self, _: &str, _: &Counted) -> Result<Frame, DatatypeError> {
         Ok(Frame::Text("x".into()))

@@ -15,6 +15,7 @@ struct Touchy;
 
 impl WsDatatype for Touchy {
     type Item = WsText;
+    type Outgoing = WsText;
 
     fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
         if item == "unencodable" { Err(DatatypeError::new("it has no encoding")) } else { WsStr.encode(path, item) }
@@ -163,7 +164,7 @@ impl Counts {
             Err(SendError::Full(_)) => &self.full,
             Err(SendError::TooManyPaths(_)) => &self.no_room,
             Err(SendError::Closed(_)) => &self.closed,
-            Err(SendError::Encode(..)) => panic!("a text can be encoded"),
+            Err(_) => panic!("a text can be encoded"),
         };
         count.fetch_add(1, SeqCst);
     }

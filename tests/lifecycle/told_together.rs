@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
 };
 
 use tokio::runtime::Builder;
@@ -14,6 +14,7 @@ struct Picky;
 
 impl WsDatatype for Picky {
     type Item = WsText;
+    type Outgoing = WsText;
 
     fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
         if item == "NaN" { Err(DatatypeError::new("not a number")) } else { WsStr.encode(path, item) }
@@ -158,7 +159,7 @@ fn undecodable_messages_that_come_while_one_is_told_are_told_together() {
 }
 
 /// Asks for no upgrade, and waits for the answer.
-fn ask_in_vain(addr: SocketAddr) {
+fn ask_in_vain(addr: impl std::net::ToSocketAddrs) {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();

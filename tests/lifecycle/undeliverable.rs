@@ -10,8 +10,8 @@ use super::{refusals::AT_ONCE, support::foreign::Peer, *};
 const TOO_LONG: usize = 8 * 1024 * 1024;
 
 /// A client that comes back at once, and what it tells.
-fn client_of(server: SocketAddr) -> (RxWsClient<WsBytes>, Recorder<ClientEvent>) {
-    let builder = RxWsClient::builder(format!("ws://{server}"), WsBytes).conn_retry_timeout(AT_ONCE);
+fn client_of(server: impl Into<Addr>) -> (RxWsClient<WsBytes>, Recorder<ClientEvent>) {
+    let builder = RxWsClient::builder(format!("ws://{}", server.into()), WsBytes).conn_retry_timeout(AT_ONCE);
     let client = builder.connect().unwrap();
     (client.clone(), Recorder::on(client.events()))
 }

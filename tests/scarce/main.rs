@@ -88,7 +88,7 @@ fn what_needs_a_thread_that_the_system_refuses_is_an_error_and_no_panic() {
 // A name is looked up on a thread for blocking work, and tokio panics when it cannot have one.
 fn attempt_that_panics_has_failed_and_is_made_again() {
     let server = echo_server(WsStr);
-    let url = format!("ws://localhost:{}/", server.local_addr().port());
+    let url = format!("ws://localhost:{}/", server.local_addr().port().unwrap());
     let runtime = IoRuntime::new("io").unwrap();
     let builder = RxWsClient::builder(url, WsStr).conn_retry_timeout(std::time::Duration::from_millis(20));
     let scarcity = NoMoreThreads::begin();

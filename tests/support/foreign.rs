@@ -37,8 +37,9 @@ pub(crate) fn raw_server(serve: impl Fn(usize, TcpStream) + Clone + Send + 'stat
 }
 
 /// A client on `path` of a server.
-pub(crate) fn foreign_client(server: SocketAddr, path: &str) -> Peer {
-    let stream = TcpStream::connect(server).unwrap();
+pub(crate) fn foreign_client(server: impl Into<rxplus::Addr>, path: &str) -> Peer {
+    let server = server.into();
+    let stream = TcpStream::connect(&server).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     tungstenite::client(format!("ws://{server}{path}"), stream).unwrap().0
 }

@@ -152,17 +152,20 @@ where
 }
 
 /// A server that sends back what it receives, on a port of its own.
-pub(crate) fn echo_server<D: WsDatatype>(datatype: D) -> RxWsServer<D> {
+pub(crate) fn echo_server<D: WsDatatype<Item: Into<D::Outgoing>>>(datatype: D) -> RxWsServer<D> {
     echo_server_at("ws://127.0.0.1:0", datatype)
 }
 
 /// A server that sends back what it receives.
-pub(crate) fn echo_server_at<D: WsDatatype>(address: impl AsRef<str>, datatype: D) -> RxWsServer<D> {
+pub(crate) fn echo_server_at<D: WsDatatype<Item: Into<D::Outgoing>>>(
+    address: impl AsRef<str>,
+    datatype: D,
+) -> RxWsServer<D> {
     echo_server_with(RxWsServer::builder(address.as_ref(), datatype))
 }
 
 /// A server with options of its own that sends back what it receives.
-pub(crate) fn echo_server_with<D: WsDatatype>(options: ServerBuilder<D>) -> RxWsServer<D> {
+pub(crate) fn echo_server_with<D: WsDatatype<Item: Into<D::Outgoing>>>(options: ServerBuilder<D>) -> RxWsServer<D> {
     let server = options.bind().expect("the address is free");
     server.connections().subscribe(|connection| {
         connection.clone().subscribe_with(connection);

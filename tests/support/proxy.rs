@@ -76,7 +76,8 @@ struct Cut {
 }
 
 impl Proxy {
-    pub(crate) fn to(server: SocketAddr) -> Self {
+    pub(crate) fn to(server: impl Into<rxplus::Addr>) -> Self {
+        let server = server.into().as_tcp().unwrap();
         let control = Arc::new(Control {
             server,
             weather: watch::Sender::default(),

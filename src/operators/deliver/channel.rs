@@ -12,6 +12,7 @@ use std::{
 use crate::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
 
 /// What a full queue of an operator does with one more item.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lossy {
     /// Drops the oldest item: the newest is what matters, as for positions and frames.
