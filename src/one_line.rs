@@ -1,4 +1,4 @@
-//! Text of others in what is printed: [`OneLine`].
+//! [`OneLine`]: prints foreign text on one line.
 
 use std::{
     error::Error,

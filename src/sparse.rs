@@ -1,4 +1,4 @@
-//! Memory of what was many once.
+//! Shrinks maps that have become mostly empty.
 
 use std::{collections::HashMap, hash::Hash};
 

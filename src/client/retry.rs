@@ -211,7 +211,7 @@ impl RetryPolicy {
     /// Sets how long a wait a server may ask for, by a `Retry-After` in an answer that refuses the connection (RFC 9110,
     /// section 10.2.3). The default is 1 h; zero has such headers ignored.
     ///
-    /// What a server asks for, or this if it asks for more, is the least that is waited. A random part of a quarter of it, or
+    /// The client waits at least as long as the server asks, but this limit caps the request. A random part of a quarter of it, or
     /// of the range of the first delay if that is longer, comes on top, since the server may have told many clients the same;
     /// without [`jitter`](Self::jitter) nothing does.
     pub fn max_retry_after(mut self, most: Duration) -> Self {

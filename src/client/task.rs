@@ -16,13 +16,11 @@ use crate::{
     handshake::{self, ConnectAsk},
     link::READ_AHEAD,
     outbox::Closing,
+    protocol::close::POLICY_VIOLATION,
     runtime::{callback, guard::isolated},
     subject::at_most,
     time::after,
 };
-
-/// The close code of a server that has looked at the client and does not want it (RFC 6455, section 7.4.1).
-const POLICY_VIOLATION: u16 = 1008;
 
 /// How an attempt to connect ended, or the link that it made.
 enum Exit {

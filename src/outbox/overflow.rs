@@ -1,4 +1,4 @@
-//! How much an outbox holds, and what becomes of a message for which there is no room.
+//! How much an outbox holds, and what becomes of a message for which there is no room; `queue` does it.
 
 use serde::{Deserialize, Serialize};
 

@@ -23,12 +23,10 @@ use tokio::time::Instant;
 use crate::{
     Frame,
     outbox::{OutboxBound, Outflow, Overflow, Refusal, Spent},
+    protocol::close::TRY_AGAIN_LATER,
     stats::{DropReason, Dropped, SendStats, Tally},
     time::after,
 };
-
-/// RFC 6455, section 7.4, as registered with IANA: the server is overloaded; come back later.
-pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 
 /// How long a peer that reads too slowly may take for the messages that are on their way to it.
 const OVERFLOW_GRACE: Duration = Duration::from_secs(1);

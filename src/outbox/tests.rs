@@ -11,11 +11,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    queue::{KEPT_PLACES, TRY_AGAIN_LATER},
-    *,
-};
-use crate::{stats::Dropped, time};
+use super::{queue::KEPT_PLACES, *};
+use crate::{protocol::close::TRY_AGAIN_LATER, stats::Dropped, time};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

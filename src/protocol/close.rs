@@ -10,8 +10,14 @@ pub(crate) const NORMAL: u16 = 1000;
 /// A server goes down.
 pub(crate) const GOING_AWAY: u16 = 1001;
 
+/// A server has looked at the client and does not want it.
+pub(crate) const POLICY_VIOLATION: u16 = 1008;
+
 /// The program ended its endpoint with an error.
 pub(crate) const INTERNAL_ERROR: u16 = 1011;
+
+/// The server is overloaded: come back later (registered with IANA, section 7.4.2).
+pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Names a peer's mistake: by a close code (RFC 6455, section 7.4.1), and in words.
 pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, String) {

@@ -1,4 +1,16 @@
-//! [`IoRuntime`]: the background threads.
+//! Which thread runs what.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | this one | [`IoRuntime`]: the background threads, of our own or of the program's tokio runtime |
+//! | `threads` | how threads of our own start, are kept at work, and end |
+//! | `io_scheduler`, `event_loop`, `run_loop` | the schedulers that programs name |
+//! | `executor` | what runs their tasks: in order (`run_queue`) or side by side (`side_by_side`) |
+//! | `task_handle` | RxRust's handles of tasks |
+//! | `callback` | re-entrance: what a callback pushes waits until the outermost callback has returned; isolation of panics |
+//! | `turn` | the end of a turn: a thread looks at its sockets before it goes on |
+//! | `debts` | a task whose callbacks push faster than observers take makes the deliveries itself |
+//! | `guard` | a task that dies reports it |
 
 pub(crate) mod callback;
 pub(crate) mod debts;

@@ -72,8 +72,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Has the program decide on each request, which it sees with its path, query, headers and address, before it becomes a
-    /// connection. It returns a future: write `|request| async move { .. }`. The default lets in everybody.
+    /// Calls `decide` with each request (path, query, headers, address) before its connection opens. It returns a future: write
+    /// `|request| async move { .. }`. The default lets in everybody.
     ///
     /// What it returns is kept on the connection, where [`Connection::grant`](crate::Connection::grant) finds it; in a [`Grant`](crate::Grant), together with headers
     /// for the answer. [`Refuse`] says which HTTP status the request is answered with instead.
@@ -113,7 +113,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// Has [`authorize`](Self::authorize) decide on plain HTTP requests as well: those that
     /// [ask for no connection](UpgradeRequest::asks_to_upgrade), of whatever method and for whatever path. So a server answers
     /// health checks on its own port. The default is `false`: they are answered with 426, or 405 when their method is not GET.
-    /// One that `authorize` lets in is answered like that, too. What a request has as its content is not looked at.
+    /// If it accepts a plain request, the server answers 426 or 405 too. What a request has as its content is not looked at.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -145,7 +145,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
 
     /// Speaks these subprotocols (RFC 6455, section 1.9), the preferred one first. The default is none.
     ///
-    /// A client that offers none of them is let in without one: whoever minds closes the connection, with 1002 say. A name
+    /// A client that offers none of them is let in without one: a program that requires one closes the connection, with 1002 say. A name
     /// that no header can hold makes [`bind`](Self::bind) fail.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         let names: Arc<[String]> = names.into_iter().map(Into::into).collect();

@@ -42,9 +42,9 @@ use crate::{
 /// # Emission
 ///
 /// On the server's I/O thread, in the order of arrival. A subscription that is made while `connections()` emits the
-/// connection hears everything; a later one, on whatever thread, hears what comes from then on, and before that, what has
-/// come and nobody was there to hear: not this connection's subscribers, nor the server's (up to 1,024 messages and 1 MiB for
-/// the whole server). Nothing is lost in between, and what a subscriber leaves of that is for the next.
+/// connection hears everything. A later one first receives the messages that no subscriber has received, neither of this
+/// connection nor of the server (up to 1,024 messages and 1 MiB are kept for the whole server), then all new ones. Nothing is
+/// lost in between, and messages that a subscriber leaves are kept for the next.
 ///
 /// # End
 ///
