@@ -21,21 +21,21 @@ fn main() -> Result<(), WsError> {
     let group = RxWsClientGroup::new(address, WsStr)?;
 
     // What both receive, as one stream. `log_errors` is what a subscriber that is a closure asks for.
-    let (hear, heard) = mpsc::channel();
+    let (sender, received) = mpsc::channel();
     client.clone().tag("/chat").merge(group.clone()).log_errors().subscribe(move |td| {
         println!("heard on {}: {}", td.tag, td.data);
-        hear.send(td.data).unwrap_or(()); // nobody listens any more when `main` has failed
+        sender.send(td.data).unwrap_or(()); // nobody listens any more when `main` has failed
     });
 
     // What is pushed waits for the connection to be made.
     client.next("hello");
     group.next(TaggedData::new("/news", "rx meets websockets"));
     group.next(TaggedData::new("/weather", "sunny"));
-    expect(&heard, ["HELLO", "RX MEETS WEBSOCKETS", "SUNNY"])?;
+    expect(&received, ["HELLO", "RX MEETS WEBSOCKETS", "SUNNY"])?;
 
     // The other direction: to every client on a path.
     server.next(TaggedData::new("/news", "that was all"));
-    expect(&heard, ["that was all"])?;
+    expect(&received, ["that was all"])?;
 
     client.clone().complete();
     group.clone().complete();
@@ -47,11 +47,11 @@ fn main() -> Result<(), WsError> {
 }
 
 /// Waits for these messages, which come over several connections and so in any order.
-fn expect<const N: usize>(heard: &mpsc::Receiver<WsText>, expected: [&str; N]) -> Result<(), WsError> {
+fn expect<const N: usize>(received: &mpsc::Receiver<WsText>, expected: [&str; N]) -> Result<(), WsError> {
     let mut missing = Vec::from(expected);
     while !missing.is_empty() {
         let late = |_| WsError::application(format!("{missing:?} did not come back within {PATIENCE:?}"));
-        let text = heard.recv_timeout(PATIENCE).map_err(late)?;
+        let text = received.recv_timeout(PATIENCE).map_err(late)?;
         missing.retain(|expected| text != *expected);
     }
     Ok(())

@@ -21,11 +21,11 @@ fn main() -> Result<ExitCode, WsError> {
     });
 
     let client = RxWsClient::connect(format!("ws://{}", server.local_addr()), WsStr)?;
-    let (hear, heard) = mpsc::channel();
-    client.clone().subscribe(move |answer| hear.send(answer.to_string()).unwrap_or(()));
+    let (sender, received) = mpsc::channel();
+    client.clone().subscribe(move |answer| sender.send(answer.to_string()).unwrap_or(()));
     (0..QUESTIONS).for_each(|n| client.next(n.to_string()));
     let are_right =
-        (0..QUESTIONS).all(|n| heard.recv_timeout(PATIENCE) == Ok(format!("worker: {n} squared is {}", n * n)));
+        (0..QUESTIONS).all(|n| received.recv_timeout(PATIENCE) == Ok(format!("worker: {n} squared is {}", n * n)));
     let skipped = show_the_newest();
     println!("answers {}; a slow screen skipped {skipped} frames", if are_right { "in order" } else { "are missing" });
 

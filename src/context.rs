@@ -9,10 +9,10 @@ use crate::IoScheduler;
 /// ```
 /// use rxplus::prelude::*;
 ///
-/// let (heard, hear) = std::sync::mpsc::channel();
+/// let (sender, received) = std::sync::mpsc::channel();
 /// let ticks = Io::interval(Duration::from_millis(1)).take(2);
-/// ticks.subscribe(move |n| heard.send(n).unwrap_or(()));
-/// assert_eq!(hear.iter().collect::<Vec<_>>(), [0, 1]);
+/// ticks.subscribe(move |n| sender.send(n).unwrap_or(()));
+/// assert_eq!(received.iter().collect::<Vec<_>>(), [0, 1]);
 /// ```
 pub type Io<T> = SharedCtx<T, IoScheduler>;
 

@@ -1,4 +1,4 @@
-//! What clients do to a server that is away or turns them away: never a storm. These tests take the time they are about.
+//! Clients never storm a server that is away or turns them away. These tests measure rates: `cargo test --test storms -- --ignored`.
 
 mod support;
 
@@ -36,6 +36,7 @@ fn attempts_in_ten_seconds(url: String) -> usize {
 }
 
 #[test]
+#[ignore = "measures rates for ten seconds and more"]
 fn server_that_accepts_and_hangs_up_is_not_hammered() {
     let servers = [
         ("drops the stream", raw_server(|_, stream| drop(stream))),
@@ -54,6 +55,7 @@ fn server_that_accepts_and_hangs_up_is_not_hammered() {
 }
 
 #[test]
+#[ignore = "measures rates for ten seconds and more"]
 fn server_whose_answer_will_not_change_is_asked_once_in_ten_seconds() {
     let refused = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/here"]).bind().unwrap();
     let servers = [
@@ -72,6 +74,7 @@ fn server_whose_answer_will_not_change_is_asked_once_in_ten_seconds() {
 const FLEET: usize = 1000;
 
 #[test]
+#[ignore = "measures rates for ten seconds and more"]
 fn fleet_whose_server_is_away_for_five_seconds_comes_back_without_a_storm() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let addr = server.local_addr();

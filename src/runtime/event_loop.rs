@@ -13,13 +13,13 @@ use crate::{IoRuntime, WsError};
 /// use rxplus::prelude::*;
 ///
 /// let worker = EventLoopScheduler::new("worker");
-/// let (heard, hear) = std::sync::mpsc::channel();
+/// let (sender, received) = std::sync::mpsc::channel();
 /// Io::from_iter([1, 2, 3]).deliver_on(&worker).subscribe(move |n| {
 ///     let thread = std::thread::current().name().map(String::from);
-///     heard.send((n, thread)).unwrap_or(());
+///     sender.send((n, thread)).unwrap_or(());
 /// });
 /// let worker = || Some("worker".to_owned());
-/// assert_eq!(hear.iter().collect::<Vec<_>>(), [(1, worker()), (2, worker()), (3, worker())]);
+/// assert_eq!(received.iter().collect::<Vec<_>>(), [(1, worker()), (2, worker()), (3, worker())]);
 /// ```
 ///
 /// Its clones are handles of the same thread. That ends when the last of them is gone and nothing is pending: no task, no

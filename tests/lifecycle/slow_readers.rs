@@ -160,16 +160,19 @@ fn fast_ones_keep_their_rate(overflow: Overflow) {
 }
 
 #[test]
+#[ignore = "measures rates, for which it wants the machine for itself"]
 fn one_slow_reader_costs_the_others_nothing_under_disconnect() {
     fast_ones_keep_their_rate(Overflow::Disconnect);
 }
 
 #[test]
+#[ignore = "measures rates, for which it wants the machine for itself"]
 fn one_slow_reader_costs_the_others_nothing_under_drop_oldest() {
     fast_ones_keep_their_rate(Overflow::DropOldest);
 }
 
 #[test]
+#[ignore = "measures rates, for which it wants the machine for itself"]
 fn one_slow_reader_costs_the_others_nothing_under_drop_latest() {
     fast_ones_keep_their_rate(Overflow::DropLatest);
 }
