@@ -243,7 +243,7 @@ pub enum WsError {
     /// The tokio runtime given to [`IoRuntime::from_tokio`](crate::IoRuntime::from_tokio) cannot serve sockets.
     #[error("the tokio runtime lacks its I/O or its time driver; build it with enable_all(): {}", OneLine(.0))]
     RuntimeUnfit(Arc<str>),
-    /// What served a component or a connection panicked, outside of the program's own code.
+    /// What served a component or a connection panicked, outside the program's own code.
     #[error(
         "{} panicked: {}; does the system refuse threads or memory? If not, it is a bug in rxplus",
         OneLine(.what),

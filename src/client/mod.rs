@@ -225,7 +225,7 @@ endpoint! {
     /// ```
     fn complete();
 
-    /// What happens outside of the data stream. The first 256 events are kept for the first subscriber.
+    /// What happens outside the data stream. The first 256 events are kept for the first subscriber.
     fn events() -> ClientEvent;
 
     /// Resolves once the client has closed, with what it could not send.

@@ -28,7 +28,7 @@ macro_rules! client_options {
             self
         }
 
-        /// Has `decide` say what follows when the server closes the connection, by its close code and reason: 1005 stands for
+        /// Asks `decide` what follows when the server closes the connection, by its close code and reason: 1005 stands for
         /// a close frame without a code (RFC 6455, section 7.1.5).
         ///
         /// It returns an [`OnClose`](crate::OnClose), or an `Option` of one, where `None` leaves it to the
@@ -61,7 +61,7 @@ macro_rules! client_options {
             self
         }
 
-        /// Has `request` change what each attempt to connect asks for: a fresh token, another URL.
+        /// Lets `request` change each attempt to connect: a fresh token, another URL.
         ///
         /// It is called before every attempt, on the I/O thread, so it should not take long. If it panics, the attempt
         /// fails and the next one is made as the [`RetryPolicy`](crate::RetryPolicy) says.

@@ -44,7 +44,7 @@ impl From<Tally> for CloseReport {
     }
 }
 
-/// What happened to a client outside of its data stream.
+/// What happened to a client outside its data stream.
 ///
 /// An event may stand for several of its kind that came while it waited for its subscribers: where it has a `count`, or a
 /// [`Tally`], their sum over all events is what the stats have. While more than 1,024 events wait, no further attempt is made.
@@ -167,7 +167,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What happened to a server outside of its data stream.
+/// What happened to a server outside its data stream.
 ///
 /// An event may stand for several of its kind that came while it waited for its subscribers: where it has a `count`, or a
 /// [`Tally`], their sum over all events is what the stats have. While more than 1,024 events wait, nobody else is let in.

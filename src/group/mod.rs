@@ -151,7 +151,8 @@ endpoint! {
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     fn send(_) -> SendError;
 
-    /// Has every client send what is queued and close with code 1000, and then completes the subscribers. Returns at once.
+    /// Closes every client: each sends its queued messages and closes with code 1000. Then completes the subscribers. Returns at
+    /// once.
     ///
     /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
     ///

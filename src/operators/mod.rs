@@ -214,13 +214,13 @@ pub trait ObservableExt: Observable {
     ///
     /// # Bound
     ///
-    /// When 1,048,576 items wait, a thread that pushes waits for room, once it is outside of any callback. Those that cannot
-    /// wait, since others may be waiting for them, go on: callbacks, rxplus's own threads, whatever runs inside of tokio, and
+    /// When 1,048,576 items wait, a thread that pushes waits for room, once it is outside any callback. Those that cannot
+    /// wait, since others may be waiting for them, go on: callbacks, rxplus's own threads, whatever runs inside tokio, and
     /// a thread that has a [`RunLoop`]. So a component's I/O thread never waits here. At twice as many items the newest are
     /// dropped, and their number is logged (`tracing::warn!`). Use [`deliver_on_bounded`](Self::deliver_on_bounded) when
     /// that can happen.
     ///
-    /// A cold source that emits while it is being subscribed to, on a thread that may wait, waits too, inside of the operators
+    /// A cold source that emits while it is being subscribed to, on a thread that may wait, waits too, inside the operators
     /// between it and this one: see [`SerializedSubject`](crate::SerializedSubject).
     ///
     /// # Emission

@@ -11,20 +11,20 @@ pub(super) trait Leave: Send + Sync {
 }
 
 /// An observer that leaves its seat when it is dropped: unsubscribed, finished or panicked.
-pub(super) struct Seated<O> {
+pub(super) struct RefCounted<O> {
     observer: O,
     seat: LeaveOnDrop,
 }
 
 struct LeaveOnDrop(Arc<dyn Leave>);
 
-impl<O> Seated<O> {
+impl<O> RefCounted<O> {
     pub(super) fn new(observer: O, seat: Arc<dyn Leave>) -> Self {
         Self { observer, seat: LeaveOnDrop(seat) }
     }
 }
 
-impl<O, Item, Err> Observer<Item, Err> for Seated<O>
+impl<O, Item, Err> Observer<Item, Err> for RefCounted<O>
 where
     O: Observer<Item, Err>,
 {

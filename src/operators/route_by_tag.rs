@@ -20,7 +20,7 @@ use rxrust::{
     subscription::Subscription,
 };
 
-use super::ref_count::{Leave, Seated, lock};
+use super::ref_count::{Leave, RefCounted, lock};
 use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData};
 
 /// How many tags a router keeps room for when they have gone.
@@ -110,7 +110,7 @@ impl<K, T, E> Router<K, T, E> {
     ///
     /// # Emission
     ///
-    /// On the source's thread, inside of the source's emission, in its order. The source's terminal event ends the
+    /// On the source's thread, inside the source's emission, in its order. The source's terminal event ends the
     /// subscribers of all tags; who subscribes after it hears it at once, on its own thread.
     pub fn tag(&self, key: impl Into<K>) -> Io<Routed<K, T, E>> {
         let scheduler = self.scheduler.clone().unwrap_or_default();
@@ -200,7 +200,7 @@ where
         let Self { router, key } = self;
         let hub = router.core.enter(key.clone());
         let seat = Arc::new(Seat { core: Arc::downgrade(&router.core), key: Mutex::new(Some(key)) });
-        let inner = hub.subscribe(context.transform(|observer| Seated::new(observer, seat.clone())));
+        let inner = hub.subscribe(context.transform(|observer| RefCounted::new(observer, seat.clone())));
         RouteSubscription { inner, seat }
     }
 }

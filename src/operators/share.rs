@@ -17,7 +17,7 @@ use rxrust::{
     subscription::{IntoBoxedSubscription, Subscription},
 };
 
-use super::ref_count::{Leave, Seated, lock};
+use super::ref_count::{Leave, RefCounted, lock};
 use crate::{SerializedSubject, SerializedSubscription};
 
 /// What [`share`](crate::ObservableExt::share) makes. Its clones share one subscription to the source.
@@ -123,7 +123,7 @@ where
     fn subscribe(self, context: C) -> Self::Unsub {
         let Entrance { hub, connection, seat, feeder } = self.enter();
         let feeder = feeder.map(|feeder| context.wrap(feeder));
-        let inner = hub.subscribe(context.transform(|observer| Seated::new(observer, seat.clone())));
+        let inner = hub.subscribe(context.transform(|observer| RefCounted::new(observer, seat.clone())));
         if let Some(feeder) = feeder {
             connection.connected(self.source.subscribe(feeder).into_boxed());
         }

@@ -109,7 +109,7 @@ pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
 
 /// Between two deliveries of one task: delivers what the first one pushed, rather than keeping it until the task yields.
 ///
-/// Does nothing when this thread is inside of any other callback, whose caller may hold a lock.
+/// Does nothing when this thread is inside any other callback, whose caller may hold a lock.
 pub(crate) fn breathe() {
     if PUT_OFF.get() > 0 && DEPTH.get() == 1 && IN_TASK.replace(false) {
         deliver_later_ones();

@@ -1,6 +1,6 @@
 //! [`Debts`]: deliveries that the callbacks of a task have caused and nobody has made yet.
 //!
-//! A thread outside of tokio waits when it pushes faster than observers take. A task of ours cannot, in the middle of a
+//! A thread outside tokio waits when it pushes faster than observers take. A task of ours cannot, in the middle of a
 //! callback; so it owes, and makes as many deliveries as it has caused before it takes up anything new. Only a subject that
 //! another thread delivers makes it wait, and not for long, since that thread may wait for this task in turn.
 
@@ -134,7 +134,7 @@ impl Debts {
     }
 }
 
-/// Has the task that is being polled make so many deliveries before anything new, if it is one that can.
+/// Obliges the task that is being polled, if it pays debts, to make so many deliveries before it takes up anything new.
 pub(crate) fn owe(subject: Arc<dyn Drain>, deliveries: usize) {
     OWED.with_borrow_mut(|owed| {
         let Some(owed) = owed else { return };

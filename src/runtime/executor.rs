@@ -6,13 +6,13 @@ use rxrust::scheduler::TaskHandle;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
-    run_queue::{Drive, Lane},
+    run_queue::{Drive, RunQueue},
     side_by_side,
 };
 
 /// Runs a tokio runtime's tasks: in order where there is one thread, side by side where there are several.
 pub(crate) enum Executor {
-    InOrder(Arc<Lane>),
+    InOrder(Arc<RunQueue>),
     SideBySide(Handle),
 }
 
@@ -21,9 +21,9 @@ impl Executor {
         if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
             return Self::SideBySide(runtime.clone());
         }
-        let lane = Arc::<Lane>::default();
-        runtime.spawn(Drive::new(lane.clone()));
-        Self::InOrder(lane)
+        let queue = Arc::<RunQueue>::default();
+        runtime.spawn(Drive::new(queue.clone()));
+        Self::InOrder(queue)
     }
 
     pub(crate) fn schedule(
@@ -32,7 +32,7 @@ impl Executor {
         delay: Option<Duration>,
     ) -> TaskHandle {
         match self {
-            Self::InOrder(lane) => lane.schedule(Box::pin(task), delay),
+            Self::InOrder(queue) => queue.schedule(Box::pin(task), delay),
             Self::SideBySide(runtime) => side_by_side::schedule(runtime, task, delay),
         }
     }
@@ -40,8 +40,8 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        if let Self::InOrder(lane) = self {
-            lane.close();
+        if let Self::InOrder(queue) = self {
+            queue.close();
         }
     }
 }

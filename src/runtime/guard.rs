@@ -1,4 +1,4 @@
-//! Tasks that do not die in silence: a panic inside of one, or the end of its runtime, is told of.
+//! Tasks that do not die in silence: a panic inside one, or the end of its runtime, is told of.
 
 use std::{
     future::poll_fn,

@@ -18,7 +18,7 @@ use rxrust::scheduler::{Schedulable, Scheduler, SleepProvider, TaskHandle};
 use tokio::task::LocalSet;
 
 use super::{
-    run_queue::{Lane, Turns},
+    run_queue::{RunQueue, Turns},
     turn::LoopTurns,
 };
 use crate::{
@@ -54,7 +54,7 @@ use crate::{
 /// Tasks count as callbacks: what they push into a subject of rxplus is delivered when they yield. Dropping the loop drops
 /// what waits on it, and ends the pipelines that deliver on it.
 pub struct RunLoop {
-    lane: Arc<Lane>,
+    queue: Arc<RunQueue>,
     /// Where RxRust's `LocalScheduler` finds this thread's tasks. Not `Send`, which keeps the loop on its thread.
     local: Rc<LocalSet>,
     parker: Arc<Parker>,
@@ -69,7 +69,7 @@ pub struct RunLoop {
 /// Once the loop is gone, tasks are dropped as they come.
 #[derive(Clone)]
 pub struct RunLoopScheduler {
-    lane: Weak<Lane>,
+    queue: Weak<RunQueue>,
 }
 
 /// Wakes the thread of a loop.
@@ -101,7 +101,7 @@ impl RunLoop {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            lane: Arc::default(),
+            queue: Arc::default(),
             local: Rc::new(LocalSet::new()),
             parker: Arc::new(Parker { thread: thread::current(), notified: AtomicBool::new(true) }),
             runtime: IoRuntime::global(),
@@ -113,7 +113,7 @@ impl RunLoop {
     /// A scheduler that runs its tasks on this loop, to be used by any thread.
     #[must_use]
     pub fn scheduler(&self) -> RunLoopScheduler {
-        RunLoopScheduler { lane: Arc::downgrade(&self.lane) }
+        RunLoopScheduler { queue: Arc::downgrade(&self.queue) }
     }
 
     /// Runs what is pending, and what comes of it, until nothing more can be run at once. Never waits.
@@ -170,9 +170,9 @@ impl RunLoop {
         let _inside = self.runtime.handle().enter();
         let waker = Waker::from(self.parker.clone());
         let due = Cell::new(None);
-        // What is spawned in the goal or in the lane is run in the same poll, after them.
+        // What is spawned in the goal or in the queue is run in the same poll, after them.
         let turn = std::future::poll_fn(|cx| {
-            match self.lane.run_some(cx.waker()) {
+            match self.queue.run_some(cx.waker()) {
                 Turns::Idle(next) => due.set(next),
                 Turns::More | Turns::Closed => cx.waker().wake_by_ref(),
             }
@@ -257,7 +257,7 @@ impl Wake for Parker {
 
 impl Drop for RunLoop {
     fn drop(&mut self) {
-        self.lane.close();
+        self.queue.close();
     }
 }
 
@@ -267,8 +267,8 @@ where
     S::Future: Send + 'static,
 {
     fn schedule(&self, source: S, delay: Option<Duration>) -> TaskHandle {
-        if let Some(lane) = self.lane.upgrade() {
-            return lane.schedule(Box::pin(source.into_future(self)), delay);
+        if let Some(queue) = self.queue.upgrade() {
+            return queue.schedule(Box::pin(source.into_future(self)), delay);
         }
         TaskHandle::finished()
     }

@@ -1,7 +1,7 @@
-//! [`Lane`]: a queue of tasks that one thread runs in the order in which they came, from wherever they came.
+//! [`RunQueue`]: a queue of tasks that one thread runs in the order in which they came, from wherever they came.
 //!
 //! tokio's single-threaded runtime has two queues, one for what its own thread spawns and one for all others, and looks
-//! into them by turns; a lane has one. Delays are its own too, since tokio's timers would let a task whose time came while
+//! into them by turns; this has one. Delays are its own too, since tokio's timers would let a task whose time came while
 //! it waited for its first turn overtake one whose timer is yet to be noticed.
 
 use std::{
@@ -22,12 +22,12 @@ use crate::{
     sync::{AtomicBool, Mutex, MutexGuard, Ordering},
 };
 
-/// What a task does. In a box, since a lane runs tasks of all types.
+/// What a task does. In a box, since a queue runs tasks of all types.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How many jobs are run before sockets and timers get their turn: about as often as tokio looks at them itself. Fewer when
 /// they have delivered as much as a thread may in one turn.
-const JOBS_A_TURN: usize = 61;
+const JOBS_PER_TURN: usize = 61;
 
 /// A queue that grew beyond this in a burst is given back once it is empty.
 const KEPT_CAPACITY: usize = 4_096;
@@ -35,7 +35,7 @@ const KEPT_CAPACITY: usize = 4_096;
 /// What a delay too long for the clock becomes: 30 years, as in tokio.
 const FAR_FUTURE: Duration = Duration::from_secs(86_400 * 365 * 30);
 
-pub(crate) struct Lane {
+pub(crate) struct RunQueue {
     state: Mutex<State>,
 }
 
@@ -60,10 +60,10 @@ pub(crate) enum Turn {
     Closed,
 }
 
-/// A task in a lane.
+/// A task in a queue.
 pub(crate) struct Job {
     number: u64,
-    lane: Weak<Lane>,
+    queue: Weak<RunQueue>,
     handle: TaskHandle,
     due: Option<Instant>,
     /// `None` while it is being run, and when it is over.
@@ -72,13 +72,13 @@ pub(crate) struct Job {
     queued: AtomicBool,
 }
 
-impl Default for Lane {
+impl Default for RunQueue {
     fn default() -> Self {
         Self { state: Mutex::new(State::default()) }
     }
 }
 
-impl Lane {
+impl RunQueue {
     /// Queues `work`, behind everything that is queued by now or, with a delay, by then.
     pub(crate) fn schedule(self: &Arc<Self>, work: Work, delay: Option<Duration>) -> TaskHandle {
         // Nobody else has it yet, so nobody can close it before it is returned.
@@ -94,7 +94,7 @@ impl Lane {
         state.last_number += 1;
         let job = Arc::new(Job {
             number: state.last_number,
-            lane: Arc::downgrade(self),
+            queue: Arc::downgrade(self),
             handle: handle.clone(),
             due,
             work: Mutex::new(Some(work)),
@@ -131,7 +131,7 @@ impl Lane {
     /// Runs what is ready, but not without end.
     pub(crate) fn run_some(&self, runner: &Waker) -> Turns {
         callback::begin_turn();
-        for _ in 0..JOBS_A_TURN {
+        for _ in 0..JOBS_PER_TURN {
             if callback::is_turn_over() {
                 break;
             }
@@ -155,7 +155,7 @@ impl Lane {
         ready.iter().chain(delayed.values()).chain(begun.values()).for_each(|job| job.end());
     }
 
-    fn queue(&self, job: Arc<Job>) {
+    fn enqueue(&self, job: Arc<Job>) {
         let mut state = self.lock();
         if state.closed {
             return;
@@ -172,7 +172,7 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Drop for RunQueue {
     fn drop(&mut self) {
         // A job and the handle that wakes it know each other: closing the handle parts them.
         self.close();
@@ -235,10 +235,10 @@ impl Job {
         }
     }
 
-    /// Registers this job with its lane for as long as it waits. False if the lane is closed.
+    /// Registers this job with its queue for as long as it waits. False if the queue is closed.
     fn goes_on(self: &Arc<Self>) -> bool {
-        let Some(lane) = self.lane.upgrade() else { return false };
-        let mut state = lane.lock();
+        let Some(queue) = self.queue.upgrade() else { return false };
+        let mut state = queue.lock();
         let is_first = !state.closed && state.begun.insert(self.number, self.clone()).is_none();
         let goes_on = !state.closed;
         drop(state);
@@ -258,8 +258,8 @@ impl Job {
 
     /// Drops the work, forgets the job, and says that it is over.
     fn end(&self) {
-        if let Some(lane) = self.lane.upgrade() {
-            let mut state = lane.lock();
+        if let Some(queue) = self.queue.upgrade() {
+            let mut state = queue.lock();
             let forgotten =
                 (state.begun.remove(&self.number), self.due.map(|due| state.delayed.remove(&(due, self.number))));
             drop(state);
@@ -282,22 +282,22 @@ impl Job {
 impl Wake for Job {
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel)
-            && let Some(lane) = self.lane.upgrade()
+            && let Some(queue) = self.queue.upgrade()
         {
-            lane.queue(self);
+            queue.enqueue(self);
         }
     }
 }
 
-/// Runs a lane inside of tokio.
+/// Runs a queue inside tokio.
 pub(crate) struct Drive {
-    lane: Arc<Lane>,
+    queue: Arc<RunQueue>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Drive {
-    pub(crate) fn new(lane: Arc<Lane>) -> Self {
-        Self { lane, timer: None }
+    pub(crate) fn new(queue: Arc<RunQueue>) -> Self {
+        Self { queue, timer: None }
     }
 
     fn poll_timer(&mut self, due: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
@@ -317,7 +317,7 @@ impl Future for Drive {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let is_busy = match self.lane.run_some(cx.waker()) {
+        let is_busy = match self.queue.run_some(cx.waker()) {
             Turns::Closed => return Poll::Ready(()),
             Turns::Idle(due) => self.poll_timer(due, cx).is_ready(),
             Turns::More => true,
@@ -332,7 +332,7 @@ impl Future for Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         // The runtime is being shut down: nobody will run them.
-        self.lane.close();
+        self.queue.close();
     }
 }
 

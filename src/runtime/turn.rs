@@ -84,7 +84,7 @@ pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
     }
 }
 
-/// Has `deliveries` go on at `place` after this turn. `home` is the [`Place::Home`].
+/// Continues `deliveries` at `place` after this turn. `home` is the [`Place::Home`].
 pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, place: Place, home: Option<&IoScheduler>) {
     let handed = Handed::new(deliveries, place);
     match (place, home) {
@@ -95,7 +95,7 @@ pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, place: Place, home: Option
     }
 }
 
-/// Has `deliveries` made by a task on `home`.
+/// Makes `deliveries` in a task on `home`.
 pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Deliver>) {
     home.spawn(Handed::new(deliveries, Place::Home).deliver());
 }

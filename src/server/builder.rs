@@ -110,7 +110,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Has [`authorize`](Self::authorize) decide on plain HTTP requests as well: those that
+    /// Asks [`authorize`](Self::authorize) about plain HTTP requests as well: those that
     /// [ask for no connection](UpgradeRequest::asks_to_upgrade), of whatever method and for whatever path. So a server answers
     /// health checks on its own port. The default is `false`: they are answered with 426, or 405 when their method is not GET.
     /// If it accepts a plain request, the server answers 426 or 405 too. What a request has as its content is not looked at.

@@ -233,7 +233,7 @@ endpoint! {
     /// server, or what is queued is lost with the process.
     fn complete();
 
-    /// What happens to this connection outside of its data stream, from the subscription on.
+    /// What happens to this connection outside its data stream, from the subscription on.
     fn events() -> ServerEvent;
 
     /// Resolves once the connection is gone, with what was not sent.

@@ -205,7 +205,7 @@ endpoint! {
     /// what is queued is lost with the process.
     fn complete();
 
-    /// What happens outside of the data stream. The first 256 events are kept for the first subscriber.
+    /// What happens outside the data stream. The first 256 events are kept for the first subscriber.
     fn events() -> ServerEvent;
 
     /// Resolves once the server has closed, with what it could not send.

@@ -81,7 +81,7 @@ use crate::{
 /// it waits for that, for a second at most. So a fast peer is slowed down to what the observers take.
 ///
 /// When a million items wait because observers are slower than producers, a push waits for room. On a thread of a runtime or
-/// one that has a `RunLoop` none waits, and what a callback pushes on another thread waits once that is outside of any
+/// one that has a `RunLoop` none waits, and what a callback pushes on another thread waits once that is outside any
 /// callback. If they have pushed another million meanwhile, the newest items are dropped, counted by [`lost`](Self::lost),
 /// and logged (`tracing::error!`).
 ///

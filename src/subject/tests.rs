@@ -177,7 +177,7 @@ fn what_was_handed_to_a_runtime_that_ends_is_delivered_all_the_same() {
     assert!((0..1_000).all(|n| heard.recv_timeout(PATIENCE) == Ok(n)));
 }
 
-/// Has `home` note, in a task of its own that looks at the sockets first, how far `delivered` is by then.
+/// Notes on `home`, in a task of its own that looks at the sockets first, how far `delivered` is by then.
 fn note_when_served(home: &IoScheduler, delivered: &Arc<AtomicUsize>, noted: mpsc::Sender<usize>) {
     let delivered = delivered.clone();
     home.spawn(async move {

@@ -27,7 +27,7 @@ pub(crate) struct Listener {
 }
 
 /// Listens where `endpoint` says: on all addresses of its host that this machine has, at one port. Afterwards
-/// [`Listener::new`] is to be called inside of the runtime that serves.
+/// [`Listener::new`] is to be called inside the runtime that serves.
 pub(crate) fn listen(endpoint: &ConnConfig) -> Result<Vec<net::TcpListener>, WsError> {
     let addresses = (endpoint.host(), endpoint.port()).to_socket_addrs();
     let listening = addresses.and_then(|addresses| listen_on(&addresses.collect::<Vec<_>>()));

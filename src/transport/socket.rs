@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What a connection is served on.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Has the operating system forget what it has not sent when the socket is dropped. Otherwise it would keep that, for
+    /// Makes the operating system discard unsent bytes when the socket is dropped. Otherwise it would keep them, for
     /// minutes, for a peer that takes nothing.
     fn reset_when_dropped(&self);
 

@@ -21,7 +21,7 @@ mod subject;
 mod models {
     mod of_branch;
     mod of_channel;
-    mod of_lane;
+    mod of_run_queue;
     mod of_subject;
 }
 

@@ -12,12 +12,12 @@ use rxrust::subscription::Subscription;
 
 use crate::{
     model,
-    runtime::run_queue::{Lane, Turns},
+    runtime::run_queue::{RunQueue, Turns},
 };
 
-/// Runs `lane` until `done` says so.
-fn run(lane: &Lane, done: impl Fn() -> bool) {
-    block_on(poll_fn(|cx| match lane.run_some(cx.waker()) {
+/// Runs `queue` until `done` says so.
+fn run(queue: &RunQueue, done: impl Fn() -> bool) {
+    block_on(poll_fn(|cx| match queue.run_some(cx.waker()) {
         _ if done() => Poll::Ready(()),
         Turns::Closed => Poll::Ready(()),
         _ => Poll::Pending,
@@ -34,11 +34,11 @@ fn counting(count: &Arc<AtomicUsize>) -> std::pin::Pin<Box<dyn Future<Output = (
 #[test]
 fn runner_that_waits_is_woken_for_every_task() {
     model(|| {
-        let (lane, count) = (Arc::<Lane>::default(), Arc::default());
-        let (other, counted) = (lane.clone(), counting(&count));
+        let (queue, count) = (Arc::<RunQueue>::default(), Arc::default());
+        let (other, counted) = (queue.clone(), counting(&count));
         let scheduling = thread::spawn(move || drop(other.schedule(counted, None)));
-        let first = lane.schedule(counting(&count), None);
-        run(&lane, || count.load(SeqCst) == 2);
+        let first = queue.schedule(counting(&count), None);
+        run(&queue, || count.load(SeqCst) == 2);
         scheduling.join().unwrap();
         assert!(first.is_closed());
     });
@@ -76,12 +76,12 @@ impl Event {
 #[test]
 fn task_that_is_woken_while_it_runs_runs_again() {
     model(|| {
-        let (lane, event) = (Arc::<Lane>::default(), Arc::new(Event::default()));
+        let (queue, event) = (Arc::<RunQueue>::default(), Arc::new(Event::default()));
         event.state();
         let waiting = event.clone();
-        let handle = lane.schedule(Box::pin(async move { waiting.wait().await }), None);
+        let handle = queue.schedule(Box::pin(async move { waiting.wait().await }), None);
         let setting = thread::spawn(move || event.set());
-        run(&lane, || handle.is_closed());
+        run(&queue, || handle.is_closed());
         setting.join().unwrap();
     });
 }
@@ -89,17 +89,17 @@ fn task_that_is_woken_while_it_runs_runs_again() {
 #[test]
 fn task_is_dropped_whichever_way_closing_races_with_it() {
     model(|| {
-        let (lane, event, held) = (Arc::<Lane>::default(), Arc::new(Event::default()), Arc::new(()));
+        let (queue, event, held) = (Arc::<RunQueue>::default(), Arc::new(Event::default()), Arc::new(()));
         event.state();
         let (waiting, holding) = (event.clone(), held.clone());
         let work = async move {
             waiting.wait().await;
             drop(holding);
         };
-        lane.schedule(Box::pin(work), None);
-        let closer = lane.clone();
+        queue.schedule(Box::pin(work), None);
+        let closer = queue.clone();
         let closing = thread::spawn(move || closer.close());
-        run(&lane, || false);
+        run(&queue, || false);
         closing.join().unwrap();
         assert_eq!(Arc::strong_count(&held), 1);
     });
