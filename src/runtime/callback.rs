@@ -33,6 +33,9 @@ pub(crate) trait Drain: Send + Sync {
     /// If another thread delivers and much is left, returns how many deliveries have been made so far, and wakes the task when
     /// that thread has made a [share](SHARE) of them, or stops.
     fn watch(&self, cx: &mut Context<'_>) -> Option<u64>;
+
+    /// No longer wakes a task that [watches](Self::watch).
+    fn unwatch(&self, task: &Waker);
 }
 
 /// What a [`Drain`] has left.

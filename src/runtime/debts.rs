@@ -9,13 +9,16 @@ use std::{
     future::poll_fn,
     mem::take,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::callback::{self, Drain, Rest};
+use super::{
+    IoRuntime,
+    callback::{self, Drain, Rest},
+};
 
 /// How many items may wait in a subject that another thread delivers before a task whose callbacks push more is in debt.
 pub(crate) const CREDIT: usize = 1_024;
@@ -38,6 +41,8 @@ pub(crate) struct Debts {
     owed: Vec<Debt>,
     /// When waiting for the deliveries of others ends.
     until: Option<Instant>,
+    /// For when a timer is set.
+    timed: Option<Instant>,
 }
 
 struct Debt {
@@ -45,6 +50,44 @@ struct Debt {
     deliveries: usize,
     /// How many deliveries the subject had made when the task began to wait for those of another thread.
     seen: Option<u64>,
+    /// The task, while the subject is to wake it.
+    watching: Option<Waker>,
+}
+
+impl Debt {
+    fn watch(&mut self, cx: &mut Context<'_>) -> Option<u64> {
+        self.unwatch();
+        let delivered = self.subject.watch(cx)?;
+        self.watching = Some(cx.waker().clone());
+        Some(delivered)
+    }
+
+    fn unwatch(&mut self) {
+        if let Some(task) = self.watching.take() {
+            self.subject.unwatch(&task);
+        }
+    }
+}
+
+/// A task that is gone must not be kept by a subject.
+impl Drop for Debt {
+    fn drop(&mut self) {
+        self.unwatch();
+    }
+}
+
+/// Gives the debts back to their task, also when its code panics.
+struct Incurring<'a> {
+    debts: &'a mut Debts,
+    outer: Option<Vec<Debt>>,
+    was_in_debt: bool,
+}
+
+impl Drop for Incurring<'_> {
+    fn drop(&mut self) {
+        self.debts.owed = OWED.replace(self.outer.take()).unwrap_or_default();
+        callback::set_in_debt(self.was_in_debt);
+    }
 }
 
 /// How a task stands.
@@ -59,22 +102,34 @@ pub(crate) enum Standing {
 }
 
 impl Debts {
-    /// Runs `f`, which must not panic, and in which this task calls observers. Its turn ends when they cause a debt.
+    /// Runs `f`, in which this task calls observers. Its turn ends when they cause a debt.
     pub(crate) fn incur<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let was_in_debt = callback::set_in_debt(false);
         let outer = OWED.replace(Some(take(&mut self.owed)));
-        let result = f();
-        self.owed = OWED.replace(outer).unwrap_or_default();
-        callback::set_in_debt(was_in_debt);
-        result
+        let _incurring = Incurring { debts: self, outer, was_in_debt };
+        f()
     }
 
-    /// Resolves when another thread has made some of the deliveries that are owed.
+    /// Wakes a task that is [`Waiting`](Standing::Waiting) when its patience ends, without timers of its own.
+    pub(crate) fn wake_in_time(&mut self, cx: &Context<'_>) {
+        if self.timed != self.until
+            && let Some(until) = self.until
+        {
+            self.timed = self.until;
+            let task = cx.waker().clone();
+            IoRuntime::global().spawn(async move {
+                sleep_until(until).await;
+                task.wake();
+            });
+        }
+    }
+
+    /// Resolves when another thread has made some of the deliveries that are owed, or when the patience for them ends.
     pub(crate) fn others(&mut self) -> impl Future<Output = ()> {
         let mut is_first = true;
         poll_fn(move |cx| {
-            // Woken is enough: `pay` looks for itself.
-            let is_watched = self.owed.iter().any(|debt| debt.subject.watch(cx).is_some());
+            self.wake_in_time(cx);
+            let is_watched = self.owed.iter_mut().any(|debt| debt.watch(cx).is_some());
             if take(&mut is_first) && is_watched { Poll::Pending } else { Poll::Ready(()) }
         })
     }
@@ -86,10 +141,11 @@ impl Debts {
 
     /// Makes the deliveries that are owed, as far as this turn reaches. Not inside a callback.
     pub(crate) fn pay(&mut self, cx: &mut Context<'_>) -> Standing {
-        let mut is_waiting = true;
-        for debt in take(&mut self.owed) {
-            let standing = self.pay_one(debt, cx);
-            is_waiting &= standing != Standing::InDebt;
+        let before = take(&mut self.owed);
+        let mut is_waiting = !before.is_empty();
+        for debt in before {
+            // A debt that is paid may leave another one, which nobody has promised to wake this task for.
+            is_waiting &= self.pay_one(debt, cx) == Standing::Waiting;
         }
         if self.owed.is_empty() {
             self.until = None;
@@ -114,13 +170,17 @@ impl Debts {
             return Standing::InDebt;
         }
         let before = callback::share_left();
-        let rest = self.incur(|| callback::run(|| debt.subject.clone().drain()));
+        let rest = self.incur(|| {
+            let rest = callback::run(|| debt.subject.clone().drain());
+            callback::breathe();
+            rest
+        });
         let delivered = before.saturating_sub(callback::share_left());
         debt.deliveries = debt.deliveries.saturating_sub(delivered);
         if rest == Rest::Little || debt.deliveries == 0 {
             return Standing::Clear;
         }
-        let by_others = if delivered == 0 { debt.subject.watch(cx) } else { None };
+        let by_others = if delivered == 0 { debt.watch(cx) } else { None };
         let Some(now) = by_others else {
             debt.seen = None;
             self.owed.push(debt);
@@ -141,7 +201,7 @@ pub(crate) fn owe(subject: Arc<dyn Drain>, deliveries: usize) {
         callback::set_in_debt(true);
         match owed.iter_mut().find(|debt| Arc::ptr_eq(&debt.subject, &subject)) {
             Some(debt) => debt.deliveries += deliveries,
-            None => owed.push(Debt { subject, deliveries, seen: None }),
+            None => owed.push(Debt { subject, deliveries, seen: None, watching: None }),
         }
     });
 }

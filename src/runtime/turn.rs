@@ -12,7 +12,6 @@ use std::{
 use tokio::{
     runtime::{self, Handle},
     task,
-    time::timeout_at,
 };
 
 use super::{
@@ -142,12 +141,10 @@ impl Handed {
 
     /// Lets the thread look at its sockets, and waits for those who make the deliveries that are owed.
     async fn end_turn(&mut self) {
-        // A runtime of the program's own may have no timers: there it asks again after each turn.
-        let has_timers = matches!(self.place, Place::Home | Place::Global);
-        match self.debts.until().filter(|_| has_timers) {
-            Some(until) => _ = timeout_at(until, self.debts.others()).await,
-            None => task::yield_now().await,
+        if self.debts.until().is_none() {
+            return task::yield_now().await;
         }
+        self.debts.others().await;
     }
 }
 

@@ -395,6 +395,15 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
         }
         Some(state.delivered)
     }
+
+    fn unwatch(&self, task: &Waker) {
+        let mut state = self.lock();
+        let at = state.creditors.iter().position(|creditor| creditor.will_wake(task));
+        let creditor = at.map(|at| state.creditors.swap_remove(at));
+        // Its destructor may be the program's: not under the lock.
+        drop(state);
+        drop(creditor);
+    }
 }
 
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Room for Core<T, E> {

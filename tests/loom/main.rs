@@ -52,12 +52,13 @@ mod runtime {
             cell::{Cell, RefCell},
             collections::VecDeque,
             sync::Arc,
-            task::Context,
+            task::{Context, Waker},
         };
 
         pub(crate) trait Drain: Send + Sync {
             fn drain(self: Arc<Self>) -> Rest;
             fn watch(&self, cx: &mut Context<'_>) -> Option<u64>;
+            fn unwatch(&self, task: &Waker);
         }
 
         #[derive(PartialEq)]

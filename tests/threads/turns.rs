@@ -228,6 +228,39 @@ fn what_the_observer_of_a_delivery_pushes_does_not_pile_up() {
     }
 }
 
+/// A subject whose observer pushes so many items for each of its own into the one that is returned.
+fn chained(subject: Numbers, backlog: &Arc<Backlog>, items: usize) -> Numbers {
+    let (first, pushing) = (Numbers::new(), backlog.clone());
+    Io::new(first.clone()).subscribe(move |_| pushing.push(&subject, items));
+    first
+}
+
+#[test]
+fn messages_whose_items_go_through_two_subjects_do_not_wait_for_anything() {
+    let (backlog, subject) = Backlog::of_subject();
+    let first = chained(subject, &backlog, 20);
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.clone().log_errors().subscribe(move |_| (0..300).for_each(|n| first.next(n)));
+    let mut peer = peer_of(&server);
+    // Each waited for a second once.
+    for message in 1..=100 {
+        peer.send(Message::text("")).unwrap();
+        backlog.wait_for(message * 300 * 20);
+    }
+}
+
+#[test]
+fn items_of_a_delivery_that_go_through_two_subjects_do_not_pile_up() {
+    for runtime in runtimes() {
+        let (backlog, subject) = Backlog::of_subject();
+        let (first, source) = (chained(subject, &backlog, 20), Numbers::new());
+        let delivered = Io::new(source.clone()).deliver_on(&IoScheduler::on(&runtime));
+        delivered.subscribe(move |_| (0..1_000).for_each(|n| first.next(n)));
+        (0..30).for_each(|n| source.next(n));
+        backlog.check(30 * 1_000 * 20);
+    }
+}
+
 /// Two threads push, so that the one who emits always finds another item.
 #[test]
 fn what_an_observer_pushes_does_not_pile_up_behind_a_source_that_never_rests() {

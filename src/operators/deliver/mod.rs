@@ -263,12 +263,14 @@ where
                 break;
             }
         }
-        self.receiver.is_open() && !observer.is_closed()
+        let mut is_closed = true;
+        callback::isolate("an observer", || is_closed = observer.is_closed());
+        self.receiver.is_open() && !is_closed
     }
 
-    /// Whether items may be taken up: when the observer has caused deliveries they come first, unless nobody is interested any more.
-    fn is_clear(&mut self, cx: &mut Context<'_>) -> bool {
-        !self.receiver.is_open() || self.debts.pay(cx) == Standing::Clear
+    /// How the task stands: when the observer has caused deliveries they come first, unless nobody is interested any more.
+    fn standing(&mut self, cx: &mut Context<'_>) -> Standing {
+        if self.receiver.is_open() { self.debts.pay(cx) } else { Standing::Clear }
     }
 
     fn deliver_end(&mut self, end: End<E>) {
@@ -303,7 +305,15 @@ where
             callback::begin_turn();
         }
         let mut share = BATCH;
-        while share > 0 && !callback::is_turn_over() && this.is_clear(cx) {
+        while share > 0 && !callback::is_turn_over() {
+            match this.standing(cx) {
+                Standing::Clear => {}
+                Standing::InDebt => break,
+                Standing::Waiting => {
+                    this.debts.wake_in_time(cx);
+                    return Poll::Pending;
+                }
+            }
             let goes_on = ready!(this.receive(share, cx));
             let received = this.batch.len();
             let mut debts = take(&mut this.debts);
