@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     IoRuntime,
     callback::{self, Drain, Rest},
+    yield_now,
 };
 
 /// How many items may wait in a subject that another thread delivers before a task whose callbacks push more is in debt.
@@ -192,6 +193,26 @@ impl Debts {
         self.owed.push(debt);
         Standing::Waiting
     }
+}
+
+/// Runs `f`, in which a task of ours calls observers now and then, and makes the deliveries that they cause before it returns.
+pub(crate) async fn paying<R>(f: impl FnOnce() -> R) -> R {
+    let mut debts = Debts::default();
+    let result = debts.incur(f);
+    poll_fn(|cx| {
+        if debts.owed.is_empty() {
+            return Poll::Ready(());
+        }
+        callback::begin_turn();
+        match debts.pay(cx) {
+            Standing::Clear => return Poll::Ready(()),
+            Standing::InDebt => yield_now(cx),
+            Standing::Waiting => debts.wake_in_time(cx),
+        }
+        Poll::Pending
+    })
+    .await;
+    result
 }
 
 /// Obliges the task that is being polled, if it pays debts, to make so many deliveries before it takes up anything new.

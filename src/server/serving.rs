@@ -26,7 +26,10 @@ use crate::{
     handshake::{self, Entrant, Granted, Refused, admission::Permit},
     link::{Ending, Link, OpenLink, Receipt, drive},
     outbox::Outbox,
-    runtime::guard::{Death, isolated},
+    runtime::{
+        debts,
+        guard::{Death, isolated},
+    },
     server::{
         connection::ConnectionCore,
         core::{Acquaintance, ServerCore},
@@ -50,7 +53,7 @@ pub(crate) async fn serve<D: WsDatatype>(
         Ok(registered) => Box::pin(registered.run()).await,
         Err(mut refused) => {
             let stream = refused.stream.take();
-            server.report_refusal(addr, refused);
+            debts::paying(|| server.report_refusal(addr, refused)).await;
             if let Some(stream) = stream {
                 see_off(&server, stream, evicted).await;
             }
@@ -174,7 +177,7 @@ impl<D: WsDatatype> Serving<'_, D> {
         // Inbound: what it receives flows into the server's subject, tagged with its path.
         let received = Io::from_parts(Emitting::new(), server.component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
-        self.emit_event(ServerEvent::Connected { peer: connection.core().peer.clone() });
+        debts::paying(|| self.emit_event(ServerEvent::Connected { peer: connection.core().peer.clone() })).await;
         // What its subscribers are to hear is not read before. It does not wait for the connections behind it, which may come
         // in a rush without end.
         server.connections.deliver_at_home(connection.clone()).await;

@@ -1,6 +1,9 @@
 //! A thread that has sockets looks at them after a share of work, however much there is and whoever pushed it.
 
-use std::net::TcpStream;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 use tokio::runtime::Builder;
 use tungstenite::{Message, WebSocket};
@@ -247,6 +250,29 @@ fn messages_whose_items_go_through_two_subjects_do_not_wait_for_anything() {
         peer.send(Message::text("")).unwrap();
         backlog.wait_for(message * 300 * 20);
     }
+}
+
+#[test]
+fn what_callbacks_of_refused_peers_push_does_not_pile_up() {
+    const PEERS: usize = 200;
+    let (backlog, subject) = Backlog::of_subject();
+    let (pushing, runtime) = (backlog.clone(), IoRuntime::new("refusing").unwrap());
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+    server.events().subscribe(move |_| pushing.push(&subject, 1_000));
+    // All are there before the thread looks.
+    let held = hold_io(&IoScheduler::on(&runtime));
+    let peers = [(); PEERS].map(|()| {
+        let mut peer = TcpStream::connect(server.local_addr()).unwrap();
+        peer.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        peer
+    });
+    held.send(()).unwrap();
+    for mut peer in peers {
+        peer.read_to_end(&mut Vec::new()).unwrap();
+    }
+    let longest = backlog.longest.load(SeqCst);
+    // Each of them makes its deliveries while the others come.
+    assert!(longest < PEERS * 1_000 * 3 / 4, "{longest} items were waiting");
 }
 
 #[test]
