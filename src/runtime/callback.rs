@@ -36,6 +36,10 @@ pub(crate) trait Drain: Send + Sync {
 
     /// No longer wakes a task that [watches](Self::watch).
     fn unwatch(&self, task: &Waker);
+
+    /// Notes that waiting is in vain if it is still at so many deliveries: the thread that delivers is blocked. Until it makes
+    /// another one, nobody is to wait for it.
+    fn note_stuck(&self, delivered: u64);
 }
 
 /// What a [`Drain`] has left.

@@ -28,7 +28,7 @@ pub(crate) const CREDIT: usize = 1_024;
 /// same deliveries.
 const OTHERS: u64 = 16;
 
-/// How long a task waits for the deliveries of a thread that makes none, because its callback blocks.
+/// How long a task waits for the deliveries of another thread.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -42,8 +42,8 @@ pub(crate) struct Debts {
     owed: Vec<Debt>,
     /// When waiting for the deliveries of others ends.
     until: Option<Instant>,
-    /// For when a timer is set.
-    timed: Option<Instant>,
+    /// When a timer that is set wakes the task.
+    timer: Option<Instant>,
 }
 
 struct Debt {
@@ -113,25 +113,25 @@ impl Debts {
 
     /// Wakes a task that is [`Waiting`](Standing::Waiting) when its patience ends, without timers of its own.
     pub(crate) fn wake_in_time(&mut self, cx: &Context<'_>) {
-        if self.timed != self.until
-            && let Some(until) = self.until
-        {
-            self.timed = self.until;
-            let task = cx.waker().clone();
-            IoRuntime::global().spawn(async move {
-                sleep_until(until).await;
-                task.wake();
-            });
+        let Some(until) = self.until else { return };
+        // One at a time: it wakes the task too early for a later wait, and that sets the next one.
+        if self.timer.is_some_and(|timer| timer > Instant::now()) {
+            return;
         }
+        self.timer = Some(until);
+        let task = cx.waker().clone();
+        IoRuntime::global().spawn(async move {
+            sleep_until(until).await;
+            task.wake();
+        });
     }
 
-    /// Resolves when another thread has made some of the deliveries that are owed, or when the patience for them ends.
-    pub(crate) fn others(&mut self) -> impl Future<Output = ()> {
+    /// Resolves when the task that is [`Waiting`](Standing::Waiting) has been woken since it last paid.
+    pub(crate) fn woken(&mut self) -> impl Future<Output = ()> {
         let mut is_first = true;
         poll_fn(move |cx| {
             self.wake_in_time(cx);
-            let is_watched = self.owed.iter_mut().any(|debt| debt.watch(cx).is_some());
-            if take(&mut is_first) && is_watched { Poll::Pending } else { Poll::Ready(()) }
+            if take(&mut is_first) { Poll::Pending } else { Poll::Ready(()) }
         })
     }
 
@@ -160,7 +160,12 @@ impl Debts {
         if now < *self.until.get_or_insert(now + PATIENCE) {
             return Standing::Waiting;
         }
-        *self = Self::default();
+        self.until = None;
+        for debt in self.owed.drain(..) {
+            if let Some(seen) = debt.seen {
+                debt.subject.note_stuck(seen);
+            }
+        }
         Standing::Clear
     }
 

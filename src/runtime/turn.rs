@@ -144,7 +144,7 @@ impl Handed {
         if self.debts.until().is_none() {
             return task::yield_now().await;
         }
-        self.debts.others().await;
+        self.debts.woken().await;
     }
 }
 

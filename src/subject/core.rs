@@ -376,24 +376,31 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
         if !state.emitting {
             return self.deliver(state, None);
         }
-        let waiting = state.inbox.len();
+        let (is_crowded, is_behind) = (state.inbox.len() >= INBOX_CROWD, state.is_behind());
         drop(state);
-        if waiting >= INBOX_CROWD {
+        if is_crowded {
             // The callbacks of this thread are over: it may be faster than the observers.
             callback::wait_outside(self);
         }
-        if waiting > debts::CREDIT { Rest::Much } else { Rest::Little }
+        if is_behind { Rest::Much } else { Rest::Little }
     }
 
     fn watch(&self, cx: &mut task::Context<'_>) -> Option<u64> {
         let mut state = self.lock();
-        if !state.emitting || state.inbox.len() <= debts::CREDIT {
+        if !state.is_behind() {
             return None;
         }
         if !state.creditors.iter().any(|task| task.will_wake(cx.waker())) {
             state.creditors.push(cx.waker().clone());
         }
         Some(state.delivered)
+    }
+
+    fn note_stuck(&self, delivered: u64) {
+        let mut state = self.lock();
+        if state.delivered == delivered {
+            state.stuck_at = Some(delivered);
+        }
     }
 
     fn unwatch(&self, task: &Waker) {

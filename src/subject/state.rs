@@ -6,7 +6,7 @@ use rxrust::observer::BoxedObserverSend;
 use tokio::sync::oneshot;
 
 use crate::{
-    runtime::{Place, callback},
+    runtime::{Place, callback, debts},
     subject::{
         joining::Joining,
         replay::{Noted, Replay},
@@ -61,6 +61,8 @@ pub(crate) struct State<T, E> {
     pub(crate) creditors: Vec<Waker>,
     /// How many deliveries have been made, but for those of items that found the subject idle.
     pub(crate) delivered: u64,
+    /// At so many deliveries a task has waited in vain for another one.
+    pub(crate) stuck_at: Option<u64>,
     /// Where tasks were asked to deliver: at most one per place, since a callback there can hold it up.
     pub(crate) asked: Vec<Place>,
     /// The items that later subscribers hear first.
@@ -87,6 +89,7 @@ impl<T, E> State<T, E> {
             tasks: Vec::new(),
             creditors: Vec::new(),
             delivered: 0,
+            stuck_at: None,
             asked: Vec::new(),
             replay,
         }
@@ -113,6 +116,11 @@ impl<T, E> State<T, E> {
         self.delivered += 1;
         let is_share = self.delivered.is_multiple_of(callback::SHARE as u64);
         if is_share { take(&mut self.creditors) } else { Vec::new() }
+    }
+
+    /// Another thread delivers, and tasks whose callbacks push are to wait for it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.emitting && self.inbox.len() > debts::CREDIT && self.stuck_at != Some(self.delivered)
     }
 
     /// Nothing waits to be delivered.

@@ -59,6 +59,7 @@ mod runtime {
             fn drain(self: Arc<Self>) -> Rest;
             fn watch(&self, cx: &mut Context<'_>) -> Option<u64>;
             fn unwatch(&self, task: &Waker);
+            fn note_stuck(&self, delivered: u64);
         }
 
         #[derive(PartialEq)]

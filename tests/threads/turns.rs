@@ -287,6 +287,50 @@ fn items_of_a_delivery_that_go_through_two_subjects_do_not_pile_up() {
     }
 }
 
+/// A subject whose emitting thread is in a callback until told, while more items wait than a task may be ahead.
+fn stuck_subject() -> (Numbers, Sender<()>, thread::JoinHandle<()>) {
+    let (subject, (begin, begun), (let_go, told)) = (Numbers::new(), mpsc::channel(), mpsc::channel::<()>());
+    Io::new(subject.clone()).subscribe(move |n| {
+        if n == 0 {
+            begin.send(()).unwrap();
+            told.recv().unwrap_or(());
+        }
+    });
+    let emitting = subject.clone();
+    let emitting = thread::spawn(move || emitting.next(0));
+    hear(&begun);
+    (1..2_000).for_each(|n| subject.next(n));
+    (subject, let_go, emitting)
+}
+
+#[test]
+fn callback_that_blocks_does_not_hold_up_those_who_push_to_it() {
+    for runtime in runtimes() {
+        let (subject, let_go, emitting) = stuck_subject();
+        let (source, taken, into) = (Numbers::new(), Backlog::default(), subject.clone());
+        let taken = Arc::new(taken);
+        let (by_delivery, by_connection) = (taken.clone(), taken.clone());
+        Io::new(source.clone()).deliver_on(&IoScheduler::on(&runtime)).subscribe(move |n| {
+            into.next(n + 1);
+            by_delivery.heard.fetch_add(1, SeqCst);
+        });
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        server.clone().log_errors().subscribe(move |_| {
+            subject.next(1);
+            by_connection.heard.fetch_add(1, SeqCst);
+        });
+        let mut peer = peer_of(&server);
+        for n in 0..1_000 {
+            source.next(n);
+            peer.write(Message::text("")).unwrap();
+        }
+        peer.flush().unwrap();
+        taken.wait_for(2_000);
+        let_go.send(()).unwrap();
+        emitting.join().unwrap();
+    }
+}
+
 /// Two threads push, so that the one who emits always finds another item.
 #[test]
 fn what_an_observer_pushes_does_not_pile_up_behind_a_source_that_never_rests() {
