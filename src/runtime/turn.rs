@@ -26,6 +26,9 @@ pub(crate) trait Deliver: Send + Sync {
     /// Delivers what waits, unless another thread is doing so already, as far as this thread's [share](callback::SHARE) reaches.
     /// The task that was asked at `place` is done when little is left; until then no other one is asked there.
     fn deliver_as_asked(self: Arc<Self>, place: Place) -> Rest;
+
+    /// Nothing but the end is left to be delivered, which is not to wait for anything.
+    fn is_at_end(&self) -> bool;
 }
 
 /// Where a task is asked for.
@@ -127,10 +130,9 @@ impl Handed {
     /// Delivers for a turn. Returns whether there is more.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         callback::begin_turn();
-        if self.debts.pay(cx) == Standing::Clear
-            && let Some(deliveries) = &self.deliveries
-        {
-            let (deliveries, place) = (deliveries.clone(), self.place);
+        let Some(deliveries) = self.deliveries.clone() else { return false };
+        if deliveries.is_at_end() || self.debts.pay(cx) == Standing::Clear {
+            let place = self.place;
             let rest = self.debts.incur(|| callback::run(|| deliveries.deliver_as_asked(place)));
             if rest == Rest::Little {
                 self.deliveries = None;

@@ -23,7 +23,7 @@ use crate::{
     link::write_scheduler::WriteScheduler,
     outbox::Refusal,
     protocol::close::{GOING_AWAY, INTERNAL_ERROR},
-    runtime::guard::Death,
+    runtime::{debts, guard::Death},
     server::serving::Serving,
     stats::{PathStats, SendStats, ServerStats, Tally},
     subject::{branch::Listeners, replay::Replay},
@@ -164,6 +164,16 @@ impl<D: WsDatatype> ServerCore<D> {
     pub(crate) async fn until_closing(&self) {
         // An error is impossible: `self` holds the sender.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// Runs `tell`, which calls subscribers, and makes the deliveries that they cause, until the server ends.
+    pub(crate) async fn paying(&self, tell: impl FnOnce()) {
+        tokio::select! {
+            // It is polled first, so that `tell` is run in any case.
+            biased;
+            () = debts::paying(tell) => {}
+            () = self.until_closing() => {}
+        }
     }
 
     fn begin_closing(&self, code: u16) {

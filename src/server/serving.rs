@@ -26,10 +26,7 @@ use crate::{
     handshake::{self, Entrant, Granted, Refused, admission::Permit},
     link::{Ending, Link, OpenLink, Receipt, drive},
     outbox::Outbox,
-    runtime::{
-        debts,
-        guard::{Death, isolated},
-    },
+    runtime::guard::{Death, isolated},
     server::{
         connection::ConnectionCore,
         core::{Acquaintance, ServerCore},
@@ -53,7 +50,7 @@ pub(crate) async fn serve<D: WsDatatype>(
         Ok(registered) => Box::pin(registered.run()).await,
         Err(mut refused) => {
             let stream = refused.stream.take();
-            debts::paying(|| server.report_refusal(addr, refused)).await;
+            server.paying(|| server.report_refusal(addr, refused)).await;
             if let Some(stream) = stream {
                 see_off(&server, stream, evicted).await;
             }
@@ -177,7 +174,8 @@ impl<D: WsDatatype> Serving<'_, D> {
         // Inbound: what it receives flows into the server's subject, tagged with its path.
         let received = Io::from_parts(Emitting::new(), server.component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
-        debts::paying(|| self.emit_event(ServerEvent::Connected { peer: connection.core().peer.clone() })).await;
+        let peer = connection.core().peer.clone();
+        server.paying(|| self.emit_event(ServerEvent::Connected { peer })).await;
         // What its subscribers are to hear is not read before. It does not wait for the connections behind it, which may come
         // in a rush without end.
         server.connections.deliver_at_home(connection.clone()).await;

@@ -8,7 +8,6 @@ use crate::{
     CloseReport, ServerEvent, WsDatatype, WsError,
     handshake::{self, Refused},
     link::READ_AHEAD,
-    runtime::debts,
     server::{core::ServerCore, serving},
     subject::at_most,
     transport::listen::Listener,
@@ -49,7 +48,7 @@ async fn serve_all<D: WsDatatype>(server: Arc<ServerCore<D>>, mut listener: List
                     Some(permit) => {
                         serving.spawn(serving::serve(server.clone(), stream, addr, permit));
                     }
-                    None => debts::paying(|| turn_away(&server, stream, addr)).await,
+                    None => server.paying(|| turn_away(&server, stream, addr)).await,
                 },
                 // A peer that left before it was its turn (POSIX, `accept`).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -334,11 +334,13 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) -> Rest {
         state.emitting = false;
         let mut tasks = take(&mut state.creditors);
+        // All before them is delivered, whatever this thread has still to do.
+        let passed = state.take_passed();
         if state.is_idle() {
             tasks.append(&mut state.tasks);
             let burst = state.take_burst();
             drop(state);
-            drop(burst);
+            drop((burst, passed));
             tasks.into_iter().for_each(Waker::wake);
             return Rest::Little;
         }
@@ -348,6 +350,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let is_over = callback::is_turn_over();
         let place = is_over.then(|| runtime::place(self.home.as_ref())).filter(|place| state.is_first_asked(*place));
         drop(state);
+        drop(passed);
         tasks.into_iter().for_each(Waker::wake);
         if let Some(place) = place {
             runtime::hand_over(self.clone(), place, self.home.as_ref());
@@ -435,6 +438,10 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Co
             return Rest::Little;
         }
         Rest::Much
+    }
+
+    fn is_at_end(&self) -> bool {
+        matches!(self.lock().inbox.front(), Some(Event::Terminal(_) | Event::Mark(_)))
     }
 }
 

@@ -123,6 +123,12 @@ impl<T, E> State<T, E> {
         self.emitting && self.inbox.len() > debts::CREDIT && self.stuck_at != Some(self.delivered)
     }
 
+    /// The marks before which nothing waits.
+    pub(crate) fn take_passed(&mut self) -> Vec<Event<T, E>> {
+        let count = self.inbox.iter().take_while(|event| matches!(event, Event::Mark(_))).count();
+        if self.joining.is_empty() { self.inbox.drain(..count).collect() } else { Vec::new() }
+    }
+
     /// Nothing waits to be delivered.
     pub(crate) fn is_idle(&self) -> bool {
         self.inbox.is_empty() && self.joining.is_empty()

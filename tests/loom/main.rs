@@ -172,6 +172,7 @@ mod runtime {
 
     pub(crate) trait Deliver: Send + Sync {
         fn deliver_as_asked(self: Arc<Self>, place: Place) -> callback::Rest;
+        fn is_at_end(&self) -> bool;
     }
 
     /// Each thread is a place of its own.

@@ -276,6 +276,23 @@ fn what_callbacks_of_refused_peers_push_does_not_pile_up() {
 }
 
 #[test]
+fn server_ends_in_time_though_subscribers_of_its_events_are_behind() {
+    let (subject, (say, heard)) = (Numbers::new(), mpsc::channel());
+    Io::new(subject.clone()).subscribe(|_| thread::sleep(Duration::from_millis(1)));
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    // All of them take half a minute.
+    server.events().subscribe(move |_| {
+        (0..30_000).for_each(|n| subject.next(n));
+        say.send(()).unwrap_or(());
+    });
+    let mut refused = TcpStream::connect(server.local_addr()).unwrap();
+    refused.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    hear(&heard);
+    server.clone().complete();
+    assert!(server.wait_closed(Duration::from_secs(15)).is_ok());
+}
+
+#[test]
 fn items_of_a_delivery_that_go_through_two_subjects_do_not_pile_up() {
     for runtime in runtimes() {
         let (backlog, subject) = Backlog::of_subject();
