@@ -146,9 +146,14 @@ fn is_share_used_up() -> bool {
     !is_plain
 }
 
-/// How many deliveries are left in this turn.
-pub(crate) fn share_left() -> usize {
-    LEFT.get()
+/// Runs `f`, which may make at most so many deliveries of those that are left in this turn. Also returns how many it has made.
+pub(crate) fn with_share<R>(most: usize, f: impl FnOnce() -> R) -> (R, usize) {
+    let left = LEFT.get();
+    LEFT.set(left.min(most));
+    let result = f();
+    let made = left.min(most) - LEFT.get().min(left.min(most));
+    LEFT.set(left - made);
+    (result, made)
 }
 
 /// Marks the task that this thread polls as one that is in debt, or not. Returns whether it was.
@@ -278,7 +283,7 @@ fn deliver_later_ones() {
             DRAINING.set(times);
             at_depth_one(|| {
                 if source.clone().drain() == Rest::Much {
-                    debts::owe(source, times);
+                    debts::owe(&source, times);
                 }
             });
         } else if let Some(room) = first_of(&ROOMS) {
@@ -314,6 +319,11 @@ fn at_depth_one(f: impl FnOnce()) {
 /// Without the bookkeeping of [`run`]: for the innermost call, whose depth the caller has set.
 pub(crate) fn isolate(what: &'static str, f: impl FnOnce()) -> bool {
     attempt(what, f).is_ok()
+}
+
+/// Wakes a task, whose waker may be the program's.
+pub(crate) fn wake(task: Waker) {
+    isolate("a waker", || task.wake());
 }
 
 /// As [`isolate`], with what `f` returned, or what it said when it panicked.

@@ -31,9 +31,19 @@ const OTHERS: u64 = 16;
 /// How long a task waits for the deliveries of another thread.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How far a task pays for what its payments cause: what it has pushed is of the first generation, and what is pushed while that
+/// is delivered of the next. Chains of subjects are shorter, but for those that never end.
+const GENERATIONS: u8 = 16;
+
 thread_local! {
     /// The debts of the task that is being polled, if that is one that pays them.
-    static OWED: RefCell<Option<Vec<Debt>>> = const { RefCell::new(None) };
+    static OWED: RefCell<Option<Owed>> = const { RefCell::new(None) };
+}
+
+/// The debts that a task incurs at the moment.
+struct Owed {
+    debts: Vec<Debt>,
+    generation: u8,
 }
 
 /// The debts of one task.
@@ -49,6 +59,7 @@ pub(crate) struct Debts {
 struct Debt {
     subject: Arc<dyn Drain>,
     deliveries: usize,
+    generation: u8,
     /// How many deliveries the subject had made when the task began to wait for those of another thread.
     seen: Option<u64>,
     /// The task, while the subject is to wake it.
@@ -80,15 +91,20 @@ impl Drop for Debt {
 /// Gives the debts back to their task, also when its code panics.
 struct Incurring<'a> {
     debts: &'a mut Debts,
-    outer: Option<Vec<Debt>>,
+    outer: Option<Owed>,
     was_in_debt: bool,
 }
 
 impl Drop for Incurring<'_> {
     fn drop(&mut self) {
-        self.debts.owed = OWED.replace(self.outer.take()).unwrap_or_default();
+        self.debts.owed = replace_owed(self.outer.take()).map_or_else(Vec::new, |owed| owed.debts);
         callback::set_in_debt(self.was_in_debt);
     }
+}
+
+/// Without its list, while it ends, a thread owes nothing.
+fn replace_owed(owed: Option<Owed>) -> Option<Owed> {
+    OWED.try_with(|list| list.replace(owed)).ok().flatten()
 }
 
 /// How a task stands.
@@ -105,8 +121,12 @@ pub(crate) enum Standing {
 impl Debts {
     /// Runs `f`, in which this task calls observers. Its turn ends when they cause a debt.
     pub(crate) fn incur<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        self.incur_of(0, f)
+    }
+
+    fn incur_of<R>(&mut self, generation: u8, f: impl FnOnce() -> R) -> R {
         let was_in_debt = callback::set_in_debt(false);
-        let outer = OWED.replace(Some(take(&mut self.owed)));
+        let outer = replace_owed(Some(Owed { debts: take(&mut self.owed), generation }));
         let _incurring = Incurring { debts: self, outer, was_in_debt };
         f()
     }
@@ -122,7 +142,7 @@ impl Debts {
         let task = cx.waker().clone();
         IoRuntime::global().spawn(async move {
             sleep_until(until).await;
-            task.wake();
+            callback::wake(task);
         });
     }
 
@@ -140,21 +160,12 @@ impl Debts {
         self.until
     }
 
-    /// Makes the deliveries that are owed, as far as this turn reaches. Not inside a callback.
+    /// Makes the deliveries that are owed, and those that they cause, as far as this turn reaches.
     pub(crate) fn pay(&mut self, cx: &mut Context<'_>) -> Standing {
-        let before = take(&mut self.owed);
-        let mut is_waiting = !before.is_empty();
-        for debt in before {
-            // A debt that is paid may leave another one, which nobody has promised to wake this task for.
-            is_waiting &= self.pay_one(debt, cx) == Standing::Waiting;
-        }
-        if self.owed.is_empty() {
+        let standing = self.pay_in_turn(cx);
+        if standing != Standing::Waiting {
             self.until = None;
-            return Standing::Clear;
-        }
-        if !is_waiting {
-            self.until = None;
-            return Standing::InDebt;
+            return standing;
         }
         let now = Instant::now();
         if now < *self.until.get_or_insert(now + PATIENCE) {
@@ -169,20 +180,37 @@ impl Debts {
         Standing::Clear
     }
 
+    fn pay_in_turn(&mut self, cx: &mut Context<'_>) -> Standing {
+        let mut is_waiting = false;
+        // What a payment causes stands behind the others and is of the next generation: so this ends.
+        while !is_waiting && !self.owed.is_empty() {
+            if callback::is_turn_over() {
+                return Standing::InDebt;
+            }
+            is_waiting = true;
+            for debt in take(&mut self.owed) {
+                // One that is paid may leave another one, which nobody has promised to wake this task for.
+                is_waiting &= self.pay_one(debt, cx) == Standing::Waiting;
+            }
+        }
+        if is_waiting { Standing::Waiting } else { Standing::Clear }
+    }
+
     /// Keeps the debt unless it is paid.
     fn pay_one(&mut self, mut debt: Debt, cx: &mut Context<'_>) -> Standing {
         if callback::is_turn_over() {
             self.owed.push(debt);
             return Standing::InDebt;
         }
-        let before = callback::share_left();
-        let rest = self.incur(|| {
-            let rest = callback::run(|| debt.subject.clone().drain());
-            callback::breathe();
-            rest
+        let (most, generation) = (debt.deliveries, debt.generation + 1);
+        let (rest, delivered) = self.incur_of(generation, || {
+            callback::with_share(most, || {
+                let rest = callback::run(|| debt.subject.clone().drain());
+                callback::breathe();
+                rest
+            })
         });
-        let delivered = before.saturating_sub(callback::share_left());
-        debt.deliveries = debt.deliveries.saturating_sub(delivered);
+        debt.deliveries -= delivered.min(most);
         if rest == Rest::Little || debt.deliveries == 0 {
             return Standing::Clear;
         }
@@ -197,6 +225,22 @@ impl Debts {
         }
         self.owed.push(debt);
         Standing::Waiting
+    }
+
+    /// Makes the deliveries that are owed, in turns, but for those of another thread.
+    pub(crate) async fn settle(&mut self) {
+        poll_fn(|cx| {
+            if self.owed.is_empty() {
+                return Poll::Ready(());
+            }
+            callback::begin_turn();
+            if self.pay(cx) == Standing::InDebt {
+                yield_now(cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
@@ -221,13 +265,22 @@ pub(crate) async fn paying<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Obliges the task that is being polled, if it pays debts, to make so many deliveries before it takes up anything new.
-pub(crate) fn owe(subject: Arc<dyn Drain>, deliveries: usize) {
-    OWED.with_borrow_mut(|owed| {
-        let Some(owed) = owed else { return };
+pub(crate) fn owe(subject: &Arc<dyn Drain>, deliveries: usize) {
+    let _ = OWED.try_with(|owed| {
+        let mut owed = owed.borrow_mut();
+        let Some(Owed { debts, generation }) = owed.as_mut().filter(|owed| owed.generation < GENERATIONS) else {
+            return;
+        };
         callback::set_in_debt(true);
-        match owed.iter_mut().find(|debt| Arc::ptr_eq(&debt.subject, &subject)) {
-            Some(debt) => debt.deliveries += deliveries,
-            None => owed.push(Debt { subject, deliveries, seen: None, watching: None }),
+        match debts.iter_mut().find(|debt| Arc::ptr_eq(&debt.subject, subject)) {
+            Some(debt) => {
+                debt.deliveries += deliveries;
+                debt.generation = debt.generation.max(*generation);
+            }
+            None => {
+                let subject = subject.clone();
+                debts.push(Debt { subject, deliveries, generation: *generation, seen: None, watching: None });
+            }
         }
     });
 }

@@ -343,7 +343,7 @@ fn after(delay: Duration) -> Instant {
 
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        waker.wake();
+        callback::wake(waker);
     }
 }
 

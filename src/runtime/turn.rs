@@ -205,7 +205,7 @@ impl Drop for LoopTurns {
         let rest = AFTER_TURN.replace(self.outer.take());
         for next in rest.into_iter().flat_map(|list| list.next) {
             match next {
-                Next::Task(task) => task.wake(),
+                Next::Task(task) => callback::wake(task),
                 Next::Deliveries(handed) => drop(handed),
             }
         }
@@ -215,7 +215,7 @@ impl Drop for LoopTurns {
 impl Next {
     fn go_on(self) {
         match self {
-            Self::Task(task) => task.wake(),
+            Self::Task(task) => callback::wake(task),
             Self::Deliveries(mut handed) => {
                 if handed.turn(&mut Context::from_waker(Waker::noop())) {
                     go_on_in_loop(Self::Deliveries(handed)).unwrap_or_else(drop);

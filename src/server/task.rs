@@ -8,6 +8,7 @@ use crate::{
     CloseReport, ServerEvent, WsDatatype, WsError,
     handshake::{self, Refused},
     link::READ_AHEAD,
+    runtime::debts::Debts,
     server::{core::ServerCore, serving},
     subject::at_most,
     transport::listen::Listener,
@@ -36,8 +37,11 @@ pub(crate) async fn run<D: WsDatatype>(server: Arc<ServerCore<D>>, listener: Lis
 async fn serve_all<D: WsDatatype>(server: Arc<ServerCore<D>>, mut listener: Listener) {
     let mut serving = JoinSet::new();
     let mut closing = pin!(server.until_closing());
+    let mut debts = Debts::default();
     loop {
         let accepting = async {
+            // Others are not waited for: their observers may block.
+            debts.settle().await;
             // Each connection is an event: while nobody takes those in, no more are let in.
             at_most(&*server.component.events.backlog(), READ_AHEAD).await;
             listener.accept().await
@@ -48,7 +52,7 @@ async fn serve_all<D: WsDatatype>(server: Arc<ServerCore<D>>, mut listener: List
                     Some(permit) => {
                         serving.spawn(serving::serve(server.clone(), stream, addr, permit));
                     }
-                    None => server.paying(|| turn_away(&server, stream, addr)).await,
+                    None => debts.incur(|| turn_away(&server, stream, addr)),
                 },
                 // A peer that left before it was its turn (POSIX, `accept`).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

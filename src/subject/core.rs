@@ -312,7 +312,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     /// Calls the observers, outside the lock.
     fn perform(&self, turn: Turn<T, E>, observers: &mut Vec<Slot<T, E>>) {
         let Turn { event, forgotten, is_stale, creditors } = turn;
-        creditors.into_iter().for_each(Waker::wake);
+        creditors.into_iter().for_each(callback::wake);
         discard(forgotten);
         if is_stale {
             self.sweep(observers);
@@ -341,7 +341,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             let burst = state.take_burst();
             drop(state);
             drop((burst, passed));
-            tasks.into_iter().for_each(Waker::wake);
+            tasks.into_iter().for_each(callback::wake);
             return Rest::Little;
         }
         if state.waiting > 0 {
@@ -351,7 +351,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let place = is_over.then(|| runtime::place(self.home.as_ref())).filter(|place| state.is_first_asked(*place));
         drop(state);
         drop(passed);
-        tasks.into_iter().for_each(Waker::wake);
+        tasks.into_iter().for_each(callback::wake);
         if let Some(place) = place {
             runtime::hand_over(self.clone(), place, self.home.as_ref());
         }
@@ -389,13 +389,13 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
     }
 
     fn watch(&self, cx: &mut task::Context<'_>) -> Option<u64> {
+        // Its `clone` may be the program's: not under the lock.
+        let task = cx.waker().clone();
         let mut state = self.lock();
         if !state.is_behind() {
             return None;
         }
-        if !state.creditors.iter().any(|task| task.will_wake(cx.waker())) {
-            state.creditors.push(cx.waker().clone());
-        }
+        state.creditors.push(task);
         Some(state.delivered)
     }
 

@@ -156,6 +156,10 @@ mod runtime {
             f();
             true
         }
+
+        pub(crate) fn wake(task: Waker) {
+            task.wake();
+        }
     }
 
     /// No model runs a task that could wait.

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod churn;
+mod debts;
 mod deliver;
 mod local;
 mod order;

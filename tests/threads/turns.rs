@@ -26,7 +26,7 @@ struct Busy {
 }
 
 /// The kinds of runtime, each with one thread.
-fn runtimes() -> [IoRuntime; 4] {
+pub(crate) fn runtimes() -> [IoRuntime; 4] {
     let (single, several) = (Builder::new_current_thread(), Builder::new_multi_thread());
     let foreign = |mut builder: Builder| {
         let runtime = builder.worker_threads(1).enable_all().build().unwrap();
@@ -39,7 +39,7 @@ fn runtimes() -> [IoRuntime; 4] {
 }
 
 /// A peer that is not ours.
-fn peer_of(server: &RxWsServer<WsStr>) -> WebSocket<TcpStream> {
+pub(crate) fn peer_of(server: &RxWsServer<WsStr>) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(server.local_addr()).unwrap();
     tungstenite::client::client(format!("ws://{}/", server.local_addr()), stream).unwrap().0
 }
@@ -305,7 +305,7 @@ fn items_of_a_delivery_that_go_through_two_subjects_do_not_pile_up() {
 }
 
 /// A subject whose emitting thread is in a callback until told, while more items wait than a task may be ahead.
-fn stuck_subject() -> (Numbers, Sender<()>, thread::JoinHandle<()>) {
+pub(crate) fn stuck_subject() -> (Numbers, Sender<()>, thread::JoinHandle<()>) {
     let (subject, (begin, begun), (let_go, told)) = (Numbers::new(), mpsc::channel(), mpsc::channel::<()>());
     Io::new(subject.clone()).subscribe(move |n| {
         if n == 0 {

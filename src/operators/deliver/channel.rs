@@ -9,7 +9,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
+use crate::{
+    runtime::callback,
+    sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
+};
 
 /// What a full queue of an operator does with one more item.
 #[non_exhaustive]
@@ -214,6 +217,6 @@ impl<T, E> State<T, E> {
 
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        waker.wake();
+        callback::wake(waker);
     }
 }

@@ -1,0 +1,155 @@
+//! What a task owes has an end: nobody waits long for what its callbacks have caused, even where that goes on for good.
+
+use std::{
+    any::Any,
+    io::{Read, Write},
+    net::TcpStream,
+    task::{self, Wake, Waker},
+};
+
+use rxrust::scheduler::{Scheduler, TaskHandle};
+use tungstenite::Message;
+
+use super::*;
+use crate::turns::{peer_of, runtimes, stuck_subject};
+
+/// Shorter than one wait of a second for each of many, and longer than anything else takes.
+const MUCH_SOONER: Duration = Duration::from_secs(10);
+
+/// An observer goes on pushing until this is dropped.
+struct Going(Arc<AtomicBool>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
+
+/// A subject whose observer pushes what it hears into another one, whose observer pushes it back. Ends with the second part.
+fn endless_pair() -> (Numbers, Going) {
+    let (there, back, is_going) = (Numbers::new(), Numbers::new(), Arc::new(AtomicBool::new(true)));
+    let (on, returned) = (is_going.clone(), there.clone());
+    Io::new(back.clone()).subscribe(move |n| {
+        if on.load(SeqCst) {
+            returned.next(n);
+        }
+    });
+    Io::new(there.clone()).merge_into(&back);
+    (there, Going(is_going))
+}
+
+/// Sends each message once the one before has come back.
+fn check_echo(server: &RxWsServer<WsStr>) {
+    let mut peer = peer_of(server);
+    peer.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    for n in 0..20 {
+        peer.send(Message::text(n.to_string())).unwrap();
+        assert_eq!(peer.read().unwrap(), Message::text(n.to_string()));
+    }
+}
+
+#[test]
+fn server_whose_events_begin_something_endless_serves_and_ends() {
+    for runtime in runtimes() {
+        let (endless, _going) = endless_pair();
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        server.events().take(1).subscribe(move |_| endless.next(0));
+        let echo = server.clone();
+        server.clone().log_errors().subscribe(move |message| echo.next(message));
+        check_echo(&server);
+        check_echo(&server);
+        server.clone().complete();
+        server.wait_closed(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn connection_that_pushes_into_what_never_rests_is_served() {
+    const ONCE: usize = 0;
+    const AGAIN: usize = 1;
+    const ALL: usize = 2;
+    for runtime in runtimes() {
+        let (endless, is_going) = (Numbers::new(), Arc::new(AtomicBool::new(true)));
+        let going = Going(is_going.clone());
+        let (into, (begin, begun)) = (endless.clone(), mpsc::channel());
+        Io::new(endless.clone()).subscribe(move |n| {
+            match n {
+                // More go round than a task may be ahead.
+                ALL => (0..5_000).for_each(|_| into.next(AGAIN)),
+                AGAIN if is_going.load(SeqCst) => into.next(AGAIN),
+                _ => return,
+            }
+            begin.send(()).unwrap_or(());
+        });
+        let all = endless.clone();
+        let emitting = thread::spawn(move || all.next(ALL));
+        hear(&begun);
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        let echo = server.clone();
+        server.clone().log_errors().subscribe(move |message| {
+            endless.next(ONCE);
+            echo.next(message);
+        });
+        check_echo(&server);
+        drop(going);
+        emitting.join().unwrap();
+    }
+}
+
+#[test]
+fn silent_peers_are_turned_away_at_once_beside_a_callback_that_blocks() {
+    for runtime in runtimes() {
+        let (subject, let_go, emitting) = stuck_subject();
+        let limits = Limits::server().handshakes(1);
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).limits(limits).bind().unwrap();
+        server.events().subscribe(move |_| subject.next(1));
+        let began = Instant::now();
+        let silent = TcpStream::connect(server.local_addr()).unwrap();
+        for _ in 0..30 {
+            let mut answer = [0; 12];
+            let mut peer = TcpStream::connect(server.local_addr()).unwrap();
+            peer.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+            peer.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 503");
+        }
+        assert!(began.elapsed() < MUCH_SOONER);
+        drop((silent, let_go));
+        emitting.join().unwrap();
+    }
+}
+
+/// A scheduler of the program's own, which polls a task once, with a waker that panics, and gives it away.
+#[derive(Clone)]
+struct PolledOnce(Sender<Box<dyn Any + Send>>);
+
+struct Panicking;
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        panic!("of the waker");
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Scheduler<F> for PolledOnce {
+    fn schedule(&self, task: F, _delay: Option<Duration>) -> TaskHandle {
+        let mut task = Box::pin(task);
+        let _pending = task.as_mut().poll(&mut task::Context::from_waker(&Waker::from(Arc::new(Panicking))));
+        self.0.send(Box::new(task)).unwrap();
+        TaskHandle::finished()
+    }
+}
+
+#[test]
+fn subject_goes_on_though_the_waker_of_a_task_panics() {
+    let (subject, let_go, emitting) = stuck_subject();
+    let (give, given) = mpsc::channel();
+    let pushed = subject.clone();
+    Io::of(1).deliver_on(&PolledOnce(give)).subscribe(move |n| pushed.next(n));
+    let _task = hear(&given);
+    let (say, heard) = mpsc::channel();
+    Io::new(subject.clone()).subscribe(move |n| say.send(n).unwrap_or(()));
+    drop(let_go);
+    emitting.join().unwrap();
+    subject.next(5_000);
+    while hear(&heard) != 5_000 {}
+}
