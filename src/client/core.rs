@@ -1,4 +1,4 @@
-//! What the handles, the subscribers and the task of a client share.
+//! The state that the handles, the subscribers and the task of a client share.
 
 use std::sync::{
     Arc,
@@ -28,18 +28,18 @@ use crate::{
     subject::{Backlog, replay::Replay},
 };
 
-/// What the handles, the subscribers and the task of a client share.
+/// The state that the handles, the subscribers and the task of a client share.
 pub(crate) struct ClientCore<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ClientEvent>,
     pub(crate) inbound: Inbound<D::Item>,
     pub(crate) incoming: Incoming<D>,
     pub(crate) outbox: Outbox,
-    /// What `state()` emits.
+    /// The states that `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
     /// The backlog of its events: its own, or its group's.
     pub(crate) events: Arc<dyn Backlog>,
     standing: watch::Sender<Standing>,
-    /// The request to connect, before the program changes it for an attempt.
+    /// The request to connect, before the program changes it for one attempt.
     pub(crate) ask: ConnectAsk,
     pub(crate) options: Options,
     pub(crate) dialing: Dialing<D>,
@@ -47,14 +47,14 @@ pub(crate) struct ClientCore<D: WsDatatype> {
     pub(crate) links: AtomicU64,
 }
 
-/// The state of a client, for those that wait for it to change.
+/// The state of a client, for tasks that wait for a change.
 struct Standing {
     state: ConnectionState,
     /// The answer that opened the present connection.
     response: Option<HttpResponse>,
     /// How often `reconnect()` was called.
     asked: u64,
-    /// How often it had been called when the latest attempt ended, which served all of those calls.
+    /// How often it had been called when the latest attempt ended. That attempt served all of those calls.
     served: u64,
 }
 
@@ -182,7 +182,7 @@ impl<D: WsDatatype> ClientCore<D> {
         self.outbox.stats().dropped.closed.into()
     }
 
-    /// Ends all but the events and what arrives, and makes the last event.
+    /// Ends everything but the events and the inbound subject, and makes the last event.
     pub(crate) fn last(&self, report: CloseReport) -> ClientEvent {
         self.set_state(ConnectionState::Closed);
         self.states.clone().complete();
@@ -190,7 +190,7 @@ impl<D: WsDatatype> ClientCore<D> {
         ClientEvent::Closed(report)
     }
 
-    /// Notes that an attempt has ended, and returns for how many calls of `reconnect()` it stands.
+    /// Notes that an attempt has ended, and returns how many calls of `reconnect()` it has served.
     pub(crate) fn note_served(&self) -> u64 {
         self.standing.send_modify(|standing| standing.served = standing.asked);
         self.standing.borrow().served
@@ -215,7 +215,7 @@ impl<D: WsDatatype> ClientCore<D> {
     }
 }
 
-/// Reports what the outbox has dropped, as events.
+/// Reports the drops of the outbox as events.
 pub(crate) fn report_drops(outbox: &Outbox, events: &SerializedSubject<ClientEvent>) {
     endpoint::report_drops(outbox, &[events], |reason, dropped| ClientEvent::Dropped { reason, dropped });
 }

@@ -12,17 +12,18 @@ use crate::{
     transport::tls::ClientTls,
 };
 
-/// Names the messages that are sent first on every connection to a path, each as what makes it: that may panic.
+/// Calls its second argument with each message to send first on every connection to a path: as a function that makes the
+/// message, since that may panic.
 type Greeting<I> = Arc<dyn Fn(&str, &mut dyn FnMut(Box<dyn FnOnce() -> I + '_>)) + Send + Sync>;
 
-/// Changes what an attempt to connect asks for.
+/// Changes the request of an attempt to connect.
 type Requesting = Arc<dyn Fn(ConnRequest) -> ConnRequest + Send + Sync>;
 
-/// Decides what follows a close code and reason of the server's, or leaves it to the policy.
+/// Decides what follows a close code and a reason from the server, or leaves it to the policy.
 type Deciding = Arc<dyn Fn(u16, &str) -> Option<OnClose> + Send + Sync>;
 
-/// For how long a connection that received something must last to be taken for a good one: a server that says why it hangs up,
-/// and does, received nothing but that.
+/// How long a connection that received something must last to count as good: a server may say why it hangs up, and then hang
+/// up, and such a connection received nothing else.
 const PROVING_UPTIME: Duration = Duration::from_secs(1);
 
 /// How a client reaches its server.
@@ -85,7 +86,7 @@ impl<D: WsDatatype> fmt::Debug for Dialing<D> {
 }
 
 impl<D: WsDatatype> Dialing<D> {
-    /// As it is, for a client that belongs to a group.
+    /// A copy for a client that belongs to a group.
     pub(crate) fn of(&self, member: Member<D::Item>) -> Self {
         Self { member: Some(member), ..self.clone() }
     }

@@ -6,8 +6,8 @@
 //! serving    greetings, the outbox -> link -> Incoming -> the client's subject, or a branch of its group's
 //! ```
 //!
-//! The task runs on the client's I/O thread, or on the threads of the runtime that it was given; what is pushed goes as far as
-//! the outbox on the thread that pushes.
+//! The task runs on the client's I/O thread, or on the threads of the runtime that it was given. A push runs on the caller's
+//! thread, as far as the outbox.
 
 mod builder;
 mod core;
@@ -41,8 +41,8 @@ use crate::{
     stats::Stats,
 };
 
-/// A WebSocket client as a subject of `D::Item`: what is pushed is sent, what arrives is emitted. It connects in the
-/// background and again whenever the connection is lost. *Hot*.
+/// A WebSocket client as a subject of `D::Item`: it sends the pushed items, and emits the items that arrive. It connects in
+/// the background, and again whenever the connection is lost. *Hot*.
 ///
 /// ```no_run
 /// use rxplus::prelude::*;
@@ -58,14 +58,14 @@ use crate::{
 /// # Emission
 ///
 /// On the client's I/O thread, in the order of arrival. Until the first subscriber comes, 1,024 messages or 1 MiB are kept
-/// for it. Any callback may push, also into the client itself.
+/// for it. Callbacks may push, even into the client itself.
 ///
 /// # End
 ///
 /// The subject completes after `complete`, or when its last handle and its last subscriber are gone; it errors after
 /// `error`, and when its [`RetryPolicy`](crate::RetryPolicy) allows no further attempt. A handle inside a subscriber or a
-/// pipeline counts, so a client that feeds itself ends by `complete` only. A single connection's end is not the subject's:
-/// see [`events`](Self::events) and [`state`](Self::state).
+/// pipeline counts, so a client that feeds itself ends by `complete` only. The end of a single connection is not the end of
+/// the subject: see [`events`](Self::events) and [`state`](Self::state).
 pub struct RxWsClient<D: WsDatatype> {
     inner: ClientSource<D>,
     scheduler: IoScheduler,
@@ -82,8 +82,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     ///
     /// # Errors
     ///
-    /// When `address` is not one, or the I/O thread cannot be started. That nobody listens there is not an error: the
-    /// client keeps trying, and says so in its [`events`](Self::events).
+    /// When `address` is invalid, or the I/O thread cannot be started. It is not an error if nobody listens at the address:
+    /// the client keeps trying, and says so in its [`events`](Self::events).
     pub fn connect<A>(address: A, datatype: D) -> Result<Self, WsError>
     where
         A: TryInto<ConnConfig>,
@@ -137,7 +137,7 @@ impl<D: WsDatatype> RxWsClient<D> {
         Feed::of(&self.inner.core.states, &self.scheduler)
     }
 
-    /// What was sent and received so far.
+    /// The messages sent and received so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.core.stats()
@@ -167,11 +167,12 @@ impl<D: WsDatatype> RxWsClient<D> {
         core.component.wait("connecting", core.connected(), timeout)?
     }
 
-    /// Connects anew: at once if it is waiting to do so, and by dropping the connection if there is one. An attempt that is
-    /// under way goes on. What has arrived on a connection is emitted before it is dropped, for up to 1 s.
+    /// Connects anew: at once if the client is waiting to do so, and by dropping the connection if there is one. An attempt
+    /// that is under way goes on. Messages that have arrived on a connection are emitted before it is dropped, for up to 1
+    /// s.
     ///
-    /// May be called in any callback. In one that reports the loss of a connection, or an attempt that failed, it makes
-    /// the client skip the wait before the next one.
+    /// May be called in any callback. In a callback that reports the loss of a connection, or a failed attempt, it makes the
+    /// client skip the wait before the next attempt.
     pub fn reconnect(&self) {
         self.inner.core.reconnect();
     }
@@ -190,9 +191,9 @@ endpoint! {
     RxWsClient, ClientSource { core, guard },
     emits D::Item, takes T => T => D::Outgoing, Into::into;
 
-    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
+    /// Queues `item` for sending. Never blocks; a refused item becomes an event.
     ///
-    /// By default 65,536 messages or 64 MiB may wait, also while there is no connection.
+    /// By default 65,536 messages or 64 MiB may wait, even while there is no connection.
     fn next(item);
 
     /// Queues `item` for sending, and says why when it is refused. Never blocks.
@@ -206,14 +207,15 @@ endpoint! {
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     fn send(_) -> SendError;
 
-    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
+    /// Sends the queued messages, closes with code 1000, and then completes the subscribers. Returns at once.
     ///
-    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
-    /// Without a connection it keeps trying to make one for as long, if anything is queued.
+    /// This takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) reports the unsent messages.
+    /// Without a connection it keeps trying to make one for that long, if anything is queued.
     ///
-    /// Answers to what was sent are not waited for: let the peer say when it is done, and complete then.
+    /// The client does not wait for answers to its messages: let the peer say when it is done, and complete then.
     ///
-    /// The end of `main` ends the threads that do it: wait for them there, or what is queued is lost with the process.
+    /// The end of `main` ends the threads that do this work: wait for them there, or the queued messages are lost with the
+    /// process.
     ///
     /// ```no_run
     /// # use rxplus::prelude::*;
@@ -228,10 +230,10 @@ endpoint! {
     /// What happens outside the data stream. The first 256 events are kept for the first subscriber.
     fn events() -> ClientEvent;
 
-    /// Resolves once the client has closed, with what it could not send.
+    /// Resolves once the client has closed, with a report of the unsent messages.
     fn closed();
 
-    /// Blocks until the client has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    /// Blocks until the client has closed, and returns a report of the unsent messages. `Duration::MAX` means no limit.
     ///
     /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
     ///

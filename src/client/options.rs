@@ -1,9 +1,9 @@
 //! The options that clients and groups have in common.
 
-/// The setters of a builder that has `dialing: Dialing<D>`, a client's or a group's.
+/// The setters of a builder that has `dialing: Dialing<D>`: a client's or a group's.
 macro_rules! client_options {
     () => {
-        /// Reconnects after a fixed delay, 0.5 s say, instead of one that grows.
+        /// Reconnects after a fixed delay, such as 0.5 s, instead of a growing one.
         ///
         /// # Panics
         ///
@@ -21,8 +21,8 @@ macro_rules! client_options {
         /// Sets how long a connection must last to start the count of attempts afresh. The default is 5 s; for a connection
         /// that received a message 1 s is enough.
         ///
-        /// A connection that ends before counts as an attempt that failed, so a server that accepts, or says a word, and hangs
-        /// up is asked ever more rarely.
+        /// A connection that ends earlier counts as a failed attempt. So a server that accepts, perhaps says a word, and
+        /// hangs up is asked ever more rarely.
         pub fn min_uptime(mut self, uptime: std::time::Duration) -> Self {
             self.dialing.min_uptime = uptime;
             self
@@ -31,8 +31,8 @@ macro_rules! client_options {
         /// Asks `decide` what follows when the server closes the connection, by its close code and reason: 1005 stands for
         /// a close frame without a code (RFC 6455, section 7.1.5).
         ///
-        /// It returns an [`OnClose`](crate::OnClose), or an `Option` of one, where `None` leaves it to the
-        /// [`RetryPolicy`](crate::RetryPolicy): that is the default, and means that 1008 is taken as a refusal and every other
+        /// It returns an [`OnClose`](crate::OnClose), or an `Option` of one, where `None` leaves the decision to the
+        /// [`RetryPolicy`](crate::RetryPolicy). That is the default, and means that 1008 counts as a refusal and every other
         /// code as a loss. It is called on the I/O thread, and if it panics, the policy decides.
         ///
         /// ```no_run
@@ -54,8 +54,8 @@ macro_rules! client_options {
         /// Adds a header to the opening handshake, such as `Authorization`. `Sec-WebSocket-Protocol` adds
         /// [`subprotocols`](Self::subprotocols).
         ///
-        /// One that is not valid HTTP makes building fail with [`WsError::InvalidHeader`](crate::WsError), and one that the
-        /// handshake sets itself (`Connection`, `Sec-WebSocket-Key` and the like) with `WsError::ReservedHeader`.
+        /// A header that is not valid HTTP makes building fail with [`WsError::InvalidHeader`](crate::WsError), and one that
+        /// the handshake sets itself (`Connection`, `Sec-WebSocket-Key` and the like) with `WsError::ReservedHeader`.
         pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
             self.dialing.add_header(name.as_ref(), value.as_ref());
             self
@@ -63,8 +63,8 @@ macro_rules! client_options {
 
         /// Lets `request` change each attempt to connect: a fresh token, another URL.
         ///
-        /// It is called before every attempt, on the I/O thread, so it should not take long. If it panics, the attempt
-        /// fails and the next one is made as the [`RetryPolicy`](crate::RetryPolicy) says.
+        /// It is called before every attempt, on the I/O thread, so it should not take long. If it panics, the attempt fails
+        /// and the next one is made as the [`RetryPolicy`](crate::RetryPolicy) says.
         pub fn request(
             mut self,
             request: impl Fn($crate::ConnRequest) -> $crate::ConnRequest + Send + Sync + 'static,
@@ -75,43 +75,46 @@ macro_rules! client_options {
 
         /// Offers these subprotocols (RFC 6455, section 1.9), the preferred one first, and no others.
         ///
-        /// One that cannot be sent makes building fail with [`WsError::InvalidSubprotocol`](crate::WsError).
+        /// A name that cannot be sent makes building fail with [`WsError::InvalidSubprotocol`](crate::WsError).
         pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
             self.dialing.subprotocols = names.into_iter().map(Into::into).collect();
             self
         }
 
-        /// Sets the limit for reaching the server and the opening handshake together. The default is 10 s.
+        /// Sets the time limit for reaching the server and for the opening handshake together. The default is 10 s.
         ///
-        /// The addresses of a host that has several are tried side by side, each 250 ms after the one before or as soon as that
-        /// one has failed (RFC 8305), so one that does not answer costs little of it.
+        /// If a host has several addresses, they are tried side by side: each 250 ms after the one before, or as soon as
+        /// that one has failed (RFC 8305). So an address that does not answer costs little of the limit.
         pub fn connect_timeout(mut self, limit: std::time::Duration) -> Self {
             self.dialing.connect_timeout = limit;
             self
         }
 
-        /// Follows redirects, at most 5 in a row. The default is not to: a redirect is an error then.
+        /// Follows redirects, at most 5 in a row. By default a redirect is an error.
         ///
-        /// None is followed from `wss` to `ws`, and headers given with `header` go to the host and port they were given for
-        /// and nowhere else, but for the usual redirect that only adds TLS: from port 80 to port 443 of the same host.
+        /// A redirect from `wss` to `ws` is never followed. Headers given with `header` go only to the host and port they
+        /// were given for, but for the usual redirect that only adds TLS: from port 80 to port 443 of the same host.
         pub fn follow_redirects(mut self) -> Self {
             self.dialing.follows_redirects = true;
             self
         }
 
-        /// Sets whom to trust, and what to show, on `wss://` addresses. The default is to trust whom the system trusts.
+        /// Sets whom to trust on `wss://` addresses, and which certificate to show. The default is to trust whom the system
+        /// trusts.
         #[cfg(feature = "tls")]
         pub fn tls(mut self, tls: impl Into<$crate::ClientTls>) -> Self {
             self.dialing.tls = Some(tls.into());
             self
         }
 
-        /// Sets what is sent first on every connection, before what was queued: to authenticate, or to subscribe anew.
+        /// Sets the messages that are sent first on every connection, before the queued ones: to authenticate, or to
+        /// subscribe anew.
         ///
-        /// `greeting` is called with the path, on the I/O thread, each time a connection has opened. A connection has at most
-        /// 65,536 greetings, or 64 MiB of them: what is beyond that is dropped as [`DropReason::Overflow`], with an event.
+        /// `greeting` is called with the path, on the I/O thread, each time a connection has opened. A connection has at
+        /// most 65,536 greetings, or 64 MiB of them: the greetings beyond that are dropped as [`DropReason::Overflow`], with
+        /// an event.
         ///
-        /// One that panics or cannot be encoded is left out, with [`ClientEvent::Unencodable`].
+        /// A greeting that panics or cannot be encoded is left out, with [`ClientEvent::Unencodable`].
         ///
         /// [`DropReason::Overflow`]: crate::DropReason::Overflow
         /// [`ClientEvent::Unencodable`]: crate::ClientEvent::Unencodable

@@ -1,4 +1,4 @@
-//! [`ConnRequest`]: what one attempt to connect asks for.
+//! [`ConnRequest`]: the request of one attempt to connect.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use http::{
 
 use crate::{ConnConfig, WsError, handshake::ConnectAsk};
 
-/// What a client is about to ask a server for, in one attempt: given to the function set with `request`, which changes it
-/// and gives it back.
+/// The request that a client is about to make to a server, in one attempt. It is given to the function set with `request`,
+/// which changes it and gives it back.
 ///
 /// ```no_run
 /// use rxplus::prelude::*;
@@ -42,7 +42,7 @@ impl ConnRequest {
         Self { endpoint: ask.endpoint.clone(), ask: Ok(ask), attempt }
     }
 
-    /// What to ask for, or what is wrong with it.
+    /// The request, or the mistake in it.
     pub(crate) fn into_ask(self) -> Result<ConnectAsk, WsError> {
         let ask = self.ask?;
         check_subprotocols(&ask.subprotocols)?;
@@ -54,14 +54,14 @@ impl ConnRequest {
         self.attempt
     }
 
-    /// Where this attempt goes.
+    /// The address of this attempt.
     pub fn endpoint(&self) -> &ConnConfig {
         self.ask.as_ref().map_or(&self.endpoint, |ask| &ask.endpoint)
     }
 
-    /// Goes to another address. What is pushed and received stays tagged with the path that the client was built with.
+    /// Goes to another address. Pushed and received items stay tagged with the path that the client was built with.
     ///
-    /// One that is not an address makes the attempt fail with [`WsError::InvalidUrl`].
+    /// An invalid address makes the attempt fail with [`WsError::InvalidUrl`].
     pub fn url<A>(mut self, address: A) -> Self
     where
         A: TryInto<ConnConfig>,
@@ -77,8 +77,8 @@ impl ConnRequest {
     /// Sets a header of the opening handshake, in place of any of that name. `Sec-WebSocket-Protocol` is the same as
     /// [`subprotocols`](Self::subprotocols).
     ///
-    /// One that is not valid HTTP makes the attempt fail with [`WsError::InvalidHeader`], and one that the handshake sets itself
-    /// with [`WsError::ReservedHeader`].
+    /// A header that is not valid HTTP makes the attempt fail with [`WsError::InvalidHeader`], and one that the handshake
+    /// sets itself with [`WsError::ReservedHeader`].
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.change(|ask| {
             match given_header(name.as_ref(), value.as_ref())? {
@@ -92,7 +92,7 @@ impl ConnRequest {
 
     /// Offers these subprotocols (RFC 6455, section 1.9) instead, the preferred one first.
     ///
-    /// One that cannot be sent makes the attempt fail with [`WsError::InvalidSubprotocol`].
+    /// A name that cannot be sent makes the attempt fail with [`WsError::InvalidSubprotocol`].
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.change(|ask| {
             ask.subprotocols = names.into_iter().map(Into::into).collect();
@@ -126,7 +126,7 @@ const RESERVED: [HeaderName; 8] = [
 /// A header as a program gives it.
 pub(crate) enum GivenHeader {
     Other(HeaderName, HeaderValue),
-    /// What the answer is held against, however it was given.
+    /// The answer is checked against these, however they were given.
     Subprotocols(Vec<String>),
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn given_header(name: &str, value: &str) -> Result<GivenHeader, WsErr
     }
 }
 
-/// Whether all of them can stand in one `Sec-WebSocket-Protocol` header, and come back from it as they are.
+/// Whether all of them can stand in one `Sec-WebSocket-Protocol` header, and come back from it unchanged.
 pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), WsError> {
     let is_valid = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
     match names.iter().find(|name| !is_valid(name)) {

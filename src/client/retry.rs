@@ -1,7 +1,7 @@
 //! When a client tries again: policy as pure arithmetic, without a clock and without a socket.
 //!
-//! The client counts the attempts and measures the time since the loss; [`RetryPolicy::delay`] turns both, and what the server
-//! said, into the wait before the next attempt, or into none when there is to be no further one.
+//! The client counts the attempts and measures the time since the loss; [`RetryPolicy::delay`] turns both, and the server's
+//! answer, into the wait before the next attempt, or into none when no further attempt is to be made.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::retry_fields::RetryFields;
 
 /// How long a client waits before it connects again, and when it gives up.
 ///
-/// The default, [`exponential`](Self::exponential), spreads a whole fleet over the first second and doubles from there,
-/// so that a server which returns is not met by all of its clients at once. No wait is above [`max_delay`](Self::max_delay),
-/// but for a server that asks for a longer one: see [`max_retry_after`](Self::max_retry_after).
+/// The default, [`exponential`](Self::exponential), spreads a whole fleet over the first second and doubles from there, so
+/// that a server that returns does not meet all of its clients at once. No wait is above [`max_delay`](Self::max_delay),
+/// unless a server asks for a longer one: see [`max_retry_after`](Self::max_retry_after).
 ///
 /// "The first delay" is the wait after a connection was lost, or after the very first attempt failed. The count starts
 /// afresh once a connection has proved itself: see [`min_uptime`](crate::ClientBuilder::min_uptime).
@@ -30,8 +30,8 @@ use super::retry_fields::RetryFields;
 /// ```
 ///
 /// In a configuration file its options have the names of the methods, with durations in seconds: `{"max_delay": 10,
-/// "max_retries": 5, "on_rejected": "give_up"}`. A missing one has its default; an unknown name or a bad value is an error that
-/// says so.
+/// "max_retries": 5, "on_rejected": "give_up"}`. A missing one has its default; an unknown name or a bad value is an error
+/// that says so.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RetryFields", into = "RetryFields")]
@@ -47,11 +47,11 @@ pub struct RetryPolicy {
     pub(super) on_rejected: OnRejected,
 }
 
-/// What follows an answer that will not change by waiting.
+/// The reaction to an answer that waiting will not change.
 ///
-/// Such answers are an HTTP status of 400 to 499 other than 408, 425 and 429, which say "later"; a connection that the server
-/// closes with code 1008, "policy violation" (RFC 6455, section 7.4.1); and a TLS certificate of another name. Either way
-/// the answer is reported at once.
+/// Such answers are an HTTP status of 400 to 499 other than 408, 425 and 429, which say "later"; a connection that the
+/// server closes with code 1008, "policy violation" (RFC 6455, section 7.4.1); and a TLS certificate for another name. In
+/// all these cases the answer is reported at once.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,8 +64,8 @@ pub enum OnRejected {
     GiveUp,
 }
 
-/// What a client does after its server has closed the connection: what the function given to
-/// [`on_close`](crate::ClientBuilder::on_close) returns.
+/// The reaction of a client after its server has closed the connection, returned by the function given to
+/// [`on_close`](crate::ClientBuilder::on_close).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnClose {
@@ -86,11 +86,11 @@ impl From<OnRejected> for OnClose {
     }
 }
 
-/// What a failed attempt or a lost connection means for the next attempt.
+/// The meaning of a failed attempt or a lost connection for the next attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verdict {
     pub(crate) then: OnClose,
-    /// For how long the server asked not to be asked.
+    /// How long the server asked the client to wait.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -137,9 +137,9 @@ impl RetryPolicy {
 
     /// Sets the first delay to exactly this, without jitter. The default is `None`: as the base delay and jitter say.
     ///
-    /// Zero is allowed: the client then connects again at once, and waits from the second attempt on. When many clients
-    /// lose the same server they all come at that same moment, so leave it at `None` for a fleet. The delays after it
-    /// do not change; [`max_delay`](Self::max_delay) holds for it too.
+    /// Zero is allowed: the client then connects again at once, and waits from the second attempt on. When many clients lose
+    /// the same server, they all come back at that same moment, so leave it at `None` for a fleet. The delays after it do
+    /// not change; [`max_delay`](Self::max_delay) holds for it too.
     pub fn first_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.first_delay = delay.into();
         self
@@ -158,8 +158,8 @@ impl RetryPolicy {
 
     /// Sets the longest wait between two attempts to reconnect. The default is 30 s.
     ///
-    /// It wins over every other delay, [`base_delay`](Self::base_delay) and [`first_delay`](Self::first_delay)
-    /// included, but for the one that a server asks for ([`max_retry_after`](Self::max_retry_after)).
+    /// It wins over every other delay, [`base_delay`](Self::base_delay) and [`first_delay`](Self::first_delay) included,
+    /// except the one that a server asks for ([`max_retry_after`](Self::max_retry_after)).
     ///
     /// # Panics
     ///
@@ -170,7 +170,7 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets by what each delay is multiplied to give the next. The default is 2.
+    /// Sets the factor by which each delay is multiplied to give the next. The default is 2.
     ///
     /// # Panics
     ///
@@ -199,33 +199,33 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets for how long after a loss the client goes on trying. The default, `None`, is no limit.
+    /// Sets how long the client keeps trying after a loss. The default, `None`, is no limit.
     ///
     /// A failure that comes this long after the loss, or later, is the last: the client's subject errors with
-    /// [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted). A wait that began before is waited to its end.
+    /// [`WsError::RetriesExhausted`](crate::WsError::RetriesExhausted). A wait that began before runs to its end.
     pub fn max_elapsed(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.max_elapsed = time.into();
         self
     }
 
-    /// Sets how long a wait a server may ask for, by a `Retry-After` in an answer that refuses the connection (RFC 9110,
-    /// section 10.2.3). The default is 1 h; zero has such headers ignored.
+    /// Sets the longest wait that a server may ask for, by a `Retry-After` in an answer that refuses the connection (RFC
+    /// 9110, section 10.2.3). The default is 1 h; zero ignores such headers.
     ///
-    /// The client waits at least as long as the server asks, but this limit caps the request. A random part of a quarter of it, or
-    /// of the range of the first delay if that is longer, comes on top, since the server may have told many clients the same;
-    /// without [`jitter`](Self::jitter) nothing does.
+    /// The client waits at least as long as the server asks, but this limit caps the request. A random part of a quarter of
+    /// it, or of the range of the first delay if that is longer, comes on top, since the server may have told many clients
+    /// the same; without [`jitter`](Self::jitter) nothing is added.
     pub fn max_retry_after(mut self, most: Duration) -> Self {
         self.max_retry_after = most;
         self
     }
 
-    /// Sets what follows an answer that will not change by waiting. The default is [`OnRejected::RetryAtMaxDelay`].
+    /// Sets the reaction to an answer that waiting will not change. The default is [`OnRejected::RetryAtMaxDelay`].
     pub fn on_rejected(mut self, reaction: OnRejected) -> Self {
         self.on_rejected = reaction;
         self
     }
 
-    /// The wait before the next attempt, or `None` when there is to be no further one.
+    /// The wait before the next attempt, or `None` when no further attempt is to be made.
     ///
     /// `attempt` is 0 before the first retry; `elapsed` is the time since the loss; `random` is uniform in `[0, 1)`, drawn
     /// anew for each call.
@@ -241,7 +241,7 @@ impl RetryPolicy {
         Some(own.max(self.asked_for(verdict.retry_after, random)))
     }
 
-    /// What follows an answer that will not change by waiting.
+    /// The reaction to an answer that waiting will not change.
     pub(crate) fn rejected(&self) -> OnClose {
         self.on_rejected.into()
     }
@@ -305,7 +305,7 @@ fn uniform(low: Duration, high: Duration, random: f64) -> Duration {
     low + scaled(span, random, span)
 }
 
-/// `duration * by`, at most `most`; so is what overflows or is no number.
+/// `duration * by`, at most `most`; a product that overflows or is no number gives `most`.
 fn scaled(duration: Duration, by: f64, most: Duration) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() * by).map_or(most, |scaled| scaled.min(most))
 }

@@ -18,7 +18,7 @@ use crate::{
 /// A connection that the server has opened.
 pub(crate) struct Established {
     pub(crate) connected: Connected,
-    /// The address that it goes to, as errors name it.
+    /// The server's address, as errors name it.
     pub(crate) peer: String,
 }
 
@@ -36,8 +36,8 @@ pub(crate) enum Outcome {
     Ended(WsError),
 }
 
-/// Serves a link until it ends, or `reconnect()` was called more often than `served` times. `attempt` is the number of attempts
-/// that failed before.
+/// Serves a link until it ends, or `reconnect()` was called more often than `served` times. `attempt` is the number of
+/// attempts that failed before.
 pub(crate) async fn serve<D: WsDatatype>(
     client: &ClientCore<D>,
     established: Established,
@@ -51,7 +51,7 @@ pub(crate) async fn serve<D: WsDatatype>(
     let Opened { stream, early_bytes, subprotocol } = opened;
     client.set_response(Some(response.clone()));
     client.outbox.greet(greetings(client));
-    // Before the subscribers know of the connection, and push: what waits comes first.
+    // Before the subscribers know of the connection and push: waiting messages come first.
     let link = link(client, &peer, early_bytes).open(stream, Vec::new());
     client.set_state(ConnectionState::Connected);
     client.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
@@ -104,14 +104,14 @@ async fn end<D: WsDatatype>(client: &ClientCore<D>, ending: Ending, peer: String
     let event = ClientEvent::Disconnected { code, reason: reason.clone(), error: error.clone(), unconfirmed };
     client.component.events.next(event);
     match error {
-        // What `drive` says of a link that was cut short.
+        // The error of `drive` for a link that was cut short.
         Some(WsError::Cut(_)) => Outcome::Cut,
         Some(error) => Outcome::Ended(error),
         None => Outcome::Ended(WsError::ClosedByPeer { peer, code, reason }),
     }
 }
 
-/// Encodes the messages that are sent first. One that panics or cannot be encoded is left out, with an event.
+/// Encodes the greetings. One that panics or cannot be encoded is left out, with an event.
 fn greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
     let Some(greeting) = &client.dialing.greeting else { return Vec::new() };
     let (codec, path) = (&client.incoming.codec, &client.incoming.path);

@@ -2,17 +2,17 @@
 
 use crate::outbox::Head;
 
-/// The close codes by which a peer says that it does not want a message: it cannot take this kind, its content is not what it
-/// should be, it breaks a policy, it is too large (RFC 6455, section 7.4.1).
+/// The close codes by which a peer refuses a message: it cannot take this kind, the content is malformed, it breaks a
+/// policy, it is too large (RFC 6455, section 7.4.1).
 const UNWANTED: [u16; 4] = [1003, 1007, 1008, 1009];
 
-/// After how many of them in a row a message is given up: one may have been meant for another message.
+/// How many of them in a row make the client give up a message: a single one may have been meant for another message.
 const MOST_REFUSALS: u32 = 2;
 
-/// After how many links that have begun to write a message, and ended before its end, it is given up.
+/// How many links may begin to write a message, and end before its end, until it is given up.
 const MOST_LINKS: u32 = 8;
 
-/// What is held against the message at the head of a client's outbox.
+/// The evidence against the message at the head of a client's outbox.
 #[derive(Debug, Default)]
 pub(crate) struct Suspicion {
     number: u64,
@@ -23,8 +23,8 @@ pub(crate) struct Suspicion {
 }
 
 impl Suspicion {
-    /// Notes that a link has ended, with the peer's close code if it sent one, and with `head` unwritten. True when that message
-    /// is to be given up.
+    /// Notes that a link has ended, with the peer's close code if it sent one, and with `head` unwritten. True when that
+    /// message is to be given up.
     pub(crate) fn is_confirmed(&mut self, head: Head, code: Option<u16>) -> bool {
         if !head.was_begun {
             return false;

@@ -108,8 +108,8 @@ impl<D: WsDatatype> Attempts<'_, D> {
         }
     }
 
-    /// Waits for as long as the policy says, or until `reconnect()` was called more often than `served` times. Breaks when the
-    /// client is done meanwhile.
+    /// Waits for as long as the policy says, or until `reconnect()` was called more often than `served` times. Breaks when
+    /// the client is done meanwhile.
     async fn wait(&mut self, error: WsError, served: u64) -> Result<ControlFlow<()>, WsError> {
         let client = self.client;
         let delay = self.delay(&error);
@@ -152,9 +152,9 @@ impl<D: WsDatatype> Attempts<'_, D> {
     }
 }
 
-/// As [`connect`]. An attempt that panics, as a name's lookup does when there is no thread for it, has failed.
+/// As [`connect`]. An attempt that panics counts as failed: looking up a name panics when no thread can be started for it.
 async fn try_to_connect<D: WsDatatype>(client: &ClientCore<D>, attempt: u32) -> Result<Established, WsError> {
-    // Each attempt is an event: while nobody takes those in, no more are made.
+    // Each attempt is an event: while no subscriber takes those, no more attempts are made.
     at_most(&*client.events, READ_AHEAD).await;
     at_most(&*client.states.backlog(), READ_AHEAD).await;
     let connecting = isolated("an attempt to connect", Box::pin(connect(client, attempt)));
@@ -182,7 +182,7 @@ fn prepare<D: WsDatatype>(client: &ClientCore<D>, attempt: u32) -> Result<Connec
     changed
 }
 
-/// What follows `error`, if the policy's limits allow it.
+/// The reaction to `error`, if the policy's limits allow it.
 fn decide<D: WsDatatype>(client: &ClientCore<D>, error: &WsError) -> OnClose {
     let dialing = &client.dialing;
     let mut decided = None;
@@ -192,7 +192,7 @@ fn decide<D: WsDatatype>(client: &ClientCore<D>, error: &WsError) -> OnClose {
     decided.unwrap_or_else(|| if is_permanent(error) { dialing.retry.rejected() } else { OnClose::Retry })
 }
 
-/// Whether a retry cannot help, as long as nobody changes something.
+/// Whether a retry cannot help unless somebody changes something.
 fn is_permanent(error: &WsError) -> bool {
     match error {
         // "Request timeout", "too early" and "too many requests" (RFC 9110, 8470 and 6585) ask for patience.

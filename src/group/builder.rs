@@ -47,12 +47,14 @@ impl<D: WsDatatype> GroupBuilder<D> {
     /// Sets how many paths may have a client at once. The default is 1,024.
     ///
     /// A message for one path more is refused: [`send`](RxWsClientGroup::send) says
-    /// [`SendError::TooManyPaths`](crate::SendError::TooManyPaths), and there is an event ([`ClientEvent::PathRefused`](crate::ClientEvent::PathRefused)) and a count
-    /// ([`GroupStats::refused`](crate::GroupStats::refused)). [`open`](RxWsClientGroup::open) is an error then. A path has room again as soon as a client
-    /// closes, is closed or fails; as many as this, and 1,024 at least, may be closing besides.
+    /// [`SendError::TooManyPaths`](crate::SendError::TooManyPaths), and there is an event
+    /// ([`ClientEvent::PathRefused`](crate::ClientEvent::PathRefused)) and a count
+    /// ([`GroupStats::refused`](crate::GroupStats::refused)). [`open`](RxWsClientGroup::open) is an error then. A path has
+    /// room again as soon as a client closes, is closed or fails; as many clients as this, and at least 1,024, may be
+    /// closing besides.
     ///
-    /// Where peers choose the paths, as behind a server whose messages are relayed, this is what bounds the connections that
-    /// they can have opened. Set an [`idle_timeout`](Self::idle_timeout) there as well.
+    /// Where peers choose the paths, as behind a server whose messages are relayed, this limit bounds the connections that
+    /// they can make the group open. Set an [`idle_timeout`](Self::idle_timeout) there as well.
     ///
     /// # Panics
     ///
@@ -63,16 +65,16 @@ impl<D: WsDatatype> GroupBuilder<D> {
         self
     }
 
-    /// Closes a client to which nothing was sent, from which nothing was received, and for which nothing was queued for
-    /// `timeout`. `None`, the default, closes none.
+    /// Closes a client for which nothing was sent, received or queued for `timeout`. `None`, the default, closes none.
     ///
-    /// An event tells of it ([`ClientEvent::Idle`](crate::ClientEvent::Idle)), and the next message for the path opens a new client. Whole messages count,
-    /// in both directions, pings do not. It is looked for four times within `timeout`, so a client is closed after it, and
-    /// before one and a half times as long. A client that [`open`](RxWsClientGroup::open) has returned is never closed for being
-    /// idle.
+    /// An event reports it ([`ClientEvent::Idle`](crate::ClientEvent::Idle)), and the next message for the path opens a new
+    /// client. Whole messages count, in both directions; pings do not. The group looks four times within `timeout`, so a
+    /// client is closed after `timeout`, and before one and a half times as long. A client that
+    /// [`open`](RxWsClientGroup::open) has returned is never closed for being idle.
     ///
-    /// Only messages keep a path open, not that somebody waits for them. Where peers of a relay only listen, open their paths
-    /// with [`open`](RxWsClientGroup::open) when they connect, and [close](RxWsClientGroup::close) them with the last one.
+    /// Only messages keep a path open; a subscriber that waits for them does not. Where peers of a relay only listen, open
+    /// their paths with [`open`](RxWsClientGroup::open) when they connect, and [close](RxWsClientGroup::close) them with the
+    /// last one.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! The clients of a group: those that take messages, those that are closing, and the sums over those that are gone.
+//! The clients of a group: those taking messages, those closing, and the sums over those that are gone.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,15 +9,15 @@ use crate::{
     stats::{GroupStats, Stats},
 };
 
-/// How many clients may be closing beside those that take messages, if [`PathBounds::max`] is less. More come about only
-/// where paths are closed and opened again faster than their servers let go of them.
+/// How many clients may be closing beside the ones that take messages, if [`PathBounds::max`] is less. More arise only where
+/// paths are closed and opened again faster than their servers let go of them.
 const CLOSING: usize = 1024;
 
-/// How many paths a group may have, and for how long.
+/// How many paths a group may have, and how long they may be idle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PathBounds {
     pub(crate) max: usize,
-    /// How long one may be idle; `None` for ever.
+    /// How long a path may be idle; `None` for ever.
     pub(crate) idle: Option<Duration>,
 }
 
@@ -34,20 +34,20 @@ pub(crate) struct Taker<D: WsDatatype> {
 }
 
 pub(crate) struct Children<D: WsDatatype> {
-    /// The numbers of those that take messages, by path.
+    /// The numbers of the clients that take messages, by path.
     takers: HashMap<Tag, u64>,
-    /// Those and the ones that are closing, by number.
+    /// Those clients and the closing ones, by number.
     clients: HashMap<u64, Child<D>>,
     opened: u64,
-    /// The group is to end: nothing is opened any more.
+    /// The group is to end: no client is opened any more.
     pub(crate) closing: bool,
-    /// The sums over those that are gone.
+    /// The sums over the clients that are gone.
     past: Stats,
     /// Set once the group's task has died: the messages that its clients have not sent since.
     pub(crate) unsent: Option<Tally>,
-    /// The messages that were refused for want of room.
+    /// The messages that were refused for lack of room.
     refused: Tally,
-    /// Those of them that no event has reported yet, with the path of the first.
+    /// The refused messages that no event has reported yet, with the path of the first.
     unreported: Option<(Tag, Tally)>,
 }
 
@@ -55,7 +55,7 @@ struct Child<D: WsDatatype> {
     client: RxWsClient<D>,
     /// `open` has returned it: it is closed by the program alone, however long it is idle.
     kept: bool,
-    /// How many messages it had sent, received and dropped at the last look, and since when that number is the same.
+    /// How many messages it had sent, received and dropped at the last look, and since when that number has not changed.
     moved: u64,
     since: Instant,
 }
@@ -123,7 +123,7 @@ impl<D: WsDatatype> Children<D> {
         }
     }
 
-    /// Frees the paths of those that have been idle for `limit`, and returns them.
+    /// Frees the paths of the clients that have been idle for `limit`, and returns them.
     pub(crate) fn release_idle(&mut self, limit: Duration, now: Instant) -> Vec<(Tag, RxWsClient<D>)> {
         let Self { takers, clients, .. } = self;
         let mut idle = Vec::new();
@@ -150,8 +150,8 @@ impl<D: WsDatatype> Children<D> {
         Some(client)
     }
 
-    /// Counts a message that was refused for want of room. True for the first one since the last report: the caller is to have
-    /// them reported.
+    /// Counts a message that was refused for lack of room. True for the first one since the last report: the caller then
+    /// arranges the next report.
     pub(crate) fn refuse(&mut self, path: &Tag, refused: Tally) -> bool {
         self.refused += refused;
         let is_first = self.unreported.is_none();
@@ -187,7 +187,7 @@ impl<D: WsDatatype> Children<D> {
 }
 
 impl<D: WsDatatype> Child<D> {
-    /// Whether it may be closed, since it has been idle for `limit`: as far as one look from time to time shows.
+    /// Whether it may be closed, since it has been idle for `limit`: as far as occasional looks can tell.
     fn is_idle(&mut self, limit: Duration, now: Instant) -> bool {
         let stats = self.client.stats();
         let moves = [stats.sent.accepted, stats.sent.written, stats.sent.dropped.total(), stats.received];

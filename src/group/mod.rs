@@ -6,8 +6,8 @@
 //! clients    each with a task of its own -> its branch -> the group's subject; its events -> the group's events
 //! ```
 //!
-//! All these tasks run on the group's I/O thread, or on the threads of the runtime that it was given. What is pushed goes as far
-//! as a client's outbox on the thread that pushes, which also makes the client.
+//! All these tasks run on the group's I/O thread, or on the threads of the runtime that it was given. A push runs on the caller's
+//! thread, as far as a client's outbox, and makes the client if there is none.
 
 mod builder;
 mod children;
@@ -25,8 +25,8 @@ use crate::{
     stats::GroupStats,
 };
 
-/// Clients of one server, one per path, as one subject of [`TaggedData`]: what is pushed is sent by the client for the tag's
-/// path, which is made when first needed; what they receive is emitted, tagged with their path. *Hot*.
+/// Clients of one server, one per path, as one subject of [`TaggedData`]: the client for the tag's path sends a pushed
+/// message, and is made when first needed; the messages that the clients receive are emitted, tagged with their path. *Hot*.
 ///
 /// ```no_run
 /// use rxplus::prelude::*;
@@ -42,13 +42,13 @@ use crate::{
 /// # Emission
 ///
 /// On the group's I/O thread; the messages of each path in the order of their arrival. Until the first subscriber comes,
-/// 1,024 messages or 1 MiB are kept for it. Any callback may push, also into the group itself.
+/// 1,024 messages or 1 MiB are kept for it. Callbacks may push, even into the group itself.
 ///
 /// # End
 ///
 /// The subject completes after `complete`, or when its last handle and its last subscriber are gone, and errors after
-/// `error`. A client's end is not the group's: it is an [event](Self::events), and the next message for its path opens it
-/// afresh.
+/// `error`. The end of a client is not the end of the group: it is an [event](Self::events), and the next message for its
+/// path opens a new one.
 pub struct RxWsClientGroup<D: WsDatatype> {
     inner: GroupSource<D>,
     scheduler: IoScheduler,
@@ -65,7 +65,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     ///
     /// # Errors
     ///
-    /// When `address` is not one, or the I/O thread cannot be started.
+    /// When `address` is invalid, or the I/O thread cannot be started.
     pub fn new<A>(address: A, datatype: D) -> Result<Self, WsError>
     where
         A: TryInto<ConnConfig>,
@@ -93,9 +93,9 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
 
     /// Opens the client for `path`, if it is not open, and returns it. It stays open however long it is idle.
     ///
-    /// What it receives is emitted by the group and by itself. What has come and nobody was there to hear, neither its
-    /// subscribers nor the group's, waits for its next subscriber, on whatever thread that subscribes, or for the group's first
-    /// (up to 1,024 messages and 1 MiB for the whole group). `complete` on it closes this path alone.
+    /// Its messages are emitted by the group and by the client itself. Messages that came when neither the client nor the
+    /// group had a subscriber wait for the client's next subscriber, on whatever thread that subscribes, or for the group's
+    /// first (up to 1,024 messages and 1 MiB for the whole group). `complete` on the client closes this path alone.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         self.inner.core.open(&path.into())
     }
 
-    /// Makes the client for `path` send what is queued and close. The next message for the path opens a new one.
+    /// Makes the client for `path` send its queued messages and close. The next message for the path opens a new one.
     pub fn close(&self, path: impl Into<Tag>) {
         self.inner.core.close(&path.into());
     }
@@ -116,8 +116,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         self.inner.core.paths()
     }
 
-    /// What was sent and received so far, over all clients. Those of one path are what its client says,
-    /// `group.open(path)?.stats()`.
+    /// The messages sent and received so far, over all clients. For one path, ask its client: `group.open(path)?.stats()`.
     #[must_use]
     pub fn stats(&self) -> GroupStats {
         self.inner.core.stats()
@@ -134,7 +133,7 @@ endpoint! {
     RxWsClientGroup, GroupSource { core, guard },
     emits TaggedData<D::Item>, takes T => TaggedData<T> => TaggedData<D::Outgoing>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
-    /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; what is refused
+    /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; a refused message
     /// becomes an event.
     fn next(tagged);
 
@@ -154,20 +153,20 @@ endpoint! {
     /// Closes every client: each sends its queued messages and closes with code 1000. Then completes the subscribers. Returns at
     /// once.
     ///
-    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    /// This takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) reports the unsent messages.
     ///
-    /// The end of `main` ends the threads that do it: wait for them there, with [`wait_closed`](Self::wait_closed) on a clone, or
-    /// what is queued is lost with the process.
+    /// The end of `main` ends the threads that do this work: wait for them there, with [`wait_closed`](Self::wait_closed) on
+    /// a clone, or the queued messages are lost with the process.
     fn complete();
 
-    /// What happens to the clients outside of their data streams, tagged with their path; what concerns the group as a
-    /// whole carries an empty tag. The first 256 events are kept for the first subscriber.
+    /// The events of the clients outside their data streams, tagged with their path; an event of the group as a whole
+    /// carries an empty tag. The first 256 events are kept for the first subscriber.
     fn events() -> TaggedData<ClientEvent>;
 
-    /// Resolves once the group has closed, with what it could not send.
+    /// Resolves once the group has closed, with a report of the unsent messages.
     fn closed();
 
-    /// Blocks until the group has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    /// Blocks until the group has closed, and returns a report of the unsent messages. `Duration::MAX` means no limit.
     ///
     /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
     ///

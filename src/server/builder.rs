@@ -63,8 +63,9 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// `Origin` header are answered with 403, and the event says which. Programs that are not browsers send none and are
     /// served. The default is all.
     ///
-    /// Upper and lower case, a `/` at the end and the port that the scheme has anyway make no difference. `null` stands for
-    /// pages without an origin, files say. What is no origin, with a path or a `*` say, makes [`bind`](Self::bind) fail.
+    /// Upper and lower case, a trailing `/` and the scheme's default port make no difference. `null` stands for pages
+    /// without an origin, such as files. An entry that is no origin, because it has a path or a `*` for example, makes
+    /// [`bind`](Self::bind) fail.
     pub fn origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
         let parse = |origin: String| Origin::parse(&origin).ok_or(WsError::InvalidOrigin(origin));
         let origins = origins.into_iter().map(|origin| parse(origin.into())).collect::<Result<_, _>>();
@@ -72,11 +73,12 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Calls `decide` with each request (path, query, headers, address) before its connection opens. It returns a future: write
-    /// `|request| async move { .. }`. The default lets in everybody.
+    /// Calls `decide` with each request (path, query, headers, address) before its connection opens. `decide` returns a
+    /// future: write `|request| async move { .. }`. The default lets everybody in.
     ///
-    /// What it returns is kept on the connection, where [`Connection::grant`](crate::Connection::grant) finds it; in a [`Grant`](crate::Grant), together with headers
-    /// for the answer. [`Refuse`] says which HTTP status the request is answered with instead.
+    /// The value that it returns is kept on the connection, where [`Connection::grant`](crate::Connection::grant) finds it;
+    /// a [`Grant`](crate::Grant) carries headers for the answer as well. [`Refuse`] says which HTTP status the request is
+    /// answered with instead.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -99,7 +101,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// ```
     ///
     /// It is called on the server's I/O thread, only with requests that are otherwise accepted, and its time counts towards
-    /// `Limits::handshake`. If it panics, the request is answered with 500, and nobody else notices.
+    /// `Limits::handshake`. If it panics, the request is answered with 500, and no other connection is affected.
     pub fn authorize<F, R, G>(mut self, decide: F) -> Self
     where
         F: Fn(UpgradeRequest) -> R + Send + Sync + 'static,
@@ -110,10 +112,10 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Asks [`authorize`](Self::authorize) about plain HTTP requests as well: those that
-    /// [ask for no connection](UpgradeRequest::asks_to_upgrade), of whatever method and for whatever path. So a server answers
-    /// health checks on its own port. The default is `false`: they are answered with 426, or 405 when their method is not GET.
-    /// If it accepts a plain request, the server answers 426 or 405 too. What a request has as its content is not looked at.
+    /// Asks [`authorize`](Self::authorize) about plain HTTP requests as well: requests that [do not ask for a
+    /// connection](UpgradeRequest::asks_to_upgrade), of whatever method and for whatever path. So a server answers health
+    /// checks on its own port. The default is `false`: they are answered with 426, or 405 when their method is not GET. If
+    /// it accepts a plain request, the server answers 426 or 405 too. The content of a request is ignored.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -130,7 +132,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// # Ok::<(), WsError>(())
     /// ```
     ///
-    /// The answer is an event, [`ServerEvent::Rejected`](crate::ServerEvent::Rejected), as every answer that opens no connection.
+    /// The answer is an event, [`ServerEvent::Rejected`](crate::ServerEvent::Rejected), like every answer that opens no
+    /// connection.
     pub fn answer_plain_requests(mut self, answers: bool) -> Self {
         self.policy.answers_plain = answers;
         self
@@ -145,8 +148,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
 
     /// Speaks these subprotocols (RFC 6455, section 1.9), the preferred one first. The default is none.
     ///
-    /// A client that offers none of them is let in without one: a program that requires one closes the connection, with 1002 say. A name
-    /// that no header can hold makes [`bind`](Self::bind) fail.
+    /// A client that offers none of them is let in without one: a program that requires one closes the connection, with 1002
+    /// for example. A name that no header can hold makes [`bind`](Self::bind) fail.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         let names: Arc<[String]> = names.into_iter().map(Into::into).collect();
         self.or_mistake(check_subprotocols(&names));
@@ -154,7 +157,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Leaves a mistake to [`bind`](Self::bind).
+    /// Keeps the first mistake for [`bind`](Self::bind) to return.
     fn or_mistake<T>(&mut self, option: Result<T, WsError>) -> Option<T> {
         option.map_err(|mistake| self.mistake.get_or_insert(mistake).clone()).ok()
     }

@@ -24,8 +24,8 @@ use crate::{
     subject::branch::Branch,
 };
 
-/// One accepted connection as a subject of `D::Item`: what is pushed is sent to this client, what it sends is emitted.
-/// *Hot*.
+/// One accepted connection as a subject of `D::Item`: it sends the pushed items to this client, and emits the items that the
+/// client sends. *Hot*.
 ///
 /// Comes from [`RxWsServer::connections`](crate::RxWsServer::connections). An echo is one line:
 ///
@@ -43,15 +43,15 @@ use crate::{
 ///
 /// On the server's I/O thread, in the order of arrival. A subscription that is made while `connections()` emits the
 /// connection hears everything. A later one first receives the messages that no subscriber has received, neither of this
-/// connection nor of the server (up to 1,024 messages and 1 MiB are kept for the whole server), then all new ones. Nothing is
-/// lost in between, and messages that a subscriber leaves are kept for the next.
+/// connection nor of the server (up to 1,024 messages and 1 MiB are kept for the whole server), then all new ones. Nothing
+/// is lost in between, and messages that a subscriber leaves are kept for the next.
 ///
 /// # End
 ///
 /// A connection lives as long as its client and its server, whether there are handles of it or not. It completes after a
-/// closing handshake and errors when it ends otherwise, in either case after everything that had arrived: where nothing can be
-/// written any more, what the peer has sent is read to its end, close code included. (Linux keeps that when the peer resets the
-/// connection; other systems may discard it.)
+/// closing handshake and errors when it ends otherwise, in either case after everything that had arrived: when nothing can
+/// be written any more, the data that the peer has sent is still read to its end, close code included. (Linux keeps that
+/// data when the peer resets the connection; other systems may discard it.)
 pub struct Connection<D: WsDatatype> {
     inner: ConnectionSource<D>,
     scheduler: IoScheduler,
@@ -69,7 +69,7 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) incoming: Incoming<D>,
     pub(crate) outbox: Outbox,
     pub(crate) peer: Peer,
-    /// Made when it is first asked for: there is a path in it.
+    /// Made when it is first asked for, since it contains a path.
     pub(crate) name: OnceLock<Box<str>>,
     pub(crate) request: UpgradeRequest,
     pub(crate) grant: Option<Granted>,
@@ -78,7 +78,7 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) branch: Inbound<D::Item>,
 }
 
-/// What a connection emits, as a branch of what its server does.
+/// The subject of a connection, as a branch of the server's subject.
 type Inbound<T> = Branch<Received<T>, TaggedData<Received<T>>, WsError>;
 
 impl<D: WsDatatype> Connection<D> {
@@ -87,7 +87,7 @@ impl<D: WsDatatype> Connection<D> {
         Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
     }
 
-    /// As [`complete`](Self::complete), with a close code and a reason of the program's own.
+    /// As [`complete`](Self::complete), with a close code and a reason that the program chooses.
     ///
     /// # Errors
     ///
@@ -107,13 +107,13 @@ impl<D: WsDatatype> Connection<D> {
         self.core().peer.id
     }
 
-    /// The path it asked for, without the query.
+    /// The path that the client asked for, without the query.
     #[must_use]
     pub fn path(&self) -> &Tag {
         &self.core().peer.path
     }
 
-    /// What follows the `?` in what it asked for.
+    /// The query string that the client asked for: the part after the `?`.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.core().request.query()
@@ -125,7 +125,7 @@ impl<D: WsDatatype> Connection<D> {
         self.core().request.headers()
     }
 
-    /// Where it comes from.
+    /// The address of the client.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.core().peer.addr.clone()
@@ -137,8 +137,8 @@ impl<D: WsDatatype> Connection<D> {
         self.core().subprotocol.as_deref()
     }
 
-    /// What the server's [`authorize`](crate::ServerBuilder::authorize) returned for it, or gave to [`Grant::new`](crate::Grant); `None` without one, and when that is
-    /// no `T`.
+    /// The value that the server's [`authorize`](crate::ServerBuilder::authorize) returned for it, or gave to
+    /// [`Grant::new`](crate::Grant); `None` if there is none, or if it is no `T`.
     #[must_use]
     pub fn grant<T: Any>(&self) -> Option<&T> {
         self.core().grant.as_deref()?.downcast_ref()
@@ -151,7 +151,7 @@ impl<D: WsDatatype> Connection<D> {
         name.get_or_init(|| format!("{}:{}#{}", component.name, peer.path, peer.id).into())
     }
 
-    /// What was sent and received so far.
+    /// The messages sent and received so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
@@ -210,10 +210,10 @@ endpoint! {
     Connection, ConnectionSource { core },
     emits D::Item, takes T => T => D::Outgoing, Into::into;
 
-    /// Queues `item` for sending. Never blocks; what is refused becomes an event.
+    /// Queues `item` for sending. Never blocks; a refused item becomes an event.
     ///
-    /// By default 16,384 messages or 16 MiB may wait. With as much waiting, this writes what the client's socket takes at that
-    /// moment, on the caller's thread; only a client that has not read enough for that is disconnected.
+    /// By default 16,384 messages or 16 MiB may wait. When that much is waiting, this writes as much as the client's socket
+    /// takes at that moment, on the caller's thread; the client is disconnected only if it has not read enough for that.
     fn next(item);
 
     /// Queues `item` for sending, and says why when it is refused. Never blocks.
@@ -227,19 +227,19 @@ endpoint! {
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     fn send(_) -> SendError;
 
-    /// Sends what is queued, closes with code 1000, and then completes the subscribers. Returns at once.
+    /// Sends the queued messages, closes with code 1000, and then completes the subscribers. Returns at once.
     ///
-    /// The end of `main` ends the thread that does it: wait there, with [`wait_closed`](Self::wait_closed) of the connection or of its
-    /// server, or what is queued is lost with the process.
+    /// The end of `main` ends the thread that does this work: wait there, with [`wait_closed`](Self::wait_closed) of the
+    /// connection or of its server, or the queued messages are lost with the process.
     fn complete();
 
-    /// What happens to this connection outside its data stream, from the subscription on.
+    /// The events of this connection outside its data stream, from the subscription on.
     fn events() -> ServerEvent;
 
-    /// Resolves once the connection is gone, with what was not sent.
+    /// Resolves once the connection is gone, with a report of the unsent messages.
     fn closed();
 
-    /// Blocks until the connection is gone, and returns what was not sent. `Duration::MAX` is no limit.
+    /// Blocks until the connection is gone, and returns a report of the unsent messages. `Duration::MAX` means no limit.
     ///
     /// # Errors
     ///

@@ -6,8 +6,8 @@
 //! serving    handshake -> Connection -> link -> Incoming -> the branch of the connection -> the server's subject
 //! ```
 //!
-//! The tasks run on the server's I/O thread, or on the threads of the runtime that it was given; what is pushed goes as far as
-//! the outboxes on the thread that pushes.
+//! The tasks run on the server's I/O thread, or on the threads of the runtime that it was given. A push runs on the caller's
+//! thread, as far as the outboxes.
 
 mod builder;
 pub(crate) mod connection;
@@ -27,8 +27,8 @@ use crate::{
     stats::{PathStats, ServerStats},
 };
 
-/// A WebSocket server as a subject of [`TaggedData`]: it emits what its clients send, tagged with their path, and what is
-/// pushed goes to every client on the tag's path. *Hot*.
+/// A WebSocket server as a subject of [`TaggedData`]: it emits the messages of its clients, tagged with their path, and
+/// sends a pushed message to every client on the tag's path. *Hot*.
 ///
 /// ```no_run
 /// use rxplus::prelude::*;
@@ -47,8 +47,8 @@ use crate::{
 /// # Emission
 ///
 /// On the server's I/O thread; the messages of each connection in the order of their arrival. Until the first subscriber
-/// comes, 1,024 messages or 1 MiB are kept for it. Any callback may push, also into the server itself. A client's trouble,
-/// a bad frame or a reset, is an [event](Self::events) and never ends this subject.
+/// comes, 1,024 messages or 1 MiB are kept for it. Callbacks may push, even into the server itself. Trouble with one client,
+/// such as a bad frame or a reset, is an [event](Self::events) and never ends this subject.
 ///
 /// # End
 ///
@@ -70,12 +70,13 @@ pub struct ServerSource<D: WsDatatype> {
 impl<D: WsDatatype> RxWsServer<D> {
     /// Makes a server with the default options, bound and listening when this returns.
     ///
-    /// Port 0 picks a free one, which [`local_addr`](Self::local_addr) tells. The IPv6 wildcard `[::]` listens on both
-    /// stacks, and a name on all of its addresses that this machine has, at one port: `localhost` on `127.0.0.1` and `[::1]`. The path of `address` means nothing: a server serves all paths, unless `paths` names some.
+    /// Port 0 picks a free one, which [`local_addr`](Self::local_addr) returns. The IPv6 wildcard `[::]` listens on both
+    /// stacks, and a name on all of its addresses that this machine has, at one port: `localhost` on `127.0.0.1` and
+    /// `[::1]`. The path of `address` means nothing: a server serves all paths, unless `paths` names some.
     ///
     /// # Errors
     ///
-    /// When `address` is not one, cannot be bound, or the I/O thread cannot be started.
+    /// When `address` is invalid or cannot be bound, or the I/O thread cannot be started.
     pub fn bind<A>(address: A, datatype: D) -> Result<Self, WsError>
     where
         A: TryInto<ConnConfig>,
@@ -104,11 +105,12 @@ impl<D: WsDatatype> RxWsServer<D> {
         ServerBuilder::new(address, datatype)
     }
 
-    /// Every connection: those that are open first, then each when it opens, before anything is read from it.
+    /// Every connection: first the open ones, then each new one when it opens, before anything is read from it.
     ///
-    /// A subscription made in the callback hears everything that the connection sends. What one sent that was open already,
-    /// as clients that were waiting for the server may be even right after `bind`, has been kept for it as long as the
-    /// server itself had no subscriber: up to 1,024 messages and 1 MiB, of all connections together.
+    /// A subscription made in the callback hears everything that the connection sends. A connection may already have been
+    /// open and have sent messages: clients that were waiting for the server can do so right after `bind`. Its messages have
+    /// been kept as long as the server itself had no subscriber: up to 1,024 messages and 1 MiB, over all connections
+    /// together.
     ///
     /// A pipeline that feeds a connection ends with it:
     ///
@@ -133,13 +135,13 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.core.connection_count()
     }
 
-    /// What was sent and received so far, over all connections.
+    /// The messages sent and received so far, over all connections.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.inner.core.stats()
     }
 
-    /// What was sent and received over the connections that are open on `path`; nothing is kept for others.
+    /// The messages sent and received over the connections that are open on `path`; nothing is kept for others.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -160,7 +162,7 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.local_addrs[0].clone()
     }
 
-    /// All addresses that the server listens on: `localhost` may be one of IPv4 and one of IPv6.
+    /// All addresses that the server listens on: `localhost` may stand for an IPv4 and an IPv6 address.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<Addr> {
         self.inner.local_addrs.to_vec()
@@ -177,12 +179,12 @@ endpoint! {
     RxWsServer, ServerSource { core, local_addrs, guard },
     emits TaggedData<D::Item>, takes T => TaggedData<T> => TaggedData<D::Outgoing>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
-    /// Queues a message for every client that is on the tag's path now. Never blocks; what is refused becomes an event.
+    /// Queues a message for every client that is on the tag's path now. Never blocks; a refused message becomes an event.
     ///
-    /// The tag is the path as it stands in the URL, with the `/` at its start. The message is encoded once. By default 16,384
-    /// messages or 16 MiB may wait for each client. For one with as much waiting, this writes what its socket takes at that
-    /// moment, on the caller's thread; only a client that has not read enough for that is disconnected. Without a client on the
-    /// path, the message is counted as unrouted and gone.
+    /// The tag is the path as it stands in the URL, with the `/` at its start. The message is encoded once. By default
+    /// 16,384 messages or 16 MiB may wait for each client. When a client has that much waiting, this writes as much as its
+    /// socket takes at that moment, on the caller's thread; a client is disconnected only if it has not read enough for
+    /// that. Without a client on the path, the message is counted as unrouted and gone.
     fn next(tagged);
 
     /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
@@ -191,27 +193,28 @@ endpoint! {
     ///
     /// # Errors
     ///
-    /// - [`SendError::Full`] when every client on the path refused it, its outbox being full. That some did is an event.
+    /// - [`SendError::Full`] when every client on the path refused it because its outbox is full. If only some did, that is
+    ///   an event.
     /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     fn send(_) -> SendError;
 
-    /// Stops listening, sends what is queued, closes all connections with code 1001, and then completes the subscribers.
-    /// Returns at once.
+    /// Stops listening, sends the queued messages, closes all connections with code 1001, and then completes the
+    /// subscribers. Returns at once.
     ///
-    /// All of it takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) tells what was not sent.
+    /// This takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) reports the unsent messages.
     ///
-    /// The end of `main` ends the threads that do it: wait for them there, with [`wait_closed`](Self::wait_closed) on a clone, or
-    /// what is queued is lost with the process.
+    /// The end of `main` ends the threads that do this work: wait for them there, with [`wait_closed`](Self::wait_closed) on
+    /// a clone, or the queued messages are lost with the process.
     fn complete();
 
     /// What happens outside the data stream. The first 256 events are kept for the first subscriber.
     fn events() -> ServerEvent;
 
-    /// Resolves once the server has closed, with what it could not send.
+    /// Resolves once the server has closed, with a report of the unsent messages.
     fn closed();
 
-    /// Blocks until the server has closed, and returns what it could not send. `Duration::MAX` is no limit.
+    /// Blocks until the server has closed, and returns a report of the unsent messages. `Duration::MAX` means no limit.
     ///
     /// Give it more than `Limits::close_timeout`, 5 s by default, or it gives up just before the report is there.
     ///

@@ -91,8 +91,8 @@ async fn see_off<D: WsDatatype>(
     }
 }
 
-/// A connection on its path, until its end. If the answer cannot be written to its client, or its task is dropped, with its runtime
-/// or its server, the connection ends all the same.
+/// A connection on its path, until its end. The connection ends in any case, even if the answer cannot be written to its
+/// client, or if its task is dropped with its runtime or its server.
 struct Registered<'a, D: WsDatatype> {
     serving: Serving<'a, D>,
     /// Until [`run`](Self::run) takes it.
@@ -103,15 +103,16 @@ struct Registered<'a, D: WsDatatype> {
 }
 
 impl<'a, D: WsDatatype> Registered<'a, D> {
-    /// Makes a connection of a peer, and tells the peer so.
+    /// Makes a connection to a peer, and sends the peer the answer that says so.
     async fn open(server: &'a ServerCore<D>, entrant: Entrant) -> io::Result<Self> {
         let Entrant { stream, early_bytes, answer, request, subprotocol, grant } = entrant;
         let connection = Connection::new(new_core(server, request, subprotocol, grant));
         let (path, outbox) = (connection.path().clone(), connection.core().outbox.clone());
         let serving = Serving { server, connection };
-        // Before anybody can push: what the socket takes is written, behind the answer, and not held against the peer.
+        // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
+        // peer.
         let link = serving.link(early_bytes).open(stream, answer);
-        // Outbound: what is pushed for its path goes into its outbox.
+        // Outbound: messages pushed for its path go into its outbox.
         let line = server.switchboard.connect(path, outbox);
         server.add(&serving.connection);
         let registered = Self { serving, link: Some(link), line, is_over: false };
@@ -136,7 +137,7 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
     fn drop(&mut self) {
         if !self.is_over {
             let Serving { server, connection } = &self.serving;
-            // Nothing may be written any more of what is counted as not sent.
+            // Messages that are counted as unsent must not be written any more.
             self.link = None;
             server.switchboard.disconnect(&self.line);
             let of_server = server.component.terminal();
@@ -167,17 +168,17 @@ impl<D: WsDatatype> Serving<'_, D> {
         }
     }
 
-    /// Tells the subscribers that the connection is open, and emits what it receives, to its end.
+    /// Tells the subscribers that the connection is open, and emits the messages that it receives, to its end.
     async fn drive(&self, link: OpenLink<Transport>) -> Ending {
         let Self { server, connection } = self;
         server.note_told(connection);
-        // Inbound: what it receives flows into the server's subject, tagged with its path.
+        // Inbound: received messages flow into the server's subject, tagged with the path.
         let received = Io::from_parts(Emitting::new(), server.component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let peer = connection.core().peer.clone();
         server.paying(|| self.emit_event(ServerEvent::Connected { peer })).await;
-        // What its subscribers are to hear is not read before. It does not wait for the connections behind it, which may come
-        // in a rush without end.
+        // Nothing is read before `connections()` has emitted the connection, so its subscribers miss nothing. This does not
+        // wait for the connections behind it, which may come in an endless rush.
         server.connections.deliver_at_home(connection.clone()).await;
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
         let driving = drive(link, receive, pending());
@@ -223,8 +224,8 @@ impl<D: WsDatatype> Serving<'_, D> {
         component.end_at_once(unsent.into(), || last);
     }
 
-    /// Takes the connection out of its server, and emits that as an event of the server. Returns the connection's last event,
-    /// and the messages that it has not sent.
+    /// Takes the connection out of its server, and emits that as an event of the server. Returns the last event of the
+    /// connection, and the messages that it has not sent.
     fn part(&self, ending: Ending) -> (ServerEvent, Tally) {
         let Self { server, connection } = self;
         let core = connection.core();
@@ -261,7 +262,7 @@ fn new_core<D: WsDatatype>(
 ) -> ConnectionCore<D> {
     let peer = Peer { id: server.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
     let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
-    // What nobody hears goes into the early buffer that all connections share.
+    // Messages that nobody hears go into the early buffer that all connections share.
     let path = peer.path.clone();
     let early = kept_in(main.subject.clone(), move |received| TaggedData::new(path.clone(), received));
     let component = Component::new(server.component.name.clone(), server.component.home.clone(), early);

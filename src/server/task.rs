@@ -14,7 +14,7 @@ use crate::{
     transport::listen::Listener,
 };
 
-/// How long accepting rests when the operating system refuses, for want of file descriptors, say.
+/// How long the server stops accepting when the operating system refuses, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the server has ended. Meanwhile the same task writes for connections that sleep.
@@ -40,9 +40,9 @@ async fn serve_all<D: WsDatatype>(server: Arc<ServerCore<D>>, mut listener: List
     let mut debts = Debts::default();
     loop {
         let accepting = async {
-            // Others are not waited for: their observers may block.
+            // Deliveries on other threads are not waited for: their observers may block.
             debts.settle().await;
-            // Each connection is an event: while nobody takes those in, no more are let in.
+            // Each connection is an event: while no subscriber takes those, no more connections are let in.
             at_most(&*server.component.events.backlog(), READ_AHEAD).await;
             listener.accept().await
         };
