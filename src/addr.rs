@@ -1,4 +1,4 @@
-//! [`Addr`]: where a server listens, or where a peer comes from.
+//! [`Addr`]: the address of a server or of a peer.
 
 use std::{
     fmt, io,
@@ -8,9 +8,9 @@ use std::{
 
 use crate::{ConnConfig, WsError};
 
-/// Where a server listens, or where a peer comes from.
+/// The address that a server listens on, or that a peer connects from.
 ///
-/// A TCP address prints as `127.0.0.1:8765` and can be connected to as it is. The others say what there is in its place.
+/// A TCP address prints as `127.0.0.1:8765`, and can be used to connect. The other variants say what takes its place.
 ///
 /// ```
 /// use rxplus::prelude::*;

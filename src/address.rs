@@ -1,4 +1,4 @@
-//! Where an endpoint is.
+//! [`ConnConfig`]: the address of an endpoint.
 
 use std::{
     fmt::{self, Write},
@@ -8,11 +8,11 @@ use std::{
 
 use crate::WsError;
 
-/// Where a WebSocket endpoint is: host, port, path, query string, and whether TLS protects it.
+/// The address of a WebSocket endpoint: host, port, path, query string, and whether TLS protects it.
 ///
-/// Every constructor that asks for an address takes one of these or a URL: `"ws://host:port/path?query"`, or `wss://`
-/// for TLS. Without a port, 80 and 443 apply (RFC 6455, section 3). A server takes host and port from it; port 0 lets
-/// the operating system choose a free one. An IPv6 address of the local link has its interface behind `%25`, as in
+/// Every constructor that asks for an address takes one of these or a URL: `"ws://host:port/path?query"`, or `wss://` for
+/// TLS. Without a port, 80 and 443 apply (RFC 6455, section 3). A server uses only its host and port; port 0 lets the
+/// operating system choose a free one. A link-local IPv6 address has its interface behind `%25`, as in
 /// `ws://[fe80::1%25eth0]:8765` (RFC 6874).
 ///
 /// ```
@@ -25,8 +25,8 @@ use crate::WsError;
 /// # Ok::<(), rxplus::WsError>(())
 /// ```
 ///
-/// In a configuration file it is a URL, or `host` and `port`, and `path`, `query` and `tls` where they are not the default. An
-/// unknown name or a bad value is an error that says so.
+/// In a configuration file it is a URL, or `host` and `port`, and `path`, `query` and `tls` where they differ from the
+/// default. An unknown name or a bad value is an error that says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConnConfig {
     host: String,
@@ -39,13 +39,12 @@ pub struct ConnConfig {
 impl ConnConfig {
     /// Names an endpoint by host and port, with the path `/` and without TLS.
     ///
-    /// `host` is a name or an IP address; an IPv6 address may stand in brackets or not, and may have a zone, as in `fe80::1%eth0`.
-    /// For text that a user typed,
-    /// parse a URL instead: that reports what is wrong as an error.
+    /// `host` is a name or an IP address; an IPv6 address may stand in brackets or not, and may have a zone, as in
+    /// `fe80::1%eth0`. For text that a user typed, parse a URL instead: parsing reports a mistake as an error.
     ///
     /// # Panics
     ///
-    /// If `host` is no host: empty, a whole URL, with a space or a port in it.
+    /// If `host` is no host: empty, a whole URL, or with a space or a port in it.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         match Self::try_new(&host.into(), port) {
@@ -54,7 +53,7 @@ impl ConnConfig {
         }
     }
 
-    /// As [`new`](Self::new), or what is wrong with `host`.
+    /// As [`new`](Self::new), but with the mistake in `host` as an error.
     pub(crate) fn try_new(host: &str, port: u16) -> Result<Self, String> {
         let host = checked_host(host)?;
         Ok(Self { host, port, path: "/".into(), query: None, tls: false })
@@ -62,9 +61,9 @@ impl ConnConfig {
 
     /// Sets the path. The default is `/`, and a missing `/` at the start is added.
     ///
-    /// What follows a `?` becomes the [`query`](Self::query); without a `?` the query stays as it is. Characters that a
-    /// URL cannot hold are escaped as RFC 3986, section 2.1 says (`#` too: RFC 6455, section 3); a `%` is taken as the
-    /// start of an escape.
+    /// Text after a `?` becomes the [`query`](Self::query); without a `?` the query stays as it is. Characters that a URL
+    /// cannot hold are escaped as RFC 3986, section 2.1 says (`#` too: RFC 6455, section 3); a `%` is taken as the start of
+    /// an escape.
     ///
     /// ```
     /// # use rxplus::ConnConfig;
@@ -89,8 +88,8 @@ impl ConnConfig {
 
     /// Sets the query string, with or without the `?` before it. The default is none, and an empty one is none.
     ///
-    /// It belongs to the opening handshake: the server can read it, but routes by the path alone. Escapes as
-    /// [`path`](Self::path) does. A query may hold a token, so think of it when you print an address.
+    /// It belongs to the opening handshake: the server can read it, but routes by the path alone. Characters are escaped as
+    /// by [`path`](Self::path). A query may hold a token, so think of it when you print an address.
     #[must_use]
     pub fn query(mut self, query: impl Into<String>) -> Self {
         let query = query.into();
@@ -159,7 +158,7 @@ impl ConnConfig {
         self.query = (!query.is_empty()).then(|| escaped(query));
     }
 
-    // By hand rather than with `http::Uri`, which drops a fragment without a word and does not say what it dislikes.
+    // By hand rather than with `http::Uri`, which drops a fragment silently and does not say what it rejects.
     fn parse(url: &str) -> Result<Self, String> {
         if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err("it contains a space, a line break or the like".into());
@@ -190,7 +189,7 @@ fn checked_scheme(scheme: &str) -> Result<(bool, u16), String> {
     }
 }
 
-/// Splits what follows `://` before the path, or before the query string when there is no path.
+/// Splits the text after `://` before the path, or before the query string when there is no path.
 fn split_authority(rest: &str) -> (&str, &str) {
     rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
 }
@@ -254,7 +253,7 @@ fn checked_zone(zone: &str) -> Result<String, String> {
     if zone.is_empty() {
         return Ok(String::new());
     }
-    // As `SocketAddr` prints it is understood, too, and may then be the interface of number 25.
+    // The form in which `SocketAddr` prints it is understood too; there `%25` may be the interface with the number 25.
     let name = zone.strip_prefix("%25").filter(|name| !name.is_empty()).unwrap_or(&zone[1..]);
     match name.is_empty() || name.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._~".contains(c)) {
         true => Err(format!("\"{name}\" is no zone of an IPv6 address; it is an interface, as in [fe80::1%25eth0]")),
@@ -262,7 +261,7 @@ fn checked_zone(zone: &str) -> Result<String, String> {
     }
 }
 
-/// Escapes what neither a path nor a query string may hold (RFC 3986, sections 3.3 and 3.4).
+/// Escapes the characters that neither a path nor a query string may hold (RFC 3986, sections 3.3 and 3.4).
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -277,13 +276,13 @@ fn escaped(text: &str) -> String {
 
 /// Why `url` is refused, for an error that may end up in a log.
 ///
-/// A password may hold a `/`, a `?`, a `#` or an `@`, so nothing that stands before the last `@` is repeated.
+/// A password may hold a `/`, a `?`, a `#` or an `@`, so nothing before the last `@` is repeated.
 fn refused(url: &str, reason: String) -> WsError {
     let Some((before, rest)) = url.rsplit_once('@') else {
         return WsError::InvalidUrl { url: url.into(), reason };
     };
     let scheme = SCHEMES.into_iter().find(|scheme| starts_with(before, scheme)).unwrap_or_default();
-    // What is wrong with the rest may be quoted; if nothing is, it was what stands before.
+    // A mistake in the rest may be quoted; if there is none, the mistake was in the part before.
     let reason = ConnConfig::parse(&format!("{scheme}{rest}")).err().unwrap_or_else(|| HAS_CREDENTIALS.into());
     WsError::InvalidUrl { url: format!("{scheme}***@{rest}"), reason }
 }
@@ -300,8 +299,8 @@ fn starts_with(text: &str, scheme: &str) -> bool {
 
 /// Reads `ws://host:port/path?query`, or `wss://`.
 ///
-/// A failure is [`WsError::InvalidUrl`], which says what is wrong: another scheme, no host, a port that is none, a
-/// fragment (RFC 6455, section 3), credentials before the host, a space.
+/// A failure is [`WsError::InvalidUrl`], which names the mistake: another scheme, no host, an invalid port, a fragment (RFC
+/// 6455, section 3), credentials before the host, a space.
 impl FromStr for ConnConfig {
     type Err = WsError;
 
@@ -343,7 +342,8 @@ impl From<&ConnConfig> for ConnConfig {
     }
 }
 
-/// With the path `/` and without TLS: what [`local_addr`](crate::RxWsServer::local_addr) returns is where to connect to.
+/// With the path `/` and without TLS: clients can connect to the address that [`local_addr`](crate::RxWsServer::local_addr)
+/// returns.
 ///
 /// ```
 /// use rxplus::prelude::*;

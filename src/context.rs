@@ -1,10 +1,10 @@
-//! [`Io`], and what makes rxplus's components RxRust contexts, so that every operator works on them directly.
+//! [`Io`], and the macro that makes rxplus's components RxRust contexts, so that every operator works on them directly.
 
 use rxrust::{context::SharedCtx, observable::BoxedCoreObservableSend};
 
 use crate::IoScheduler;
 
-/// RxRust's shared context on rxplus's background runtime: its operators that take time work in any thread.
+/// RxRust's shared context on rxplus's background runtime: its time operators work in any thread.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -16,7 +16,7 @@ use crate::IoScheduler;
 /// ```
 pub type Io<T> = SharedCtx<T, IoScheduler>;
 
-/// What `box_it()` makes of a pipeline in an [`Io`] context or on one of rxplus's subjects: a type that can be named, to
+/// The type that `box_it()` makes of a pipeline in an [`Io`] context or on one of rxplus's subjects: it can be named, to
 /// keep pipelines in a struct or to return different ones from a function.
 ///
 /// ```

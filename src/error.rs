@@ -1,4 +1,4 @@
-//! What can go wrong, as values a user can act on.
+//! The errors, as values that a user can act on.
 
 use std::{convert::Infallible, error::Error, fmt, io, iter, sync::Arc, time::Duration};
 
@@ -15,52 +15,52 @@ use crate::{ConnConfig, HttpResponse, one_line::OneLine};
 #[non_exhaustive]
 #[derive(Clone, thiserror::Error)]
 pub enum WsError {
-    /// The text given as an address is not one.
+    /// The text given as an address is invalid.
     #[error(
         "cannot use \"{}\" as a WebSocket address: {}; write it as ws://host:port/path",
         OneLine(.url),
         OneLine(.reason)
     )]
     InvalidUrl {
-        /// What was given; if there is an `@` in it, what stands before the last one is left out, as it may be a password.
+        /// The text given. If there is an `@` in it, the part before the last `@` is left out, as it may be a password.
         url: String,
-        /// What is wrong with it.
+        /// The mistake in it.
         reason: String,
     },
     /// The server could not listen.
     #[error("cannot listen on {endpoint}: {}", bind_advice(.source, .endpoint))]
     Bind {
-        /// Where.
+        /// The address.
         endpoint: ConnConfig,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
     /// A header given for the opening handshake is not valid HTTP.
     #[error("\"{}\" is not a valid HTTP header, or its value is not: use visible ASCII without line breaks", OneLine(.0))]
     InvalidHeader(String),
-    /// What a server was given as an origin to serve is none.
+    /// The text given to a server as an origin to serve is not an origin.
     #[error(
         "{0:?} is not an origin; write it as browsers send it, such as https://example.org or http://localhost:8080"
     )]
     InvalidOrigin(String),
-    /// A header given for the opening handshake is one that the handshake itself sets (RFC 6455, section 4.1).
+    /// A header given for the opening handshake is one that the handshake sets itself (RFC 6455, section 4.1).
     #[error("the header {0:?} is set by the opening handshake itself; leave it out")]
     ReservedHeader(String),
     /// A subprotocol given to be offered cannot be sent (RFC 6455, section 4.1, item 10).
     #[error("{0:?} cannot be a subprotocol; use visible ASCII without commas, as in \"mqtt\"")]
     InvalidSubprotocol(String),
-    /// The client found nobody to talk to: the name is unknown, or nothing listens there.
+    /// The client could not reach a server: the name is unknown, or nothing listens there.
     #[error("cannot reach {endpoint}; is a server listening there?")]
     Connect {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
     /// Connecting and the opening handshake (RFC 6455, section 4) outlasted the connect timeout.
     #[error("no handshake answer from {endpoint} within {after:?}; is a WebSocket server listening there?")]
     HandshakeTimedOut {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
         /// The limit, `connect_timeout`.
         after: Duration,
@@ -71,34 +71,34 @@ pub enum WsError {
         rejection_advice(*.status), said(&.response.line())
     )]
     Rejected {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
         /// The HTTP status, such as 404.
         status: u16,
-        /// The whole answer: its headers, and what its body begins with.
+        /// The whole answer: its headers, and the beginning of its body.
         response: HttpResponse,
     },
     /// The server's answer to the opening handshake breaks RFC 6455, section 4.1.
     #[error("{endpoint} does not speak WebSocket: {}", OneLine(.reason))]
     Handshake {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
-        /// Which rule the answer broke.
+        /// The rule that the answer broke.
         reason: String,
     },
     /// The server's certificate is for other names. Waiting does not change that: see
     /// [`RetryPolicy::on_rejected`](crate::RetryPolicy::on_rejected).
     #[error("the certificate of {endpoint} is not for \"{}\"; it is for: {}", .endpoint.host(), OneLine(.names))]
     CertificateName {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
-        /// What it is for.
+        /// The names in the certificate.
         names: String,
     },
     /// The server's certificate is out of date.
     #[error("the certificate of {0} has expired; its owner must renew it, or this machine's clock is wrong")]
     CertificateExpired(ConnConfig),
-    /// The server's certificate is from nobody whom the client trusts.
+    /// The server's certificate is from an issuer whom the client does not trust.
     #[error(
         "the certificate of {0} is from an issuer not trusted here; trust one of your own, or a self-signed certificate, \
          with ClientTls::with_roots_pem"
@@ -107,7 +107,7 @@ pub enum WsError {
     /// The server's certificate cannot be used for another reason.
     #[error("the certificate of {endpoint} cannot be used: {}", OneLine(.reason))]
     Certificate {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
         /// Why not.
         reason: String,
@@ -118,15 +118,15 @@ pub enum WsError {
     /// TLS with the server failed otherwise.
     #[error("cannot set up TLS with {endpoint}; does it speak TLS, on this port?")]
     Tls {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
-        /// What went wrong.
+        /// The error of TLS.
         source: Arc<io::Error>,
     },
     /// A certificate, a key or an address cannot be used for TLS.
     #[error("cannot use {} for TLS: {}", OneLine(.what), OneLine(.reason))]
     TlsSetup {
-        /// What.
+        /// The certificate, the key or the address.
         what: String,
         /// Why not.
         reason: String,
@@ -134,31 +134,31 @@ pub enum WsError {
     /// The transport failed.
     #[error("the connection to {} broke", OneLine(.peer))]
     Transport {
-        /// Whom the connection was to.
+        /// The other end of the connection.
         peer: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
     /// The peer broke the protocol or exceeded a limit.
     #[error("{} broke the protocol: {}", OneLine(.peer), OneLine(.reason))]
     Protocol {
-        /// Who.
+        /// The peer.
         peer: String,
-        /// Which rule.
+        /// The rule or the limit.
         reason: String,
     },
     /// Nothing came from the peer for longer than `ping_interval + ping_timeout`, and for `ping_timeout` after a ping.
     #[error("{} has been silent for {silent:?}, longer than ping_interval + ping_timeout", OneLine(.peer))]
     PeerGone {
-        /// Who.
+        /// The peer.
         peer: String,
         /// How long nothing came.
         silent: Duration,
     },
-    /// The peer did not take what was written to it for longer than the limit.
+    /// The peer has taken none of the written bytes for longer than the limit.
     #[error("{} has taken nothing for {stalled:?}; it reads too slowly or not at all", OneLine(.peer))]
     WriteStalled {
-        /// Who.
+        /// The peer.
         peer: String,
         /// The limit, `Limits::write_stalled`.
         stalled: Duration,
@@ -166,10 +166,10 @@ pub enum WsError {
     /// The connection ended without a closing handshake (RFC 6455, section 7.1.5: code 1006).
     #[error("{} ended the connection without a closing handshake", OneLine(.peer))]
     AbnormalClosure {
-        /// Who.
+        /// The peer.
         peer: String,
     },
-    /// A group has as many paths as it may have.
+    /// A group has reached its bound of paths.
     #[error(
         "{} has no room for another path beside {max_paths}; close(path) makes some, and so does idle_timeout",
         OneLine(.name)
@@ -180,17 +180,17 @@ pub enum WsError {
         /// Its bound, [`max_paths`](crate::GroupBuilder::max_paths).
         max_paths: usize,
     },
-    /// The peer closed the connection, with a closing handshake. What was the last cause when a client gives up.
+    /// The peer closed the connection, with a closing handshake. A client that gives up names it as the last cause.
     #[error("{} closed the connection with code {code}{}", OneLine(.peer), said(.reason))]
     ClosedByPeer {
-        /// Who.
+        /// The peer.
         peer: String,
         /// The close code (RFC 6455, section 7.4); 1005 when there was none.
         code: u16,
         /// The close reason.
         reason: Arc<str>,
     },
-    /// A connection was to be closed with a code or reason that may not be sent (RFC 6455, sections 5.5 and 7.4).
+    /// A connection was to be closed with a code or a reason that must not be sent (RFC 6455, sections 5.5 and 7.4).
     #[error("cannot close with code {code} and reason {reason:?}; use 1000 or 3000 to 4999, and at most 123 bytes")]
     InvalidClose {
         /// The code given.
@@ -204,13 +204,13 @@ pub enum WsError {
     /// The closing handshake (RFC 6455, section 7), with the messages before it, outlasted its limit.
     #[error("{} did not take the last messages or answer the closing handshake in time", OneLine(.peer))]
     ClosingTimedOut {
-        /// Who.
+        /// The peer.
         peer: String,
     },
     /// The retry policy allows no further attempt.
     #[error("gave up connecting to {endpoint} after {attempts} attempts")]
     RetriesExhausted {
-        /// Whom.
+        /// The server.
         endpoint: ConnConfig,
         /// How many attempts failed in a row.
         attempts: u32,
@@ -243,39 +243,39 @@ pub enum WsError {
     /// The tokio runtime given to [`IoRuntime::from_tokio`](crate::IoRuntime::from_tokio) cannot serve sockets.
     #[error("the tokio runtime lacks its I/O or its time driver; build it with enable_all(): {}", OneLine(.0))]
     RuntimeUnfit(Arc<str>),
-    /// What served a component or a connection panicked, outside the program's own code.
+    /// A task that served a component or a connection panicked, outside the program's own code.
     #[error(
         "{} panicked: {}; does the system refuse threads or memory? If not, it is a bug in rxplus",
         OneLine(.what),
         OneLine(.panic)
     )]
     Panicked {
-        /// What, and whose.
+        /// The task, and its owner.
         what: String,
-        /// What it said.
+        /// The message of the panic.
         panic: Arc<str>,
     },
-    /// What was waited for did not happen in time.
+    /// An awaited event did not happen in time.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {
-        /// What was waited for.
+        /// The awaited event.
         what: &'static str,
-        /// For how long.
+        /// The limit.
         after: Duration,
     },
-    /// The component ended before what was waited for could happen.
+    /// The component ended before an awaited event could happen.
     #[error("{} is closed", OneLine(.0))]
     Closed(String),
     /// The background thread could not be started.
     #[error("cannot start a background I/O thread")]
     Runtime(#[source] Arc<io::Error>),
-    /// An error of the program's own, as given to `error(..)`.
+    /// An error of the program itself, as given to `error(..)`.
     #[error("{}", OneLine(.0))]
     Application(Arc<str>),
 }
 
 impl WsError {
-    /// Makes an error of the program's own, to end a subject with.
+    /// Makes an error of the program itself, to end a subject with.
     pub fn application(message: impl fmt::Display) -> Self {
         Self::Application(message.to_string().into())
     }
@@ -287,7 +287,7 @@ impl fmt::Debug for WsError {
     }
 }
 
-/// Prints an error and its causes on one line, each once, whatever text of peers is in them.
+/// Prints an error and its causes on one line, each once, even if they quote a peer's text.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
@@ -332,7 +332,7 @@ fn rejection_advice(status: u16) -> &'static str {
 
 /// Why a message could not be encoded or a frame could not be decoded. `Debug` prints it with its causes.
 ///
-/// It may quote what a peer sent: both ways to print it escape control characters, so it stays on one line.
+/// It may quote text that a peer sent: both ways to print it escape control characters, so it stays on one line.
 #[derive(Clone, thiserror::Error)]
 #[error("{}", OneLine(.message))]
 pub struct DatatypeError {
@@ -341,7 +341,7 @@ pub struct DatatypeError {
 }
 
 impl DatatypeError {
-    /// Says what is wrong, in lower case and without a full stop.
+    /// States the mistake, in lower case and without a full stop.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string().into(), source: None }
     }
@@ -358,7 +358,7 @@ impl fmt::Debug for DatatypeError {
     }
 }
 
-/// Why `send` refused an item, which it hands back. `Debug` prints why, and not the item.
+/// The reason why `send` refused an item, together with the item. `Debug` prints the reason, and not the item.
 #[non_exhaustive]
 #[derive(Clone)]
 pub enum SendError<I> {
@@ -366,7 +366,7 @@ pub enum SendError<I> {
     Full(I),
     /// A group has as many paths as [`max_paths`](crate::GroupBuilder::max_paths) allows, and the item is for another one.
     TooManyPaths(I),
-    /// A terminal event came before.
+    /// A terminal event came earlier.
     Closed(I),
     /// The datatype could not encode it.
     Encode(I, DatatypeError),

@@ -1,28 +1,29 @@
-//! What peers may cost an endpoint: [`Limits`].
+//! [`Limits`]: the bounds on the time and memory that peers take.
 
 use std::time::Duration;
 
-/// What a peer may cost an endpoint in time and memory.
+/// How much time and memory a peer may take from an endpoint.
 ///
 /// The other connections never notice when one exceeds its limits.
 ///
 /// | name | on a server | on a client | exceeding it |
 /// |---|--:|--:|---|
 /// | [`handshake`](Self::handshake) | 10 s | | drops the peer, whether it is in the TLS or the HTTP part |
-/// | [`handshakes`](Self::handshakes) | 4,000 | | drops the one that has waited longest; if none has for 0.5 s, answers 503 at once |
+/// | [`handshakes`](Self::handshakes) | 4,000 | | drops the longest waiting one; if none has waited for 0.5 s, answers 503 at once |
 /// | [`header_len`](Self::header_len) | 16 KiB | 16 KiB | is answered with 431; on a client [`WsError::Handshake`] |
 /// | [`headers`](Self::headers) | 100 | 100 | the same |
 /// | [`message_len`](Self::message_len) | 1 MiB | 16 MiB | closes the connection with 1009, [`WsError::Protocol`] |
 /// | [`frame_len`](Self::frame_len) | as a message | as a message | the same |
 /// | [`undecodable`](Self::undecodable) | 1,000 in a row | | closes the connection with 1007, [`WsError::Protocol`] |
 /// | [`write_stalled`](Self::write_stalled) | 30 s | 30 s | drops the connection, [`WsError::WriteStalled`] |
-/// | [`write_buffer_len`](Self::write_buffer_len) | 2 MiB | 2 MiB | pauses reading from the peer until it takes what is there |
-/// | [`close_timeout`](Self::close_timeout) | 5 s | 5 s | drops the connection; what is queued is counted as dropped |
+/// | [`write_buffer_len`](Self::write_buffer_len) | 2 MiB | 2 MiB | pauses reading from the peer until it takes the waiting bytes |
+/// | [`close_timeout`](Self::close_timeout) | 5 s | 5 s | drops the connection; the queued messages are counted as dropped |
 /// | [`connections`](Self::connections) | 10,000 | | takes the place of a handshake silent for 0.5 s; if there is none, is answered with 503 |
 /// | [`connections_per_address`](Self::connections_per_address) | no limit | | is answered with 503 |
 /// | [`connections_per_path`](Self::connections_per_path) | no limit | | is answered with 503 |
 ///
-/// What a client waits for its server is the builder's `connect_timeout`; what waits to be sent is bounded by `outbox`.
+/// How long a client waits for its server is the builder's `connect_timeout`; `outbox` bounds the messages that wait to be
+/// sent.
 ///
 /// [`WsError::Handshake`]: crate::WsError::Handshake
 /// [`WsError::Protocol`]: crate::WsError::Protocol
@@ -58,11 +59,11 @@ pub struct Limits {
 /// The smallest request head that hyper can be limited to.
 const MIN_HEADER_LEN: usize = 8 * 1024;
 
-/// What every request holds: Host, Upgrade, Connection, Sec-WebSocket-Key and Sec-WebSocket-Version (RFC 6455,
-/// section 4.1).
+/// The headers of every request: Host, Upgrade, Connection, Sec-WebSocket-Key and Sec-WebSocket-Version (RFC 6455, section
+/// 4.1).
 const MIN_HEADERS: usize = 5;
 
-/// Well below the 24,576 that a `HeaderMap` holds, which panics on more.
+/// Well below the 24,576 headers at which a `HeaderMap` panics.
 const MAX_HEADERS: usize = 1000;
 
 impl Limits {
@@ -93,7 +94,7 @@ impl Limits {
     /// Sets how long a server waits for an opening handshake, from the accepted connection to its answer. The default
     /// is 10 s.
     ///
-    /// A peer that takes longer is disconnected, so that silent ones cannot hold connections. A client has
+    /// A peer that takes longer is disconnected, so that silent peers cannot hold connections. A client has
     /// `connect_timeout` instead.
     ///
     /// # Panics
@@ -105,13 +106,13 @@ impl Limits {
         self
     }
 
-    /// Sets how many peers may be in their opening handshake at once and have not sent their whole request yet, or are being
-    /// told why it is refused. The default is 4,000.
+    /// Sets how many peers may be in their opening handshake at once: peers that have not sent their whole request yet, or
+    /// that are being told why it is refused. The default is 4,000.
     ///
-    /// One more takes the place of the one that has waited longest, which is disconnected, so that silent peers cannot
-    /// keep others out. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is answered with
-    /// HTTP status 503 instead, at once (with TLS: disconnected). A server has no more sockets than this and
-    /// [`connections`](Self::connections) together. Without effect on a client.
+    /// A further peer takes the place of the one that has waited longest, which is disconnected, so that silent peers cannot
+    /// keep others out. While none has waited for 0.5 s, as in a rush of clients that reconnect, the new one is answered
+    /// with HTTP status 503 instead, at once (with TLS: disconnected). A server has no more sockets than this and
+    /// [`connections`](Self::connections) together. It has no effect on a client.
     ///
     /// # Panics
     ///
@@ -124,8 +125,8 @@ impl Limits {
 
     /// Sets the longest message, in bytes, that is received. The default is 1 MiB on a server, 16 MiB on a client.
     ///
-    /// It holds for a whole message, whatever the number of its frames. A longer one closes the connection with code
-    /// 1009 (RFC 6455, section 7.4.1) as soon as a frame announces it, before memory is reserved.
+    /// The limit holds for a whole message, whatever the number of its frames. A longer message closes the connection with
+    /// code 1009 (RFC 6455, section 7.4.1) as soon as a frame announces it, before memory is reserved.
     ///
     /// # Panics
     ///
@@ -136,10 +137,10 @@ impl Limits {
         self
     }
 
-    /// Sets the longest frame, in bytes of payload, that is received. The default is the limit of a message; a larger
-    /// value than that has no effect.
+    /// Sets the longest frame, in bytes of payload, that is received. The default is the limit of a message; a larger value
+    /// has no effect.
     ///
-    /// A longer one closes the connection with code 1009, as soon as its header has come.
+    /// A longer frame closes the connection with code 1009, as soon as its header has arrived.
     ///
     /// # Panics
     ///
@@ -150,11 +151,10 @@ impl Limits {
         self
     }
 
-    /// Sets how many messages in a row a server takes from a client that its datatype cannot decode. The default is 1,000;
-    /// `None` is no limit.
+    /// Sets how many undecodable messages in a row a server takes from a client. The default is 1,000; `None` is no limit.
     ///
     /// The last of them closes the connection with code 1007 (RFC 6455, section 7.4.1). Until then each is skipped, counted,
-    /// and told as `Undecodable`. Without effect on a client, which has chosen its server.
+    /// and reported as `Undecodable`. It has no effect on a client, which has chosen its server.
     ///
     /// # Panics
     ///
@@ -165,7 +165,7 @@ impl Limits {
         self
     }
 
-    /// Sets for how long a peer may take nothing of what is written to it. The default is 30 s.
+    /// Sets how long a peer may take none of the bytes that are written to it. The default is 30 s.
     ///
     /// Then the connection is dropped, with [`WsError::WriteStalled`](crate::WsError::WriteStalled).
     ///
@@ -180,12 +180,12 @@ impl Limits {
 
     /// Sets how long closing may take: flushing the outbox, and the closing handshake. The default is 5 s.
     ///
-    /// Then the socket is closed all the same, and what is left in the outbox is counted as dropped. Where callbacks were too slow
-    /// for what has arrived until then, they have up to 1 s more for it.
+    /// Then the socket is closed all the same, and the messages left in the outbox are counted as dropped. If callbacks were
+    /// too slow for the messages that had arrived by then, they have up to 1 s more.
     ///
     /// # Panics
     ///
-    /// If `time` is zero, which would lose whatever is queued.
+    /// If `time` is zero, which would lose all queued messages.
     pub fn close_timeout(mut self, time: Duration) -> Self {
         assert!(!time.is_zero(), "close_timeout must be longer than zero");
         self.close_timeout = time;
@@ -194,9 +194,9 @@ impl Limits {
 
     /// Sets how many bytes of answers to its pings may wait for a peer to take them. The default is 2 MiB.
     ///
-    /// While more wait, nothing is read from the peer: one that sends pings and does not take the pongs cannot make them
-    /// pile up. Messages wait in the outbox, whose own bound decides; 128 KiB of them are made ready for the operating system
-    /// at a time, and the rest of the last one.
+    /// While more wait, nothing is read from the peer: a peer that sends pings and does not take the pongs cannot make them
+    /// pile up. Messages wait in the outbox, which has its own bound; 128 KiB of them are made ready for the operating
+    /// system at a time, and the rest of the last one.
     ///
     /// # Panics
     ///
@@ -222,7 +222,8 @@ impl Limits {
 
     /// Sets how many header fields the HTTP request or answer that opens a connection may have. The default is 100.
     ///
-    /// A server answers a request with more of them with HTTP status 431; a client reports [`WsError::Handshake`](crate::WsError::Handshake).
+    /// A server answers a request with more of them with HTTP status 431; a client reports
+    /// [`WsError::Handshake`](crate::WsError::Handshake).
     ///
     /// # Panics
     ///
@@ -234,11 +235,10 @@ impl Limits {
         self
     }
 
-    /// Sets how many connections a server holds at once, handshakes included. The default is 10,000; `None` is no
-    /// limit.
+    /// Sets how many connections a server holds at once, handshakes included. The default is 10,000; `None` is no limit.
     ///
     /// A further one takes the place of a peer that has not sent its request for 0.5 s, so that silent peers cannot keep
-    /// others out; while there is none, it is answered with HTTP status 503. Without effect on a client.
+    /// others out; if there is no such peer, it is answered with HTTP status 503. It has no effect on a client.
     ///
     /// # Panics
     ///
@@ -252,8 +252,8 @@ impl Limits {
     /// Sets how many connections a server holds at once from one address, handshakes included. The default is `None`, no
     /// limit: behind a proxy, all clients have the proxy's address.
     ///
-    /// A further one is answered with HTTP status 503. IPv6 addresses of one /64 network, which is what one subscriber
-    /// of a provider has, count as one. Without effect on a client.
+    /// A further one is answered with HTTP status 503. IPv6 addresses of one /64 network, which a provider gives to one
+    /// subscriber, count as one. It has no effect on a client.
     ///
     /// # Panics
     ///
@@ -267,7 +267,7 @@ impl Limits {
 
     /// Sets how many connections a server holds at once on one path. The default is `None`, no limit.
     ///
-    /// A further one is answered with HTTP status 503. Without effect on a client.
+    /// A further one is answered with HTTP status 503. It has no effect on a client.
     ///
     /// # Panics
     ///

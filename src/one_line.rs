@@ -5,11 +5,11 @@ use std::{
     fmt::{self, Write},
 };
 
-/// How much is kept of what a library says of a message: it quotes what a peer sent, which may be a megabyte.
+/// The longest text of a library's error about a message: it quotes text that a peer sent, which may be a megabyte.
 const QUOTED_LEN: usize = 400;
 
-/// Prints as the value inside does, but on one line and without what a terminal acts on: a peer must not be able to write
-/// lines of its own into a log.
+/// Prints as the value inside does, but on one line, with the characters escaped that a terminal acts on: a peer must not be
+/// able to write lines of its own into a log.
 pub(crate) struct OneLine<T>(pub(crate) T);
 
 impl<T: fmt::Display> fmt::Display for OneLine<T> {
@@ -32,13 +32,13 @@ impl Write for Escaping<'_, '_> {
 }
 
 /// Whether a character does something instead of being seen: C0, DEL and C1 controls, the line and paragraph separators, and
-/// what turns the direction of the text around it (Unicode Standard Annex 9).
+/// the marks that turn the direction of the text around them (Unicode Standard Annex 9).
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What a library says is wrong with a message, as an error: on one line, and cut if it is long.
+/// A library's error about a message: on one line, and cut if it is long.
 #[derive(Debug)]
 pub(crate) struct Complaint(String);
 

@@ -12,7 +12,7 @@ use crate::Frame;
 pub struct Tally {
     /// How many messages.
     pub messages: u64,
-    /// Their payloads' bytes.
+    /// The bytes of their payloads.
     pub len: u64,
 }
 
@@ -67,12 +67,12 @@ pub enum DropReason {
     Cleared,
     /// It was a greeting of a link that broke before it was written; the next link has greetings of its own.
     Greeting,
-    /// It made link after link end: twice in a row with a close code that says so (1003, 1007, 1008 or 1009), or none of the
-    /// last 8 got it written.
+    /// It made link after link end: twice in a row with a close code that says so (1003, 1007, 1008 or 1009), or without
+    /// being written on any of the last 8.
     Undeliverable,
 }
 
-/// What was dropped, by reason.
+/// The dropped messages, by reason.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -100,7 +100,7 @@ impl Dropped {
         *count += tally;
     }
 
-    /// All of it together.
+    /// The sum over all reasons.
     #[must_use]
     pub fn total(&self) -> Tally {
         let mut total = self.overflow;
@@ -111,17 +111,17 @@ impl Dropped {
     }
 }
 
-/// What became of the messages given to an outbox. At any moment `accepted` is `written + queued + dropped`.
+/// The fate of the messages given to an outbox. At any moment `accepted` is `written + queued + dropped`.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendStats {
-    /// Offered to the outbox while it was open, greetings included.
+    /// Messages offered to the outbox while it was open, greetings included.
     pub accepted: Tally,
-    /// Taken by the operating system to the last byte.
+    /// Messages that the operating system has taken to the last byte.
     pub written: Tally,
-    /// Waiting, or on the way to the operating system.
+    /// Messages that wait, or are on the way to the operating system.
     pub queued: Tally,
-    /// Never to be written.
+    /// Messages that will never be written.
     pub dropped: Dropped,
 }
 
@@ -138,21 +138,21 @@ impl AddAssign for SendStats {
     }
 }
 
-/// What a server has sent and received so far, over all its connections, also those that are gone.
+/// The messages that a server has sent and received so far, over all its connections, including those that are gone.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerStats {
     /// How many connections are open.
     pub connections: usize,
-    /// How many there have been.
+    /// How many connections there have been.
     pub accepted: u64,
-    /// Messages given to `next` and `send` that could be encoded; each counts once, to however many connections it went.
+    /// Messages given to `next` and `send` that could be encoded; each counts once, however many connections it went to.
     pub pushed: u64,
-    /// Messages among those for whose path there was no connection, or none that was not ending.
+    /// Messages among those whose path had no connection, or only connections that were ending.
     pub unrouted: u64,
     /// Messages that could not be encoded.
     pub unencodable: u64,
-    /// What became of the copies for each connection.
+    /// The fate of the copies for each connection.
     pub sent: SendStats,
     /// Messages that arrived and could be decoded.
     pub received: Tally,
@@ -162,11 +162,11 @@ pub struct ServerStats {
     pub early_lost: Tally,
 }
 
-/// What a client, a group's child or a connection has sent and received so far.
+/// The messages that a client, a group's child or a connection has sent and received so far.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// What became of the messages that were pushed.
+    /// The fate of the pushed messages.
     pub sent: SendStats,
     /// Messages that could not be encoded, and so were not accepted.
     pub unencodable: u64,
@@ -191,17 +191,17 @@ impl AddAssign for Stats {
     }
 }
 
-/// What was sent and received over the connections that are open on one path of a server.
+/// The messages sent and received over the connections that are open on one path of a server.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathStats {
     /// How many connections are open.
     pub connections: usize,
-    /// The sums over them. Of one that is gone nothing is left but in the [`ServerStats`].
+    /// The sums over them. A connection that is gone is counted in the [`ServerStats`] only.
     pub all: Stats,
 }
 
-/// What a group has sent and received so far.
+/// The messages that a group has sent and received so far.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupStats {
@@ -209,6 +209,6 @@ pub struct GroupStats {
     pub clients: usize,
     /// Messages refused because they were for one path more than [`max_paths`](crate::GroupBuilder::max_paths) allows.
     pub refused: Tally,
-    /// The sums over all its clients, also those that are gone.
+    /// The sums over all its clients, including those that are gone.
     pub all: Stats,
 }

@@ -1,4 +1,4 @@
-//! A datatype as endpoints use it: what panics in it costs the one message.
+//! A datatype as endpoints use it: a panic in it costs only the one message.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{DatatypeError, Frame, SendError, WsDatatype, runtime::callback};
 
-/// Encodes and decodes for one endpoint, and counts what it cannot encode.
+/// Encodes and decodes for one endpoint, and counts the messages that it cannot encode.
 pub(crate) struct Codec<D: WsDatatype> {
     datatype: Arc<D>,
     unencodable: AtomicU64,
@@ -22,7 +22,7 @@ impl<D: WsDatatype> Codec<D> {
         self.datatype.clone()
     }
 
-    /// Encodes a message for an endpoint that, if it `is_closing`, takes none whatever it is.
+    /// Encodes a message for an endpoint. An endpoint that `is_closing` refuses every message.
     pub(crate) fn encode(
         &self,
         path: &str,
@@ -42,7 +42,7 @@ impl<D: WsDatatype> Codec<D> {
         unless_it_panics(|| self.datatype.decode(path, frame))
     }
 
-    /// Notes a message that did not even come to be encoded.
+    /// Counts a message as unencodable that could not even be made.
     pub(crate) fn count_unencodable(&self) {
         self.unencodable.fetch_add(1, Relaxed);
     }

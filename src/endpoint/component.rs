@@ -1,4 +1,4 @@
-//! [`Component`]: a name, a home thread, what is emitted there, and how that ends.
+//! [`Component`]: a name, a home thread, the subjects that emit there, and how they end.
 
 use std::{
     future::Future,
@@ -26,28 +26,29 @@ const EARLY_MESSAGES: EarlyBounds = EarlyBounds { items: 1024, len: 1024 * 1024 
 /// How many events are kept for the first subscriber of `events()`.
 const EARLY_EVENTS: usize = 256;
 
-/// What servers, clients, groups and connections have in common. `T` is what flows in, `V` what happens beside that.
+/// The common part of servers, clients, groups and connections. `T` is the type of the messages that arrive, `V` of the
+/// events.
 pub(crate) struct Component<T, V> {
     pub(crate) name: Arc<str>,
     pub(crate) home: IoScheduler,
     pub(crate) inbound: SerializedSubject<T, WsError>,
     pub(crate) events: SerializedSubject<V>,
-    /// How the subscribers are to be ended, once somebody has asked for it.
+    /// How the subscribers are to end, once somebody has asked for it.
     terminal: Mutex<Option<Result<(), WsError>>>,
-    /// What came before the first subscriber and was too much to be kept; `None` where the server or the group counts it.
+    /// The messages before the first subscriber that found no room; `None` where the server or the group counts them.
     early_lost: Option<Arc<AtomicTally>>,
     is_ending: AtomicBool,
     closed: Latch,
 }
 
 impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
-    /// A component that keeps no events for later subscribers, and of its messages those that `replay` keeps.
+    /// A component that keeps no events for later subscribers, and only the messages that `replay` keeps.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler, replay: Replay<T>) -> Self {
         let events = SerializedSubject::reporting(home.clone(), Replay::Nothing, V::subscriber_panicked);
         Self::of(name, home, events, replay, None)
     }
 
-    /// A component that keeps what comes before its first subscribers, and says so when it must lose some of that.
+    /// A component that keeps messages and events for its first subscribers, and emits an event when it has to lose some.
     pub(crate) fn keeping_early(name: Arc<str>, home: IoScheduler) -> Self
     where
         T: Arrived,
@@ -84,17 +85,17 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         }
     }
 
-    /// What came before the first subscriber and was lost.
+    /// The messages that came before the first subscriber and were lost.
     pub(crate) fn early_lost(&self) -> Tally {
         self.early_lost.as_ref().map_or_else(Tally::default, |lost| lost.tally())
     }
 
-    /// An observable of what happens beside the data.
+    /// An observable of its events.
     pub(crate) fn events(&self) -> Io<Feed<V>> {
         Feed::of(&self.events, &self.home)
     }
 
-    /// Notes how the subscribers are to be ended. The first call counts, and returns true.
+    /// Notes how the subscribers are to end. The first call counts, and returns true.
     pub(crate) fn ask_to_end(&self, how: Result<(), WsError>) -> bool {
         let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
         let first = terminal.is_none();
@@ -104,8 +105,8 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         first
     }
 
-    /// Notes that the task has died, and emits that as an event. Returns the error with which the subscribers are to be ended, also if a
-    /// clean end had been asked for.
+    /// Notes that the task has died, emits that as an event, and returns it as an error. The subscribers end with this
+    /// error, even if a clean end had been asked for, unless the program has given an error of its own.
     pub(crate) fn fail(&self, death: &Death) -> WsError {
         let error = death.of(&self.name);
         let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,15 +122,15 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         error
     }
 
-    /// The error that the subscribers end with, once that is known.
+    /// The error that the subscribers end with, once it is known.
     pub(crate) fn terminal(&self) -> Option<WsError> {
         self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
     }
 
-    /// Ends the events, with the one that `last` makes, then the subscribers, and then the waits for the end.
+    /// Ends the events, with `last()` as the last one, then the subscribers, and then the waits for the end.
     pub(crate) async fn end(&self, report: CloseReport, last: impl FnOnce() -> V) {
         self.emit_end(last);
-        // With several threads another one may still be delivering. A wait for the end is over after all deliveries.
+        // With several threads another one may still be delivering. A wait for the end is over only after all deliveries.
         self.events.delivered().await;
         self.inbound.delivered().await;
         self.closed.open(report);
@@ -146,7 +147,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         if self.is_ending.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Both at once: an event behind the last one, of a subscriber that panics on it, say, comes too late.
+        // Both at once: an event behind the last one, such as that of a subscriber that panics on it, comes too late.
         self.events.enqueue(last());
         self.events.clone().complete();
         match self.terminal() {
@@ -159,7 +160,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         self.closed.opened()
     }
 
-    /// Blocks until the end, unless that would be for ever.
+    /// Blocks until the end, or returns an error if that would block for ever.
     pub(crate) fn wait_closed(&self, limit: Duration) -> Result<CloseReport, WsError> {
         self.wait("closing", self.closed(), limit)
     }
@@ -177,8 +178,8 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     }
 }
 
-/// Opens once, for all present and later waits. Made at the first wait: it takes 360 bytes, and few programs wait for a
-/// connection.
+/// Opens once, for all present and later waits. Made at the first wait: it takes 360 bytes, and few programs wait for the
+/// end of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Latch(OnceLock<watch::Sender<Option<CloseReport>>>);
 

@@ -1,4 +1,4 @@
-//! What ends an endpoint when its last handle and its last subscriber are gone.
+//! [`DropGuard`]: ends an endpoint when its last handle and its last subscriber are gone.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::endpoint::EndpointCore;
 pub(crate) struct DropGuard(Box<dyn Fn() + Send + Sync>);
 
 impl DropGuard {
-    /// A guard that keeps nothing of the endpoint alive: that is for its task.
+    /// A guard that does not keep the endpoint alive: only its task does.
     pub(crate) fn of<C: EndpointCore>(core: &Arc<C>) -> Arc<Self> {
         let core = Arc::downgrade(core);
         Arc::new(Self(Box::new(move || {

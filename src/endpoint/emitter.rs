@@ -11,8 +11,8 @@ use rxrust::{
 
 use crate::WsError;
 
-/// An observable whose subscription is an [`Emitter`], which feeds it. Nothing is serialized or isolated here: a subject does
-/// both, for items from several threads and for several observers.
+/// An observable whose subscription is an [`Emitter`], which feeds it. Nothing is serialized or isolated here: a subject
+/// does both, for items from several threads and for several observers.
 pub(crate) struct Emitting<T>(PhantomData<fn() -> T>);
 
 /// The head of a pipeline, for the task that feeds it.
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Dropping it is all that there is to unsubscribe.
+/// To unsubscribe, drop it.
 impl<O> Subscription for Emitter<O> {
     fn unsubscribe(self) {}
 

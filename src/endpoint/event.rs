@@ -1,4 +1,4 @@
-//! What happens beside the data, as values: events and states.
+//! Everything that happens beside the data, as values: events and states.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::{
     subject::{Merge, Merged},
 };
 
-/// What a client's connection is doing.
+/// The state of a client's connection.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionState {
@@ -24,15 +24,16 @@ pub enum ConnectionState {
         /// How long the wait is.
         delay: Duration,
     },
-    /// There will be no connection any more.
+    /// There will never be a connection again.
     Closed,
 }
 
-/// What became of the messages of a component that has closed.
+/// The messages that a component had not sent when it closed.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloseReport {
-    /// How many messages were still queued when it closed, and never written. What was dropped before that is in the stats.
+    /// How many messages were still queued when it closed, and never written. Messages that were dropped earlier are in the
+    /// stats.
     pub unsent: u64,
     /// The bytes of their payloads.
     pub unsent_len: u64,
@@ -44,12 +45,12 @@ impl From<Tally> for CloseReport {
     }
 }
 
-/// What happened to a client outside its data stream.
+/// An event of a client, outside its data stream.
 ///
-/// An event may stand for several of its kind that came while it waited for its subscribers: where it has a `count`, or a
-/// [`Tally`], their sum over all events is what the stats have. While more than 1,024 events wait, no further attempt is made.
+/// An event may stand for several of its kind that came while it waited for its subscribers. If it has a `count`, or a
+/// [`Tally`], the sum over all events equals the stats. While more than 1,024 events wait, no further attempt is made.
 ///
-/// A group emits these tagged with the path of the child they happened to.
+/// A group emits these tagged with the path of the client that they happened to.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum ClientEvent {
@@ -69,7 +70,8 @@ pub enum ClientEvent {
         /// Why. [`WsError::Rejected`] has the headers and the beginning of the body of a server that refused it.
         error: WsError,
     },
-    /// A connection ended, and all that had arrived on it was emitted, as far as the operating system still gave it.
+    /// A connection ended. All messages that had arrived on it were emitted before, as far as the operating system still
+    /// gave them.
     Disconnected {
         /// The close code; 1006 when there was no closing handshake (RFC 6455, section 7.1.5).
         code: u16,
@@ -77,8 +79,8 @@ pub enum ClientEvent {
         reason: Arc<str>,
         /// What went wrong; `None` after a closing handshake.
         error: Option<WsError>,
-        /// Messages written since the last ping that a pong answered: the most that can have been lost. After a closing
-        /// handshake that this side began, and an answer to it, the peer has read them all.
+        /// Messages written since the last ping that a pong answered: at most this many can have been lost. After a closing
+        /// handshake that this side began and the peer answered, the peer has read them all.
         unconfirmed: u64,
     },
     /// The next attempt will be made after a wait.
@@ -94,21 +96,21 @@ pub enum ClientEvent {
         error: DatatypeError,
         /// The bytes of its payload.
         len: usize,
-        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
-        /// first of them being described.
+        /// How many this event stands for. Later ones that come while it waits for its subscribers are added to it; it
+        /// describes the first.
         count: u64,
     },
     /// A message given to `next` could not be encoded. It was not sent.
     Unencodable {
         /// Why.
         error: DatatypeError,
-        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
-        /// first of them being described.
+        /// How many this event stands for. Later ones that come while it waits for its subscribers are added to it; it
+        /// describes the first.
         count: u64,
     },
-    /// A message is given up because it made link after link end: twice in a row with a close code by which the server refuses
-    /// a message (1003, 1007, 1008 or 1009), or none of 8 links that began to write it came to its end. It is the oldest one that
-    /// waited; a [`Dropped`](Self::Dropped) event counts it.
+    /// A message is given up because it made link after link end: twice in a row with a close code by which the server
+    /// refuses a message (1003, 1007, 1008 or 1009), or because 8 links began to write it and none finished. It is the
+    /// oldest one that waited; a [`Dropped`](Self::Dropped) event counts it.
     Undeliverable {
         /// The bytes of its payload.
         len: usize,
@@ -121,20 +123,20 @@ pub enum ClientEvent {
     Dropped {
         /// Why.
         reason: DropReason,
-        /// How many, since the event of this kind before.
+        /// How many, since the previous event of this kind.
         dropped: Tally,
     },
     /// A group refused messages, since it has as many paths as [`max_paths`](crate::GroupBuilder::max_paths) allows. They
-    /// were for the path that this is tagged with, and for others perhaps: those that come together share an event.
+    /// were for the path that tags this event, and perhaps for others: refusals that come together share an event.
     PathRefused {
-        /// How many, since the event of this kind before.
+        /// How many, since the previous event of this kind.
         refused: Tally,
     },
     /// A group closes this client: nothing was sent, received or queued for its
     /// [`idle_timeout`](crate::GroupBuilder::idle_timeout).
     Idle,
     /// Received messages were lost, because nobody has subscribed yet and the buffer for that is full. Emitted once, when
-    /// it begins; the stats have the sum.
+    /// the loss begins; the stats have the sum.
     EarlyLost,
     /// A subscriber panicked and was removed.
     SubscriberPanicked,
@@ -148,29 +150,29 @@ pub enum ClientEvent {
     Closed(CloseReport),
 }
 
-/// Which connection of a server an event is about.
+/// The connection of a server that an event is about.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The connection's number, unique within its server.
     pub id: u64,
-    /// The path it asked for.
+    /// The path that it asked for.
     pub path: Tag,
-    /// Where it comes from.
+    /// Its address.
     pub addr: Addr,
 }
 
-/// As errors name it.
+/// The form that errors use.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}", self.addr, self.path)
     }
 }
 
-/// What happened to a server outside its data stream.
+/// An event of a server, outside its data stream.
 ///
-/// An event may stand for several of its kind that came while it waited for its subscribers: where it has a `count`, or a
-/// [`Tally`], their sum over all events is what the stats have. While more than 1,024 events wait, nobody else is let in.
+/// An event may stand for several of its kind that came while it waited for its subscribers. If it has a `count`, or a
+/// [`Tally`], the sum over all events equals the stats. While more than 1,024 events wait, no further connection is let in.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum ServerEvent {
@@ -189,41 +191,41 @@ pub enum ServerEvent {
         reason: Arc<str>,
         /// What went wrong; `None` after a closing handshake.
         error: Option<WsError>,
-        /// Messages written since the last ping that a pong answered: the most that can have been lost. After a closing
-        /// handshake that this side began, and an answer to it, the peer has read them all.
+        /// Messages written since the last ping that a pong answered: at most this many can have been lost. After a closing
+        /// handshake that this side began and the peer answered, the peer has read them all.
         unconfirmed: u64,
     },
     /// A request was answered with an HTTP status instead of a connection, or not at all.
     Rejected {
-        /// Where it came from.
+        /// The address of the client.
         addr: Addr,
         /// The HTTP status of the answer, if there was one.
         status: Option<u16>,
         /// Why.
         reason: Arc<str>,
-        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
-        /// first of them being described.
+        /// How many this event stands for. Later ones that come while it waits for its subscribers are added to it; it
+        /// describes the first.
         count: u64,
     },
-    /// The operating system refused to accept a connection, for want of file descriptors, say. Accepting goes on after a
-    /// pause.
+    /// The operating system refused to accept a connection, for want of file descriptors for example. Accepting goes on
+    /// after a pause.
     AcceptFailed {
-        /// What it said.
+        /// The error of the operating system.
         error: WsError,
-        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
-        /// first of them being described.
+        /// How many this event stands for. Later ones that come while it waits for its subscribers are added to it; it
+        /// describes the first.
         count: u64,
     },
     /// A message arrived that the datatype cannot decode. It was skipped.
     Undecodable {
-        /// From whom.
+        /// The connection that sent it.
         peer: Peer,
         /// Why.
         error: DatatypeError,
         /// The bytes of its payload.
         len: usize,
-        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
-        /// first of them being described.
+        /// How many this event stands for. Later ones that come while it waits for its subscribers are added to it; it
+        /// describes the first.
         count: u64,
     },
     /// A message given to `next` could not be encoded. It was not sent.
@@ -232,8 +234,8 @@ pub enum ServerEvent {
         path: Tag,
         /// Why.
         error: DatatypeError,
-        /// How many this event stands for: those that come while it waits for its subscribers are told of together with it, the
-        /// first of them being described.
+        /// How many this event stands for. Later ones that come while it waits for its subscribers are added to it; it
+        /// describes the first.
         count: u64,
     },
     /// Messages accepted for a connection will never be written.
@@ -242,11 +244,11 @@ pub enum ServerEvent {
         peer: Peer,
         /// Why.
         reason: DropReason,
-        /// How many, since the event of this kind before.
+        /// How many, since the previous event of this kind.
         dropped: Tally,
     },
     /// Received messages were lost, because nobody has subscribed yet and the buffer for that is full. Emitted once, when
-    /// it begins; the stats have the sum.
+    /// the loss begins; the stats have the sum.
     EarlyLost,
     /// A subscriber panicked and was removed.
     SubscriberPanicked,
@@ -311,7 +313,7 @@ impl EndpointEvent for TaggedData<ClientEvent> {
     }
 }
 
-/// Events that wait for their subscribers are bounded by what they can stand for: of a kind, and from one source, one waits.
+/// This bounds the events that wait for their subscribers: of each kind, from each source, at most one waits.
 impl Merge for ClientEvent {
     fn merge(&mut self, later: &Self) -> Merged {
         match (self, later) {
@@ -320,7 +322,7 @@ impl Merge for ClientEvent {
             (Self::Dropped { reason, dropped }, Self::Dropped { reason: other, dropped: more }) if reason == other => {
                 *dropped += *more;
             }
-            // A frame of one connection is not reported as that of another.
+            // Undecodable frames of one connection must not be reported as those of another.
             (Self::Connected { .. } | Self::Disconnected { .. }, Self::Undecodable { .. }) => return Merged::Never,
             _ => return Merged::NotHere,
         }

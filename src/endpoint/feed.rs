@@ -1,4 +1,4 @@
-//! [`Feed`]: an observable of what happens beside the data.
+//! [`Feed`]: an observable of events, states or connections.
 
 use std::{convert::Infallible, fmt};
 
@@ -10,7 +10,7 @@ use rxrust::{
 
 use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription};
 
-/// An observable of a component's: what `events()`, `state()` and `connections()` return, in an [`Io`] context. *Hot*.
+/// An observable of a component, as `events()`, `state()` and `connections()` return it, in an [`Io`] context. *Hot*.
 ///
 /// # Emission
 ///

@@ -1,4 +1,4 @@
-//! What a client emits: by itself, or as a branch of what its group does.
+//! The subject of a client's messages: its own, or a branch of its group's.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use crate::{
     },
 };
 
-/// What makes a client one of a group's.
+/// The link from a client to the group that it belongs to.
 #[derive(Clone)]
 pub(crate) struct Member<T> {
     pub(crate) number: u64,
     pub(crate) path: Tag,
-    /// What the group emits.
+    /// The group's own subject.
     pub(crate) group: Main<TaggedData<Received<T>>, WsError>,
     /// The backlog of the group's events.
     pub(crate) events: Arc<dyn Backlog>,
 }
 
-/// Where what a client receives goes.
+/// Where the messages that a client receives go.
 #[derive(Clone)]
 pub(crate) enum Inbound<T> {
     Own(SerializedSubject<Received<T>, WsError>),
@@ -37,7 +37,8 @@ pub(crate) enum Inbound<T> {
 }
 
 impl<T: Clone + Send + 'static> Member<T> {
-    /// The replay of a client's own subject: items that nobody hears go into the early buffer that all of the group share.
+    /// The replay of a client's own subject: items that nobody hears go into the early buffer that all clients of the group
+    /// share.
     pub(crate) fn replay(&self) -> Replay<Received<T>> {
         let path = self.path.clone();
         kept_in(self.group.subject.clone(), move |received| TaggedData::with_key(path.clone(), received))
@@ -45,7 +46,7 @@ impl<T: Clone + Send + 'static> Member<T> {
 }
 
 impl<T: Clone + Send + 'static> Inbound<T> {
-    /// As `own` emits it, and the group that the client is a `member` of.
+    /// Emits through `own`, and through the group if the client is a `member` of one.
     pub(crate) fn new(own: SerializedSubject<Received<T>, WsError>, member: Option<&Member<T>>) -> Self {
         match member {
             Some(member) => Self::Branch(Branch::new(member.number, own, member.group.clone()), member.clone()),
@@ -63,7 +64,7 @@ impl<T: Clone + Send + 'static> Inbound<T> {
         }
     }
 
-    /// What is still to be delivered, for the driver.
+    /// The deliveries that are still to be made, for the driver.
     pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
         match self {
             Self::Own(subject) => subject.backlog(),

@@ -1,4 +1,4 @@
-//! [`Incoming`]: what a connection receives, from a frame to what is emitted.
+//! [`Incoming`]: from a received frame to the item to emit.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use crate::{
     endpoint::{Received, codec::Codec},
 };
 
-/// Decodes what a connection receives, and counts it.
+/// Decodes the messages that a connection receives, and counts them.
 pub(crate) struct Incoming<D: WsDatatype> {
     pub(crate) codec: Codec<D>,
     pub(crate) path: Tag,
@@ -18,8 +18,8 @@ pub(crate) struct Incoming<D: WsDatatype> {
     pub(crate) counts: IncomingCounts,
 }
 
-/// What came in. Counted by one thread at a time, the driver's, so a load and a store do: two atomic additions took 4 % of
-/// an echo.
+/// The messages that came in. Only one thread counts at a time, the driver's, so a load and a store suffice: two atomic
+/// additions took 4 % of an echo.
 #[derive(Debug, Default)]
 pub(crate) struct IncomingCounts {
     messages: AtomicU64,
@@ -28,7 +28,7 @@ pub(crate) struct IncomingCounts {
 }
 
 impl<D: WsDatatype> Incoming<D> {
-    /// What is to be emitted, or why a frame cannot be decoded.
+    /// The item to emit, `None` for a message that is discarded, or the reason why a frame cannot be decoded.
     pub(crate) fn take(&self, frame: Frame) -> Result<Option<Received<D::Item>>, DatatypeError> {
         let len = frame.len();
         if self.discards {

@@ -1,4 +1,4 @@
-//! What servers, clients, groups and connections share.
+//! The code that servers, clients, groups and connections share.
 //!
 //! ```text
 //! next, send -> EndpointCore::offer -> Codec -> (Switchboard of a server, or the client of a group) -> Outbox -> link
@@ -6,7 +6,7 @@
 //!                  what happens beside the data -> Component::events -> Feed -> subscribers
 //! ```
 //!
-//! What is pushed goes as far as the outbox on the thread that pushes. What arrives is decoded and emitted by the task of the
+//! A push runs on the caller's thread, as far as the outbox. Messages that arrive are decoded and emitted by the task of the
 //! client or of the connection, on the I/O threads, where events are emitted as well.
 
 pub(crate) mod codec;
@@ -33,7 +33,7 @@ use crate::{
     endpoint::event::EndpointEvent, outbox::Outbox, subject::branch::FromBranch,
 };
 
-/// A message that arrived, how many bytes it took, and the number of the connection it came from (0 on a client).
+/// A message that arrived, how many bytes it took, and the number of the connection that it came from (0 on a client).
 #[derive(Clone, Debug)]
 pub(crate) struct Received<T> {
     pub(crate) item: T,
@@ -41,9 +41,9 @@ pub(crate) struct Received<T> {
     pub(crate) from: u64,
 }
 
-/// A message that arrived, as an endpoint's subject has it: with its path or without.
+/// A message that arrived, as an endpoint's subject carries it: with its path or without.
 pub(crate) trait Arrived {
-    /// What subscribers get.
+    /// The type that subscribers receive.
     type Item;
 
     /// How many bytes it took.
@@ -86,42 +86,43 @@ impl<T> FromBranch<Received<T>> for TaggedData<Received<T>> {
     }
 }
 
-/// What the handles, the subscribers and the task of an endpoint share. Its handles are made by `endpoint!`.
+/// The state that the handles, the subscribers and the task of an endpoint share. `endpoint!` makes the handles.
 pub(crate) trait EndpointCore: Send + Sync + 'static {
-    /// What is pushed.
+    /// The type of the pushed items.
     type Item;
-    /// What arrives.
+    /// The type of the arriving items.
     type Arrived: Clone + Send + 'static;
     type Event: EndpointEvent;
 
     fn component(&self) -> &Component<Self::Arrived, Self::Event>;
 
-    /// Encodes and queues an item, or says why not.
+    /// Encodes and queues an item, or returns the reason why not.
     fn offer(self: &Arc<Self>, item: &Self::Item) -> Result<(), SendError<()>>;
 
     /// The event of an item that could not be encoded.
     fn unencodable(&self, item: Self::Item, error: DatatypeError) -> Self::Event;
 
-    /// Asks the endpoint to end, and its subscribers with it, once what is queued is written. The first call decides how.
+    /// Asks the endpoint to end, and its subscribers with it, once the queued messages are written. The first call decides
+    /// how.
     fn finish(&self, how: Result<(), WsError>);
 
     fn is_closing(&self) -> bool;
 
-    /// As [`offer`](Self::offer), and gives back what is refused.
+    /// As [`offer`](Self::offer), but gives a refused item back.
     fn send(self: &Arc<Self>, item: Self::Item) -> Result<(), SendError<Self::Item>> {
         self.offer(&item).map_err(|error| error.map(|()| item))
     }
 
     /// As [`offer`](Self::offer), with an event instead of an answer.
     fn next(self: &Arc<Self>, item: Self::Item) {
-        // Of any other refusal there is an event already, or none, as of what is pushed into a closed endpoint.
+        // Any other refusal has its event already, or none at all if the endpoint is closed.
         if let Err(SendError::Encode((), error)) = self.offer(&item) {
             self.component().events.post(self.unencodable(item, error));
         }
     }
 }
 
-/// Reports what an outbox has dropped, as events of `subjects`.
+/// Reports the drops of an outbox, as events of `subjects`.
 pub(crate) fn report_drops<V: EndpointEvent>(
     outbox: &Outbox,
     subjects: &[&SerializedSubject<V>],
@@ -134,7 +135,7 @@ pub(crate) fn report_drops<V: EndpointEvent>(
     subjects.iter().for_each(|events| events.wake_home());
 }
 
-/// Reports an outbox's drops by `report` on the home thread, all that have come together until then in one event.
+/// Reports an outbox's drops by `report` on the home thread; drops that have come together until then share one event.
 pub(crate) fn reporting_at(
     home: IoScheduler,
     report: impl Fn(&Outbox) + Clone + Send + Sync + 'static,

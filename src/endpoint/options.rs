@@ -48,7 +48,7 @@ impl Options {
     }
 }
 
-/// The setters of a builder that has `options: Options`; the arguments are what differs in their docs.
+/// The setters of a builder that has `options: Options`; the arguments are the parts of their docs that differ.
 macro_rules! common_options {
     (outbox: $outbox:literal, name: $name:literal) => {
         #[doc = concat!("Names the component, in logs, errors and as its thread. The default is `", $name, "`.")]
@@ -74,8 +74,9 @@ macro_rules! common_options {
         /// Sets how long after `ping_interval` a peer may stay silent; then its connection is dropped. `None` never drops
         /// it. The default is 30 s. Anything that comes from the peer counts, not only pongs.
         ///
-        /// Time in which this side does not listen is not held against the peer: it has its whole `ping_timeout` after a ping,
-        /// and what it sent meanwhile is looked for, also when a callback has blocked or the process was stopped.
+        /// Time in which this side does not listen does not count against the peer: it has its whole `ping_timeout` after a
+        /// ping, and anything that it sent meanwhile is looked for first, even when a callback has blocked or the process
+        /// was stopped.
         pub fn ping_timeout(mut self, timeout: impl Into<Option<std::time::Duration>>) -> Self {
             self.options.heartbeat.timeout = timeout.into();
             self
@@ -94,19 +95,19 @@ macro_rules! common_options {
             self
         }
 
-        /// Sets what a peer may take of time and memory. See [`Limits`](crate::Limits) for what and the defaults.
+        /// Sets how much time and memory a peer may take. See [`Limits`](crate::Limits) for the list and the defaults.
         pub fn limits(mut self, limits: $crate::Limits) -> Self {
             self.options.limits = limits;
             self
         }
 
-        /// Runs on the threads of `runtime` instead of a thread of its own.
+        /// Runs on the threads of `runtime` instead of its own thread.
         pub fn runtime(mut self, runtime: &$crate::IoRuntime) -> Self {
             self.options.runtime = Some(runtime.clone());
             self
         }
 
-        /// Drops what arrives, undecoded: for a component that only sends.
+        /// Drops arriving messages, undecoded: for a component that only sends.
         pub fn discard_inbound(mut self) -> Self {
             self.options.discards_inbound = true;
             self

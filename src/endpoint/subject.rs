@@ -1,12 +1,12 @@
-//! What makes a server, a client, a group and a connection subjects of RxRust's.
+//! `endpoint!`: makes servers, clients, groups and connections subjects of RxRust.
 
-/// Makes `$Type`, a struct of `inner: $Source<D>` and `scheduler: IoScheduler`, a subject: a context whose pipelines are `Io`
-/// ones, an observable of `$Item`, and an observer of `$Given`, where `$T` is whatever converts into the datatype's outgoing
-/// item and `$convert` makes a `$Given` a `$Pushed`.
+/// Makes `$Type`, a struct of `inner: $Source<D>` and `scheduler: IoScheduler`, a subject: a context whose pipelines are
+/// `Io` ones, an observable of `$Item`, and an observer of `$Given`, where `$T` is any type that converts into the
+/// datatype's outgoing item and `$convert` makes a `$Given` a `$Pushed`.
 ///
-/// `$Source` has a `core`, an [`EndpointCore`](crate::endpoint::EndpointCore) in an `Arc`, and two methods: `arriving` returns
-/// the observable of what arrives, and `held` what each of its subscribers holds for as long as it lives. The methods that are
-/// listed are those of every endpoint, with the docs that differ.
+/// `$Source` has a `core`, an [`EndpointCore`](crate::endpoint::EndpointCore) in an `Arc`, and two methods: `arriving`
+/// returns the observable of the arriving items, and `held` the value that each subscriber holds for as long as it lives.
+/// The listed methods are those of every endpoint, with the docs that differ.
 macro_rules! endpoint {
     (
         $Type:ident, $Source:ident { $($field:ident),+ },
@@ -41,7 +41,7 @@ macro_rules! endpoint {
                 $crate::endpoint::EndpointCore::finish(&*self.inner.core, Ok(()));
             }
 
-            /// As [`complete`](Self::complete), with close code 1011, and the subscribers get `error`.
+            /// As [`complete`](Self::complete), with close code 1011, and the subscribers receive `error`.
             pub fn error(self, error: impl Into<$crate::WsError>) {
                 $crate::endpoint::EndpointCore::finish(&*self.inner.core, Err(error.into()));
             }
@@ -111,7 +111,7 @@ macro_rules! endpoint {
             fn subscribe(self, context: C) -> $crate::SerializedSubscription {
                 let items =
                     rxrust::ops::map::Map { source: self.arriving(), func: $crate::endpoint::Arrived::into_item };
-                // Before it joins: connections and clients feed those that are counted.
+                // Before it joins: connections and clients feed only counted subscribers.
                 let held = self.held();
                 let context = context.transform(|observer| $crate::subject::holding::Holding::new(observer, held));
                 rxrust::observable::CoreObservable::subscribe(items, context)

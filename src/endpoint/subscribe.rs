@@ -11,9 +11,9 @@ macro_rules! subscribe {
             /// Calls `next` with every item. An error that ends the endpoint is logged through
             #[doc = concat!("`tracing::", stringify!($level), "!`.")]
             ///
-            /// A closure cannot be told of an error. To see it, use
-            /// [`on_error`](rxrust::observable::Observable::on_error), or an observer of your own with `subscribe_with`. Behind an
-            /// operator, [`log_errors`](crate::ObservableExt::log_errors) does what this does.
+            /// A closure cannot receive an error. To see it, use [`on_error`](rxrust::observable::Observable::on_error), or
+            /// an observer of your own with `subscribe_with`. Behind an operator,
+            /// [`log_errors`](crate::ObservableExt::log_errors) does the same.
             pub fn subscribe(self, next: impl FnMut($Item) + Send + 'static) -> $crate::SerializedSubscription {
                 let log = |error: &$crate::WsError| {
                     let error = $crate::error::Chain(error);
