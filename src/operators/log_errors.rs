@@ -8,7 +8,7 @@ use rxrust::{
 
 use crate::error::Chain;
 
-/// What [`log_errors`](crate::ObservableExt::log_errors) makes.
+/// The observable that [`log_errors`](crate::ObservableExt::log_errors) returns.
 #[derive(Clone, Debug)]
 pub struct LogErrors<S> {
     pub(super) source: S,

@@ -1,6 +1,7 @@
 use rxrust::observer::Observer;
 
-/// The observer that [`merge_into`](crate::ObservableExt::merge_into) subscribes: it takes items, not the terminal event.
+/// The observer that [`merge_into`](crate::ObservableExt::merge_into) subscribes: it passes on items, but not the terminal
+/// event.
 #[derive(Clone, Debug)]
 pub struct MergeIntoObserver<O> {
     subject: O,

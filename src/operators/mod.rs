@@ -35,8 +35,8 @@ pub use with_err::WithErr;
 
 /// rxplus's operators, on every RxRust observable and on every subject of rxplus.
 ///
-/// They work in any context, [`Io`](crate::Io), `Shared` and `Local`. What they make is `Clone` when its parts are, as
-/// `retry` demands.
+/// They work in any context, [`Io`](crate::Io), `Shared` and `Local`. The observables that they return are `Clone` when
+/// their parts are, as `retry` demands.
 pub trait ObservableExt: Observable {
     /// Tags each item with a string: `T` becomes `TaggedData<T>`.
     ///
@@ -79,8 +79,8 @@ pub trait ObservableExt: Observable {
 
     /// Passes on the items whose tag is equal to `tag`, with their tag.
     ///
-    /// For tags that are strings, `tag` is a `&str`, `String`, `&String`, `Tag` or `&Tag`; for other keys it is whatever
-    /// converts into one, so an integer needs its suffix: `tag_filter(7u32)`.
+    /// For string tags, `tag` is a `&str`, `String`, `&String`, `Tag` or `&Tag`; for other keys it is anything that converts
+    /// into the key, so an integer needs its suffix: `tag_filter(7u32)`.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -89,8 +89,8 @@ pub trait ObservableExt: Observable {
     /// all.tag_filter("/chat").untag().subscribe(|text| assert_eq!(text, "hello"));
     /// ```
     ///
-    /// To take several tags apart, [`route_by_tag`](Self::route_by_tag) looks each item's tag up once, instead of asking
-    /// one filter after another.
+    /// To separate several tags, [`route_by_tag`](Self::route_by_tag) looks each item's tag up once, instead of asking one
+    /// filter after another.
     fn tag_filter<'a, T, K>(self, tag: impl Into<K>) -> Self::With<TagFilter<Self::Inner, K>>
     where
         K: PartialEq,
@@ -99,7 +99,7 @@ pub trait ObservableExt: Observable {
         self.transform(|source| TagFilter { source, tag: tag.into() })
     }
 
-    /// Subscribes at once, and lets others subscribe to the items of one tag each, through the [`Router`] it returns.
+    /// Subscribes at once, and lets others subscribe to the items of one tag each, through the returned [`Router`].
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -113,7 +113,8 @@ pub trait ObservableExt: Observable {
     /// assert_eq!(router.unrouted(), 1);
     /// ```
     ///
-    /// The source is *hot* from here on: what it emits before anybody has subscribed to the item's tag is counted, not kept.
+    /// The source is *hot* from here on: items that it emits before anybody has subscribed to their tag are counted, not
+    /// kept.
     fn route_by_tag<'a, T, K>(self) -> Router<K, T, Self::Err>
     where
         T: Clone + Send + 'static,
@@ -126,7 +127,7 @@ pub trait ObservableExt: Observable {
 
     /// Subscribes at once, and pushes each item, but not the terminal event, into `subject`.
     ///
-    /// So several sources can feed one subject that outlives them. For the end of the source to end the subject as well,
+    /// So several sources can feed one subject that outlives them. If the end of the source is to end the subject as well,
     /// write `subscribe_with(subject)` instead.
     ///
     /// ```
@@ -140,8 +141,7 @@ pub trait ObservableExt: Observable {
     /// ```
     ///
     /// `subject` is any observer of the source's items and errors. A server, client, group or connection takes every error
-    /// type that converts into `WsError`; for another subject with an error type of its own, give it to an infallible source
-    /// first:
+    /// type that converts into `WsError`; if another subject has an error type of its own, make the source infallible first:
     ///
     /// ```
     /// # use rxplus::prelude::*;
@@ -151,8 +151,8 @@ pub trait ObservableExt: Observable {
     ///
     /// # Emission
     ///
-    /// Pushes made while the source emits are, as any pushes from a callback into a subject of rxplus, delivered after the
-    /// outermost callback of the thread has returned.
+    /// Pushes made while the source emits are delivered after the outermost callback of the thread has returned, like all
+    /// pushes from a callback into a subject of rxplus.
     fn merge_into<'a, O>(self, subject: &O) -> <Self::Inner as CoreObservable<Self::With<MergeIntoObserver<O>>>>::Unsub
     where
         O: Observer<Self::Item<'a>, Self::Err> + Clone,
@@ -164,8 +164,8 @@ pub trait ObservableExt: Observable {
 
     /// Shares one subscription to the source among all subscribers: ReactiveX's *share*.
     ///
-    /// The first subscriber subscribes to the source, the last one to leave unsubscribes from it. Whoever comes after that,
-    /// or after a terminal event, subscribes to the source afresh.
+    /// The first subscriber subscribes to the source, the last one to leave unsubscribes from it. A subscriber that comes
+    /// after that, or after a terminal event, subscribes to the source anew.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -176,19 +176,20 @@ pub trait ObservableExt: Observable {
     /// squares.subscribe(|n| println!("right: {n}"));
     /// ```
     ///
-    /// The source must be `Clone`, to be subscribed to afresh; `Io::defer` makes any source so, as above.
+    /// The source must be `Clone`, so that it can be subscribed to anew; `Io::defer` makes any source `Clone`, as above.
     ///
-    /// RxRust's `publish().ref_count()` panics when two threads meet in it and falls silent after a subscriber panicked;
-    /// this one keeps the promises of [`SerializedSubject`](crate::SerializedSubject). Its observers must be `Send`, in a
-    /// `Local` context too.
+    /// RxRust's `publish().ref_count()` panics when two threads meet in it, and falls silent after a subscriber has
+    /// panicked; this one keeps the promises of [`SerializedSubject`](crate::SerializedSubject). Its observers must be
+    /// `Send`, even in a `Local` context.
     ///
     /// # Emission
     ///
     /// *Hot* while it has subscribers: on the source's thread, each subscriber from where it joined. The first one misses
-    /// nothing, even of a source that emits inside of `subscribe`.
+    /// nothing, even if the source emits inside `subscribe`.
     ///
     /// When the last subscriber unsubscribes, as `take` does once it has its items, the source is unsubscribed before that
-    /// returns. When it panics, the source is told by `is_closed`, which sources ask around each item.
+    /// returns. When the last subscriber panics, the source learns it from `is_closed`, which sources check around each
+    /// item.
     #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn share<'a, T>(self) -> Self::With<Share<Self::Inner, T, Self::Err, Self::BoxedSubscription>>
     where
@@ -198,9 +199,10 @@ pub trait ObservableExt: Observable {
         self.transform(Share::new)
     }
 
-    /// Delivers items on the thread of `scheduler`, in order: what RxRust's `observe_on` is for, at a fraction of its cost.
+    /// Delivers items on the thread of `scheduler`, in order: the purpose of RxRust's `observe_on`, at a fraction of its
+    /// cost.
     ///
-    /// Items are queued, and the target is woken once for all that gather; `observe_on` makes a task for each.
+    /// Items are queued, and the target is woken once for all items that gather; `observe_on` makes a task for each.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -210,14 +212,15 @@ pub trait ObservableExt: Observable {
     /// readings.deliver_on(&worker).subscribe(|celsius| println!("stored {celsius}")); // on the worker
     /// ```
     ///
-    /// Takes any RxRust scheduler. On one that spreads tasks over several threads it keeps the order too, being one task.
+    /// Takes any RxRust scheduler. On one that spreads tasks over several threads it keeps the order too, since it is one
+    /// task.
     ///
     /// # Bound
     ///
-    /// When 1,048,576 items wait, a thread that pushes waits for room, once it is outside any callback. Those that cannot
-    /// wait, since others may be waiting for them, go on: callbacks, rxplus's own threads, whatever runs inside tokio, and
-    /// a thread that has a [`RunLoop`]. So a component's I/O thread never waits here. At twice as many items the newest are
-    /// dropped, and their number is logged (`tracing::warn!`). Use [`deliver_on_bounded`](Self::deliver_on_bounded) when
+    /// When 1,048,576 items wait, a thread that pushes waits for room, once it is outside any callback. Threads that cannot
+    /// wait, since others may be waiting for them, go on: callbacks, rxplus's own threads, any code that runs inside tokio,
+    /// and a thread that has a [`RunLoop`]. So a component's I/O thread never waits here. At twice as many items the newest
+    /// are dropped, and their number is logged (`tracing::warn!`). Use [`deliver_on_bounded`](Self::deliver_on_bounded) when
     /// that can happen.
     ///
     /// A cold source that emits while it is being subscribed to, on a thread that may wait, waits too, inside the operators
@@ -225,9 +228,10 @@ pub trait ObservableExt: Observable {
     ///
     /// # Emission
     ///
-    /// On the scheduler's thread, in the order in which items came in; the terminal event, an error too, after the last item.
-    /// Each item is a callback of its own: what the observer pushes is delivered before the next item. After `unsubscribe`
-    /// has returned no delivery begins, and what was queued is gone. An observer that panics ends its pipeline, and no other.
+    /// On the scheduler's thread, in the order in which items came in; the terminal event, even an error, comes after the
+    /// last item. Each item is a callback of its own: pushes of the observer are delivered before the next item. After
+    /// `unsubscribe` has returned no delivery begins, and the queued items are gone. An observer that panics ends its own
+    /// pipeline only.
     #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn deliver_on<'a, T, Sch>(self, scheduler: &Sch) -> Self::With<DeliverOn<Self::Inner, T, Sch, fn(u64)>>
     where
@@ -238,11 +242,11 @@ pub trait ObservableExt: Observable {
         self.transform(|source| DeliverOn::unsaid(source, scheduler.clone()))
     }
 
-    /// As [`deliver_on`](Self::deliver_on), for an observer that may be slower than the source: keeps up to `capacity` items,
-    /// drops what `lossy` says, and tells `on_lost` how many that were.
+    /// As [`deliver_on`](Self::deliver_on), for an observer that may be slower than the source: keeps up to `capacity`
+    /// items, drops items as `lossy` says, and reports their number to `on_lost`.
     ///
-    /// Nobody ever waits. `on_lost` is called on the scheduler's thread, before the next items, with the number lost since
-    /// its last call; all of its calls together give the exact sum. When it panics, the pipeline ends.
+    /// No thread ever waits. `on_lost` is called on the scheduler's thread, before the next items, with the number lost
+    /// since its last call; all of its calls together give the exact sum. If it panics, the pipeline ends.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -273,8 +277,8 @@ pub trait ObservableExt: Observable {
         self.transform(|source| DeliverOn::new(source, scheduler.clone(), bounds, on_lost))
     }
 
-    /// Delivers items on the thread of `run_loop`, which is the calling one, as a `Local` observable: what comes after it,
-    /// closures and captured values, need not be `Send`.
+    /// Delivers items on the thread of `run_loop`, which is the calling one, as a `Local` observable: from there on,
+    /// closures and captured values need not be `Send`.
     ///
     /// So a GUI's handles, or an `Rc<RefCell<..>>`, can be used as they are:
     ///
@@ -301,9 +305,9 @@ pub trait ObservableExt: Observable {
     }
 
     /// Subscribes at once, and gives the items to async code as a `futures` stream with a bound: it keeps up to `capacity`
-    /// items, drops what `lossy` says, and [counts](BoundedStream::lost) that.
+    /// items, drops items as `lossy` says, and [counts](BoundedStream::lost) them.
     ///
-    /// RxRust's `into_stream` keeps whatever comes.
+    /// RxRust's `into_stream` keeps every item.
     ///
     /// ```
     /// use futures::StreamExt;
@@ -341,11 +345,11 @@ pub trait ObservableExt: Observable {
         BoundedStream::new(self, Bounds::said(capacity, lossy))
     }
 
-    /// Logs the error that the source ends with, if it does, and completes instead: leaves `Err = Infallible`.
+    /// Logs the error that the source ends with, if any, and completes instead: leaves `Err = Infallible`.
     ///
-    /// That is what `subscribe(closure)` needs. The error is logged through `tracing::error!`, with all its causes, from
-    /// the first to the last. It is any [`Error`], or a `String` or `&str`. A program that has set up no `tracing`
-    /// subscriber sees nothing of it; `.on_error(|error| eprintln!("{error:?}"))`, which prints the causes too, fits in the same place.
+    /// `subscribe(closure)` needs that. The error is logged through `tracing::error!`, with all its causes, from the first
+    /// to the last. It is any [`Error`], or a `String` or `&str`. In a program without a `tracing` subscriber the log goes
+    /// nowhere; `.on_error(|error| eprintln!("{error:?}"))`, which prints the causes too, fits in the same place.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -361,7 +365,7 @@ pub trait ObservableExt: Observable {
         self.transform(|source| LogErrors { source })
     }
 
-    /// Gives a source that never fails the error type `E`, so that it can be merged with one that may.
+    /// Gives a source that never fails the error type `E`, so that it can be merged with a source that may fail.
     ///
     /// ```
     /// use rxplus::prelude::*;

@@ -5,7 +5,7 @@ use std::{
 
 use rxrust::observer::Observer;
 
-/// Writes down what it is told.
+/// Writes down every call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recorder {
     heard: Arc<Mutex<Vec<String>>>,

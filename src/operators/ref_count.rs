@@ -1,4 +1,4 @@
-//! Knowing how many subscribers there are: each has a seat, which it gives up once, by whatever way it leaves.
+//! Counts subscribers: each has a seat, which it gives up once, however it leaves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,8 +53,8 @@ impl Drop for LeaveOnDrop {
     }
 }
 
-/// What `mutex` holds, also after a panic: the `Hash` and `Eq` of keys, all that is the user's under these locks, change
-/// nothing.
+/// Locks `mutex`. Ignores poisoning: the `Hash` and `Eq` of keys are the only user code under these locks, and a panic in
+/// them leaves the data unchanged.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! One subscription to a source, shared. Each stretch from a first subscriber to the last one's leaving is a [`Round`],
+//! One subscription to a source, shared. Each stretch from a first subscriber to the leaving of the last one is a [`Round`],
 //! with a hub of its own, so that a round that is ending and the next one never meet.
 
 use std::{
@@ -20,13 +20,13 @@ use rxrust::{
 use super::ref_count::{Leave, RefCounted, lock};
 use crate::{SerializedSubject, SerializedSubscription};
 
-/// What [`share`](crate::ObservableExt::share) makes. Its clones share one subscription to the source.
+/// The observable that [`share`](crate::ObservableExt::share) returns. Its clones share one subscription to the source.
 pub struct Share<S, T, E, U> {
     source: S,
     current: Arc<Mutex<Option<Round<T, E, U>>>>,
 }
 
-/// What a subscription to a [`Share`] returns.
+/// The subscription to a [`Share`].
 ///
 /// Dropping it does not unsubscribe.
 pub struct ShareSubscription<U> {
@@ -43,14 +43,15 @@ pub struct ShareObserver<T, E> {
     alive: Arc<()>,
 }
 
-/// From the first subscriber to the last one's leaving.
+/// The time from the first subscriber to the leaving of the last one.
 struct Round<T, E, U> {
     hub: SerializedSubject<T, E>,
     feeder: Weak<()>,
     connection: Arc<Connection<U>>,
 }
 
-/// A round's subscription to the source. Apart from the hub, whose observers may hold a [`ShareSubscription`] of their own.
+/// A round's subscription to the source. Separate from the hub, whose observers may hold a [`ShareSubscription`] of their
+/// own.
 struct Connection<U> {
     /// Once zero, it stays zero.
     subscribers: Arc<AtomicUsize>,
@@ -71,12 +72,12 @@ struct Seat {
     left: AtomicBool,
 }
 
-/// What a new subscriber joins.
+/// The parts of a round that a new subscriber joins.
 struct Entrance<T, E, U> {
     hub: SerializedSubject<T, E>,
     connection: Arc<Connection<U>>,
     seat: Arc<Seat>,
-    /// The first one's, to subscribe to the source.
+    /// Given to the first one, to subscribe to the source.
     feeder: Option<ShareObserver<T, E>>,
 }
 
@@ -147,8 +148,8 @@ where
         (round, entrance)
     }
 
-    /// Takes a seat, unless nothing more can come: all have left, a terminal event came, or the source has dropped the
-    /// feeder without one.
+    /// Takes a seat, unless no more items can come: all subscribers have left, a terminal event came, or the source has
+    /// dropped the feeder without one.
     fn enter(&self) -> Option<Entrance<T, E, U>> {
         if self.hub.is_closed() || self.feeder.strong_count() == 0 {
             return None;
@@ -174,7 +175,7 @@ impl<U: Subscription> Connection<U> {
         }
         *source = Source::Connected(subscription);
         drop(source);
-        // All may have left while the source was being subscribed to, and found nothing to unsubscribe yet.
+        // All may have left while the source was being subscribed to, when there was nothing to unsubscribe yet.
         self.disconnect_if_empty();
     }
 

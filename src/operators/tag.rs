@@ -6,7 +6,7 @@ use rxrust::{
 
 use crate::TaggedData;
 
-/// What [`tag`](crate::ObservableExt::tag) and [`tag_with`](crate::ObservableExt::tag_with) make.
+/// The observable that [`tag`](crate::ObservableExt::tag) and [`tag_with`](crate::ObservableExt::tag_with) return.
 #[derive(Clone, Debug)]
 pub struct TagWith<S, K> {
     pub(super) source: S,

@@ -6,7 +6,7 @@ use rxrust::{
 
 use crate::TaggedData;
 
-/// What [`tag_filter`](crate::ObservableExt::tag_filter) makes.
+/// The observable that [`tag_filter`](crate::ObservableExt::tag_filter) returns.
 #[derive(Clone, Debug)]
 pub struct TagFilter<S, K> {
     pub(super) source: S,

@@ -8,7 +8,7 @@ use rxrust::{
 
 use crate::TaggedData;
 
-/// What [`untag`](crate::ObservableExt::untag) makes.
+/// The observable that [`untag`](crate::ObservableExt::untag) returns.
 pub struct Untag<S, T> {
     source: S,
     item: PhantomData<fn() -> T>,

@@ -6,10 +6,10 @@ use rxrust::{
     observer::Observer,
 };
 
-/// What [`with_err`](crate::ObservableExt::with_err) makes.
+/// The observable that [`with_err`](crate::ObservableExt::with_err) returns.
 pub struct WithErr<S, E> {
     source: S,
-    // Of `fn() -> E`, so that an `E` that is not `Send` or `Clone` makes no difference: there never is one.
+    // Of `fn() -> E`, so that `E` need not be `Send` or `Clone`: no value of it ever exists.
     error: PhantomData<fn() -> E>,
 }
 

@@ -1,9 +1,9 @@
-//! A subject whose items also flow into a main one, as those of a connection do into its server's.
+//! A subject whose items also flow into a main one, as the items of a connection flow into its server's subject.
 //!
-//! Until the main subject has its first subscriber it has one early memory for the items of all its branches. A branch
-//! keeps there what it has no subscriber of its own for, and gives its next subscriber what it has there. It does both
-//! under its own lock, so subscribing is one step, whatever thread it is made on: an item is either kept before, and
-//! taken, or emitted afterwards.
+//! Until the main subject has its first subscriber it has one early memory for the items of all its branches. A branch keeps
+//! items there while it has no subscriber of its own, and gives them to its next subscriber. It does both under its own
+//! lock, so subscribing is one step, whatever thread it is made on: an item is either kept before, and taken, or emitted
+//! afterwards.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +27,7 @@ use crate::{
     sync::{AtomicUsize, Ordering},
 };
 
-/// A subject of `T`, whose items are in those of its main subject.
+/// A subject of `T` whose items also reach its main subject.
 pub(crate) struct Branch<T, M, E> {
     number: u64,
     own: SerializedSubject<T, E>,
@@ -41,12 +41,12 @@ pub(crate) struct Main<M, E> {
     pub(crate) listeners: Listeners,
 }
 
-/// An item of a main subject. Its functions are called under locks, and must call no code of the user's.
+/// An item of a main subject. Its functions are called under locks, and must call no user code.
 pub(crate) trait FromBranch<T> {
     /// The number of the branch it comes from.
     fn branch(&self) -> u64;
 
-    /// What the branch emitted.
+    /// The item that the branch emitted.
     fn into_own(self) -> T;
 }
 
@@ -56,7 +56,7 @@ where
     M: FromBranch<T> + Clone + Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    /// `own` remembers what [`kept_in`] the main subject.
+    /// `own` must have the replay of [`kept_in`] for the main subject.
     pub(crate) fn new(number: u64, own: SerializedSubject<T, E>, main: Main<M, E>) -> Self {
         Self { number, own, listeners: Listeners::default(), main }
     }
@@ -64,7 +64,7 @@ where
     /// Emits an item to the observers of the branch, and by `feed` to those of the main subject. For one thread at a time.
     pub(crate) fn emit(&self, item: T, feed: impl FnOnce(T)) {
         if self.main.subject.keeps_early() {
-            // What comes back finds that somebody has subscribed to the main subject just now.
+            // An item comes back if somebody has subscribed to the main subject just now.
             if let Some(item) = self.own.offer(item) {
                 feed(item);
             }
@@ -75,7 +75,7 @@ where
             }
         } else {
             if self.main.listeners.any() {
-                // A copy is made by code of the user's.
+                // The `clone` is user code.
                 if !callback::isolate("the clone of an item", || feed(item.clone())) {
                     self.main.subject.report_panic();
                 }
@@ -84,14 +84,14 @@ where
         }
     }
 
-    /// Adds a subscriber, which hears first what has been kept for it.
+    /// Adds a subscriber, which first hears the items that have been kept for it.
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
-        // Before it joins: from its first item on, it is not passed over.
+        // Counted before it joins, so that it is not passed over from its first item on.
         let observer = Holding::new(observer, self.listeners.count_in());
         self.own.add_after(|| self.take_kept(), observer)
     }
 
-    /// What is still to be delivered, by the branch and by the main subject.
+    /// The deliveries that the branch and the main subject still have to make.
     pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
         Arc::new(Backlogs {
             listeners: self.listeners.clone(),
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// Those of a branch and of its main subject together.
+/// The backlogs of a branch and of its main subject together.
 struct Backlogs {
     /// Of the branch.
     listeners: Listeners,
@@ -116,7 +116,7 @@ struct Backlogs {
 
 impl Backlog for Backlogs {
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
-        // With nobody to listen to the branch it delivers nothing, and most have nobody.
+        // Without a listener the branch delivers nothing, and most branches have none.
         if self.listeners.any() && self.own.poll_at_most(most, cx).is_pending() {
             return Poll::Pending;
         }
@@ -157,7 +157,7 @@ where
     }
 }
 
-/// How many subscribers a subject has. Its sources ask for it with each item, without its lock.
+/// How many subscribers a subject has. Its sources check it for each item, without its lock.
 #[derive(Clone, Default)]
 pub(crate) struct Listeners(Arc<AtomicUsize>);
 

@@ -5,9 +5,9 @@
 //! | `emit_item` | delivers an item at once: the short way, when nothing else waits; otherwise as `emit` |
 //! | `emit` | delivers an event at once, or leaves it in the inbox for the thread that is emitting |
 //! | `push_later` | queues an event from inside a callback, and delivers it once this thread has left all callbacks |
-//! | `enqueue`, `enqueue_mark` | put an event into the inbox, call nobody, and say whether the caller has to see to the delivery |
+//! | `enqueue`, `enqueue_mark` | put an event into the inbox, call nobody, and say whether the caller has to arrange the delivery |
 //! | `wake_home` | makes the home thread deliver the inbox; without a home, delivers it on this thread |
-//! | `offer` | as `emit_item`, but an item that nobody is there to hear goes to the main subject's memory |
+//! | `offer` | as `emit_item`, but an item without an observer goes to the main subject's memory |
 //! | `join` | adds an observer, with the backlog that it hears first |
 //! | `deliver` | the loop behind all of them: turn by turn, until nothing is left or the thread has to return |
 //!
@@ -44,22 +44,23 @@ pub(crate) struct Core<T, E> {
     /// Items are kept for a first observer. As `closed`: read by every connection of a server for every message.
     pub(crate) keeps_early: AtomicBool,
     /// An observer unsubscribed while another thread emitted. Changed under the lock, and read without it before each
-    /// observer's turn: one flag for all of them, since to look at each one's own is a memory access for each.
+    /// observer's turn: one flag for all of them, since looking at each one's own flag would cost one memory access per
+    /// observer.
     pub(crate) stale: AtomicBool,
     /// Signalled when the inbox has room again.
     room: Condvar,
-    /// Where backlogs and posted items are delivered; `None` in a subject of the user's own.
+    /// Where backlogs and posted items are delivered; `None` in a user's own subject.
     home: Option<IoScheduler>,
     pub(crate) on_panic: Option<PanicHook>,
     /// Merges an item into one that waits.
     pub(crate) merge: Option<fn(&mut T, &T) -> Merged>,
-    /// Counts the items that nobody took.
+    /// Counts the items that reached no observer.
     pub(crate) unheard: Option<Arc<AtomicU64>>,
     /// How many items the full inbox has refused.
     pub(crate) lost: AtomicU64,
 }
 
-/// Which thread has to see to the delivery of the inbox.
+/// The thread that has to arrange the delivery of the inbox.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UpTo {
     /// The caller of the function that returns this. It delivers, or waits for the thread that does.
@@ -68,7 +69,7 @@ pub(crate) enum UpTo {
     Others,
 }
 
-/// An event, or only some observers to be swept, for a thread that has taken the observers.
+/// An event, or only a sweep of some observers, for a thread that has taken the observers.
 struct Turn<T, E> {
     event: Option<Event<T, E>>,
     /// The items that are no longer kept for later subscribers.
@@ -109,7 +110,7 @@ impl<T, E> Core<T, E> {
         admits
     }
 
-    /// Nobody emits, and the next item goes to the observers there are, and nowhere else.
+    /// Nobody emits, and the next item goes to the present observers, and nowhere else.
     fn is_quiet(&self, state: &State<T, E>) -> bool {
         !state.emitting
             && !self.has_work(state)
@@ -118,7 +119,7 @@ impl<T, E> Core<T, E> {
     }
 
     fn has_work(&self, state: &State<T, E>) -> bool {
-        // Asked twice for each item: one branch for all of them.
+        // Checked twice for each item: one branch for all of them.
         let waiting =
             state.inbox.len() | state.joining.len() | state.waiting | state.tasks.len() | state.creditors.len();
         waiting > 0 || self.stale.load(Ordering::Relaxed)
@@ -134,14 +135,14 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         }
     }
 
-    /// As [`emit`](Self::emit), and in the usual case, an item and nothing else to be done, without the moves and the looks of
+    /// As [`emit`](Self::emit). The usual case, an item and nothing else to do, skips the moves and the checks of
     /// [`deliver`](Self::deliver), which take half as long again as all of this.
     pub(crate) fn emit_item(self: &Arc<Self>, item: T) {
         self.emit_with(self.lock(), item);
     }
 
     fn emit_with<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, item: T) {
-        // Itself, which is looked at many times, and not by way of the `Arc`.
+        // The core itself, since it is read many times: not through the `Arc` each time.
         let core = &**self;
         if !core.is_quiet(&state) {
             return self.emit(state, Event::Next(item));
@@ -183,7 +184,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             state = self.wait_for_room(state);
         }
         if !self.admits(&event) {
-            // Not where it goes out of scope, which is before the lock is released.
+            // Not left to the end of the scope, where the event would be dropped before the lock is released.
             drop(state);
             return self.discard_event(event);
         }
@@ -204,7 +205,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         discard(merged);
     }
 
-    /// Puts an event into the inbox. If one that waits there stands for it, returns it, to be dropped outside the lock.
+    /// Puts an event into the inbox, or merges it into one that waits there. A merged event is returned, to be dropped
+    /// outside the lock.
     fn put(&self, state: &mut State<T, E>, event: Event<T, E>) -> Option<Event<T, E>> {
         if let (Some(merge), Event::Next(later)) = (self.merge, &event) {
             for waiting in state.inbox.iter_mut().rev() {
@@ -241,7 +243,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if is_callers { UpTo::Caller } else { UpTo::Others }
     }
 
-    /// Queues a mark behind the events that wait, if any does; otherwise drops it, which passes it.
+    /// Queues a mark behind the waiting events, if there are any; otherwise drops it, which counts as passed.
     pub(crate) fn enqueue_mark(&self, mark: oneshot::Sender<()>) -> UpTo {
         let mut state = self.lock();
         let is_over = !state.emitting && state.inbox.is_empty();
@@ -251,7 +253,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if state.emitting || is_over { UpTo::Others } else { UpTo::Caller }
     }
 
-    /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may.
+    /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may wait.
     fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>) -> MutexGuard<'a, State<T, E>> {
         while state.emitting && state.inbox.len() >= INBOX_CROWD && callback::may_wait() {
             state.waiting += 1;
@@ -293,7 +295,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         observers: &[Slot<T, E>],
     ) -> Option<Turn<T, E>> {
         if !state.joining.is_empty() {
-            // They are to hear it, too: in another turn.
+            // The joining observers are to hear it, too: in another turn.
             event.take().into_iter().for_each(|event| state.inbox.push_front(event));
         }
         let event = event.or_else(|| state.pop());
@@ -317,7 +319,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if is_stale {
             self.sweep(observers);
         }
-        // Each call of an observer is isolated by itself. This is for the destructors of an item and of an error.
+        // Each call of an observer is isolated by itself. This isolation is for the destructors of an item and of an error.
         callback::isolate("a destructor", || match event {
             Some(Event::Next(item)) => self.emit_to(observers, item),
             Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| self.terminate(slot, &terminal)),
@@ -329,12 +331,12 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         });
     }
 
-    /// Stops emitting: everything is delivered, or callbacks have put something off that comes first, or the turn of this
+    /// Stops emitting: everything is delivered, or callbacks have deferred something that comes first, or the turn of this
     /// thread is over and another one goes on.
     fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>) -> Rest {
         state.emitting = false;
         let mut tasks = take(&mut state.creditors);
-        // All before them is delivered, whatever this thread has still to do.
+        // Everything before these marks is delivered, whatever this thread still has to do.
         let passed = state.take_passed();
         if state.is_idle() {
             tasks.append(&mut state.tasks);
@@ -362,7 +364,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         Rest::Little
     }
 
-    /// Makes the home thread deliver what waits.
+    /// Makes the home thread deliver the inbox.
     pub(crate) fn wake_home(self: &Arc<Self>) {
         let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
         let Some(home) = home else { return callback::run(|| _ = self.clone().drain()) };
@@ -389,7 +391,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
     }
 
     fn watch(&self, cx: &mut task::Context<'_>) -> Option<u64> {
-        // Its `clone` may be the program's: not under the lock.
+        // Its `clone` may be user code: not under the lock.
         let task = cx.waker().clone();
         let mut state = self.lock();
         if !state.is_behind() {
@@ -410,7 +412,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
         let mut state = self.lock();
         let at = state.creditors.iter().position(|creditor| creditor.will_wake(task));
         let creditor = at.map(|at| state.creditors.swap_remove(at));
-        // Its destructor may be the program's: not under the lock.
+        // Its destructor may be user code: not under the lock.
         drop(state);
         drop(creditor);
     }
@@ -433,7 +435,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Co
             state = self.lock();
         }
         if state.emitting || state.is_idle() {
-            // Also when another thread is emitting: left there, it would keep the next one from asking.
+            // Even when another thread is emitting: an entry left in `asked` would keep the next delivery from being asked
+            // for.
             state.asked.retain(|asked| *asked != place);
             return Rest::Little;
         }

@@ -16,7 +16,7 @@ use crate::{
 /// Called, outside all locks, when an observer has panicked and was removed.
 pub(crate) type PanicHook = Arc<dyn Fn() + Send + Sync>;
 
-/// What became of an item on its way to one observer.
+/// The outcome of an item's way to one observer.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Turnout {
     Took,
@@ -26,7 +26,7 @@ pub(crate) enum Turnout {
     Gone,
 }
 
-/// Calling observers.
+/// Calls of observers.
 impl<T: Clone, E: Clone> Core<T, E> {
     /// Delivers an item to all of them.
     pub(crate) fn emit_to(&self, observers: &mut Vec<Slot<T, E>>, item: T) {
@@ -54,7 +54,7 @@ impl<T: Clone, E: Clone> Core<T, E> {
         let (mut is_gone, mut is_done) = (false, true);
         let returned = callback::isolate("an observer", || {
             let item = item();
-            // Asked behind the `clone`, in which the observer may have left.
+            // Checked after the `clone`, since the observer may have left during it.
             is_gone = self.stale.load(Ordering::Acquire) && !open.load(Ordering::Acquire);
             if is_gone {
                 return drop(item); // here, because of its destructor
@@ -77,7 +77,7 @@ impl<T: Clone, E: Clone> Core<T, E> {
         }
     }
 
-    /// Delivers the terminal event and drops the observer. One that is no longer open is only dropped.
+    /// Delivers the terminal event and drops the observer. An observer that is no longer open is only dropped.
     pub(crate) fn terminate(&self, slot: Slot<T, E>, terminal: &Terminal<E>) {
         if !slot.is_open() {
             return self.dismiss(slot);
@@ -88,7 +88,7 @@ impl<T: Clone, E: Clone> Core<T, E> {
                 Terminal::Error(error) => Some(E::clone(error)),
                 Terminal::Complete => None,
             };
-            // As for an item: behind the `clone`.
+            // As for an item: checked after the `clone`.
             match error {
                 _ if !take_open(&open) => {}
                 Some(error) => observer.error(error),
@@ -102,7 +102,7 @@ impl<T: Clone, E: Clone> Core<T, E> {
     }
 }
 
-/// Dropping the user's values.
+/// Drops of user values.
 impl<T, E> Core<T, E> {
     /// Drops an event that nobody hears.
     pub(crate) fn discard_event(&self, event: Event<T, E>) {
@@ -118,7 +118,7 @@ impl<T, E> Core<T, E> {
         }
     }
 
-    /// Drops an item for which the inbox has no room. Says so at every power of two, since one loss seldom comes alone.
+    /// Drops an item for which the inbox has no room. Logs at every power of two, since one loss seldom comes alone.
     #[cold]
     pub(crate) fn lose(&self, event: Event<T, E>) {
         let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;

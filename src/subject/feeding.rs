@@ -1,4 +1,4 @@
-//! How our own sources feed a subject: drivers, tasks and other subjects.
+//! How rxplus's own sources feed a subject: drivers, tasks and other subjects.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use crate::{
 
 /// An item that can stand for several of its kind, so that not all of them have to wait for slow observers.
 pub(crate) trait Merge {
-    /// Merges `later` into this item, which waits. Must not call user code: a lock is held.
+    /// Merges `later` into this waiting item. Must not call user code: a lock is held.
     fn merge(&mut self, later: &Self) -> Merged;
 }
 
@@ -31,9 +31,9 @@ pub(crate) trait Merge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
     Done,
-    /// One that waits for longer may.
+    /// Not this one, but an item that has waited longer may.
     NotHere,
-    /// And none that waits for longer.
+    /// Neither this one nor any that has waited longer.
     Never,
 }
 

@@ -2,7 +2,7 @@
 
 use rxrust::observer::Observer;
 
-/// An observer, and a value that is dropped with it: what its owner counts subscribers by, or stays open for.
+/// An observer, and a value that is dropped with it: its owner counts subscribers by that value, or stays open for it.
 #[derive(Clone)]
 pub(crate) struct Holding<O, H> {
     observer: O,

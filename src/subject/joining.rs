@@ -1,4 +1,4 @@
-//! How an observer comes in: it hears its backlog, then joins the others.
+//! How an observer joins: it hears its backlog, then takes its place among the others.
 
 use std::{collections::VecDeque, mem::take, sync::Arc};
 
@@ -49,7 +49,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             state.joining.push_back(joining);
         } else if joining.backlog.is_empty() && state.joining.is_empty() {
             if state.observers.len() < 2 {
-                // Most have no more, and a connection has several subjects: a vector begins with room for four.
+                // Most subjects have only one observer, and a connection has several subjects: a vector would start with
+                // room for four.
                 state.observers.reserve_exact(1);
             }
             state.observers.push(joining.slot);
@@ -61,7 +62,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         number
     }
 
-    /// Delivers the backlog and the terminal event to an observer that comes after it.
+    /// Delivers the backlog and the terminal event to an observer that joins after the end.
     fn join_ended(&self, mut joining: Joining<T, E>, terminal: &Terminal<E>) {
         callback::run(|| {
             self.play_backlog(&mut joining, || true);
@@ -137,8 +138,8 @@ impl<T, E> Core<T, E> {
 }
 
 impl<T: Clone, E: Clone> State<T, E> {
-    /// Takes the items that an observer was to hear first and has left unheard: the next observer hears them, or the
-    /// main subject keeps them. Only inside a callback.
+    /// Takes the items of a backlog that an observer has left unheard: the next observer hears them, or the main subject
+    /// keeps them. Only inside a callback.
     pub(crate) fn hand_on(&mut self, mut left: VecDeque<T>, nobody: bool) -> HandedOn<T> {
         let mut handed = HandedOn { dropped: VecDeque::new(), unkept: None };
         match (&self.replay, self.joining.front_mut()) {
@@ -160,7 +161,7 @@ impl<T: Clone, E: Clone> State<T, E> {
     }
 }
 
-/// What became of the items that an observer has left unheard.
+/// The fate of the items that an observer has left unheard.
 #[must_use]
 pub(crate) struct HandedOn<T> {
     dropped: VecDeque<T>,

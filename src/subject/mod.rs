@@ -7,7 +7,7 @@
 //! | file | contents |
 //! |---|---|
 //! | here | the subject as its users see it |
-//! | [`feeding`] | the subject as drivers, tasks and other subjects of ours feed it |
+//! | [`feeding`] | the subject as drivers, tasks and other subjects of rxplus feed it |
 //! | [`core`] | which thread delivers, and when: the emission loop, and a table of its verbs |
 //! | [`state`] | the data under the mutex |
 //! | [`joining`] | how an observer comes in, and hears its backlog |
@@ -48,10 +48,10 @@ use crate::{
     sync::{AtomicBool, Ordering},
 };
 
-/// A subject into which any thread may push, at any time, also from inside a callback: ReactiveX's *serialize*.
+/// A subject into which any thread may push, at any time, even from inside a callback: ReactiveX's *serialize*.
 ///
-/// RxRust's own `Shared` subject panics when two threads push at once and falls silent after a subscriber panicked. This
-/// one gives its observers the Rx grammar, `next* (error | complete)?`, whatever its callers do. It is *hot*.
+/// RxRust's own `Shared` subject panics when two threads push at once, and falls silent after a subscriber has panicked.
+/// This one gives its observers the Rx grammar, `next* (error | complete)?`, whatever its callers do. It is *hot*.
 ///
 /// Subscribe through a context, which lends it RxRust's operators:
 ///
@@ -67,27 +67,29 @@ use crate::{
 ///
 /// # Emission
 ///
-/// On the thread that pushes, or, when another thread is emitting, on that one. Items pushed by one thread keep their
-/// order. A thread of a runtime or of a [`RunLoop`](crate::RunLoop), which has more to do, delivers 256 items in a row that
-/// others left it; then the next thread that pushes goes on, or a task on that runtime or loop, after it has looked at its sockets.
+/// On the thread that pushes, or, when another thread is emitting, on that one. Items pushed by one thread keep their order.
+/// A thread of a runtime or of a [`RunLoop`](crate::RunLoop), which has other work to do, delivers 256 items in a row that
+/// others left it; then the next thread that pushes goes on, or a task on that runtime or loop, after it has looked at its
+/// sockets.
 ///
-/// What a callback pushes, into this subject or any other of rxplus, is never delivered on the callback's own thread before
-/// the outermost callback of that thread has returned. Another thread that is emitting, or that pushes into the same
-/// subject meanwhile, may deliver it at once. So never wait in a callback for the effect of such a push, nor count on it not
-/// having happened yet.
+/// A push from a callback, into this subject or any other of rxplus, is never delivered on the callback's own thread before
+/// the outermost callback of that thread has returned. Another thread that is emitting, or that pushes into the same subject
+/// meanwhile, may deliver it at once. So never wait in a callback for the effect of such a push, and do not rely on the
+/// effect coming later.
 ///
-/// A connection whose callbacks push more than is delivered makes as many deliveries itself before it reads on, and so does a
-/// [`deliver_on`](crate::ObservableExt::deliver_on) before it hands on. While another thread delivers and more than 1,024 items wait,
-/// it waits for that, for a second at most. So a fast peer is slowed down to what the observers take.
+/// If the callbacks of a connection push more than is delivered, the connection makes as many deliveries itself before it
+/// reads on, and so does a [`deliver_on`](crate::ObservableExt::deliver_on) before it delivers its next item. While another
+/// thread delivers and more than 1,024 items wait, it waits for that thread, for a second at most. So a fast peer is slowed
+/// down to the pace of the observers.
 ///
-/// When a million items wait because observers are slower than producers, a push waits for room. On a thread of a runtime or
-/// one that has a `RunLoop` none waits, and what a callback pushes on another thread waits once that is outside any
-/// callback. If they have pushed another million meanwhile, the newest items are dropped, counted by [`lost`](Self::lost),
-/// and logged (`tracing::error!`).
+/// When a million items wait because observers are slower than producers, a push waits for room. A thread of a runtime, or
+/// one that has a `RunLoop`, never waits, and a push from a callback on another thread waits once the thread is outside any
+/// callback. If such threads have pushed another million meanwhile, the newest items are dropped, counted by
+/// [`lost`](Self::lost), and logged (`tracing::error!`).
 ///
-/// One thing is out of this subject's hands: a cold source that emits while it is being subscribed, such as `Io::of` or
-/// `Io::from_iter`, is no callback, yet RxRust's combining operators hold their lock meanwhile. If what such a source
-/// emits makes an observer push into the other side of a `merge`, start it with `.subscribe_on(IoScheduler::default())`.
+/// This subject cannot help in one case: a cold source that emits while it is being subscribed to, such as `Io::of` or
+/// `Io::from_iter`, is no callback, yet RxRust's combining operators hold their lock meanwhile. If the items of such a
+/// source make an observer push into the other side of a `merge`, start it with `.subscribe_on(IoScheduler::default())`.
 ///
 /// A subscriber that panics is removed and logged (`tracing::error!`); the others go on. A subscriber that comes after the
 /// terminal event hears it at once, on its own thread, inside `subscribe`.
@@ -159,7 +161,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
 
     /// Adds an observer that hears `backlog` before anything else, on the home thread.
     ///
-    /// Calls `backlog` in the same step in which the observer joins, under the lock: it must call no code of the user's.
+    /// Calls `backlog` in the same step in which the observer joins, under the lock: it must call no user code.
     pub(crate) fn add_after(
         &self,
         backlog: impl FnOnce() -> VecDeque<T>,

@@ -14,7 +14,7 @@ pub(crate) enum Replay<T> {
     Early(Box<Early<T>>),
     /// The item emitted last.
     Latest(Box<T>),
-    /// The items that nobody is there to hear are kept by another subject.
+    /// The items that nobody hears are kept by another subject.
     Elsewhere(Arc<dyn Elsewhere<T>>),
     /// All items that have not been forgotten, by their number.
     Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
@@ -22,23 +22,23 @@ pub(crate) enum Replay<T> {
 
 /// The memory of a subject that several others share.
 pub(crate) trait Elsewhere<T>: Send + Sync {
-    /// Keeps an item, if it still keeps any. Called under a lock, and calls nobody.
+    /// Keeps an item, if the subject still keeps any. Called under a lock, and calls nobody.
     fn keep(&self, item: T) -> Noted<T>;
 
-    /// Emits an item there that is no longer kept.
+    /// Emits an item there that the subject no longer keeps.
     fn emit(&self, item: T);
 }
 
-/// What became of an item that came up for emission.
+/// The fate of an item that came up for emission.
 pub(crate) struct Noted<T> {
     /// The item, if it is still to be emitted.
     pub(crate) item: Option<T>,
-    /// The items that are no longer kept: to be dropped where the user's code may run.
+    /// The items that are no longer kept: to be dropped where user code may run.
     pub(crate) dropped: Vec<T>,
 }
 
 impl<T> Replay<T> {
-    /// Keeps the items that nobody is there to hear, until there is a first observer.
+    /// Keeps the items that nobody hears, until there is a first observer.
     pub(crate) fn early(
         bounds: EarlyBounds,
         item_len: fn(&T) -> usize,
@@ -48,7 +48,7 @@ impl<T> Replay<T> {
         Self::Early(Box::new(Early { items, len: 0, bounds, loses_newest: false, item_len, on_loss }))
     }
 
-    /// Keeps the first `count` items that nobody is there to hear, until there is a first observer.
+    /// Keeps the first `count` items that nobody hears, until there is a first observer.
     pub(crate) fn first(count: usize) -> Self {
         let bounds = EarlyBounds { items: count, len: usize::MAX };
         let (items, on_loss) = (VecDeque::new(), Box::new(|_| {}));
@@ -69,9 +69,9 @@ impl<T> Replay<T> {
         matches!(self, Self::Early(_))
     }
 
-    /// Whether items are to be [noted](Self::note), when there is `nobody` to hear them or somebody.
+    /// Whether items are to be [noted](Self::note), depending on whether there is `nobody` to hear them.
     pub(crate) fn notes(&self, nobody: bool) -> bool {
-        // Asked for each item, of which most come to one that has none: no `match` of all, which is an indirect jump.
+        // Checked for each item, and most subjects have no replay: a `match` of all variants would be an indirect jump.
         !matches!(self, Self::Nothing) && (nobody || !matches!(self, Self::Elsewhere(_)))
     }
 
@@ -87,7 +87,7 @@ impl<T> Replay<T> {
     /// Takes out the early items that are `wanted`.
     pub(crate) fn take_early(&mut self, wanted: impl Fn(&T) -> bool) -> VecDeque<T> {
         let Self::Early(early) = self else { return VecDeque::new() };
-        // Most often there is none, and looking costs less than moving what stays.
+        // Most often there is none, and looking costs less than moving the items that stay.
         if !early.items.iter().any(&wanted) {
             return VecDeque::new();
         }
@@ -99,7 +99,7 @@ impl<T> Replay<T> {
 }
 
 impl<T: Clone> Replay<T> {
-    /// Notes an item that comes up for emission, to `nobody` perhaps.
+    /// Notes an item that comes up for emission, perhaps to `nobody`.
     pub(crate) fn note(&mut self, item: T, nobody: bool) -> Noted<T> {
         match self {
             Self::Early(early) if nobody => Noted { item: None, dropped: early.push(item) },
@@ -141,20 +141,20 @@ impl<T> Noted<T> {
     }
 }
 
-/// Items that wait for a first observer. Full, it loses some and says so.
+/// Items that wait for a first observer. When full, it loses some and says so.
 pub(crate) struct Early<T> {
     items: VecDeque<T>,
     len: usize,
     bounds: EarlyBounds,
-    /// Whether the newest go then instead of the oldest.
+    /// When full, whether the newest items are lost instead of the oldest.
     loses_newest: bool,
     /// How many bytes an item stands for.
     item_len: fn(&T) -> usize,
-    /// Hears the length of each item that is lost; must not call observers.
+    /// Called with the length of each lost item; must not call observers.
     on_loss: Box<dyn FnMut(usize) + Send>,
 }
 
-/// How much is kept for a first observer.
+/// The bounds of the items kept for a first observer.
 #[derive(Clone, Copy)]
 pub(crate) struct EarlyBounds {
     pub(crate) items: usize,

@@ -16,14 +16,14 @@ use crate::{
 
 /// How many items may wait while another thread emits, before a push waits for room.
 ///
-/// Far above what a burst needs; it is there so that a producer faster than its observers cannot take all memory.
+/// Far above the size of any burst; it is there so that a producer faster than its observers cannot take all memory.
 pub(crate) const INBOX_CROWD: usize = 1 << 20;
 
-/// How many may wait at most. Callbacks and the threads of runtimes and loops, which may not wait, can go on for as long
-/// again.
+/// How many items may wait at most. Callbacks, and the threads of runtimes and loops, may not wait: they can go on for as
+/// long again.
 const INBOX_BOUND: usize = 2 * INBOX_CROWD;
 
-/// An inbox, or a list of observers, that grew beyond this is given back once it is empty.
+/// An inbox, or a list of observers, that grew beyond this is freed once it is empty.
 pub(crate) const KEPT_CAPACITY: usize = 4_096;
 
 pub(crate) enum Event<T, E> {
@@ -45,9 +45,9 @@ pub(crate) struct State<T, E> {
     /// Empty while a thread emits: it has taken them out.
     pub(crate) observers: Vec<Slot<T, E>>,
     pub(crate) emitting: bool,
-    /// Subscribed since the last event began; they join before the next one.
+    /// The observers that have subscribed since the last event began; they join before the next one.
     pub(crate) joining: VecDeque<Joining<T, E>>,
-    /// How many have subscribed.
+    /// How many observers have ever subscribed.
     pub(crate) subscribed: u64,
     /// Events that wait for the thread that emits.
     pub(crate) inbox: VecDeque<Event<T, E>>,
@@ -59,9 +59,9 @@ pub(crate) struct State<T, E> {
     pub(crate) tasks: Vec<Waker>,
     /// The tasks that wait for a [share](callback::SHARE) of deliveries by the thread that emits.
     pub(crate) creditors: Vec<Waker>,
-    /// How many deliveries have been made, but for those of items that found the subject idle.
+    /// How many deliveries have been made, not counting items that found the subject idle.
     pub(crate) delivered: u64,
-    /// At so many deliveries a task has waited in vain for another one.
+    /// The value of `delivered` at which a task has waited in vain for another delivery.
     pub(crate) stuck_at: Option<u64>,
     /// Where tasks were asked to deliver: at most one per place, since a callback there can hold it up.
     pub(crate) asked: Vec<Place>,
@@ -70,7 +70,7 @@ pub(crate) struct State<T, E> {
 }
 
 pub(crate) struct Slot<T, E> {
-    /// Counted up, so that one slot among thousands is found by binary search.
+    /// Increasing, so that one slot among thousands is found by binary search.
     pub(crate) number: u64,
     pub(crate) open: Arc<AtomicBool>,
     pub(crate) observer: BoxedObserverSend<'static, T, E>,
@@ -95,7 +95,7 @@ impl<T, E> State<T, E> {
         }
     }
 
-    /// The next event, when all have joined, if this thread may still deliver in this turn.
+    /// The next event, once all observers have joined, if this thread may still deliver in this turn.
     pub(crate) fn pop(&mut self) -> Option<Event<T, E>> {
         let any = self.joining.is_empty() && !self.inbox.is_empty();
         let is_next = any && !callback::should_return() && callback::may_deliver();
@@ -111,19 +111,19 @@ impl<T, E> State<T, E> {
         is_first
     }
 
-    /// Counts a delivery. Returns the tasks to be woken, which is at every whole share.
+    /// Counts a delivery. Returns the tasks to wake: at every whole share, all of them.
     pub(crate) fn count_delivery(&mut self) -> Vec<Waker> {
         self.delivered += 1;
         let is_share = self.delivered.is_multiple_of(callback::SHARE as u64);
         if is_share { take(&mut self.creditors) } else { Vec::new() }
     }
 
-    /// Another thread delivers, and tasks whose callbacks push are to wait for it.
+    /// Another thread delivers, and tasks whose callbacks push should wait for it.
     pub(crate) fn is_behind(&self) -> bool {
         self.emitting && self.inbox.len() > debts::CREDIT && self.stuck_at != Some(self.delivered)
     }
 
-    /// The marks before which nothing waits.
+    /// The marks that no event precedes any more.
     pub(crate) fn take_passed(&mut self) -> Vec<Event<T, E>> {
         let count = self.inbox.iter().take_while(|event| matches!(event, Event::Mark(_))).count();
         if self.joining.is_empty() { self.inbox.drain(..count).collect() } else { Vec::new() }
@@ -171,7 +171,7 @@ impl<T, E> Slot<T, E> {
     }
 }
 
-/// Closes a subscription. Returns whether it was open: true for exactly one caller.
+/// Closes a subscription. Returns true if it was open: exactly one caller gets true.
 pub(crate) fn take_open(open: &AtomicBool) -> bool {
     open.swap(false, Ordering::AcqRel)
 }

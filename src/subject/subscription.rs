@@ -18,10 +18,10 @@ use crate::{
     sync::{AtomicBool, Ordering},
 };
 
-/// What a subscription to a [`SerializedSubject`](crate::SerializedSubject) returns.
+/// The subscription to a [`SerializedSubject`](crate::SerializedSubject).
 ///
-/// After `unsubscribe` has returned no delivery begins, and the observer is dropped as soon as nobody is using it.
-/// Dropping the subscription does not unsubscribe.
+/// After `unsubscribe` has returned no delivery begins, and the observer is dropped as soon as nobody is using it. Dropping
+/// the subscription does not unsubscribe.
 #[derive(Clone)]
 pub struct SerializedSubscription {
     number: u64,
@@ -30,7 +30,7 @@ pub struct SerializedSubscription {
 }
 
 impl SerializedSubscription {
-    /// The subscription of the observer with this `number`, which hears its subject for as long as `open` is set.
+    /// The subscription of the observer with this `number`, which hears its subject as long as `open` is set.
     pub(crate) fn new<T, E>(number: u64, open: Arc<AtomicBool>, core: &Arc<Core<T, E>>) -> Self
     where
         T: Clone + Send + 'static,

@@ -1,5 +1,5 @@
-//! What the subject does for components, which its public face does not show. Apart from the module, which
-//! `tests/loom` compiles a second time.
+//! The subject's services to components, which its public interface does not show. Apart from the module, which `tests/loom`
+//! compiles a second time.
 
 use std::{
     future::Future,
@@ -98,7 +98,7 @@ fn one_who_waits_for_what_was_pushed_does_not_wait_for_what_others_push_meanwhil
         subject.next(3);
         (0..2).for_each(|_| go.send(()).unwrap());
         assert_eq!([(); 2].map(|()| heard.recv_timeout(PATIENCE).unwrap()), [2, 3]);
-        // Told while the third is under way, by the thread that delivered the second.
+        // Resolved while the third is under way, by the thread that delivered the second.
         assert!(time::block_on(delivered, PATIENCE).is_some());
         assert!(time::block_on(subject.delivered(), Duration::from_millis(20)).is_none(), "the third is under way");
         go.send(()).unwrap();

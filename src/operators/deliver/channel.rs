@@ -1,6 +1,6 @@
 //! The bounded queue between the thread that emits and the one that observes.
 //!
-//! One mutex, held for moments, and never while code of the user's runs: what is lost is handed back, to be dropped outside.
+//! One mutex, held for moments, and never while user code runs: lost items are handed back, to be dropped outside.
 
 use std::{
     collections::VecDeque,
@@ -14,23 +14,23 @@ use crate::{
     sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
 
-/// What a full queue of an operator does with one more item.
+/// How a full queue of an operator treats one more item.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lossy {
-    /// Drops the oldest item: the newest is what matters, as for positions and frames.
+    /// Drops the oldest item: the newest matters, as for positions and frames.
     DropOldest,
-    /// Refuses the new item: what was begun matters, as for commands.
+    /// Refuses the new item: the work already begun matters, as for commands.
     DropLatest,
 }
 
-/// How much a channel holds, and what it does when that is too little.
+/// The size of a channel, and how it treats an item that finds no room.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds {
     /// How many items, at least one.
     pub(crate) capacity: usize,
     pub(crate) lossy: Lossy,
-    /// A sender that may wait does so while this many items are queued; more than `capacity` for none to wait.
+    /// A sender that may wait does so while this many items are queued; above `capacity`, no sender waits.
     pub(crate) crowd: usize,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum End<E> {
     Dropped,
 }
 
-/// What a receiver finds besides items.
+/// The result of a receiver's poll, besides the items.
 pub(crate) struct Received<E> {
     /// How many items have been lost so far.
     pub(crate) lost: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Received<E> {
 
 pub(crate) struct Channel<T, E> {
     bounds: Bounds,
-    /// Cleared when nothing more is to be delivered. Outside of the lock, so that each item can ask.
+    /// Cleared when nothing more is to be delivered. Outside the lock, so that it can be checked for each item.
     open: AtomicBool,
     state: Mutex<State<T, E>>,
     /// Signalled when a crowded queue has been read from.
@@ -69,7 +69,7 @@ struct State<T, E> {
     waiting: usize,
 }
 
-/// A queue that grew beyond this in a burst is given back once it is empty.
+/// A queue that grew beyond this in a burst is freed once it is empty.
 const KEPT_CAPACITY: usize = 4_096;
 
 impl<T, E> Channel<T, E> {
@@ -83,7 +83,7 @@ impl<T, E> Channel<T, E> {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Queues `item`. What is lost by it comes back.
+    /// Queues `item`. An item that is lost by it comes back.
     pub(crate) fn push(&self, item: T) -> Pushed<T> {
         let mut state = self.lock();
         if !self.is_open() || state.end.is_some() {
@@ -101,7 +101,7 @@ impl<T, E> Channel<T, E> {
     pub(crate) fn end(&self, end: End<E>) {
         let mut state = self.lock();
         if !self.is_open() || state.end.is_some() {
-            // The error's destructor is code of the user's.
+            // The error's destructor is user code.
             drop(state);
             return drop(end);
         }
@@ -122,7 +122,7 @@ impl<T, E> Channel<T, E> {
             state = self.lock();
         }
         if batch.is_empty() && state.items.len() <= limit && state.items.capacity() <= KEPT_CAPACITY {
-            // The usual case: the lock is held no longer than it takes to exchange them.
+            // The usual case: the lock is held only for the swap.
             swap(batch, &mut state.items);
         } else {
             let count = limit.min(state.items.len());
@@ -140,7 +140,7 @@ impl<T, E> Channel<T, E> {
         Poll::Ready(Received { lost: state.lost, end: state.end.take() })
     }
 
-    /// Leaves a waker, unless something has come meanwhile. A waker is code of the user's, and so are its `clone` and `drop`.
+    /// Leaves a waker, unless something has come meanwhile. A waker is user code, and so are its `clone` and `drop`.
     fn is_waiting(&self, cx: &Context<'_>) -> bool {
         let waker = cx.waker().clone();
         let mut state = self.lock();
@@ -151,7 +151,7 @@ impl<T, E> Channel<T, E> {
         is_waiting
     }
 
-    /// Delivers nothing more. What was queued comes back, to be dropped by the caller.
+    /// Delivers nothing more. The queued items come back, to be dropped by the caller.
     pub(crate) fn close(&self) -> (VecDeque<T>, Option<End<E>>) {
         let mut state = self.lock();
         self.open.store(false, Ordering::Release);
@@ -178,13 +178,13 @@ impl<T, E> Channel<T, E> {
         self.lock().lost
     }
 
-    /// The state, also after a panic: none can happen while the lock is held.
+    /// Ignores poisoning: nothing can panic while the lock is held.
     fn lock(&self) -> MutexGuard<'_, State<T, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What became of an item.
+/// The fate of a pushed item.
 #[must_use]
 pub(crate) struct Pushed<T> {
     /// The item itself or another one, to be dropped by the caller.

@@ -11,9 +11,9 @@ use tokio::task::LocalSet;
 use super::{DeliverObserver, DeliverSubscription, DeliverTask, channel, deliver_on::log_lost};
 use crate::operators::deliver::channel::Bounds;
 
-/// What [`deliver_local`](crate::ObservableExt::deliver_local) makes. Belongs to its loop's thread.
+/// The observable that [`deliver_local`](crate::ObservableExt::deliver_local) returns. Belongs to its loop's thread.
 pub struct DeliverLocal<C, T> {
-    /// With its context, since from here on there is another.
+    /// With its context, since the context changes from here on.
     source: C,
     target: Weak<LocalSet>,
     item: PhantomData<fn() -> T>,
@@ -46,7 +46,7 @@ where
         let (sender, receiver) = channel(Bounds::unsaid());
         let closing = receiver.closing();
         let delivery = DeliverTask::new(receiver, context.into_inner(), log_lost);
-        // With the loop gone the delivery is dropped, which tells the source that nobody listens.
+        // If the loop is gone, the delivery is dropped, and the source finds its observer closed.
         if let Some(target) = self.target.upgrade() {
             target.spawn_local(delivery);
         }

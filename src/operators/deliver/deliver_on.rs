@@ -10,8 +10,8 @@ use rxrust::{
 use super::{DeliverObserver, DeliverSubscription, DeliverTask, channel};
 use crate::operators::deliver::channel::Bounds;
 
-/// What [`deliver_on`](crate::ObservableExt::deliver_on) and
-/// [`deliver_on_bounded`](crate::ObservableExt::deliver_on_bounded) make.
+/// The observable that [`deliver_on`](crate::ObservableExt::deliver_on) and
+/// [`deliver_on_bounded`](crate::ObservableExt::deliver_on_bounded) return.
 pub struct DeliverOn<S, T, Sch, L> {
     source: S,
     scheduler: Sch,
@@ -32,7 +32,7 @@ impl<S, T, Sch, L> DeliverOn<S, T, Sch, L> {
     }
 }
 
-/// Says what nobody else does.
+/// Logs losses where the program has no callback for them.
 pub(crate) fn log_lost(count: u64) {
     tracing::warn!(count, "items were lost: their observer is slower than their source");
 }
@@ -60,7 +60,7 @@ where
         let (sender, receiver) = channel(self.bounds);
         let closing = receiver.closing();
         let (observer, context) = context.swap(sender);
-        // Before the source begins: one that emits as it is subscribed to may wait for room.
+        // Before the source begins: a source that emits as it is subscribed to may wait for room.
         self.scheduler.schedule(DeliverTask::new(receiver, observer, self.on_lost), None);
         DeliverSubscription::new(self.source.subscribe(context), closing)
     }

@@ -15,7 +15,7 @@ use tokio::task::coop;
 use super::{DeliverObserver, Receiver, channel};
 use crate::operators::deliver::channel::{Bounds, End};
 
-/// What [`into_bounded_stream`](crate::ObservableExt::into_bounded_stream) makes: a `futures` stream of
+/// The stream that [`into_bounded_stream`](crate::ObservableExt::into_bounded_stream) returns: a `futures` stream of
 /// `Result<T, E>`, with a bound.
 ///
 /// Gives `Ok` for each item, `Err` for an error, and ends after that or after the completion. Dropping it unsubscribes.
@@ -26,14 +26,14 @@ use crate::operators::deliver::channel::{Bounds, End};
 #[must_use = "streams do nothing unless polled"]
 pub struct BoundedStream<T, E, U: Subscription> {
     receiver: Receiver<T, E>,
-    /// Where an item is for the moment in which it is taken.
+    /// Holds an item for the moment in which it is taken.
     taken: VecDeque<T>,
     /// The terminal event, when it was found together with the last item.
     end: Option<End<E>>,
     subscription: Option<U>,
 }
 
-// Nothing in it is pinned.
+// No field is pinned.
 impl<T, E, U: Subscription> Unpin for BoundedStream<T, E, U> {}
 
 impl<T, E, U: Subscription> BoundedStream<T, E, U> {
@@ -69,7 +69,7 @@ impl<T, E, U: Subscription> Stream for BoundedStream<T, E, U> {
             return Poll::Ready(None);
         }
         if this.end.is_none() {
-            // So that a task with a source that never pauses lets its thread look at its sockets.
+            // Lets the thread look at its sockets even when a task has a source that never pauses.
             let progress = ready!(coop::poll_proceed(cx));
             let received = ready!(this.receiver.poll(&mut this.taken, 1, cx));
             progress.made_progress();

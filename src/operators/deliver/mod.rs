@@ -1,5 +1,5 @@
-//! What `deliver_on`, `deliver_on_bounded`, `deliver_local` and `into_bounded_stream` share: a channel from the source's
-//! thread, its two ends, and the task that observes at the far one.
+//! The common part of `deliver_on`, `deliver_on_bounded`, `deliver_local` and `into_bounded_stream`: a channel from the
+//! source's thread, its two ends, and the task that observes at the far one.
 
 pub(crate) mod channel;
 #[cfg(test)]
@@ -34,17 +34,17 @@ use crate::{
     },
 };
 
-/// From how many waiting items on a sender that may wait does so, where no capacity was asked for. As for a subject's inbox:
-/// far above what a burst needs.
+/// From this many waiting items on, a sender that may wait does so, where no capacity was asked for. As for a subject's
+/// inbox: far above the size of any burst.
 const CROWD: usize = 1 << 20;
 
 /// How many items are delivered before the thread's sockets and its other tasks get their turn.
 const BATCH: usize = callback::SHARE;
 
 impl Bounds {
-    /// For a queue of which nobody said how long it may be.
+    /// For a queue for which the program chose no capacity.
     pub(crate) fn unsaid() -> Self {
-        // Those that may not wait, callbacks and I/O threads, can go on for as long again.
+        // Senders that may not wait, callbacks and I/O threads, can go on for as long again.
         Self { capacity: 2 * CROWD, lossy: Lossy::DropLatest, crowd: CROWD }
     }
 
@@ -63,7 +63,7 @@ pub(crate) fn channel<T, E>(bounds: Bounds) -> (DeliverObserver<T, E>, Receiver<
     (DeliverObserver { sender: Arc::new(Sender { channel: channel.clone() }) }, Receiver { channel })
 }
 
-/// The observer that queues what a source emits.
+/// The observer that queues the items of a source.
 pub struct DeliverObserver<T, E> {
     sender: Arc<Sender<T, E>>,
 }
@@ -165,9 +165,9 @@ impl<T: Send, E: Send> Close for Channel<T, E> {
     }
 }
 
-/// What a subscription to an observable that delivers elsewhere returns.
+/// The subscription to an observable that delivers elsewhere.
 ///
-/// After `unsubscribe` has returned no delivery begins, and what was queued is gone; the observer is dropped on the thread
+/// After `unsubscribe` has returned no delivery begins, and the queued items are gone; the observer is dropped on the thread
 /// that it was called on. Dropping the subscription does not unsubscribe.
 #[derive(Clone)]
 pub struct DeliverSubscription<U> {
@@ -196,18 +196,18 @@ impl<U: Subscription> Subscription for DeliverSubscription<U> {
 pub struct DeliverTask<T, E, O, L> {
     receiver: Receiver<T, E>,
     batch: VecDeque<T>,
-    /// What comes behind the batch.
+    /// The terminal event behind the batch.
     end: Option<End<E>>,
     /// `None` when the delivery is over.
     observer: Option<O>,
     on_lost: L,
-    /// How many losses `on_lost` has heard of.
+    /// How many losses have been reported to `on_lost`.
     told: u64,
-    /// What the observer has pushed and nobody has taken: nothing is delivered before that.
+    /// The deliveries that the observer has caused and that nobody has made: they come before the next item.
     debts: Debts,
 }
 
-// Nothing in it is pinned.
+// No field is pinned.
 impl<T, E, O, L> Unpin for DeliverTask<T, E, O, L> {}
 
 impl<T, E, O, L> DeliverTask<T, E, O, L>
@@ -268,7 +268,7 @@ where
         self.receiver.is_open() && !is_closed
     }
 
-    /// How the task stands: when the observer has caused deliveries they come first, unless nobody is interested any more.
+    /// The standing of the task: deliveries that the observer has caused come first, unless nobody is interested any more.
     fn standing(&mut self, cx: &mut Context<'_>) -> Standing {
         if self.receiver.is_open() { self.debts.pay(cx) } else { Standing::Clear }
     }
@@ -326,8 +326,8 @@ where
             let delivered = received - this.batch.len();
             share -= delivered;
             callback::spend(delivered);
-            // The sender gets a moment to queue more. Two threads that take the queue from each other for every item or two
-            // cost a third to a half more.
+            // Gives the sender a moment to queue more: when two threads pass the queue back and forth for every item or two,
+            // that costs a third to a half more.
             thread::yield_now();
         }
         // Looks again after the thread's sockets and its other tasks have had their turn.
