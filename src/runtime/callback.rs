@@ -1,8 +1,8 @@
-//! What makes a push from inside a callback wait until the outermost callback of its thread has returned.
+//! Re-entrance: a push from inside a callback waits until the outermost callback of its thread has returned.
 //!
-//! RxRust's combining operators hold a blocking lock while they call downstream, so an emission that ran inside another
-//! one could wait for itself. Here each thread knows how deep in callbacks it is; what is pushed at a depth is noted and
-//! delivered when the thread comes back to depth zero.
+//! RxRust's combining operators hold a blocking lock while they call downstream, so an emission that ran inside another one
+//! could wait for itself. Here each thread knows how deep in callbacks it is; a push at a depth is noted, and delivered when
+//! the thread comes back to depth zero.
 
 use std::{
     any::Any,
@@ -18,31 +18,32 @@ use std::{
 use super::{debts, turn::has_loop, yield_now};
 use crate::one_line::OneLine;
 
-/// How many deliveries that others left a thread makes in one turn, before it looks at its sockets. At 10 us each they take
-/// 2.6 ms.
+/// How many deliveries that others left to a thread it makes in one turn, before it looks at its sockets. At 10 us each they
+/// take 2.6 ms.
 pub(crate) const SHARE: usize = 256;
 
 /// How many entries the list of a burst may keep.
 const KEPT_CAPACITY: usize = 4_096;
 
-/// Something with deliveries waiting.
+/// A source of waiting deliveries.
 pub(crate) trait Drain: Send + Sync {
-    /// Delivers what waits, unless another thread is doing so already, as far as this thread's [share](SHARE) reaches.
+    /// Makes the waiting deliveries, unless another thread is doing so already, as far as this thread's [share](SHARE)
+    /// reaches.
     fn drain(self: Arc<Self>) -> Rest;
 
-    /// If another thread delivers and much is left, returns how many deliveries have been made so far, and wakes the task when
-    /// that thread has made a [share](SHARE) of them, or stops.
+    /// If another thread delivers and much is left, returns how many deliveries have been made so far, and wakes the task
+    /// when that thread has made a [share](SHARE) of them, or stops.
     fn watch(&self, cx: &mut Context<'_>) -> Option<u64>;
 
     /// No longer wakes a task that [watches](Self::watch).
     fn unwatch(&self, task: &Waker);
 
-    /// Notes that waiting is in vain if it is still at so many deliveries: the thread that delivers is blocked. Until it makes
-    /// another one, nobody is to wait for it.
+    /// Notes that waiting is in vain if the count of deliveries is still `delivered`: the thread that delivers is blocked.
+    /// Until it makes another delivery, no task waits for it.
     fn note_stuck(&self, delivered: u64);
 }
 
-/// What a [`Drain`] has left.
+/// How much a [`Drain`] has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
     /// Nothing, or little that another thread delivers.
@@ -58,22 +59,22 @@ pub(crate) trait Room: Send + Sync {
 
 thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
-    /// Whether the outermost callback is a task that one of our schedulers runs.
+    /// Whether the outermost callback is a task that one of rxplus's schedulers runs.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
-    /// What is left of this turn's [`SHARE`].
+    /// The rest of this turn's [`SHARE`].
     static LEFT: Cell<usize> = const { Cell::new(SHARE) };
     /// How many [`LoopOwner`]s this thread has.
     static LOOPS: Cell<usize> = const { Cell::new(0) };
-    /// How often callbacks have put something off since this thread has last seen to that. Beside `LATER` because it needs
-    /// no destructor: reading it is a plain load.
+    /// How often callbacks have deferred something since this thread last delivered it. Beside `LATER` because it needs no
+    /// destructor: reading it is a plain load.
     static PUT_OFF: Cell<usize> = const { Cell::new(0) };
-    /// With how often callbacks have put it off.
+    /// The deferred sources, each with how often callbacks have deferred it.
     static LATER: RefCell<VecDeque<(Arc<dyn Drain>, usize)>> = const { RefCell::new(VecDeque::new()) };
-    /// Where this thread is to wait, once it has nothing left that others could wait for.
+    /// The rooms in which this thread is to wait, once it has nothing left that others could wait for.
     static ROOMS: RefCell<VecDeque<Arc<dyn Room>>> = const { RefCell::new(VecDeque::new()) };
-    /// How often the one that is being drained was put off.
+    /// How often the source that is being drained was deferred.
     static DRAINING: Cell<usize> = const { Cell::new(1) };
-    /// How many deliveries this thread has made since it began to drain that one.
+    /// How many deliveries this thread has made since it began to drain that source.
     static DRAINED: Cell<usize> = const { Cell::new(0) };
     /// The task that this thread polls is in [debt](super::debts), and its turn is over.
     static IS_IN_DEBT: Cell<bool> = const { Cell::new(false) };
@@ -84,10 +85,10 @@ pub(crate) fn is_inside() -> bool {
     DEPTH.get() > 0
 }
 
-/// Runs `f` as a callback: what is pushed in it is delivered after the outermost callback of this thread.
+/// Runs `f` as a callback: pushes in it are delivered after the outermost callback of this thread.
 ///
-/// `f` must not panic: what is the user's in it goes through [`isolate`].
-// What `f` captures would be copied twice otherwise, which is a tenth of an emission.
+/// `f` must not panic: user code in it goes through [`isolate`].
+// Inlined, since the captures of `f` would be copied twice otherwise, which is a tenth of an emission.
 #[inline(always)]
 pub(crate) fn run<R>(f: impl FnOnce() -> R) -> R {
     let depth = DEPTH.replace(DEPTH.get() + 1);
@@ -114,7 +115,7 @@ pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
     })
 }
 
-/// Between two deliveries of one task: delivers what the first one pushed, rather than keeping it until the task yields.
+/// Between two deliveries of one task: delivers the pushes of the first one, rather than keeping them until the task yields.
 ///
 /// Does nothing when this thread is inside any other callback, whose caller may hold a lock.
 pub(crate) fn breathe() {
@@ -130,15 +131,15 @@ pub(crate) fn begin_turn() {
     LEFT.set(SHARE);
 }
 
-/// Whether this turn is over: its [`SHARE`] is used up, or the task that is polled is in debt. Never on a thread without sockets or a
-/// loop.
+/// Whether this turn is over: its [`SHARE`] is used up, or the polled task is in debt. Never on a thread without sockets or
+/// a loop.
 pub(crate) fn is_turn_over() -> bool {
     IS_IN_DEBT.get() || (LEFT.get() == 0 && is_share_used_up())
 }
 
 #[cold]
 fn is_share_used_up() -> bool {
-    // A `block_on` that has returned was to begin the next turn.
+    // The next turn should have begun in a `block_on`, which has returned.
     let is_plain = !has_loop() && tokio::runtime::Handle::try_current().is_err();
     if is_plain {
         begin_turn();
@@ -156,12 +157,12 @@ pub(crate) fn with_share<R>(most: usize, f: impl FnOnce() -> R) -> (R, usize) {
     (result, made)
 }
 
-/// Marks the task that this thread polls as one that is in debt, or not. Returns whether it was.
+/// Marks the task that this thread polls as in debt, or as not in debt. Returns whether it was in debt before.
 pub(crate) fn set_in_debt(is_in_debt: bool) -> bool {
     IS_IN_DEBT.replace(is_in_debt)
 }
 
-/// Whether another delivery is left in this turn's [`SHARE`], from which it is taken.
+/// Takes one delivery out of this turn's [`SHARE`], if one is left. Returns whether one was.
 pub(crate) fn may_deliver() -> bool {
     let may = !is_turn_over();
     if may {
@@ -171,7 +172,7 @@ pub(crate) fn may_deliver() -> bool {
     may
 }
 
-/// Takes so many deliveries out of this turn's [`SHARE`].
+/// Takes `deliveries` out of this turn's [`SHARE`].
 pub(crate) fn spend(deliveries: usize) {
     let left = LEFT.get();
     LEFT.set(left.saturating_sub(deliveries));
@@ -193,8 +194,8 @@ fn end_turn() {
     yield_now(&mut Context::from_waker(BEGIN.get_or_init(|| Waker::from(Arc::new(Begin)))));
 }
 
-/// Whether this thread may be kept waiting for room in a queue: not where the wait could be for itself, which is on a thread
-/// that drives a [`RunLoop`](crate::RunLoop), and within tokio, where all our other threads are.
+/// Whether this thread may be kept waiting for room in a queue. It may not where it could be waiting for itself: on a thread
+/// that drives a [`RunLoop`](crate::RunLoop), and within tokio, where all other threads of rxplus are.
 pub(crate) fn may_wait() -> bool {
     LOOPS.get() == 0 && tokio::runtime::Handle::try_current().is_err()
 }
@@ -208,7 +209,7 @@ pub(crate) fn wait_outside(room: Arc<dyn Room>) {
     if !is_inside() {
         return room.wait();
     }
-    // In vain while the thread ends.
+    // Does nothing while the thread ends.
     let _ = ROOMS.try_with(|rooms| {
         let mut rooms = rooms.borrow_mut();
         if !rooms.back().is_some_and(|last| Arc::ptr_eq(last, &room)) {
@@ -218,9 +219,9 @@ pub(crate) fn wait_outside(room: Arc<dyn Room>) {
     });
 }
 
-/// Marks a thread as one that others may wait for, as long as it lives.
+/// Marks a thread as one that others may wait for, as long as this lives.
 pub(crate) struct LoopOwner {
-    // Of this thread.
+    // Belongs to one thread.
     _not_send: PhantomData<*const ()>,
 }
 
@@ -237,8 +238,8 @@ impl Drop for LoopOwner {
     }
 }
 
-/// Whether the outermost callback of this thread, which this is called in, should return, and put off what it has not done: callbacks
-/// have put off a [`SHARE`], or others have waited for as long.
+/// Whether the outermost callback of this thread, from which this is called, should return and defer the rest of its work:
+/// callbacks have deferred a [`SHARE`], or other sources have waited for as long.
 pub(crate) fn should_return() -> bool {
     DEPTH.get() == 1 && (PUT_OFF.get() >= SHARE || (DRAINED.get() >= SHARE && do_others_wait()))
 }
@@ -249,7 +250,7 @@ fn do_others_wait() -> bool {
     LATER.try_with(|later| !later.borrow().is_empty()).unwrap_or(false)
 }
 
-/// Notes that `source` has deliveries for when the outermost callback of this thread has returned.
+/// Notes that `source` has deliveries to make when the outermost callback of this thread has returned.
 pub(crate) fn later(source: Arc<dyn Drain>) {
     note_later(source, 1);
 }
@@ -260,10 +261,10 @@ pub(crate) fn put_back(source: Arc<dyn Drain>) {
 }
 
 fn note_later(source: Arc<dyn Drain>, times: usize) {
-    // Without its list, while it ends, a thread cannot defer: delivering at once is all that is left.
+    // A thread that is ending has lost its list and cannot defer: it can only deliver at once.
     let noted = LATER.try_with(|later| {
         let mut later = later.borrow_mut();
-        // The usual case, one callback pushing many items into one subject, takes one entry.
+        // The usual case, one callback that pushes many items into one subject, takes one entry.
         match later.back_mut() {
             Some((last, before)) if Arc::ptr_eq(last, &source) => *before += times,
             _ => later.push_back((source.clone(), times)),
@@ -287,7 +288,7 @@ fn deliver_later_ones() {
                 }
             });
         } else if let Some(room) = first_of(&ROOMS) {
-            // Last, since others may wait for what this thread has put off.
+            // Last, since others may wait for the deliveries that this thread has deferred.
             at_depth_one(|| room.wait());
         } else {
             break;
@@ -314,19 +315,19 @@ fn at_depth_one(f: impl FnOnce()) {
     DEPTH.set(0);
 }
 
-/// Runs code of the user's and reports whether it returned; a panic is logged and goes no further.
+/// Runs user code and reports whether it returned; a panic is logged and goes no further.
 ///
 /// Without the bookkeeping of [`run`]: for the innermost call, whose depth the caller has set.
 pub(crate) fn isolate(what: &'static str, f: impl FnOnce()) -> bool {
     attempt(what, f).is_ok()
 }
 
-/// Wakes a task, whose waker may be the program's.
+/// Wakes a task. Its waker may be user code.
 pub(crate) fn wake(task: Waker) {
     isolate("a waker", || task.wake());
 }
 
-/// As [`isolate`], with what `f` returned, or what it said when it panicked.
+/// As [`isolate`], with the result of `f`, or the message of its panic.
 pub(crate) fn attempt<R>(what: &'static str, f: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| report(what, panic))
 }

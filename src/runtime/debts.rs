@@ -1,6 +1,6 @@
-//! [`Debts`]: deliveries that the callbacks of a task have caused and nobody has made yet.
+//! [`Debts`]: deliveries that the callbacks of a task have caused and that nobody has made yet.
 //!
-//! A thread outside tokio waits when it pushes faster than observers take. A task of ours cannot, in the middle of a
+//! A thread outside tokio waits when it pushes faster than observers take. A task of rxplus cannot wait in the middle of a
 //! callback; so it owes, and makes as many deliveries as it has caused before it takes up anything new. Only a subject that
 //! another thread delivers makes it wait, and not for long, since that thread may wait for this task in turn.
 
@@ -24,19 +24,19 @@ use super::{
 /// How many items may wait in a subject that another thread delivers before a task whose callbacks push more is in debt.
 pub(crate) const CREDIT: usize = 1_024;
 
-/// How many deliveries of other threads pay for one. As many tasks may push into one subject side by side, and each has seen the
-/// same deliveries.
+/// How many deliveries of other threads pay for one. As many tasks may push into one subject side by side, and each of them
+/// has seen the same deliveries.
 const OTHERS: u64 = 16;
 
 /// How long a task waits for the deliveries of another thread.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How far a task pays for what its payments cause: what it has pushed is of the first generation, and what is pushed while that
-/// is delivered of the next. Chains of subjects are shorter, but for those that never end.
+/// How many generations of deliveries a task pays for. The pushes of the task itself are the first generation, the pushes
+/// made while those are delivered the next, and so on. Chains of subjects are shorter, except those that never end.
 const GENERATIONS: u8 = 16;
 
 thread_local! {
-    /// The debts of the task that is being polled, if that is one that pays them.
+    /// The debts of the task that is being polled, if it pays them.
     static OWED: RefCell<Option<Owed>> = const { RefCell::new(None) };
 }
 
@@ -50,9 +50,9 @@ struct Owed {
 #[derive(Default)]
 pub(crate) struct Debts {
     owed: Vec<Debt>,
-    /// When waiting for the deliveries of others ends.
+    /// When the task stops waiting for the deliveries of other threads.
     until: Option<Instant>,
-    /// When a timer that is set wakes the task.
+    /// When the timer that is set wakes the task.
     timer: Option<Instant>,
 }
 
@@ -81,14 +81,14 @@ impl Debt {
     }
 }
 
-/// A task that is gone must not be kept by a subject.
+/// A subject must not keep a task that is gone.
 impl Drop for Debt {
     fn drop(&mut self) {
         self.unwatch();
     }
 }
 
-/// Gives the debts back to their task, also when its code panics.
+/// Gives the debts back to their task, even when its code panics.
 struct Incurring<'a> {
     debts: &'a mut Debts,
     outer: Option<Owed>,
@@ -102,12 +102,12 @@ impl Drop for Incurring<'_> {
     }
 }
 
-/// Without its list, while it ends, a thread owes nothing.
+/// A thread that is ending has lost its list and owes nothing.
 fn replace_owed(owed: Option<Owed>) -> Option<Owed> {
     OWED.try_with(|list| list.replace(owed)).ok().flatten()
 }
 
-/// How a task stands.
+/// The standing of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It owes nothing.
@@ -119,7 +119,7 @@ pub(crate) enum Standing {
 }
 
 impl Debts {
-    /// Runs `f`, in which this task calls observers. Its turn ends when they cause a debt.
+    /// Runs `f`, in which this task calls observers. The turn ends when they cause a debt.
     pub(crate) fn incur<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.incur_of(0, f)
     }
@@ -131,10 +131,10 @@ impl Debts {
         f()
     }
 
-    /// Wakes a task that is [`Waiting`](Standing::Waiting) when its patience ends, without timers of its own.
+    /// Wakes a task that is [`Waiting`](Standing::Waiting) when its patience ends. For a task without timers of its own.
     pub(crate) fn wake_in_time(&mut self, cx: &Context<'_>) {
         let Some(until) = self.until else { return };
-        // One at a time: it wakes the task too early for a later wait, and that sets the next one.
+        // One timer at a time: if it wakes the task too early for a later wait, that wait sets the next one.
         if self.timer.is_some_and(|timer| timer > Instant::now()) {
             return;
         }
@@ -155,12 +155,12 @@ impl Debts {
         })
     }
 
-    /// When a task that is [`Waiting`](Standing::Waiting) is to be polled again at the latest.
+    /// The time at which a task that is [`Waiting`](Standing::Waiting) must be polled again at the latest.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// Makes the deliveries that are owed, and those that they cause, as far as this turn reaches.
+    /// Makes the owed deliveries, and those that they cause, as far as this turn reaches.
     pub(crate) fn pay(&mut self, cx: &mut Context<'_>) -> Standing {
         let standing = self.pay_in_turn(cx);
         if standing != Standing::Waiting {
@@ -182,14 +182,14 @@ impl Debts {
 
     fn pay_in_turn(&mut self, cx: &mut Context<'_>) -> Standing {
         let mut is_waiting = false;
-        // What a payment causes stands behind the others and is of the next generation: so this ends.
+        // This ends: a debt caused by a payment is put behind the others, and is of the next generation.
         while !is_waiting && !self.owed.is_empty() {
             if callback::is_turn_over() {
                 return Standing::InDebt;
             }
             is_waiting = true;
             for debt in take(&mut self.owed) {
-                // One that is paid may leave another one, which nobody has promised to wake this task for.
+                // A payment may leave a new debt, for which nobody has promised to wake this task.
                 is_waiting &= self.pay_one(debt, cx) == Standing::Waiting;
             }
         }
@@ -227,7 +227,7 @@ impl Debts {
         Standing::Waiting
     }
 
-    /// Makes the deliveries that are owed, in turns, but for those of another thread.
+    /// Makes the owed deliveries, in turns, but does not wait for those of another thread.
     pub(crate) async fn settle(&mut self) {
         poll_fn(|cx| {
             if self.owed.is_empty() {
@@ -244,7 +244,7 @@ impl Debts {
     }
 }
 
-/// Runs `f`, in which a task of ours calls observers now and then, and makes the deliveries that they cause before it returns.
+/// Runs `f`, in which a task calls observers now and then, and makes the deliveries that they cause before it returns.
 pub(crate) async fn paying<R>(f: impl FnOnce() -> R) -> R {
     let mut debts = Debts::default();
     let result = debts.incur(f);
@@ -264,7 +264,7 @@ pub(crate) async fn paying<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Obliges the task that is being polled, if it pays debts, to make so many deliveries before it takes up anything new.
+/// Obliges the polled task, if it pays debts, to make so many deliveries before it takes up anything new.
 pub(crate) fn owe(subject: &Arc<dyn Drain>, deliveries: usize) {
     let _ = OWED.try_with(|owed| {
         let mut owed = owed.borrow_mut();

@@ -4,7 +4,7 @@ use rxrust::scheduler::{Schedulable, Scheduler, SleepProvider, TaskHandle};
 
 use crate::{IoRuntime, WsError};
 
-/// A thread of its own that runs tasks first in first out: for work that is to be done off the I/O thread, in order.
+/// A thread that runs tasks first in first out: for work that is to be done off the I/O thread, in order.
 ///
 /// Give it to [`deliver_on`](crate::ObservableExt::deliver_on), or to RxRust's `observe_on`, `subscribe_on`, `delay_with`,
 /// `debounce_with` and their like:
@@ -22,14 +22,15 @@ use crate::{IoRuntime, WsError};
 /// assert_eq!(received.iter().collect::<Vec<_>>(), [(1, worker()), (2, worker()), (3, worker())]);
 /// ```
 ///
-/// Its clones are handles of the same thread. That ends when the last of them is gone and nothing is pending: no task, no
-/// delay, no pipeline that delivers on it. Nothing waits for its end. A callback that blocks holds up this thread alone.
+/// Its clones are handles of the same thread. The thread ends when the last of them is gone and nothing is pending: no task,
+/// no delay, no pipeline that delivers on it. Nothing waits for its end. A callback that blocks holds up this thread alone.
 ///
 /// Delayed tasks are run by the time they are due, and in the order of scheduling when that is the same. Tasks count as
-/// callbacks: what they push into a subject of rxplus is delivered when they yield. They may use tokio: they are run inside
-/// of a single-threaded runtime.
+/// callbacks: their pushes into a subject of rxplus are delivered when they yield. They may use tokio: they run inside a
+/// single-threaded runtime.
 ///
-/// There is no `Default`: RxRust makes a context's default scheduler where it pleases, and each would be another thread.
+/// There is no `Default`: RxRust makes a context's default scheduler wherever it needs one, and each would be another
+/// thread.
 #[derive(Clone)]
 pub struct EventLoopScheduler {
     runtime: IoRuntime,

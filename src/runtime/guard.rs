@@ -1,4 +1,4 @@
-//! Tasks that do not die in silence: a panic inside one, or the end of its runtime, is told of.
+//! Tasks that do not die in silence: a panic inside one, or the end of its runtime, is reported.
 
 use std::{
     future::poll_fn,
@@ -12,17 +12,17 @@ use crate::{
     runtime::{IoRuntime, callback},
 };
 
-/// What ended a task before its work was done.
+/// The cause that ended a task before its work was done.
 #[derive(Clone, Debug)]
 pub(crate) enum Death {
-    /// It panicked, and said this.
+    /// A panic, with its message.
     Panic(Arc<str>),
-    /// Its runtime was shut down.
+    /// The shutdown of its runtime.
     Shutdown,
 }
 
 impl Death {
-    /// The error that what `whose` task served ends with.
+    /// The error of this death, for the component or connection named `whose`.
     pub(crate) fn of(&self, whose: &str) -> WsError {
         match self {
             Self::Panic(panic) => WsError::Panicked { what: format!("the task of {whose}"), panic: panic.clone() },
@@ -40,14 +40,14 @@ pub(crate) struct Guard<F, D: FnOnce(Death)> {
 }
 
 impl<F: Future<Output = ()>, D: FnOnce(Death)> Guard<F, D> {
-    /// Runs `work`. `on_death` hears what ended it if it does not end by itself, on whatever thread that happens.
+    /// Runs `work`. If it does not end by itself, `on_death` receives the cause, on whatever thread that happens.
     pub(crate) fn new(runtime: IoRuntime, work: F, on_death: D) -> Self {
         Self { work: Some(Box::pin(work)), on_death: Some(on_death), runtime }
     }
 }
 
 impl<F, D: FnOnce(Death)> Guard<F, D> {
-    /// What the work held goes first: a socket is closed before anybody is told so.
+    /// Drops the work first: a socket is closed before anybody hears of it.
     fn end(&mut self, death: Option<Death>) {
         let work = self.work.take();
         callback::isolate("the end of a task", || drop(work));
@@ -81,7 +81,7 @@ impl<F, D: FnOnce(Death)> Drop for Guard<F, D> {
     }
 }
 
-/// As `future`, which may panic: then this has what it said.
+/// As `future`. If it panics, the result is the message of the panic.
 pub(crate) fn isolated<F: Future + Unpin>(
     what: &'static str,
     mut future: F,

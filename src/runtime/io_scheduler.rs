@@ -8,18 +8,18 @@ use crate::runtime::{IoRuntime, WeakRuntime};
 
 /// The scheduler of [`Io`](crate::Io) and of every component: it runs tasks on an [`IoRuntime`].
 ///
-/// Works from any thread, with or without a tokio runtime. The default one runs on [`IoRuntime::global`]; a component's own
-/// runs on that component's I/O thread, and on the global runtime once that thread has ended.
+/// Works from any thread, with or without a tokio runtime. The default one runs on [`IoRuntime::global`]; a component's
+/// scheduler runs on that component's I/O thread, and on the global runtime once that thread has ended.
 ///
 /// # Order
 ///
 /// On a runtime of one thread, which is the default, tasks are run first in first out, whichever threads scheduled them;
-/// delayed ones by the time they are due, and in the order of scheduling when that is the same. So `observe_on` and `delay`
-/// keep order. On a runtime of several threads tasks run side by side and in no order: there
-/// [`deliver_on`](crate::ObservableExt::deliver_on), which is one task, keeps it, and so does an
+/// delayed tasks by the time they are due, and in the order of scheduling when that is the same. So `observe_on` and `delay`
+/// keep order. On a runtime of several threads tasks run side by side and in no order: there,
+/// [`deliver_on`](crate::ObservableExt::deliver_on) keeps it, since it is one task, and so does an
 /// [`EventLoopScheduler`](crate::EventLoopScheduler).
 ///
-/// Tasks count as callbacks: what they push into a subject of rxplus is delivered when they yield.
+/// Tasks count as callbacks: their pushes into a subject of rxplus are delivered when they yield.
 #[derive(Clone)]
 pub struct IoScheduler {
     runtime: WeakRuntime,
@@ -47,7 +47,7 @@ impl IoScheduler {
         self.runtime.upgrade()
     }
 
-    /// Whether the calling thread is one of those that this scheduler runs its tasks on.
+    /// Whether this scheduler runs its tasks on the calling thread.
     pub(crate) fn is_current(&self) -> bool {
         self.runtime.is_current()
     }

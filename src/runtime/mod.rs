@@ -1,13 +1,13 @@
-//! Which thread runs what.
+//! Threads, schedulers and re-entrance: which code runs on which thread.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | this one | [`IoRuntime`]: the background threads, of our own or of the program's tokio runtime |
-//! | `threads` | how threads of our own start, are kept at work, and end |
+//! | this one | [`IoRuntime`]: the background threads, of rxplus or of the program's tokio runtime |
+//! | `threads` | how rxplus's own threads start, are kept at work, and end |
 //! | `io_scheduler`, `event_loop`, `run_loop` | the schedulers that programs name |
-//! | `executor` | what runs their tasks: in order (`run_queue`) or side by side (`side_by_side`) |
+//! | `executor` | runs their tasks: in order (`run_queue`) or side by side (`side_by_side`) |
 //! | `task_handle` | RxRust's handles of tasks |
-//! | `callback` | re-entrance: what a callback pushes waits until the outermost callback has returned; isolation of panics |
+//! | `callback` | re-entrance: a push from a callback waits until the outermost callback has returned; isolation of panics |
 //! | `turn` | the end of a turn: a thread looks at its sockets before it goes on |
 //! | `debts` | a task whose callbacks push faster than observers take makes the deliveries itself |
 //! | `guard` | a task that dies reports it |
@@ -53,8 +53,8 @@ pub(crate) use turn::{Deliver, Place, deliver_on, hand_over, place, yield_now};
 
 use crate::WsError;
 
-/// How long a task that was spawned may take to run for the first time, before its runtime is taken for one that the calling
-/// thread keeps from running.
+/// How long the first task on a runtime may take to start. After that, the calling thread is taken for the one that keeps
+/// the runtime from running.
 const FIRST_TASK_MILLIS: u64 = 50;
 
 thread_local! {
@@ -62,10 +62,10 @@ thread_local! {
     static CURRENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The threads on which sockets are served and callbacks run.
+/// The threads that serve sockets and run callbacks.
 ///
 /// Every server, client and group starts a thread of its own unless it is given an `IoRuntime`, which several of them can
-/// share; do so from about ten clients on:
+/// share; share one from about ten clients on:
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -78,7 +78,7 @@ thread_local! {
 ///
 /// The threads end when no handle of the runtime, no open component and no scheduled task is left.
 ///
-/// Each has a stack of 16 MiB, since what peers send is decoded there and may nest (see
+/// Each has a stack of 16 MiB, since peers' messages are decoded there and may nest (see
 /// [`WsDatatype`](crate::WsDatatype#stack)); that is address space, not memory, until it is used.
 ///
 /// # What each choice means
@@ -92,8 +92,8 @@ thread_local! {
 /// | [`from_tokio`](Self::from_tokio), several | as `with_threads` | as `with_threads`, and takes a thread from the program's tasks |
 ///
 /// Tasks of RxRust's operators, such as each item of `observe_on` or `delay`, keep their order on one thread and have none
-/// on several: use [`deliver_on`](crate::ObservableExt::deliver_on), which keeps it everywhere. To block as one likes, in a
-/// database call or a long computation, deliver on an [`EventLoopScheduler`](crate::EventLoopScheduler).
+/// on several: use [`deliver_on`](crate::ObservableExt::deliver_on), which keeps it everywhere. Code that blocks, such as a
+/// database call or a long computation, belongs on an [`EventLoopScheduler`](crate::EventLoopScheduler).
 #[derive(Clone)]
 pub struct IoRuntime {
     core: Arc<Core>,
@@ -104,15 +104,15 @@ pub struct IoRuntime {
 pub(crate) struct WeakRuntime {
     core: Weak<Core>,
     id: u64,
-    /// Set if it is one of the program's own, whose threads are not known here.
+    /// Set for a runtime of the program, whose threads are not known here.
     foreign: Option<Foreign>,
 }
 
-/// What is known of a runtime of the program's own.
+/// The known facts about a runtime of the program.
 #[derive(Clone)]
 struct Foreign {
     id: Id,
-    /// The number of the thread that runs it, if it has but one; 0 until that has run something of ours.
+    /// The number of the thread that runs it, if it has only one; 0 until that thread has run a task of rxplus.
     only_thread: Option<Arc<AtomicU64>>,
 }
 
@@ -120,7 +120,7 @@ struct Core {
     id: u64,
     handle: Handle,
     executor: Executor,
-    /// Dropping it ends the thread; a runtime of the user's own has none.
+    /// Dropping it ends the thread; a runtime of the program has none.
     _running: Option<oneshot::Sender<()>>,
     foreign: Option<Foreign>,
 }
@@ -137,8 +137,9 @@ impl IoRuntime {
 
     /// Starts `threads` threads, named `name`, without zero bytes, and one that looks after them.
     ///
-    /// Components then run side by side, and so do the connections of one: the messages of each connection stay in order,
-    /// those of different connections interleave as they come. A pipeline is still called by one thread at a time.
+    /// Components then run side by side, and so do the connections of one component: the messages of each connection stay in
+    /// order, and those of different connections interleave as they come. A pipeline is still called by one thread at a
+    /// time.
     ///
     /// A callback that blocks holds its thread, with the task it woke last; the other threads go on within 50 ms.
     ///
@@ -154,15 +155,16 @@ impl IoRuntime {
         Self::start(name, Some(threads))
     }
 
-    /// Runs on a tokio runtime of the program's own, which must have its I/O and time drivers enabled.
+    /// Runs on a tokio runtime of the program, which must have its I/O and time drivers enabled.
     ///
-    /// Its threads decode what peers send, and have 2 MiB of stack unless the program says otherwise: for a type that contains
-    /// itself give them what [`WsDatatype`](crate::WsDatatype#stack) says, with
+    /// Its threads decode peers' messages, and have 2 MiB of stack unless the program says otherwise: for a type that
+    /// contains itself, give them as much as [`WsDatatype`](crate::WsDatatype#stack) says, with
     /// [`thread_stack_size`](tokio::runtime::Builder::thread_stack_size).
     ///
-    /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes, and
-    /// with [`WsError::RuntimeEnded`], which their subscribers hear on one of its threads, or on the one that shuts it down if it has a single one. Making a component on a
-    /// runtime that has been shut down is that error, too, and on one without its drivers [`WsError::RuntimeUnfit`].
+    /// That runtime must outlive the components; when it is shut down, they end with it, without their closing handshakes,
+    /// and with [`WsError::RuntimeEnded`]. Their subscribers hear that error on one of its threads, or on the thread that
+    /// shuts it down if it has a single one. Making a component on a runtime that has been shut down is that error, too, and
+    /// on one without its drivers [`WsError::RuntimeUnfit`].
     #[must_use]
     pub fn from_tokio(handle: Handle) -> Self {
         let executor = Executor::of(&handle);
@@ -171,7 +173,7 @@ impl IoRuntime {
         Self { core: Arc::new(Core { id: next_id(), handle, executor, _running: None, foreign: Some(foreign) }) }
     }
 
-    /// The one runtime of the process that is never ended, started at the first use: a thread named `rxplus-global`.
+    /// The one runtime of the process that never ends, started at the first use: a thread named `rxplus-global`.
     ///
     /// # Panics
     ///
@@ -190,7 +192,7 @@ impl IoRuntime {
         Ok(Self { core: Arc::new(Core { id, handle, executor, _running: Some(running), foreign: None }) })
     }
 
-    /// Whether components can run here. What is wrong with a runtime of the program's own shows when it is used.
+    /// Whether components can run here. A fault of the program's own runtime shows only when it is used.
     ///
     /// # Errors
     ///
@@ -208,7 +210,7 @@ impl IoRuntime {
         }
     }
 
-    /// Spawns the task of a component. If it does not end by itself, `on_death` hears what ended it.
+    /// Spawns the task of a component. If it does not end by itself, `on_death` receives the cause.
     pub(crate) fn serve(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
@@ -247,7 +249,7 @@ impl IoRuntime {
         self.core.executor.schedule(task, delay)
     }
 
-    /// Whether whatever runs on it runs one after another.
+    /// Whether its tasks run one after another.
     pub(crate) fn has_one_thread(&self) -> bool {
         self.core.handle.runtime_flavor() == RuntimeFlavor::CurrentThread
     }
@@ -267,8 +269,8 @@ impl WeakRuntime {
         self.core.upgrade().map_or_else(IoRuntime::global, |core| IoRuntime { core })
     }
 
-    /// Whether the calling thread is one of this runtime's. In a runtime of the program's own only callbacks count: other
-    /// tasks of the program may wait for a component that runs beside them.
+    /// Whether the calling thread is one of this runtime's. In a runtime of the program only callbacks count: other tasks of
+    /// the program may wait for a component that runs beside them.
     pub(crate) fn is_current(&self) -> bool {
         let in_callback = |foreign: &Foreign| callback::is_inside() && foreign.is_entered();
         CURRENT.get() == self.id || self.foreign.as_ref().is_some_and(in_callback)
@@ -281,7 +283,7 @@ impl WeakRuntime {
 }
 
 impl Foreign {
-    /// Whether the calling thread is in the runtime's context, as its own threads are, those for blocking tasks too.
+    /// Whether the calling thread is in the runtime's context, like its own threads, including those for blocking tasks.
     fn is_entered(&self) -> bool {
         Handle::try_current().is_ok_and(|current| current.id() == self.id)
     }
@@ -292,7 +294,7 @@ impl Foreign {
         if !self.is_entered() {
             return false;
         }
-        // A thread for blocking tasks may come before the first task of ours has run.
+        // A thread for blocking tasks may get here before the first task of rxplus has run.
         let is_unknown = || number.load(Ordering::Relaxed) == 0;
         for _ in 0..FIRST_TASK_MILLIS {
             if is_unknown() {
@@ -303,7 +305,7 @@ impl Foreign {
     }
 }
 
-/// Uses what a component needs: timers, and the readiness of a socket.
+/// Uses the drivers that a component needs: timers, and the readiness of a socket.
 fn use_drivers() -> io::Result<()> {
     drop(tokio::time::sleep(Duration::ZERO));
     let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;

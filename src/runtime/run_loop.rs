@@ -26,10 +26,10 @@ use crate::{
     runtime::callback::{self, LoopOwner},
 };
 
-/// A loop that the thread which made it drives: the program's main thread, a GUI's, a game's.
+/// A loop that is driven by the thread that made it: the program's main thread, a GUI's, a game's.
 ///
-/// What is delivered on it waits until that thread calls [`run_pending`](Self::run_pending) (each frame, say),
-/// [`run_for`](Self::run_for) or [`run_until`](Self::run_until), and is run there, first in first out.
+/// Deliveries on it wait until that thread calls [`run_pending`](Self::run_pending) (in each frame, for example),
+/// [`run_for`](Self::run_for) or [`run_until`](Self::run_until), and are made there, first in first out.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -47,18 +47,18 @@ use crate::{
 /// ```
 ///
 /// Other threads reach it through its [`scheduler`](Self::scheduler), or through a pipeline with
-/// [`deliver_local`](crate::ObservableExt::deliver_local). Inside of the loop RxRust's `Local` contexts work as they are,
-/// with their operators that take time; to subscribe to one that needs a scheduler at once, such as `Local::interval`, do so
-/// in a future given to `run_until`.
+/// [`deliver_local`](crate::ObservableExt::deliver_local). Inside the loop RxRust's `Local` contexts work as they are,
+/// including their time operators; to subscribe to one that needs a scheduler at once, such as `Local::interval`, do so in a
+/// future given to `run_until`.
 ///
-/// Tasks count as callbacks: what they push into a subject of rxplus is delivered when they yield. Dropping the loop drops
-/// what waits on it, and ends the pipelines that deliver on it.
+/// Tasks count as callbacks: their pushes into a subject of rxplus are delivered when they yield. Dropping the loop drops
+/// the tasks that wait on it, and ends the pipelines that deliver on it.
 pub struct RunLoop {
     queue: Arc<RunQueue>,
     /// Where RxRust's `LocalScheduler` finds this thread's tasks. Not `Send`, which keeps the loop on its thread.
     local: Rc<LocalSet>,
     parker: Arc<Parker>,
-    /// Whose timers the futures of this loop use.
+    /// The runtime whose timers the futures of this loop use.
     runtime: IoRuntime,
     running: Cell<bool>,
     _owner: LoopOwner,
@@ -78,7 +78,7 @@ struct Parker {
     notified: AtomicBool,
 }
 
-/// Until when a loop is run.
+/// How long a loop is run.
 #[derive(Clone, Copy)]
 enum Patience {
     None,
@@ -116,7 +116,7 @@ impl RunLoop {
         RunLoopScheduler { queue: Arc::downgrade(&self.queue) }
     }
 
-    /// Runs what is pending, and what comes of it, until nothing more can be run at once. Never waits.
+    /// Runs the pending tasks, and those that they cause, until nothing more can be run at once. Never waits.
     ///
     /// Sources that never pause can keep it busy without end; [`run_for`](Self::run_for) has a limit.
     ///
@@ -127,7 +127,7 @@ impl RunLoop {
         self.run(Patience::None, |_| Poll::<()>::Pending);
     }
 
-    /// Runs the loop for as long as `duration`, waiting for what comes.
+    /// Runs the loop for as long as `duration`, and waits for tasks meanwhile.
     ///
     /// # Panics
     ///
@@ -137,7 +137,7 @@ impl RunLoop {
         self.run(patience, |_| Poll::<()>::Pending);
     }
 
-    /// Runs the loop until `future` is ready, and returns what it gives.
+    /// Runs the loop until `future` is ready, and returns its output.
     ///
     /// The future is run by this loop: it need not be `Send`, may borrow, may use tokio's timers and sockets, and counts as
     /// a callback.
@@ -160,7 +160,7 @@ impl RunLoop {
         finished.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Where this thread's own tasks are spawned.
+    /// The set in which this thread's own tasks are spawned.
     pub(crate) fn local_set(&self) -> rc::Weak<LocalSet> {
         Rc::downgrade(&self.local)
     }
@@ -170,7 +170,7 @@ impl RunLoop {
         let _inside = self.runtime.handle().enter();
         let waker = Waker::from(self.parker.clone());
         let due = Cell::new(None);
-        // What is spawned in the goal or in the queue is run in the same poll, after them.
+        // Tasks spawned in the goal or in the queue run in the same poll, after them.
         let turn = std::future::poll_fn(|cx| {
             match self.queue.run_some(cx.waker()) {
                 Turns::Idle(next) => due.set(next),
@@ -209,7 +209,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Polls as a callback. A panic is the caller's of `run_until`, but goes on only when the callback is over.
+/// Polls as a callback. A panic belongs to the caller of `run_until`, but goes on only when the callback is over.
 fn poll_as_task<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Box<dyn Any + Send>>> {
     let poll = AssertUnwindSafe(|| future.poll(cx));
     match callback::task(|| catch_unwind(poll)) {

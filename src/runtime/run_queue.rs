@@ -1,7 +1,7 @@
-//! [`RunQueue`]: a queue of tasks that one thread runs in the order in which they came, from wherever they came.
+//! [`RunQueue`]: a queue of tasks that one thread runs in the order in which they came, whichever threads they came from.
 //!
-//! tokio's single-threaded runtime has two queues, one for what its own thread spawns and one for all others, and looks
-//! into them by turns; this has one. Delays are its own too, since tokio's timers would let a task whose time came while
+//! tokio's single-threaded runtime has two queues, one for tasks that its own thread spawns and one for all others, and
+//! looks into them by turns; this has one. It has its own delays too: tokio's timers would let a task whose time came while
 //! it waited for its first turn overtake one whose timer is yet to be noticed.
 
 use std::{
@@ -22,17 +22,17 @@ use crate::{
     sync::{AtomicBool, Mutex, MutexGuard, Ordering},
 };
 
-/// What a task does. In a box, since a queue runs tasks of all types.
+/// The work of a task. In a box, since a queue runs tasks of all types.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How many jobs are run before sockets and timers get their turn: about as often as tokio looks at them itself. Fewer when
-/// they have delivered as much as a thread may in one turn.
+/// How many jobs are run before sockets and timers get their turn: about as often as tokio looks at them itself. Fewer if
+/// they have made as many deliveries as a thread may make in one turn.
 const JOBS_PER_TURN: usize = 61;
 
-/// A queue that grew beyond this in a burst is given back once it is empty.
+/// A queue that grew beyond this in a burst is freed once it is empty.
 const KEPT_CAPACITY: usize = 4_096;
 
-/// What a delay too long for the clock becomes: 30 years, as in tokio.
+/// The delay used if a delay is too long for the clock: 30 years, as in tokio.
 const FAR_FUTURE: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 pub(crate) struct RunQueue {
@@ -44,7 +44,7 @@ struct State {
     ready: VecDeque<Arc<Job>>,
     /// By the time they are due, then by their number, which is the order in which they came.
     delayed: BTreeMap<(Instant, u64), Arc<Job>>,
-    /// Those that have begun and not finished, which otherwise only their wakers know.
+    /// The jobs that have begun and not finished; apart from here, only their wakers know them.
     begun: HashMap<u64, Arc<Job>>,
     last_number: u64,
     /// The runner's, while it has nothing to do.
@@ -52,10 +52,10 @@ struct State {
     closed: bool,
 }
 
-/// What a runner is to do next.
+/// The next step of a runner.
 pub(crate) enum Turn {
     Run(Arc<Job>),
-    /// Nothing until then, or until it is woken.
+    /// Nothing until that time, or until it is woken.
     Idle(Option<Instant>),
     Closed,
 }
@@ -81,7 +81,7 @@ impl Default for RunQueue {
 impl RunQueue {
     /// Queues `work`, behind everything that is queued by now or, with a delay, by then.
     pub(crate) fn schedule(self: &Arc<Self>, work: Work, delay: Option<Duration>) -> TaskHandle {
-        // Nobody else has it yet, so nobody can close it before it is returned.
+        // Nobody else has the handle yet, so nobody can close it before it is returned.
         let handle = task_handle::open();
         let due = delay.filter(|delay| !delay.is_zero()).map(after);
         let mut state = self.lock();
@@ -128,7 +128,7 @@ impl RunQueue {
         Turn::Idle(state.delayed.keys().next().map(|(due, _)| *due))
     }
 
-    /// Runs what is ready, but not without end.
+    /// Runs the ready jobs, up to a limit.
     pub(crate) fn run_some(&self, runner: &Waker) -> Turns {
         callback::begin_turn();
         for _ in 0..JOBS_PER_TURN {
@@ -144,7 +144,7 @@ impl RunQueue {
         Turns::More
     }
 
-    /// Drops all tasks, these and those to come.
+    /// Drops all tasks, present and future ones.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -166,7 +166,7 @@ impl RunQueue {
         wake(runner);
     }
 
-    /// The state, also after a panic: none can happen while the lock is held.
+    /// Ignores poisoning: nothing can panic while the lock is held.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,12 +174,12 @@ impl RunQueue {
 
 impl Drop for RunQueue {
     fn drop(&mut self) {
-        // A job and the handle that wakes it know each other: closing the handle parts them.
+        // A job and the handle that wakes it refer to each other: closing the handle parts them.
         self.close();
     }
 }
 
-/// What several turns came to.
+/// The outcome of several turns.
 pub(crate) enum Turns {
     More,
     Idle(Option<Instant>),
@@ -187,7 +187,7 @@ pub(crate) enum Turns {
 }
 
 impl State {
-    /// Gives back what a burst took, when there is nothing to do.
+    /// Frees the memory of a burst, when there is nothing to do.
     fn shrink(&mut self) {
         if self.ready.capacity() > KEPT_CAPACITY {
             self.ready = VecDeque::new();
@@ -256,7 +256,7 @@ impl Job {
         }
     }
 
-    /// Drops the work, forgets the job, and says that it is over.
+    /// Drops the work, forgets the job, and closes its handle.
     fn end(&self) {
         if let Some(queue) = self.queue.upgrade() {
             let mut state = queue.lock();
@@ -331,7 +331,7 @@ impl Future for Drive {
 
 impl Drop for Drive {
     fn drop(&mut self) {
-        // The runtime is being shut down: nobody will run them.
+        // The runtime is being shut down: nobody will run the jobs.
         self.queue.close();
     }
 }

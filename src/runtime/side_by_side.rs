@@ -19,7 +19,7 @@ pub(super) fn schedule(
 ) -> TaskHandle {
     let (give_handle, handle) = oneshot::channel();
     let work = cancellable(handle, delay, AsCallback { task: Box::pin(task) });
-    // RxRust alone can make a handle, and does so for what is given to its own scheduler.
+    // Only RxRust can make a handle, and does so for tasks given to its own scheduler.
     let _inside = runtime.enter();
     let handle = SharedScheduler.schedule(work, None);
     // Nobody listens if a runtime that is shutting down has dropped the task already.

@@ -10,13 +10,13 @@ use tokio::runtime::{Builder, Handle};
 
 /// Makes a handle, which is open until [`close`] or its user closes it.
 pub(super) fn open() -> TaskHandle {
-    // RxRust alone can make a handle, and does so for what is given to its own scheduler. A runtime that has ended drops
-    // that at once, without looking at the handle.
+    // Only RxRust can make a handle, and does so for tasks given to its own scheduler. A runtime that has ended drops the
+    // task at once, without looking at the handle.
     let _inside = ended_runtime().enter();
     SharedScheduler.schedule(std::future::pending(), None)
 }
 
-/// Says that the task is over.
+/// Marks the task as over.
 pub(super) fn close(handle: &TaskHandle) {
     handle.clone().unsubscribe();
 }
@@ -26,7 +26,7 @@ fn ended_runtime() -> &'static Handle {
     ENDED.get_or_init(|| {
         let runtime = Builder::new_current_thread().build().expect("without drivers it asks nothing of the system");
         let handle = runtime.handle().clone();
-        // Not by dropping it, which tokio forbids in an async context.
+        // Not by dropping it: tokio forbids that in an async context.
         runtime.shutdown_background();
         handle
     })

@@ -1,4 +1,4 @@
-//! The threads of a runtime of our own: how they are started, kept at work, and ended.
+//! The threads of rxplus's own runtimes: how they are started, kept at work, and ended.
 
 use std::{
     future::poll_fn,
@@ -24,15 +24,15 @@ use crate::{runtime::callback, time};
 /// How long a callback that blocks can keep the other threads of a runtime from their sockets.
 const NUDGE: Duration = Duration::from_millis(50);
 
-/// For how many times that long none must have been at work for the one who looks after them to sleep.
+/// After so many looks that found no thread at work, the thread that looks after them sleeps.
 const IDLE_LOOKS: u32 = 4;
 
-/// The stack of a thread that decodes messages. In a debug build 64 levels of a type that has 4 KiB a level take 7 MiB of it,
-/// as MessagePack and as JSON; the rest is for the program's callbacks. What is not used costs address space only.
+/// The stack of a thread that decodes messages. In a debug build 64 levels of a type that has 4 KiB per level take 7 MiB of
+/// it, as MessagePack and as JSON; the rest is for the program's callbacks. The unused part costs only address space.
 const STACK_LEN: usize = 16 * 1024 * 1024;
 
-/// Starts one thread, or `workers` and one that looks after them. Each calls `enter` when it begins. They end when the sender
-/// is dropped.
+/// Starts one thread, or `workers` and one that looks after them. Each calls `enter` when it begins. They end when the
+/// sender is dropped.
 ///
 /// # Errors
 ///
@@ -47,7 +47,7 @@ pub(crate) fn start(
     let (running, ended) = oneshot::channel();
     let (tell, told) = mpsc::channel();
     let thread = thread::Builder::new().name(name.clone()).stack_size(STACK_LEN);
-    // Made where it is dropped, which tokio forbids on threads that run another one.
+    // Made in the thread that drops it: tokio forbids dropping it on threads that run another runtime.
     thread.spawn(move || {
         enter();
         let at_work = Arc::<AtWork>::default();
@@ -88,13 +88,14 @@ fn build(
         .on_thread_unpark(move || unparked.begin())
         .on_thread_park(move || parked.end())
         .on_thread_stop(move || stopped.end());
-    // Inside of another runtime, where a panic all the same does not wait for the workers that have begun.
+    // Inside another runtime: if it panics all the same, the panic does not wait for the workers that have begun.
     let shell = Builder::new_current_thread().build()?;
     let built = shell.block_on(async { callback::attempt("starting a runtime", || builder.build()) });
     built.unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }
 
-/// Starts `count` threads and ends them, to see whether the system allows that many.
+/// Starts `count` threads and ends them, to see whether the system allows that many at once: none ends before all have
+/// started.
 fn ask_for(count: usize) -> io::Result<()> {
     let gate = Mutex::new(());
     thread::scope(|scope| {
@@ -106,11 +107,11 @@ fn ask_for(count: usize) -> io::Result<()> {
     })
 }
 
-/// How many threads are not parked, and the one who looks after them.
+/// How many threads are not parked, and the state of the thread that looks after them.
 #[derive(Default)]
 struct AtWork {
     threads: AtomicUsize,
-    /// Nobody looks: the next thread at work has to see that somebody does.
+    /// No thread looks after them: the next one at work has to wake it.
     is_unwatched: AtomicBool,
     watch: Notify,
 }
@@ -133,8 +134,9 @@ impl AtWork {
 
     /// Keeps the threads at work until `ended`.
     ///
-    /// A worker that has looked for events and then runs a callback that blocks leaves nobody to look for more: tokio's other
-    /// workers sleep until there is a task. So there is one from time to time, as long as anybody is at work.
+    /// When a worker has looked for events and then runs a callback that blocks, nobody is left to look for more: tokio's
+    /// other workers sleep until there is a task. So this thread spawns an empty task from time to time, as long as any
+    /// thread is at work.
     fn look_after(&self, runtime: &Runtime, mut ended: oneshot::Receiver<()>) {
         let mut idle_looks = 0;
         loop {
@@ -144,7 +146,7 @@ impl AtWork {
                     return;
                 }
             }
-            // An error is what says it: the sender was dropped.
+            // The sender sends nothing: the error says that it was dropped.
             if time::block_on(&mut ended, NUDGE).is_some() {
                 return;
             }
@@ -157,10 +159,10 @@ impl AtWork {
         }
     }
 
-    /// Waits until somebody is at work, or the end, for which it is true.
+    /// Waits until a thread is at work, or until the end. Returns true at the end.
     fn rest(&self, ended: &mut oneshot::Receiver<()>) -> bool {
         self.is_unwatched.store(true, SeqCst);
-        // Behind the flag, so that one who begins now is seen here or sees that.
+        // Checked after the flag is set: a thread that begins now is either seen here, or sees the flag.
         if self.any() && self.is_unwatched.swap(false, SeqCst) {
             return false;
         }

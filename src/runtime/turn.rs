@@ -21,17 +21,18 @@ use super::{
 };
 use crate::IoRuntime;
 
-/// Something with deliveries that a task is to make.
+/// A source of deliveries that a task is to make.
 pub(crate) trait Deliver: Send + Sync {
-    /// Delivers what waits, unless another thread is doing so already, as far as this thread's [share](callback::SHARE) reaches.
-    /// The task that was asked at `place` is done when little is left; until then no other one is asked there.
+    /// Makes the waiting deliveries, unless another thread is doing so already, as far as this thread's
+    /// [share](callback::SHARE) reaches. The task that was asked at `place` is done when little is left; until then no other
+    /// one is asked there.
     fn deliver_as_asked(self: Arc<Self>, place: Place) -> Rest;
 
-    /// Nothing but the end is left to be delivered, which is not to wait for anything.
+    /// Whether the next delivery is the end, or a mark that a task waits for: those do not wait until debts are paid.
     fn is_at_end(&self) -> bool;
 }
 
-/// Where a task is asked for.
+/// The place at which a task is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// On the scheduler of a component.
@@ -44,8 +45,8 @@ pub(crate) enum Place {
 }
 
 thread_local! {
-    /// What goes on after the turn of the [`RunLoop`](crate::RunLoop) that runs on this thread. tokio has such a list of its
-    /// own.
+    /// The continuations after a turn of the [`RunLoop`](crate::RunLoop) that runs on this thread. tokio has such a list of
+    /// its own.
     static AFTER_TURN: RefCell<Option<AfterTurn>> = const { RefCell::new(None) };
 }
 
@@ -54,7 +55,7 @@ struct AfterTurn {
     next: Vec<Next>,
 }
 
-/// What goes on after a turn of a loop.
+/// A continuation after a turn of a loop.
 enum Next {
     Task(Waker),
     Deliveries(Handed),
@@ -70,9 +71,10 @@ pub(crate) fn yield_now(cx: &mut Context<'_>) {
     }
 }
 
-/// Where deliveries go on that this thread leaves: on `home`, or on its loop or runtime.
+/// Where the deliveries that this thread leaves are continued: on `home`, or on its loop or runtime.
 ///
-/// On the global runtime where this thread has none, or is in the middle of `block_on`, after which nobody may run its tasks.
+/// On the global runtime where this thread has none, or is in the middle of `block_on`, after which nobody may run its
+/// tasks.
 pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
     if home.is_some() {
         return Place::Home;
@@ -141,7 +143,7 @@ impl Handed {
         self.deliveries.is_some()
     }
 
-    /// Lets the thread look at its sockets, and waits for those who make the deliveries that are owed.
+    /// Lets the thread look at its sockets, and waits for the threads that make the owed deliveries.
     async fn end_turn(&mut self) {
         if self.debts.until().is_none() {
             return task::yield_now().await;
@@ -160,7 +162,7 @@ impl Drop for Handed {
 
 /// The number of the loop that this thread runs.
 fn loop_number() -> Option<u64> {
-    // Without its list, while it ends, a thread runs no loop.
+    // A thread that is ending has lost its list and runs no loop.
     AFTER_TURN.try_with(|list| list.borrow().as_ref().map(|list| list.number)).ok().flatten()
 }
 
@@ -168,7 +170,7 @@ pub(super) fn has_loop() -> bool {
     loop_number().is_some()
 }
 
-/// Notes what goes on after the turn of a loop; gives it back where no loop runs.
+/// Notes a continuation after the turn of a loop; gives it back where no loop runs.
 fn go_on_in_loop(next: Next) -> Result<(), Next> {
     let mut next = Some(next);
     let _ = AFTER_TURN.try_with(|list| {
@@ -190,7 +192,7 @@ impl LoopTurns {
         Self { outer: AFTER_TURN.replace(Some(AfterTurn { number: super::next_id(), next: Vec::new() })) }
     }
 
-    /// Goes on with what waits for the end of a turn. True when there was any.
+    /// Runs the continuations that wait for the end of a turn. Returns whether there were any.
     pub(super) fn end_turn(&self) -> bool {
         let next =
             AFTER_TURN.with_borrow_mut(|list| list.as_mut().map(|list| take(&mut list.next)).unwrap_or_default());

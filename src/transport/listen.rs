@@ -19,14 +19,14 @@ const BACKLOG: i32 = 1024;
 /// How often the system is asked for a port that is free at all addresses.
 const PORTS_TRIED: usize = 16;
 
-/// What a server listens on: one socket for each address of its host.
+/// The sockets that a server listens on: one for each address of its host.
 pub(crate) struct Listener {
     sockets: Vec<TcpListener>,
-    /// Which one is looked at first.
+    /// The index of the socket that is looked at first.
     first: usize,
 }
 
-/// Listens where `endpoint` says: on all addresses of its host that this machine has, at one port. Afterwards
+/// Listens on the address in `endpoint`: on all addresses of its host that this machine has, at one port. Afterwards
 /// [`Listener::new`] is to be called inside the runtime that serves.
 pub(crate) fn listen(endpoint: &ConnConfig) -> Result<Vec<net::TcpListener>, WsError> {
     let addresses = (endpoint.host(), endpoint.port()).to_socket_addrs();
@@ -76,8 +76,8 @@ fn bind(socket: Socket, address: SocketAddr) -> io::Result<net::TcpListener> {
         // The wildcard listens on both stacks, whatever the system's default is.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    // A server that is started anew may bind while connections of the old one linger. On Windows the option would let
-    // two servers have the same port.
+    // A restarted server may bind while connections of the old one linger. On Windows the option would let two servers have
+    // the same port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -92,8 +92,7 @@ impl Listener {
         Ok(Self { sockets, first: 0 })
     }
 
-    /// Where it listens, by the first address.
-    /// At least one.
+    /// The addresses of its sockets, in their order. At least one.
     pub(crate) fn local_addrs(&self) -> io::Result<Arc<[Addr]>> {
         self.sockets.iter().map(|socket| socket.local_addr().map(Addr::from)).collect()
     }
@@ -103,7 +102,7 @@ impl Listener {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// Looks at each socket, at another one first each time: a rush at one keeps nobody waiting at the others.
+    /// Looks at each socket, starting with another one each time: a rush at one keeps nobody waiting at the others.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         let count = self.sockets.len();
         let turns = self.first..self.first + count;

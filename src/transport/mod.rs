@@ -1,4 +1,4 @@
-//! The stream below a connection: TCP, plain or with TLS. One type for both, so that the driver is compiled once a side.
+//! The stream below a connection: TCP, plain or with TLS. One type for both, so that the driver is compiled once per side.
 
 pub(crate) mod listen;
 #[cfg(feature = "tls")]
@@ -33,7 +33,7 @@ use socket::Socket;
 
 pub(crate) enum Transport {
     Plain(Tcp),
-    /// In a box: it is a kilobyte that plain connections do not have to carry.
+    /// In a box: it takes a kilobyte that plain connections need not carry.
     #[cfg(feature = "tls")]
     Tls(Box<Sealed>),
 }
@@ -68,7 +68,7 @@ impl From<TcpStream> for Transport {
 
 impl Socket for Transport {
     fn reset_when_dropped(&self) {
-        // An error leaves it with the usual way to end.
+        // On an error, the socket ends in the usual way.
         let _ = SockRef::from(&self.tcp().stream).set_linger(Some(Duration::ZERO));
     }
 
@@ -99,16 +99,16 @@ impl Socket for Transport {
 /// TCP without TLS, or below it.
 pub(crate) struct Tcp {
     stream: TcpStream,
-    /// As [`Socket::insist`] has it.
+    /// As set by [`Socket::insist`].
     insists: bool,
 }
 
-/// No SIGPIPE for a write to a socket that the peer has closed, as the standard library has it. Elsewhere there is an option
-/// of the socket for that, or nothing: a Rust program ignores that signal.
+/// `MSG_NOSIGNAL`: as in the standard library, a write to a socket that the peer has closed raises no SIGPIPE. On other
+/// systems a socket option does that, or nothing: a Rust program ignores that signal.
 const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 0x4000 } else { 0 };
 
 impl Tcp {
-    /// What a write comes to that the reactor would have wait, if it is asked for all the same.
+    /// The result of a write that the reactor would keep waiting, if the system is asked all the same.
     fn asked(
         &self,
         polled: Poll<io::Result<usize>>,
@@ -123,7 +123,7 @@ impl Tcp {
         }
     }
 
-    /// Whether the system takes as much as it has to before it tells a reactor so.
+    /// Whether the system has as much room as it requires before it reports the socket writable to a reactor.
     #[cfg(unix)]
     fn is_writable(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

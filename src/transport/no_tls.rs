@@ -1,4 +1,4 @@
-//! What stands in for TLS where it is not built in: types without values.
+//! The stand-in for TLS where it is not built in: types without values.
 
 use std::io;
 

@@ -1,8 +1,8 @@
-//! TLS above TCP, which knows what of it the operating system has taken.
+//! TLS above TCP, which knows how much of it the operating system has taken.
 //!
-//! rustls takes more than the system does, and forgets it with the connection. So what it encrypts goes into memory of ours,
-//! a record at a time, and from there to the socket. A peer can read nothing of a record before it has all of it: a message
-//! has arrived at the system once its last record has.
+//! rustls takes more bytes than the system does, and forgets them with the connection. So its output goes into memory of
+//! rxplus, a record at a time, and from there to the socket. A peer can read nothing of a record before it has all of it:
+//! the system has taken a message once it has taken its last record.
 
 use std::{
     cell::Cell,
@@ -32,24 +32,24 @@ pub(crate) struct Sealed {
     tls: TlsStream<Sleeve>,
     /// How much plaintext goes into one record.
     record_len: usize,
-    /// The records of which the system has not taken all.
+    /// The records of which the system has not taken all bytes.
     records: VecDeque<Record>,
     /// The plaintext in them.
     records_len: usize,
-    /// What went wrong behind a write of which a part had gone well.
+    /// The error that followed a write of which a part had succeeded.
     failed: Option<io::Error>,
 }
 
 /// A record on its way to the system.
 struct Record {
-    /// Where it ends, counted as [`Sleeve::collected`] is.
+    /// The position of its end, counted as [`Sleeve::collected`] is.
     end: u64,
     /// How much plaintext it holds.
     len: usize,
 }
 
 impl Sealed {
-    /// `fragment_len` is what rustls was told of how long a record may be, its head included.
+    /// `fragment_len` is the longest record that rustls is configured for, its head included.
     pub(crate) fn new(tls: TlsStream<Sleeve>, fragment_len: Option<usize>) -> Self {
         // RFC 8446, section 5.1: five bytes of head.
         let record_len = fragment_len.map_or(RECORD_LEN, |len| len.saturating_sub(5).clamp(1, RECORD_LEN));
@@ -64,7 +64,7 @@ impl Sealed {
         &mut self.tls.get_mut().0.tcp
     }
 
-    /// How many bytes of what was written the system has not taken.
+    /// How many written bytes the system has not taken.
     pub(crate) fn unsettled(&self) -> usize {
         self.records_len
     }
@@ -79,7 +79,7 @@ impl Sealed {
             if count == 0 {
                 break;
             }
-            // Into memory, which takes everything.
+            // Into memory, which takes all bytes.
             match Pin::new(&mut self.tls).poll_write_vectored(cx, &portion[..count]) {
                 Poll::Ready(Ok(len)) => {
                     sealed += len;
@@ -100,7 +100,7 @@ impl Sealed {
         }
     }
 
-    /// Gives the system what is encrypted.
+    /// Gives the encrypted bytes to the system.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let drained = self.tls.get_mut().0.poll_drain(cx);
         self.strike_off();
@@ -119,7 +119,7 @@ impl Sealed {
     }
 }
 
-/// Fills `portion` with what comes behind the first `skipped` bytes of `slices`, up to `len`; returns how many pieces that are.
+/// Fills `portion` with the bytes after the first `skipped` ones of `slices`, up to `len`; returns the number of pieces.
 fn cut<'a>(slices: &'a [IoSlice<'_>], mut skipped: usize, mut len: usize, portion: &mut [IoSlice<'a>]) -> usize {
     let mut count = 0;
     for slice in slices {
@@ -138,10 +138,10 @@ fn cut<'a>(slices: &'a [IoSlice<'_>], mut skipped: usize, mut len: usize, portio
 impl AsyncRead for Sealed {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.tls).poll_read(cx, space) {
-            // TLS tells a connection that was cut from one that was closed. So does WebSocket, by its close frame: here it is
-            // the end of the stream, as it is without TLS.
+            // TLS distinguishes a connection that was cut from one that was closed. So does WebSocket, by its close frame:
+            // here a cut is the end of the stream, as it is without TLS.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            // It comes again once what was right before it has been read.
+            // The error comes again once the data before it has been read.
             Poll::Ready(Err(error)) => {
                 Poll::Ready(if read_decrypted(&mut self.tls, space) { Ok(()) } else { Err(error) })
             }
@@ -150,7 +150,7 @@ impl AsyncRead for Sealed {
     }
 }
 
-/// Reads what was decrypted and not read yet. True if there was any.
+/// Reads decrypted bytes that have not been read yet. Returns whether there were any.
 fn read_decrypted(stream: &mut TlsStream<Sleeve>, space: &mut ReadBuf<'_>) -> bool {
     let unfilled = space.initialize_unfilled();
     let read = match stream {
@@ -177,7 +177,7 @@ impl AsyncWrite for Sealed {
         }
         ready!(self.poll_drain(cx))?;
         let sealed = self.seal(slices, cx)?;
-        // What was sealed is written as far as this side knows: what goes wrong now is for the next call.
+        // The sealed bytes count as written on this side: an error from now on is for the next call.
         if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
             self.failed = Some(error);
         }
@@ -207,9 +207,9 @@ impl AsyncWrite for Sealed {
 /// TCP with room for what TLS has encrypted.
 pub(crate) struct Sleeve {
     tcp: Tcp,
-    /// What is written stays here for now.
+    /// While set, written bytes stay here.
     collects: bool,
-    /// What the system is to have, before anything else.
+    /// The bytes that the system is to have before any others.
     held: Vec<u8>,
     /// How much of it the system has taken.
     taken: usize,
@@ -230,7 +230,7 @@ impl Sleeve {
 
     fn hold(&mut self, bytes: &[u8]) {
         if self.held.capacity() == 0 {
-            // In vain while the thread ends.
+            // Finds none while the thread ends.
             self.held = SPARE.try_with(Cell::take).unwrap_or_default();
         }
         self.held.extend_from_slice(bytes);

@@ -1,25 +1,25 @@
-//! [`Socket`]: what a connection needs of the stream that it is served on.
+//! [`Socket`]: the interface of the stream that a connection is served on.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What a connection is served on.
+/// The stream that a connection is served on.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the operating system discard unsent bytes when the socket is dropped. Otherwise it would keep them, for
     /// minutes, for a peer that takes nothing.
     fn reset_when_dropped(&self);
 
-    /// Whether anything has arrived that was not read: bytes, the end of the stream, or an error. Asks the system, which
-    /// knows what the reactor may not have looked at.
+    /// Whether anything has arrived that was not read: bytes, the end of the stream, or an error. Asks the system, since the
+    /// reactor may not have looked yet.
     fn has_arrived(&self) -> bool;
 
-    /// How many bytes can have arrived that were not read, at most.
+    /// The largest number of bytes that can have arrived and were not read.
     fn arrived_len(&self) -> usize;
 
     /// While set, writes ask the operating system even if the last one was blocked: the reactor, which would report a change,
     /// may run on the very thread that writes.
     fn insist(&mut self, _insists: bool) {}
 
-    /// How many bytes of what was written it keeps, because the operating system has not taken them.
+    /// How many written bytes it keeps, because the operating system has not taken them.
     fn unsettled(&self) -> usize {
         0
     }

@@ -28,7 +28,7 @@ use crate::{
 
 mod verifier;
 
-/// What is spoken above TLS (RFC 7301): no HTTP/2, whose WebSocket is another one.
+/// The protocol above TLS (RFC 7301): not HTTP/2, which has a WebSocket of its own.
 const ALPN: &[u8] = b"http/1.1";
 
 /// A server's certificate and key. Cheap to clone.
@@ -47,7 +47,7 @@ const ALPN: &[u8] = b"http/1.1";
 pub struct ServerTls(Arc<ServerConfig>);
 
 impl ServerTls {
-    /// Reads the certificate, followed by those between it and the root, and its key from files in PEM format.
+    /// Reads the certificate, followed by the certificates between it and the root, and its key from files in PEM format.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// [`WsError::TlsSetup`] when there is no certificate or key in what was given, or they do not belong together.
+    /// [`WsError::TlsSetup`] when the input holds no certificate or no key, or they do not belong together.
     pub fn from_pem(certificates: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, WsError> {
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable("ring", error))?;
@@ -72,7 +72,7 @@ impl ServerTls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Makes the TLS handshake with a client, or says what was wrong.
+    /// Makes the TLS handshake with a client, or returns the reason why not.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Transport, String> {
         match TlsAcceptor::from(self.0.clone()).accept(Sleeve::from(stream)).await {
             Ok(stream) => Ok(Transport::Tls(Box::new(Sealed::new(stream.into(), self.0.max_fragment_size)))),
@@ -91,9 +91,9 @@ impl From<Arc<ServerConfig>> for ServerTls {
     }
 }
 
-/// Whom a client trusts, and what it shows of itself. Cheap to clone.
+/// The certificates that a client trusts, and its own. Cheap to clone.
 ///
-/// A `wss://` address alone trusts whom the system trusts. For a server with a certificate of one's own:
+/// A `wss://` address alone trusts whom the system trusts. For a server with a certificate of your own:
 ///
 /// ```no_run
 /// use rxplus::prelude::*;
@@ -112,8 +112,8 @@ pub struct ClientTls {
 impl ClientTls {
     /// Trusts whom the operating system trusts. The default.
     ///
-    /// The system's certificates are read once in the life of the process, in some milliseconds; as long as there are none, they
-    /// are looked for again.
+    /// The system's certificates are read once per process, in some milliseconds; as long as there are none, the next call
+    /// looks again.
     ///
     /// # Errors
     ///
@@ -127,30 +127,29 @@ impl ClientTls {
         Ok(SYSTEM.get_or_init(|| found).clone())
     }
 
-    /// Trusts these root certificates, in PEM format, and no others. A self-signed certificate is its own root, also if it is
-    /// marked as an authority's, as `openssl req -x509` makes it; its name and dates are checked as those of any other. The names
-    /// are those in its `subjectAltName`.
+    /// Trusts these root certificates, in PEM format, and no others. A self-signed certificate is its own root, even if it
+    /// is marked as an authority's, as `openssl req -x509` makes it; its name and dates are checked like those of any other.
+    /// The names are those in its `subjectAltName`.
     ///
     /// # Errors
     ///
-    /// [`WsError::TlsSetup`] when there is no certificate in what was given.
+    /// [`WsError::TlsSetup`] when the input holds no certificate.
     pub fn with_roots_pem(roots: impl AsRef<[u8]>) -> Result<Self, WsError> {
         Ok(Self::of(builder(roots_in(roots.as_ref())?)?.with_no_client_auth()))
     }
 
-    /// As [`system`](Self::system), and shows a certificate of the client's own to a server that asks for one.
+    /// As [`system`](Self::system), and shows the client's own certificate to a server that asks for one.
     ///
-    /// `certificates` begins with the client's own, followed by those between it and the root.
+    /// `certificates` begins with the client's own, followed by the certificates between it and the root.
     ///
     /// # Errors
     ///
-    /// [`WsError::TlsSetup`] when there is no certificate or key in what was given, or they do not belong together.
+    /// [`WsError::TlsSetup`] when the input holds no certificate or no key, or they do not belong together.
     pub fn system_with_identity_pem(certificates: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, WsError> {
         Self::identified(system_roots()?, certificates.as_ref(), key.as_ref())
     }
 
-    /// As [`with_roots_pem`](Self::with_roots_pem), and shows a certificate of the client's own to a server that asks for
-    /// one.
+    /// As [`with_roots_pem`](Self::with_roots_pem), and shows the client's own certificate to a server that asks for one.
     ///
     /// # Errors
     ///
@@ -191,7 +190,7 @@ impl From<Arc<ClientConfig>> for ClientTls {
     }
 }
 
-/// What is wrong with one side's certificate, if that is why TLS failed. A server says what it thinks of the client's only
+/// The fault of one side's certificate, if that is why TLS failed. A server reports a fault of the client's certificate only
 /// after the client has finished its handshake.
 pub(crate) fn certificate_failure(endpoint: &ConnConfig, error: &io::Error) -> Option<WsError> {
     let endpoint = endpoint.clone();
@@ -208,7 +207,7 @@ pub(crate) fn certificate_failure(endpoint: &ConnConfig, error: &io::Error) -> O
             WsError::CertificateExpired(endpoint)
         }
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => WsError::UnknownIssuer(endpoint),
-        // Self-signed, and not one of those that are trusted.
+        // Self-signed, and not one of the trusted certificates.
         Error::InvalidCertificate(error) if verifier::is_authority_as_server(error) => WsError::UnknownIssuer(endpoint),
         Error::InvalidCertificate(error) => WsError::Certificate { endpoint, reason: error.to_string() },
         Error::AlertReceived(AlertDescription::CertificateRequired) => WsError::CertificateRequired(endpoint),
@@ -216,7 +215,7 @@ pub(crate) fn certificate_failure(endpoint: &ConnConfig, error: &io::Error) -> O
     })
 }
 
-/// What rustls said.
+/// The error of rustls.
 fn reason(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
@@ -226,10 +225,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Whom a client trusts.
+/// The certificates that a client trusts.
 struct Roots {
     store: RootCertStore,
-    /// Those that the program gave, of which a server may show one as its own.
+    /// The program's own certificates: a server may show one of them as its own.
     own: Vec<CertificateDer<'static>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a client checks of a server's certificate: [`OwnRoots`].
+//! [`OwnRoots`]: how a client checks a server's certificate.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use tokio_rustls::rustls::{
     server::ParsedCertificate,
 };
 
-/// Checks certificates as rustls does, and takes a self-signed one that is marked as an authority's, which rustls takes as
-/// nobody's own, if it is one of those that the program gave, byte for byte.
+/// Checks certificates as rustls does, and also accepts a self-signed one that is marked as an authority's, which rustls
+/// accepts for no server, if the program gave exactly this certificate.
 ///
-/// That the server has its key is checked by the signature of the handshake, as with any other.
+/// The signature of the handshake proves that the server has the key, as with any other certificate.
 #[derive(Debug)]
 pub(super) struct OwnRoots {
     chains: Arc<WebPkiServerVerifier>,
@@ -28,8 +28,9 @@ impl OwnRoots {
         Self { chains, own }
     }
 
-    /// Whether rustls has looked at the dates of a certificate before at what it is marked as, so that one which it calls an
-    /// authority's is not out of date: then it finds fault with the dates of one that was not made for 1970.
+    /// Whether rustls checks the dates of a certificate before it checks that it is not an authority's. If so, a certificate
+    /// that it rejects as an authority's is not out of date. Tried at the time of 1970: then rustls must find fault with the
+    /// dates.
     fn looks_at_dates_first(&self, certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
         let epoch = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
         matches!(
