@@ -35,7 +35,8 @@ use crate::{
     transport::socket::Socket,
 };
 
-/// How long a peer may take to hear why it is dropped, and how long this side goes on hearing what has arrived by then.
+/// How long a peer may take to read why it is dropped, and how long this side goes on reading bytes that have arrived by
+/// then.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Stands for a close frame without a code (RFC 6455, section 7.1.5).
@@ -44,7 +45,7 @@ const NO_CODE: u16 = 1005;
 /// How far the closing handshake is.
 pub(crate) enum Phase {
     Open,
-    /// Our close frame is on its way. The peer's is awaited.
+    /// Our close frame is on its way. The peer's is still to come.
     CloseSent(Closing),
     /// The peer's close frame has come. The rest is being flushed, the answer to it last.
     CloseReceived {
@@ -68,10 +69,10 @@ impl Phase {
     }
 }
 
-/// An end that is decided: nothing more is written, but the bytes that have arrived are heard before the end is reported.
+/// A decided end: nothing more is written, but the bytes that have arrived are dispatched before the end is reported.
 pub(crate) struct Draining {
     pub(crate) error: WsError,
-    /// When it ends at the latest. `None` where the socket has failed, and ends by itself.
+    /// The latest time at which it ends. `None` if the socket has failed, and ends by itself.
     pub(crate) until: Option<Instant>,
     /// How many more bytes may be read: as many as can have arrived.
     pub(crate) left: usize,
@@ -82,7 +83,7 @@ where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    /// Ends all writing, and goes on hearing what has arrived. The first call decides the error.
+    /// Ends all writing, and goes on dispatching the bytes that have arrived. The first call decides the error.
     pub(crate) fn begin_draining(&mut self, error: WsError, until: Option<Instant>) {
         if self.draining.is_none() {
             self.writer.stop_writing();
@@ -98,7 +99,8 @@ where
         self.write_status = WriteStatus::default();
     }
 
-    /// Stands for the write of a turn while the connection drains. After the last word of the peer there is nothing to wait for.
+    /// Takes the place of a turn's write while the connection drains. After the peer's last message there is nothing to wait
+    /// for.
     pub(crate) fn skip_write(&mut self) -> Flow<()> {
         self.drop_answers();
         if self.phase.hears_messages() { Continue(()) } else { Break(self.drained()) }
@@ -112,8 +114,8 @@ where
 
     fn send_close_frame(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason: fitting_reason(reason).into() };
-        // The stream is memory, which takes everything. The only error is that the peer's close frame came first, and then
-        // there is no other to send.
+        // The stream is memory, which takes all bytes. The only error is that the peer's close frame came first, and then no
+        // other is to be sent.
         let mut stream = MemoryStream::new(&[], &mut self.answers);
         let _ = self.decoder.with_protocol(|protocol| protocol.close(&mut stream, Some(frame)));
     }
@@ -126,8 +128,8 @@ where
 
     /// Answers the peer's close frame, and notes it.
     pub(crate) fn on_close_frame(&mut self, frame: Option<CloseFrame>) {
-        // tungstenite has made the answer. The stream is memory, which takes everything; the error says that the connection is
-        // closed.
+        // tungstenite has made the answer. The stream is memory, which takes all bytes; the error only says that the
+        // connection is closed.
         let mut stream = MemoryStream::new(&[], &mut self.answers);
         let _ = self.decoder.with_protocol(|protocol| protocol.flush(&mut stream));
         let (code, reason) =
@@ -135,7 +137,7 @@ where
         self.enter(Phase::CloseReceived { code, reason, deadline: self.linger_until() });
     }
 
-    /// Fails the connection (RFC 6455, section 7.1.7): the peer is told its mistake before it is dropped.
+    /// Fails the connection (RFC 6455, section 7.1.7): tells the peer its mistake before the connection is dropped.
     pub(crate) fn fail_connection(&mut self, code: CloseCode, reason: String) {
         self.send_close_frame(code, &reason);
         let error = WsError::Protocol { peer: self.link.peer.to_string(), reason };
@@ -157,10 +159,10 @@ where
         }
     }
 
-    /// Shuts the socket down once the last bytes are flushed, and ends the connection unless it is the peer's turn to hang up.
+    /// Shuts the socket down once the last bytes are flushed, and ends the connection unless the peer is the one to hang up.
     pub(crate) fn shut_down_if_flushed(&mut self, cx: &mut Context<'_>) -> Flow<()> {
-        // After a closing handshake it is the server that closes the socket (RFC 6455, section 7.1.1). A connection that failed
-        // stays until the peer hangs up: a socket dropped with unread bytes would take the close frame along.
+        // After a closing handshake the server closes the socket (RFC 6455, section 7.1.1). A connection that failed stays
+        // until the peer hangs up: a socket dropped with unread bytes would take the close frame along.
         let ends = match self.phase {
             Phase::Open | Phase::CloseSent(_) => return Continue(()),
             Phase::CloseReceived { .. } => self.has_hung_up || self.link.role == Role::Server,
@@ -203,7 +205,7 @@ where
     pub(crate) fn drained(&self) -> Box<Ending> {
         match (&self.draining, &self.phase) {
             (Some(Draining { error, .. }), Phase::Open | Phase::CloseSent(_)) => self.lost(error.clone()),
-            // Whatever the peer said last: another connection is wanted at once.
+            // Even after a closing handshake: another connection is wanted at once.
             (Some(Draining { error: error @ WsError::Cut(_), .. }), _) => self.lost(error.clone()),
             _ => self.ending_of_phase(),
         }

@@ -1,4 +1,4 @@
-//! What a driver does by the clock: it pings, and it ends what takes too long.
+//! The clock of a driver: it pings, and ends whatever takes too long.
 
 use std::{
     ops::ControlFlow::{Break, Continue},
@@ -27,7 +27,7 @@ where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    /// Pings if it is time to, ends what takes too long, and sets the timer.
+    /// Pings if it is time to, ends whatever takes too long, and sets the timer.
     pub(crate) fn keep_deadlines(&mut self, intake: Intake, cx: &mut Context<'_>) -> Flow<Turn> {
         self.end_if_late()?;
         if let Some(draining) = &self.draining {
@@ -77,7 +77,7 @@ where
         // Inside the lock, so that exactly the messages counted here go out before the ping.
         let mut writer = self.writer.lock();
         let payload = Message::Ping(Bytes::copy_from_slice(&self.writer.begun().to_be_bytes()));
-        // The stream is memory, which takes everything; and in this phase the protocol takes messages.
+        // The stream is memory, which takes all bytes; and in this phase the protocol takes messages.
         let mut stream = MemoryStream::new(&[], &mut self.answers);
         let _ = self.decoder.with_protocol(|protocol| protocol.write(&mut stream, payload));
         writer.answer(&mut self.answers);
@@ -100,8 +100,8 @@ where
         let (set, timer) = self.timer.get_or_insert_with(|| (next, Box::pin(sleep_until(next))));
         *set = next;
         timer.as_mut().reset(next);
-        // Outside tokio's cooperative budget: with the budget used up, the timer would not note whom to wake, and it is not
-        // polled again before it has fired.
+        // Outside tokio's cooperative budget: with the budget used up, the timer would not note which task to wake, and it
+        // is not polled again before it has fired.
         Turn::again_if(Pin::new(&mut unconstrained(timer.as_mut())).poll(cx).is_ready())
     }
 }

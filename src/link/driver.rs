@@ -1,8 +1,9 @@
 //! [`Driver`]: the state and the turn of the task that serves one socket.
 //!
-//! A turn reads what is there, dispatches it, and then writes everything that came of it at once. tungstenite's synchronous
-//! core sees only memory: it reads from a slice of a buffer that all connections of a thread share, and its answers go into
-//! memory as well. So an idle connection owns next to nothing, and this crate itself counts memory and the ends of messages.
+//! A turn reads the waiting bytes, dispatches them, and then writes all their consequences at once. tungstenite's
+//! synchronous core sees only memory: it reads from a slice of a buffer that all connections of a thread share, and its
+//! answers go into memory as well. So an idle connection owns next to nothing, and this crate itself counts memory and the
+//! ends of messages.
 
 use std::{
     io,
@@ -40,25 +41,26 @@ use crate::{
     transport::socket::Socket,
 };
 
-/// How many full read buffers one turn takes before other connections have theirs.
+/// How many full read buffers one turn takes before other connections have their turn.
 const READS_PER_TURN: usize = 4;
 
 /// How many messages one turn dispatches before their consequences are written, by this connection and by the others, and
-/// before the reactor looks at the other sockets. That look costs 1.3 us, which with half as many was 5 % of a burst.
+/// before the reactor looks at the other sockets. That look costs 1.3 us, which with half as many messages was 5 % of a
+/// burst.
 const MESSAGES_PER_TURN: usize = 256;
 
-/// How much of what was there a turn has read.
+/// How much of the waiting bytes a turn has read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intake {
     /// All of it. The socket wakes the task when more comes.
     Whole,
     /// A part. Nothing wakes the task for the rest.
     Part,
-    /// Nothing. The subscribers wake the task when they have caught up.
+    /// Nothing. The subscribers wake the task when they have caught up, or another thread when it has made owed deliveries.
     Held,
 }
 
-/// What a read from the socket has brought.
+/// The outcome of a read from the socket.
 enum Fill {
     Bytes,
     Nothing,
@@ -71,7 +73,7 @@ pub(crate) struct Driver<S: Socket, F> {
     pub(crate) decoder: Decoder,
     pub(crate) phase: Phase,
     pub(crate) draining: Option<Draining>,
-    /// The peer has shut its side down: nothing more is read, but it may still be waiting for our last words.
+    /// The peer has shut its side down: nothing more is read, but it may still be waiting for the last bytes of this side.
     pub(crate) has_hung_up: bool,
     /// Control frames for the peer, until the next write.
     pub(crate) answers: Vec<u8>,
@@ -84,18 +86,18 @@ pub(crate) struct Driver<S: Socket, F> {
     pub(crate) pulse: Pulse,
     /// A ping was queued, and the operating system has not taken it yet.
     pub(crate) is_pinging: bool,
-    /// Bytes that were read and not dispatched, since the turn had dispatched its share; and those that came with the
+    /// Bytes that were read and not dispatched, because the turn had dispatched its share, and bytes that came with the
     /// opening handshake.
     unread: Bytes,
     /// When this turn began.
     pub(crate) now: Instant,
-    /// Made for the first deadline. Beside it stands the time it is set to, so that not each turn needs to poll it.
+    /// Made for the first deadline. Stored with the time it is set to, so that not each turn needs to poll it.
     pub(crate) timer: Option<(Instant, Pin<Box<Sleep>>)>,
     /// How many messages of this link a pong has confirmed.
     confirmed: u64,
     /// How many messages in a row could not be decoded.
     undecodable: usize,
-    /// Items that callbacks have pushed and nobody has taken: nothing is read before they are.
+    /// Deliveries that callbacks have caused and nobody has made: nothing is read before they are made.
     pub(crate) debts: Debts,
 }
 
@@ -130,7 +132,7 @@ where
         }
     }
 
-    /// Closes the socket, and counts the messages that may be lost. A peer that takes nothing is not waited for.
+    /// Closes the socket, and counts the messages that may be lost. Does not wait for a peer that takes nothing.
     pub(crate) fn finish(&mut self, ending: &mut Ending) {
         let takes_nothing = match ending.error {
             Some(WsError::WriteStalled { .. }) => true,
@@ -181,13 +183,13 @@ where
         Continue(Turn::again_if(reads_on || written == Turn::Again || clock == Turn::Again))
     }
 
-    /// Whether reading is paused. A peer that does not take the answers to its pings is not read from, so that they cannot pile
-    /// up. Messages do not count: two peers that each wait for the other to read would wait for ever.
+    /// Whether reading is paused. Nothing is read from a peer that does not take the answers to its pings, so that they
+    /// cannot pile up. Messages do not count: two peers that each wait for the other to read would wait for ever.
     pub(crate) fn is_paused(&self) -> bool {
         self.answers.len() + self.write_status.answers_len > self.link.limits.write_buffer_len
     }
 
-    /// Reads and dispatches what is there, unless items that callbacks have pushed still wait.
+    /// Reads and dispatches the waiting bytes, unless items that callbacks have pushed still wait.
     fn read(&mut self, cx: &mut Context<'_>) -> Flow<Intake> {
         let mut debts = take(&mut self.debts);
         let intake = match debts.pay(cx) {
@@ -207,8 +209,8 @@ where
         intake
     }
 
-    /// Whether received messages wait for their subscribers; or events do, if this connection causes them by messages that
-    /// cannot be decoded.
+    /// Whether received messages wait for their subscribers; or whether events do, if this connection causes them by
+    /// undecodable messages.
     fn is_ahead(&self, cx: &Context<'_>) -> bool {
         let is_behind = |backlog: &Arc<dyn Backlog>| backlog.poll_at_most(READ_AHEAD, cx).is_pending();
         is_behind(&self.link.inbound) || (self.undecodable > 0 && is_behind(&self.link.events))
@@ -301,7 +303,7 @@ where
         &[]
     }
 
-    /// Hands a message on. A server drops a peer that sends nothing but messages it cannot decode.
+    /// Hands a message on. A server drops a peer that sends only undecodable messages.
     fn hand_on(&mut self, message: Frame) {
         match (self.receive)(message) {
             Receipt::Taken => self.undecodable = 0,
@@ -316,7 +318,8 @@ where
         }
     }
 
-    /// Writes the answers and the messages, as far as the socket takes them, and our close frame behind the last message.
+    /// Writes the answers and the messages, as far as the socket takes them, and this side's close frame after the last
+    /// message.
     fn write(&mut self, cx: &mut Context<'_>) -> Flow<Turn> {
         while self.draining.is_none() {
             let (progress, status) = self.writer.write(&mut self.answers, cx);
@@ -349,8 +352,8 @@ where
     }
 }
 
-/// How many messages a pong confirms: each ping carries the number of messages before it. A pong that nobody asked for may
-/// carry anything.
+/// How many messages a pong confirms: each ping carries the number of messages before it. An unsolicited pong may carry
+/// anything.
 fn confirmed_by(payload: &[u8], begun: u64) -> u64 {
     payload.try_into().map(u64::from_be_bytes).ok().filter(|count| *count <= begun).unwrap_or(0)
 }

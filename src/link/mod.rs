@@ -18,19 +18,19 @@
 //! ```
 //!
 //! - **Up**, on the right: only the connection's task, in [`Driver::poll`](driver::Driver::poll).
-//! - **Down**, on the left: one of three at a time, under the lock of the [`SharedWriter`]. On a runtime of one thread it is the
-//!   [`WriteScheduler`], for connections whose task sleeps. Where there is no scheduler (a client, or several threads), a push
-//!   wakes the task, which writes. A thread that pushes into a full outbox first writes itself what the socket takes.
+//! - **Down**, on the left: one of three at a time, under the lock of the [`SharedWriter`]. On a runtime of one thread it is
+//!   the [`WriteScheduler`], for connections whose task sleeps. Without a scheduler (on a client, or with several threads),
+//!   a push wakes the task, which writes. A thread that pushes into a full outbox first writes as much as the socket takes.
 //! - Answers, the closing handshake, the heartbeat and the deadlines are always the task's.
 //!
-//! # Who knows that it is ending
+//! # The flags of an end
 //!
-//! An end begins in many places, and the code that handles messages must see it at once. So several flags say that something is
-//! ending. Where two say the same, the second is a copy for readers that cannot take the lock of the first.
+//! An end begins in many places, and the code that handles messages must see it at once. So several flags say that something
+//! is ending. Where two say the same, the second is a copy for readers that cannot take the lock of the first.
 //!
 //! | Flag or state | It says | Set by | Read without a lock by |
 //! |---|---|---|---|
-//! | endpoint `Component.terminal` | how the subscribers are to be ended; the first call counts | `complete`, `error`, the end of the last handle; a task that dies | nobody |
+//! | endpoint `Component.terminal` | how the subscribers are to end; the first call counts | `complete`, `error`, the end of the last handle; a task that dies | nobody |
 //! | endpoint `Component.is_ending` | the subscribers have been ended | the first task that ends them | a second one, which a swap stops |
 //! | server `close_code` | the close code of its end, 0 before | `begin_closing` | each push, each peer that comes or goes: `is_closing()` |
 //! | server `closing` (a watch) | the same | `begin_closing`, after the code | the accept loop and the opening handshakes, which await it |
@@ -41,7 +41,7 @@
 //! | [`SharedWriter`] `is_open` | messages may be written: no close frame was sent or received | the driver, in `stop_taking` and `stop_writing` | nobody; it is an atomic so that `prefetch` may load it |
 //! | `Writer.is_over` | nothing at all is written any more | `stop_writing`, `close_socket` | nobody |
 //! | driver `phase` | how far the closing handshake is | the driver | the driver, which shares none of its fields |
-//! | driver `draining` | the end is decided; what has arrived is still heard | the driver: a failed or stalled write, a deadline, a cut | the driver |
+//! | driver `draining` | the end is decided; arrived bytes are still dispatched | the driver: a failed or stalled write, a deadline, a cut | the driver |
 //! | driver `close_by` | the deadline of the outbox's closing handshake, while messages go out before it | the driver, after each write | the driver's clock |
 //! | driver `has_hung_up` | the peer has shut its side down | the driver, at the end of the stream | the driver |
 //!
@@ -115,15 +115,15 @@ pub(crate) struct Link {
     pub(crate) scheduler: Option<Arc<WriteScheduler>>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) limits: Limits,
-    /// Where received messages pile up if their subscribers do not keep up.
+    /// The subject in which received messages pile up if their subscribers do not keep up.
     pub(crate) inbound: Arc<dyn Backlog>,
-    /// Where the events of the connection do.
+    /// The subject in which the events of the connection pile up.
     pub(crate) events: Arc<dyn Backlog>,
     /// The bytes that came together with the opening handshake.
     pub(crate) early_bytes: Bytes,
 }
 
-/// What happened to a message that was handed on.
+/// The outcome of handing a message on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Receipt {
     Taken,
@@ -169,8 +169,8 @@ pub(crate) struct Ending {
     pub(crate) reason: Arc<str>,
     /// `None` after a closing handshake.
     pub(crate) error: Option<WsError>,
-    /// How many messages were written since the last ping that a pong answered: the most that can have been lost. Counted
-    /// last, when nothing is written any more.
+    /// How many messages were written since the last ping that a pong answered: at most this many can have been lost.
+    /// Counted last, when nothing is written any more.
     pub(crate) unconfirmed: u64,
 }
 
@@ -181,14 +181,14 @@ impl Ending {
     }
 }
 
-/// Serves a link until its connection ends, or is dropped because `cut` resolved. Text and binary messages go to `receive`: all
-/// that have arrived, before the end is reported.
+/// Serves a link until its connection ends, or is dropped because `cut` resolved. All text and binary messages that have
+/// arrived go to `receive` before the end is reported.
 pub(crate) fn drive<S, F>(link: OpenLink<S>, receive: F, cut: impl Future<Output = ()>) -> impl Future<Output = Ending>
 where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    // Not an `async fn`: its future would hold the arguments beside the driver that they become.
+    // Not an `async fn`: its future would hold the arguments beside the driver made from them.
     let mut driver = Driver::new(link, receive);
     let mut cut = Some(Box::pin(cut));
     poll_fn(move |cx| {

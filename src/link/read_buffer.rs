@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use crate::protocol::read_block::Block;
 
-/// The length of a read buffer. Measured, with as much for a write: of 16 messages of 16 KiB in flight each costs 0.74 of its
-/// cost with 64 KiB; half of the difference is due to the reading.
+/// The length of a read buffer. Measured, with as much for a write: of 16 messages of 16 KiB in flight each costs 0.74 of
+/// its cost with 64 KiB; half of the difference is due to the reading.
 pub(crate) const READ_BUFFER_LEN: usize = 128 * 1024;
 
 pub(crate) struct ReadBuffer {
@@ -18,7 +18,7 @@ thread_local! {
 }
 
 impl ReadBuffer {
-    /// Takes the thread's buffer, or makes a new one: a callback may run another driver inside the one that has the buffer.
+    /// Takes the thread's buffer. Makes a new one if a callback runs another driver inside the one that has the buffer.
     pub(crate) fn take() -> Self {
         let new = || Self { bytes: vec![0; READ_BUFFER_LEN].into(), block: Block::default() };
         SHARED.take().unwrap_or_else(new)

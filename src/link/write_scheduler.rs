@@ -1,13 +1,13 @@
 //! [`WriteScheduler`]: one task that writes for connections whose own tasks sleep, instead of waking each of them.
 //!
-//! Why: when a message goes out to many connections, their tasks cost more than everything else in this crate. Each is woken,
-//! scheduled and run, and touches memory that has left the caches. Measured with 5,000 connections, a delivery without their
-//! tasks costs 0.86 of a delivery with them. On a runtime of several threads there is no scheduler: there the tasks write side
-//! by side, one task could not.
+//! Why: when a message goes out to many connections, their tasks cost more than everything else in this crate. Each is
+//! woken, scheduled and run, and touches memory that has left the caches. Measured with 5,000 connections, a delivery
+//! without their tasks costs 0.86 of a delivery with them. On a runtime of several threads there is no scheduler: there the
+//! tasks write side by side, which a single task could not.
 //!
-//! To the runtime the scheduler is one task with one turn, where the tasks of the connections would have had a turn each. So it
-//! writes a round for all of them before any other task has a turn: otherwise a program that sends much would fill the outboxes
-//! faster than they are emptied. In a round each connection writes a bounded part, and the rest in the next round.
+//! To the runtime the scheduler is one task with one turn, where the tasks of the connections would have had a turn each. So
+//! it writes a round for all of them before any other task has a turn: otherwise a program that sends much would fill the
+//! outboxes faster than they are emptied. In a round each connection writes a bounded part, and the rest in the next round.
 
 use std::{
     collections::VecDeque,
@@ -28,8 +28,8 @@ pub(crate) trait ScheduledWrite: Send + Sync {
     /// Loads the memory that [`write_now`](Self::write_now) needs into the cache.
     fn prefetch(&self);
 
-    /// Writes what the socket takes, and wakes the connection's task if the task has something to do. [`Turn::Again`] if there
-    /// is more to write in another round.
+    /// Writes as much as the socket takes, and wakes the connection's task if the task has something to do. [`Turn::Again`]
+    /// if there is more to write in another round.
     fn write_now(&self) -> Turn;
 
     /// Leaves the write to the connection's task.

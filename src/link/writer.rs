@@ -3,7 +3,7 @@
 //! Three parties write, one at a time: the connection's own task, which also reads; on a runtime of one thread, the
 //! [`WriteScheduler`]; and any thread that pushes into a full outbox, before the full outbox is held against the peer.
 //!
-//! The lock of the writer is taken before the one of the outbox, and after the one of a switchboard. No code of the user's runs
+//! The lock of the writer is taken before the lock of the outbox, and after the lock of a switchboard. No user code runs
 //! while one of them is held.
 
 use std::{
@@ -37,10 +37,11 @@ use crate::{
     transport::socket::Socket,
 };
 
-/// How many bytes are made ready for one write: as many as are read at once.
+/// How many bytes are prepared for one write: as many as one read takes.
 const WRITE_BATCH_LEN: usize = 128 * 1024;
 
-/// How many writes one turn makes, while a program pushes as fast as the peer reads, before other connections have theirs.
+/// How many writes one turn makes, while a program pushes as fast as the peer reads, before other connections have their
+/// turn.
 const WRITES_PER_TURN: usize = 32;
 
 /// How many writes a push into a full outbox makes under one lock. The outbox asks for more if that made no room.
@@ -56,7 +57,7 @@ pub(crate) struct SharedWriter<S> {
     writer: Mutex<Writer<S>>,
     /// Messages may be written: no close frame has been sent or received.
     is_open: AtomicBool,
-    /// It is on the scheduler's list, where it needs to be once.
+    /// It is on the scheduler's list, where one entry is enough.
     is_scheduled: AtomicBool,
     role: Role,
     /// The connection's task.
@@ -83,7 +84,7 @@ impl<S: Socket> Drop for WriterHandle<S> {
     }
 }
 
-/// Where a write stopped.
+/// The point at which a write stopped.
 pub(crate) enum Progress {
     /// The operating system has taken everything.
     Done,
@@ -112,14 +113,14 @@ pub(crate) struct Writer<S> {
     buffer: Option<Box<WriteBuffer>>,
     /// `None` once the connection is over.
     socket: Option<S>,
-    /// The error of a write that somebody else made, kept for the task.
+    /// The error of a write on another thread, kept for the task.
     failed: Option<io::Error>,
-    /// Nothing is written any more, and the outbox has been told.
+    /// Nothing is written any more, and the outbox knows it.
     is_over: bool,
 }
 
 impl<S: Socket> SharedWriter<S> {
-    /// Opens the way out of `outbox`. From now on its messages are written by `scheduler` if there is one, and else by the
+    /// Opens the way out of `outbox`. From now on `scheduler` writes its messages if there is one, and otherwise the
     /// [task](Self::set_task).
     ///
     /// `answer` goes out before them.
@@ -156,12 +157,12 @@ impl<S: Socket> SharedWriter<S> {
         self.outbox.begun() - self.written_before
     }
 
-    /// No code of the user's may run inside this lock: the payloads of written messages are dropped after it.
+    /// No user code may run inside this lock: the payloads of written messages are dropped after it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Writer<S>> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the task to wake, which is the one that reads.
+    /// Sets the task to wake: the one that reads.
     pub(crate) fn set_task(&self, task: Waker) {
         *self.lock_task() = Some(task);
     }
@@ -219,7 +220,8 @@ impl<S: Socket> SharedWriter<S> {
         self.return_or_drop(None);
     }
 
-    /// As [`return_unwritten`](Self::return_unwritten). If `dropped` gives a reason, they are then dropped with all others.
+    /// As [`return_unwritten`](Self::return_unwritten). If `dropped` gives a reason, all waiting messages are then dropped
+    /// for it.
     fn return_or_drop(&self, dropped: Option<DropReason>) {
         let effects = self.lock().return_unwritten(&self.outbox, dropped);
         drop(effects.run());
@@ -333,8 +335,8 @@ impl<S: Socket> SharedWriter<S> {
     }
 }
 
-/// Polls outside tokio's cooperative budget: with the budget used up, tokio does not ask the socket at all, and that would look
-/// like a socket that takes nothing.
+/// Polls outside tokio's cooperative budget: with the budget used up, tokio does not ask the socket at all, and that would
+/// look like a socket that takes nothing.
 fn poll_unconstrained<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_>) -> R) -> R {
     match pin!(unconstrained(poll_fn(|cx| Poll::Ready(f(cx))))).poll(cx) {
         Poll::Ready(result) => result,
@@ -378,7 +380,7 @@ impl<S: Socket> ScheduledWrite for SharedWriter<S> {
     }
 
     fn write_now(&self) -> Turn {
-        // Before the look into the outbox: a message pushed after that look schedules another write.
+        // Cleared before the look into the outbox: a message pushed after that look schedules another write.
         self.is_scheduled.swap(false, AcqRel);
         match self.write(&mut Vec::new(), &mut Context::from_waker(Waker::noop())).0 {
             Ok(Progress::Done) => return Turn::Wait,
@@ -412,7 +414,7 @@ impl<S: Socket> Outflow for SharedWriter<S> {
         if !self.is_open.load(Relaxed) || writer.failed.is_some() {
             return Relief { takes: false, spent: Spent::default() };
         }
-        // With the task's waker, so that the socket wakes the task. A task that has not run yet asks the socket itself then.
+        // With the task's waker, so that the socket wakes the task. A task that has not run yet will ask the socket itself.
         let task = self.lock_task().clone().unwrap_or_else(|| Waker::noop().clone());
         writer.insist(true);
         let (progress, effects) = self.write_up_to(&mut writer, WRITES_PER_PUSH, &mut Context::from_waker(&task));

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::outbox::{Outbox, Outflow, Spent};
 
-/// What is left to do once the lock of the queue, and the one of the link, are released.
+/// The work that is left once the lock of the queue, and the lock of the link, are released.
 #[derive(Default)]
 #[must_use]
 pub(crate) struct Effects<'a> {
@@ -14,7 +14,7 @@ pub(crate) struct Effects<'a> {
     pub(crate) wake: Option<Arc<dyn Outflow>>,
     /// Notified when closing was asked for.
     pub(crate) alarm: Option<&'a Notify>,
-    /// The outbox whose drops have begun to wait for being reported.
+    /// The outbox whose drops are now waiting to be reported.
     pub(crate) report: Option<&'a Outbox>,
     pub(crate) spent: Spent,
 }

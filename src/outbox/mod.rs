@@ -16,12 +16,12 @@
 //! 2. The link takes messages: it copies them into its write buffer, and they stay in the queue.
 //! 3. Once the operating system has taken the last byte of a message, the link confirms it, and the message leaves the
 //!    queue. Its payload is dropped outside all locks ([`Spent`]).
-//! 4. A push that finds the queue full has the link write on the spot ([`Outflow::relieve`]); what [`Overflow`] says comes
-//!    only after that.
+//! 4. A push that finds the queue full makes the link write on the spot ([`Outflow::relieve`]). The [`Overflow`] policy
+//!    applies only after that.
 //!
 //! So a link that breaks loses no message: the next connection's driver finds it where it was.
 //!
-//! A link calls the outbox with its own lock held, and the outbox calls a link without its own.
+//! A link calls the outbox with its own lock held; the outbox calls a link without holding its own lock.
 
 mod effects;
 mod overflow;
@@ -60,41 +60,41 @@ use crate::{
 /// The longest head of a frame (RFC 6455, section 5.2), which a short message needs as well.
 const FRAME_HEAD_LEN: usize = 14;
 
-/// How many outboxes are [prefetched](Outbox::prefetch) before the first has its turn. More than can be fetched side by
-/// side gain nothing, and of many more, the first have left the cache again.
+/// How many outboxes are [prefetched](Outbox::prefetch) before the first has its turn. More than can be fetched side by side
+/// gain nothing, and of many more, the first have left the cache again.
 pub(crate) const FETCHED_AT_ONCE: usize = 64;
 
-/// From this length on, a message is not copied under the lock: pushers would wait for as long.
+/// From this length on, a message is copied outside the lock: otherwise pushers would wait for the copy.
 const LONG_LEN: usize = 32 * 1024;
 
-/// How many times one push has the link write, while others fill the room that this makes.
+/// How many times one push makes the link write, while others fill the room that this makes.
 const RELIEFS_PER_PUSH: usize = 256;
 
-/// For how long a socket that takes nothing is not asked again for a full outbox, where a full one does not end the
-/// connection: a push that asks costs three times as much as one that does not.
+/// How long a socket that takes nothing is not asked again for a full outbox, if a full one does not end the connection: a
+/// push that asks costs three times as much as one that does not.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The link that empties an outbox.
 pub(crate) trait Outflow: Send + Sync {
-    /// There is something to do that the link does not know of.
+    /// The link has work that it does not know of.
     fn wake(self: Arc<Self>);
 
-    /// Writes as much as the socket takes at this moment, on the thread that pushes. Runs no code of the user's, and waits
-    /// for nothing but other such writes.
+    /// Writes as much as the socket takes at this moment, on the thread that pushes. Runs no user code, and waits only for
+    /// other such writes.
     fn relieve(&self) -> Relief;
 
-    /// Drops the messages of which nothing was written, taken or not, but for the link's greetings.
+    /// Drops the messages of which nothing was written, taken or not, except the link's greetings.
     fn clear(&self);
 }
 
-/// What came of a write on the thread that pushes.
+/// The outcome of a write on the thread that pushes.
 pub(crate) struct Relief {
-    /// The socket took all that was written; it may take more.
+    /// The socket took all bytes offered to it; it may take more.
     pub(crate) takes: bool,
     pub(crate) spent: Spent,
 }
 
-/// What came of [`Outbox::confirm`].
+/// The outcome of [`Outbox::confirm`].
 pub(crate) struct Confirmed {
     pub(crate) spent: Spent,
     /// The queue is empty, and the next change of it wakes the link.
@@ -107,21 +107,21 @@ pub(crate) struct Outbox {
     core: Arc<Core>,
 }
 
-/// Where many outboxes get a message each, most of the time goes into fetching their cache lines: what a push needs is in
-/// two.
+/// When many outboxes get a message each, most of the time goes into fetching their cache lines: a push needs only two of
+/// them.
 #[repr(C, align(64))]
 struct Core {
     state: Mutex<State>,
     /// Closing was asked for. Set under the lock, and read without it by each source after each message.
     is_closing: AtomicBool,
-    /// As `is_closing`: it was closed for being full.
+    /// As `is_closing`: it was closed because it was full.
     overflown: AtomicBool,
     /// The driver found nothing to take and wants to be woken by the next message. Set under the lock.
     asleep: AtomicBool,
     overflow: Overflow,
     /// Notified of the closing, for a client that has no driver at the time.
     closing: Notify,
-    /// Called, outside the lock, when drops have begun to wait for being reported.
+    /// Called, outside the lock, when drops begin to wait for a report.
     on_drop: Box<dyn Fn(&Outbox) + Send + Sync>,
 }
 
@@ -170,27 +170,28 @@ impl Outbox {
         (result, Effects { wake, alarm, report, spent })
     }
 
-    /// Clears the flag that the link sleeps, as it is being woken or is awake. Returns whether it was set.
+    /// Clears the flag that the link sleeps, as it is being woken or is awake. Returns whether the flag was set.
     fn take_asleep(&self) -> bool {
         self.core.asleep.load(Relaxed) && self.core.asleep.swap(false, Relaxed)
     }
 }
 
-/// For pushing.
+/// Pushing.
 impl Outbox {
-    /// Queues a message, or says why not.
+    /// Queues a message, or returns the reason why not.
     pub(crate) fn push(&self, frame: Frame) -> Result<(), Refusal> {
         self.offer(frame).0
     }
 
-    /// As [`push`](Self::push), for a caller that holds a lock: with the messages that it drops outside that lock.
+    /// As [`push`](Self::push), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
+    /// that lock.
     pub(crate) fn offer(&self, frame: Frame) -> (Result<(), Refusal>, Spent) {
         let mut state = self.lock();
         if self.is_closing() || !state.has_room(&frame) {
             drop(state);
             return self.offer_to_full(frame);
         }
-        // As nearly all of them go: it has a place, and changes nothing else.
+        // The usual case: the message has a place, and nothing else changes.
         state.queued += Tally::of(&frame);
         state.queue.push_back(frame);
         let wake = if self.take_asleep() { state.link.clone() } else { None };
@@ -206,7 +207,7 @@ impl Outbox {
         let mut spent = Spent::default();
         for _ in 0..RELIEFS_PER_PUSH {
             let Some(link) = self.link_to_relieve(&frame) else { break };
-            // Takes the link's lock, which comes before ours.
+            // Takes the link's lock, which must be taken before the outbox's.
             let relief = link.relieve();
             spent.append(relief.spent);
             if !relief.takes {
@@ -224,7 +225,7 @@ impl Outbox {
         if self.is_closing() || state.has_room(frame) {
             return None;
         }
-        // An overflow that ends the connection happens once: before it the socket is asked in any case.
+        // An overflow that ends the connection happens once: before it, the socket is asked in any case.
         let blocked_at = state.rare.as_ref().and_then(|rare| rare.blocked_at);
         let is_blocked = self.is_lossy() && blocked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
         if is_blocked { None } else { state.link.clone() }
@@ -234,7 +235,7 @@ impl Outbox {
         self.core.overflow != Overflow::Disconnect
     }
 
-    /// Queues messages ahead of all others, for the link that begins now and for no other. Those beyond 65,536, or beyond
+    /// Queues messages ahead of all others, for the link that begins now and for no other. Messages beyond 65,536, or beyond
     /// 64 MiB, are dropped.
     pub(crate) fn greet(&self, frames: Vec<Frame>) {
         if !frames.is_empty() {
@@ -242,15 +243,16 @@ impl Outbox {
         }
     }
 
-    /// Brings the memory that a push and a write need near. Many such calls in a row fetch side by side, which locks do not.
+    /// Loads the memory that a push and a write need into the cache. Many such calls in a row fetch side by side; locking
+    /// does not.
     pub(crate) fn prefetch(&self) {
         black_box((self.core.state.is_poisoned(), self.core.asleep.load(Relaxed)));
     }
 }
 
-/// For the link.
+/// The link's side.
 impl Outbox {
-    /// Makes `link` the one that the next message wakes when there was nothing to take, and that a close wakes at once.
+    /// Makes `link` the one that is woken by the next message when nothing was left to take, and at once by a close.
     pub(crate) fn attach(&self, link: Arc<dyn Outflow>) {
         let mut state = self.lock();
         state.note_progress();
@@ -259,11 +261,11 @@ impl Outbox {
         drop(before);
     }
 
-    /// Takes messages for the link until `budget` bytes are reached; if there are none, the next change wakes it. Returns the
-    /// closing handshake that was asked for, once every message is taken.
+    /// Takes messages for the link until `budget` bytes are reached; if there are none, the next change wakes it. Returns
+    /// the closing handshake that was asked for, once every message is taken.
     ///
-    /// Shows each message to `f` where it lies, under the lock: a copy of a handle and its drop cost more than the copying of a
-    /// short message. A long one is shown without the lock. One caller at a time, which holds the link's lock.
+    /// Shows each message to `f` where it lies, under the lock: copying a handle and dropping it cost more than copying a
+    /// short message. A long message is shown without the lock. One caller at a time, which holds the link's lock.
     pub(crate) fn take_each(&self, budget: usize, mut f: impl FnMut(&Frame)) -> Option<Closing> {
         let mut state = self.lock();
         let (mut len, before) = (0, state.taken);
@@ -301,7 +303,7 @@ impl Outbox {
     }
 
     /// Notes that the link has not begun to write the last `count` messages that it took. They wait again; with a reason,
-    /// they are dropped, and all that wait with them. The link holds its lock, so it runs the effects later.
+    /// they and all other waiting messages are dropped. The link holds its lock, so it runs the effects later.
     pub(crate) fn untake(&self, count: usize, reason: Option<DropReason>) -> Effects<'_> {
         self.apply(|state| state.untake(count, reason)).1
     }
@@ -311,26 +313,26 @@ impl Outbox {
         self.take_asleep();
     }
 
-    /// Notes that the socket has taken nothing of what it was offered.
+    /// Notes that the socket has taken none of the bytes it was offered.
     pub(crate) fn note_blocked(&self) {
         if self.is_lossy() {
             self.lock().rare().blocked_at = Some(time::Instant::now());
         }
     }
 
-    /// Whether the oldest message has to go when this is full.
+    /// Whether the oldest message has to go when the outbox is full.
     pub(crate) fn drops_oldest(&self) -> bool {
         self.core.overflow == Overflow::DropOldest
     }
 
-    /// Ends the work of the link. The messages that it did not write whole wait for the next one, but for its greetings.
+    /// Ends the work of the link. The messages that it did not write whole wait for the next link, except its greetings.
     /// `has_begun` says whether it has written a part of the first message that waits.
     pub(crate) fn detach(&self, has_begun: bool) {
         self.change(|state| state.detach(has_begun));
     }
 }
 
-/// For the component: the end, and the state of things.
+/// The component's side: the end, and the present state.
 impl Outbox {
     /// Refuses everything from now on and asks for the closing handshake after the messages in the queue. The first call
     /// counts.
@@ -338,7 +340,7 @@ impl Outbox {
         self.change(|state| state.close(code, reason, within));
     }
 
-    /// Drops the messages of which nothing was written, but for the link's greetings.
+    /// Drops the messages of which nothing was written, except the link's greetings.
     pub(crate) fn clear(&self) {
         let link = self.lock().link.clone();
         match link {
@@ -352,7 +354,7 @@ impl Outbox {
         self.change(State::end)
     }
 
-    /// The message at the head. Between two links it is suspect of having ended the last one.
+    /// The message at the head. Between two links it is suspected of having ended the last one.
     pub(crate) fn head(&self) -> Option<Head> {
         self.lock().head()
     }
@@ -362,15 +364,15 @@ impl Outbox {
         self.change(|state| state.try_drop_head(head))
     }
 
-    /// Hands the drops that were not reported yet to `tell`.
+    /// Passes the drops that were not reported yet to `tell`.
     ///
-    /// `tell` must not call observers: it runs under the lock, so that no report comes behind the one of the end.
+    /// `tell` must not call observers: it runs under the lock, so that no report comes after the report of the end.
     pub(crate) fn report_drops(&self, tell: impl Fn(DropReason, Tally)) {
         let mut state = self.lock();
         state.take_unreported().into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
     }
 
-    /// Says that there are drops to be [reported](Self::report_drops).
+    /// Signals that drops wait to be [reported](Self::report_drops).
     fn report(&self) {
         (self.core.on_drop)(self);
     }
@@ -399,7 +401,7 @@ impl Outbox {
         }
     }
 
-    /// Whether it refuses everything; without the lock.
+    /// Whether it refuses everything; read without the lock.
     pub(crate) fn is_closing(&self) -> bool {
         self.core.is_closing.load(Acquire)
     }
@@ -408,7 +410,7 @@ impl Outbox {
         self.lock().queue.is_empty()
     }
 
-    /// Whether it was closed for being full, under [`Overflow::Disconnect`]; without the lock.
+    /// Whether it was closed for being full, under [`Overflow::Disconnect`]; read without the lock.
     pub(crate) fn has_overflown(&self) -> bool {
         self.core.overflown.load(Acquire)
     }

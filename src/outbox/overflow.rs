@@ -1,10 +1,10 @@
-//! How much an outbox holds, and what becomes of a message for which there is no room; `queue` does it.
+//! The bounds of an outbox, and the policy for a message that finds no room; `queue` applies it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::SendError;
 
-/// What a full outbox does with one more message.
+/// How a full outbox treats one more message.
 ///
 /// An outbox is full for a connection whose socket takes nothing: a push into a full one first writes as much as the socket
 /// takes at that moment, and only then is this applied. A client without a connection has no socket to write to.
@@ -16,15 +16,15 @@ use crate::SendError;
 pub enum Overflow {
     /// Ends the connection: an accepted one with close code 1013, a client with [`WsError::OutboxFull`](crate::WsError).
     Disconnect,
-    /// Drops the oldest messages of which nothing was written yet. A message that is being written keeps its place: where
-    /// such messages take all places, the new one is refused. So give an outbox for the latest value alone two places or
-    /// more, not one.
+    /// Drops the oldest messages of which nothing was written yet. A message that is being written keeps its place: if such
+    /// messages take all places, the new one is refused. So an outbox for only the latest value needs two places or more,
+    /// not one.
     DropOldest,
     /// Refuses the new message.
     DropLatest,
 }
 
-/// How much an outbox holds, and what it does when it is full.
+/// The bounds of an outbox, and how it treats a message when it is full.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutboxBound {
     pub(crate) messages: usize,

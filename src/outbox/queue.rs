@@ -8,8 +8,8 @@
 //!       head                             first droppable
 //! ```
 //!
-//! The link takes greetings and messages alike, from the left. So what can be dropped begins behind whichever reaches
-//! further, the greetings or what is taken.
+//! The link takes greetings and messages alike, from the left. So the messages that can be dropped begin after the greetings
+//! and after the taken messages, whichever reach further.
 
 use std::{
     collections::VecDeque,
@@ -42,7 +42,7 @@ pub(crate) const KEPT_PLACES: usize = 64;
 pub(crate) struct Closing {
     pub(crate) code: u16,
     pub(crate) reason: Arc<str>,
-    /// When waiting for the peer ends.
+    /// When the wait for the peer ends.
     pub(crate) deadline: Instant,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Head {
     /// Grows whenever another message becomes the head.
     pub(crate) number: u64,
     pub(crate) len: usize,
-    /// The link that ended last has written a part of it.
+    /// The last link to end has written a part of it.
     pub(crate) was_begun: bool,
 }
 
@@ -74,14 +74,14 @@ pub(crate) struct State {
 pub(crate) struct Rare {
     /// The messages at the head of the queue that belong to this link alone.
     pub(crate) greetings: Tally,
-    /// How many greetings were written, of all links.
+    /// How many greetings were written, over all links.
     greeted: u64,
     /// How many messages were dropped at the head of the queue.
     skipped: u64,
-    /// The link that ended last has written a part of the message at the head.
+    /// The last link to end has written a part of the message at the head.
     head_was_begun: bool,
     pub(crate) closing: Option<Closing>,
-    /// When the socket last took nothing, if it has taken nothing since. Only where a full outbox does not end the
+    /// When the socket last took nothing, if it has taken nothing since. Used only if a full outbox does not end the
     /// connection.
     pub(crate) blocked_at: Option<time::Instant>,
     /// The driver has to know at once, whatever it is doing.
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    /// Puts messages ahead of all others. Those beyond [`GREETINGS`] are dropped.
+    /// Puts messages ahead of all others. Messages beyond [`GREETINGS`] are dropped.
     pub(crate) fn greet(&mut self, mut frames: Vec<Frame>) {
         let mut greetings = Tally::default();
         let kept = frames.iter().take_while(|frame| {
@@ -169,13 +169,14 @@ impl State {
         self.rare().greetings = greetings;
     }
 
-    // Inlined, as `bounded` and `fits`: the common push asks nothing else of this file.
+    // Inlined, as `bounded` and `fits` are: the common push needs nothing else of this file.
     #[inline]
     pub(crate) fn has_room(&self, frame: &Frame) -> bool {
         fits(self.bounded(), frame, self.room)
     }
 
-    /// The part of the queue that the bound counts: all but the greetings, for which a full outbox must have room too.
+    /// The part of the queue that the bound counts: all messages except the greetings. A full outbox must have room for
+    /// those too.
     #[inline]
     pub(crate) fn bounded(&self) -> Tally {
         let mut bounded = self.queued;
@@ -195,7 +196,7 @@ impl State {
     }
 }
 
-/// The link takes messages, writes them, and goes.
+/// The link takes messages, writes them, and leaves.
 impl State {
     /// Takes the first `count` messages out of the queue and counts them as written.
     pub(crate) fn confirm(&mut self, count: usize) -> Spent {
@@ -222,8 +223,8 @@ impl State {
         spent
     }
 
-    /// The last `count` messages that were taken wait again. They are dropped, with all that wait, if `reason` says so or
-    /// the outbox has overflown.
+    /// Makes the last `count` taken messages wait again. They are dropped, with all waiting messages, if there is a `reason`
+    /// or the outbox has overflown.
     pub(crate) fn untake(&mut self, count: usize, reason: Option<DropReason>) {
         self.taken = self.taken.saturating_sub(count);
         let has_overflown = self.rare.as_ref().is_some_and(|rare| rare.overflown);
@@ -232,7 +233,7 @@ impl State {
         }
     }
 
-    /// The socket has taken something, or there is another one.
+    /// Notes that the socket has taken something, or that there is another socket.
     pub(crate) fn note_progress(&mut self) {
         if let Some(rare) = &mut self.rare {
             rare.blocked_at = None;
@@ -338,7 +339,7 @@ impl State {
         }
     }
 
-    /// Drops everything, as nothing will be written any more. Returns how much that was.
+    /// Drops everything, as nothing will be written any more. Returns the sum of the dropped messages.
     pub(crate) fn end(&mut self) -> Tally {
         self.close(1006, "", Duration::ZERO);
         (self.taken, self.rare().greetings) = (0, Tally::default());
@@ -356,7 +357,7 @@ impl State {
     }
 }
 
-/// How things stand.
+/// The present state.
 impl State {
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
@@ -384,7 +385,7 @@ impl State {
     }
 }
 
-/// Whether there is room for one more message. An empty queue takes one of any length.
+/// Whether there is room for one more message. An empty queue takes a message of any length.
 #[inline]
 fn fits(held: Tally, frame: &Frame, room: Tally) -> bool {
     held.messages == 0 || (held.messages < room.messages && held.len + frame.len() as u64 <= room.len)

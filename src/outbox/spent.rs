@@ -15,8 +15,8 @@ thread_local! {
     static SPARE: Cell<Vec<Frame>> = const { Cell::new(Vec::new()) };
 }
 
-/// Messages that are done with. The caller drops them outside all locks: a payload can be a `Bytes::from_owner`, whose
-/// destructor is the user's and may push, or panic.
+/// Messages that nobody needs any more. The caller drops them outside all locks: a payload can be a `Bytes::from_owner`,
+/// whose destructor is user code and may push, or panic.
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Spent(Vec<Frame>);
@@ -28,7 +28,7 @@ impl Spent {
 
     pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = Frame>) {
         if self.0.capacity() == 0 {
-            // A thread that ends has no spare memory any more.
+            // A thread that is ending has no spare memory any more.
             self.0 = SPARE.try_with(Cell::take).unwrap_or_default();
         }
         self.0.extend(frames);
@@ -52,7 +52,7 @@ impl Drop for Spent {
     }
 }
 
-/// Drops a message that may be the last one to have its payload.
+/// Drops a message that may hold the last reference to its payload.
 pub(crate) fn discard(frame: Frame) {
     callback::isolate("the destructor of a payload", || drop(frame));
 }
