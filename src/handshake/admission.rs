@@ -23,14 +23,14 @@ pub(crate) struct Admission {
     occupancy: Mutex<Occupancy>,
 }
 
-/// What is counted.
+/// The counts of connections and handshakes.
 #[derive(Default)]
 struct Occupancy {
     connections: usize,
     /// Counted only while there is a limit per address.
     addresses: HashMap<IpAddr, usize>,
     paths: HashMap<Tag, usize>,
-    /// The peers whose request has not come yet or is refused, the oldest first.
+    /// The peers whose request has not arrived yet or is refused, the oldest first.
     waiting: BTreeMap<u64, Waiting>,
     /// How many permits there have been.
     permits: u64,
@@ -53,7 +53,7 @@ pub(crate) struct Permit {
     number: u64,
     eviction: Option<oneshot::Receiver<()>>,
     refusal: Option<&'static str>,
-    /// The address under which the peer is counted; `None` while it is counted among those that wait, or not at all.
+    /// The address under which the peer is counted; `None` while it is counted as waiting, or not counted.
     address: Option<IpAddr>,
     path: Option<Tag>,
 }
@@ -84,7 +84,7 @@ impl Admission {
         Some(Permit { admission, number, eviction: Some(eviction), refusal, address: None, path: None })
     }
 
-    /// Evicts the peers whose requests have been awaited for the longest time, for want of file descriptors: half of all,
+    /// Evicts the peers whose requests have been missing for the longest time, for want of file descriptors: half of all,
     /// since accepting rests each time, and with one eviction at a time a queue of silent peers would hold up everybody
     /// behind it.
     pub(crate) fn evict_older_half(&self) {
@@ -109,7 +109,7 @@ impl Occupancy {
         let evicted = self.waiting.remove(&number)?;
         // Its place is free from now on, however long it takes to leave.
         self.count_out(evicted.address);
-        // An error says that it is leaving by itself.
+        // An error means that the peer is leaving by itself.
         let _ = evicted.evict.send(());
         Some(Evicted)
     }
@@ -121,9 +121,9 @@ impl Occupancy {
         }
     }
 
-    /// Counts a newcomer, and returns the address under which it is counted; or says which limit keeps it out.
+    /// Counts a newcomer, and returns the address under which it is counted; or returns the limit that keeps it out.
     fn admit(&mut self, address: IpAddr, limits: &Limits, now: Instant) -> Result<IpAddr, &'static str> {
-        // First: no peer is evicted for one that may not stay.
+        // First: no peer is evicted for a newcomer that may not stay.
         if let Some(limit) = limits.connections_per_address
             && self.addresses.get(&address).is_some_and(|count| *count >= limit)
         {
@@ -142,12 +142,12 @@ impl Occupancy {
 }
 
 impl Permit {
-    /// Why the peer may not stay, if so.
+    /// The reason why the peer may not stay, if there is one.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
         self.refusal
     }
 
-    /// Takes a place on a path, or says which limit keeps the peer out.
+    /// Takes a place on a path, or returns the limit that keeps the peer out.
     pub(crate) fn take_path(&mut self, path: &Tag) -> Result<(), &'static str> {
         let Some(limit) = self.admission.limits.connections_per_path else { return Ok(()) };
         if !count_in(&mut self.admission.lock().paths, path.clone(), limit) {
@@ -157,7 +157,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Notes that a request has come which may be granted: from now on the peer is not evicted.
+    /// Notes that a request has arrived that may be granted: from now on the peer is not evicted.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Permit {
     pub(crate) fn evicted(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let eviction = self.eviction.take();
         async {
-            // An error says that it stays: the sender is gone.
+            // An error means that the peer stays: the sender is gone.
             if let Some(eviction) = eviction
                 && eviction.await.is_ok()
             {
@@ -210,7 +210,7 @@ fn count_out<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     }
 }
 
-/// What an address is counted as: a provider's subscriber has a whole /64 network of IPv6.
+/// The address under which an address is counted: a provider gives one subscriber a whole /64 network of IPv6.
 fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

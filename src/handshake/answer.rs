@@ -1,4 +1,4 @@
-//! What a server answers over HTTP, and seeing that it arrives.
+//! A server's HTTP answers, and their safe arrival.
 
 use std::{
     io::Write,
@@ -15,8 +15,8 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a peer that was refused may take to read why, and how much of what it still sends is read meanwhile: a socket
-/// that is closed with unread bytes is reset, and the answer lost with it.
+/// How long a refused peer may take to read why, and how many of its further bytes are read meanwhile: a socket that is
+/// closed with unread bytes is reset, and the answer is lost with it.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_LEN: u64 = 256 * 1024;
 
@@ -30,11 +30,11 @@ pub(super) struct Answer {
     content: Content,
 }
 
-/// Whether the line goes over the wire.
+/// Whether the line is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Content {
     Sent,
-    /// Only its length does: the request was a HEAD (RFC 9110, section 9.3.2).
+    /// Only its length is sent: the request was a HEAD (RFC 9110, section 9.3.2).
     Measured,
     /// The status has no content (RFC 9110, sections 15.2, 15.3.5 and 15.4.5).
     None,
@@ -60,7 +60,7 @@ impl Answer {
         self
     }
 
-    /// Tells which protocol and version to come with (RFC 6455, section 4.4).
+    /// Tells the client which protocol and version to use (RFC 6455, section 4.4).
     pub(super) fn upgrade_required(line: &str) -> Self {
         let version = HeaderValue::from_static("13");
         Self::new(StatusCode::UPGRADE_REQUIRED, line).with(SEC_WEBSOCKET_VERSION, version)
@@ -86,7 +86,7 @@ impl Answer {
         bytes
     }
 
-    /// The headers of an answer behind which the connection ends, but for those it has already.
+    /// The headers of an answer after which the connection ends, except those that it has already.
     fn usual_headers(&self, add: &mut impl FnMut(&HeaderName, &[u8])) {
         let mut add = |name, value: &str| {
             if !self.headers.iter().any(|(own, _)| own == name) {
@@ -118,26 +118,25 @@ impl Answer {
             self.write(stream).await?;
             stream.shutdown().await
         };
-        // A peer that does not want to hear it does not have to.
+        // A peer need not read the answer.
         let _ = timeout(LINGER, last_word).await;
     }
 }
 
-/// Waits until a peer that was refused has read why and hung up: dropped with bytes unread, the socket would take the answer
-/// along.
+/// Waits until a refused peer has read why and hung up: dropped with unread bytes, the socket would take the answer along.
 pub(crate) async fn see_off<S: AsyncRead + Unpin>(stream: S) {
     let mut rest = stream.take(LINGER_LEN);
     let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
-/// A header that the program adds to an answer, if it is valid HTTP and not one of those that make the answer what it is.
+/// A header that the program adds to an answer, if it is valid HTTP and not one that the handshake or HTTP itself sets.
 pub(super) fn added_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = (HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
     let is_ours = [CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name);
     (!is_ours && !name.as_str().starts_with("sec-websocket-")).then_some((name, value))
 }
 
-/// A header's name as RFC 6455 and most others spell it: case means nothing, but there are peers that do not know.
+/// A header's name as RFC 6455 and most programs spell it: case means nothing, but some peers do not know that.
 fn spelled(name: &HeaderName) -> String {
     let capital = |part: &str| part[..1].to_uppercase() + &part[1..];
     let word = |part| match part {

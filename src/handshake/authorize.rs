@@ -1,4 +1,4 @@
-//! What a server's `authorize` sees and says: [`UpgradeRequest`], [`Grant`] and [`Refuse`].
+//! The input and the results of a server's `authorize`: [`UpgradeRequest`], [`Grant`] and [`Refuse`].
 
 use std::{
     any::Any,
@@ -23,10 +23,11 @@ pub struct UpgradeRequest(Arc<Parts>);
 
 struct Parts {
     method: Method,
-    /// Shared by all that name the connection by it.
+    /// Shared with all parts that name the connection by its path.
     path: Tag,
     query: Option<Box<str>>,
-    /// The headers as they go over the wire: an open connection keeps them, and as a map they take 100 bytes each.
+    /// The headers in the form in which they were sent: an open connection keeps them, and as a map they take 100 bytes
+    /// each.
     packed: Box<[u8]>,
     /// Made when they are first asked for.
     headers: OnceLock<Box<HeaderMap>>,
@@ -42,7 +43,7 @@ impl UpgradeRequest {
         Self(Arc::new(Parts { method, path, query, packed, headers, peer_addr, asks_to_upgrade }))
     }
 
-    /// Whether it asks for a WebSocket connection. Others are shown to a server's `authorize` only after
+    /// Whether it asks for a WebSocket connection. A server's `authorize` sees other requests only after
     /// [`answer_plain_requests`](crate::ServerBuilder::answer_plain_requests).
     #[must_use]
     pub fn asks_to_upgrade(&self) -> bool {
@@ -65,7 +66,7 @@ impl UpgradeRequest {
         &self.0.path
     }
 
-    /// What follows the `?`, as it stands in the URL.
+    /// The query string: the part after the `?`, as it stands in the URL.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.0.query.as_deref()
@@ -83,7 +84,7 @@ impl UpgradeRequest {
         self.headers().get(name)?.to_str().ok()
     }
 
-    /// Where it comes from: the client, or the last proxy before the server.
+    /// The address of the client, or of the last proxy before the server.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
         self.0.peer_addr.clone()
@@ -115,8 +116,8 @@ impl fmt::Debug for UpgradeRequest {
     }
 }
 
-/// What [`authorize`](crate::ServerBuilder::authorize) may return, instead of a value of its own, to add headers to the answer
-/// that opens the connection.
+/// A result that [`authorize`](crate::ServerBuilder::authorize) may return instead of a plain value, to add headers to the
+/// answer that opens the connection.
 ///
 /// ```
 /// use rxplus::Grant;
@@ -141,14 +142,14 @@ impl Grant {
     ///
     /// # Panics
     ///
-    /// If it is not valid HTTP, or one that makes the answer what it is: `Connection`, `Upgrade`, `Content-Length`,
-    /// `Transfer-Encoding` and those that begin with `Sec-WebSocket-`.
+    /// If it is not valid HTTP, or one that the handshake or HTTP itself sets: `Connection`, `Upgrade`, `Content-Length`,
+    /// `Transfer-Encoding` and all names that begin with `Sec-WebSocket-`.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push(header_or_panic(name, value));
         self
     }
 
-    /// What `authorize` returned, whether it is one of these already or not.
+    /// The grant that `authorize` returned, or a new one around its plain value.
     fn of(returned: impl Any + Send + Sync) -> Self {
         let returned: Box<dyn Any + Send + Sync> = Box::new(returned);
         match returned.downcast::<Self>() {
@@ -169,7 +170,7 @@ fn header_or_panic(name: &str, value: &str) -> (HeaderName, HeaderValue) {
     header.unwrap_or_else(|| panic!("\"{name}\" is not a header that can be added to an answer, or its value is not"))
 }
 
-/// The answer to a request that is not to become a connection: what [`authorize`](crate::ServerBuilder::authorize) returns
+/// The answer to a request that is not to become a connection: [`authorize`](crate::ServerBuilder::authorize) returns it
 /// instead of a grant.
 ///
 /// ```
@@ -187,7 +188,7 @@ impl Refuse {
     ///
     /// # Panics
     ///
-    /// If `status` is not from 200 to 599: the others are no last answer.
+    /// If `status` is not from 200 to 599: other statuses are no final answer.
     pub fn status(status: u16) -> Self {
         let valid = StatusCode::from_u16(status).ok().filter(|_| (200..=599).contains(&status));
         let status = valid.unwrap_or_else(|| panic!("an answer has a status from 200 to 599, not {status}"));
@@ -200,7 +201,7 @@ impl Refuse {
         self
     }
 
-    /// Adds a header to the answer, `Retry-After` or `Location` say.
+    /// Adds a header to the answer, such as `Retry-After` or `Location`.
     ///
     /// # Panics
     ///
@@ -215,7 +216,7 @@ impl Refuse {
     }
 }
 
-/// What the program knows of a connection since its `authorize`.
+/// The value that `authorize` has given to a connection.
 pub(crate) type Granted = Arc<dyn Any + Send + Sync>;
 
 type Deciding = Pin<Box<dyn Future<Output = Result<Grant, Refuse>> + Send>>;
@@ -237,7 +238,7 @@ impl Authorize {
         }))
     }
 
-    /// Asks the program. A panic of its is an answer with status 500, and goes no further.
+    /// Asks the program. If it panics, the answer has status 500, and the panic goes no further.
     pub(super) async fn decide(&self, request: UpgradeRequest) -> Result<Grant, Refuse> {
         let mut deciding = None;
         callback::run(|| callback::isolate("authorize", || deciding = Some((self.0)(request))));
@@ -258,7 +259,7 @@ fn failed() -> Refuse {
     Refuse::status(500).because("the server failed to decide on this request")
 }
 
-/// A decision whose pushes wait until it yields, and whose panics go no further, those of its destructor included.
+/// A decision whose pushes wait until it yields, and whose panics go no further, including those of its destructor.
 struct Isolated(Option<Deciding>);
 
 impl Future for Isolated {

@@ -35,7 +35,7 @@ use crate::{
 /// How many redirects are followed in a row.
 const MAX_REDIRECTS: usize = 5;
 
-/// How long the body of a refusal is waited for. Where the server sends it at once, it costs no time.
+/// How long the client waits for the body of a refusal. If the server sends it at once, that costs no time.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client's request to connect.
@@ -44,7 +44,7 @@ pub(crate) struct ConnectAsk {
     pub(crate) endpoint: ConnConfig,
     pub(crate) headers: HeaderMap,
     pub(crate) subprotocols: Arc<[String]>,
-    /// `None` for the system's roots, if there is need of TLS at all.
+    /// `None` for the system's roots, if TLS is needed at all.
     pub(crate) tls: Option<ClientTls>,
     pub(crate) follows_redirects: bool,
 }
@@ -56,10 +56,10 @@ pub(crate) struct Connected {
     pub(crate) response: HttpResponse,
 }
 
-/// What a server answered.
+/// A server's answer.
 enum Reply {
     Opened(Connected),
-    /// Where to connect instead.
+    /// The address to connect to instead.
     Moved(HeaderValue),
 }
 
@@ -128,12 +128,12 @@ async fn beside<T>(connection: impl Future, exchange: impl Future<Output = T>) -
     tokio::select! {
         biased;
         result = &mut exchange => result,
-        // It has handed over what the exchange waits for.
+        // It has handed over everything that the exchange needs.
         _ = &mut connection => exchange.await,
     }
 }
 
-/// Host and port for the `Host` header, in which the scheme's own port does not stand (RFC 6455, section 4.1, item 4).
+/// Host and port for the `Host` header, which omits the scheme's own port (RFC 6455, section 4.1, item 4).
 fn host(endpoint: &ConnConfig) -> String {
     let mut host = endpoint.authority();
     let own_port = if endpoint.is_tls() { ":443" } else { ":80" };
@@ -160,20 +160,20 @@ fn request(ask: &ConnectAsk, key: &str) -> Result<Request<Empty<Bytes>>, WsError
     builder.body(Empty::new()).map_err(|error| no_websocket(endpoint, error))
 }
 
-/// What a server says that opens no connection.
+/// The answer of a server that opens no connection, as an error.
 async fn refusal(endpoint: &ConnConfig, response: Response<Incoming>, deadline: Instant) -> WsError {
     let (head, body) = response.into_parts();
     let mut start = BytesMut::new();
     let now = Instant::now();
     // Well before the deadline: a body that does not come must not make the refusal a time-out.
     let patience = BODY_PATIENCE.min(deadline.saturating_duration_since(now) / 2);
-    // What has come by then is kept.
+    // The bytes that have arrived by then are kept.
     let _ = timeout_at(now + patience, read_start(body, &mut start)).await;
     let (status, response) = (head.status.as_u16(), HttpResponse::new(head.status, head.headers, start.freeze()));
     WsError::Rejected { endpoint: endpoint.clone(), status, response }
 }
 
-/// Reads what `body` begins with; a body that breaks off ends there.
+/// Reads the beginning of `body`; a body that breaks off ends there.
 async fn read_start(mut body: Incoming, start: &mut BytesMut) {
     while start.len() < BODY_LEN
         && let Some(Ok(frame)) = body.frame().await
@@ -183,7 +183,7 @@ async fn read_start(mut body: Incoming, start: &mut BytesMut) {
     }
 }
 
-/// Holds the server's answer against RFC 6455, section 4.1, and returns the subprotocol it chose.
+/// Checks the server's answer against RFC 6455, section 4.1, and returns the subprotocol it chose.
 fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<Option<String>, WsError> {
     let endpoint = &ask.endpoint;
     let headers = response.headers();
@@ -210,20 +210,20 @@ fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<O
     }
 }
 
-/// The values of a header. An empty one, as some servers send it where nothing was chosen, stands for none.
+/// The values of a header. An empty one, which some servers send if they chose nothing, stands for none.
 fn given<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
     headers.get_all(name).into_iter().filter(|value| !value.as_bytes().trim_ascii().is_empty())
 }
 
-/// Where a redirect leads.
+/// The address that a redirect leads to.
 fn moved(response: &Response<Incoming>) -> Option<HeaderValue> {
     let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     only(response.headers(), &LOCATION).filter(|_| moved).cloned()
 }
 
-/// What hyper found wrong with the exchange, with its cause.
+/// hyper's error in the exchange, with its cause.
 fn failed(endpoint: &ConnConfig, error: &hyper::Error) -> WsError {
-    // hyper has no other way to ask for this, in its client.
+    // hyper's client has no other way to recognise this.
     if error.is_parse() && error.to_string().contains("too large") {
         return no_websocket(endpoint, "the head of its answer is too large (Limits::header_len, Limits::headers)");
     }

@@ -1,4 +1,4 @@
-//! Reading the head of a request, with hyper's parser but in no more memory than was sent.
+//! Reading the head of a request, with hyper's parser but in no more memory than the head takes.
 
 use std::io;
 
@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::has_token;
 use crate::{Tag, limits::Limits};
 
-/// What most programs send fits; it grows as the head does.
+/// Most programs' heads fit; the buffer grows with the head.
 const USUAL_LEN: usize = 512;
 
-/// Up to this length, what has come is looked at again at every byte; from then on at every line. It holds a request line
-/// that is none: a peer that speaks another protocol is answered at once.
+/// Up to this length, the bytes are parsed again after every read; from then on only after a line has ended. An invalid
+/// request line fits in it: a peer that speaks another protocol is answered at once.
 const FIRST_LOOK_LEN: usize = 64;
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
@@ -27,14 +27,14 @@ const TLS_HANDSHAKE: u8 = 0x16;
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) method: Method,
-    /// As it stands there, like the query. It does not begin with a slash if the request is for none.
+    /// In the form sent, like the query. It does not begin with a slash if the request is for no path.
     pub(super) path: Tag,
     pub(super) query: Option<Box<str>>,
     pub(super) version: Version,
     pub(super) headers: HeaderMap,
 }
 
-/// Why there is no request.
+/// The reason why there is no request.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     /// The peer left.
@@ -45,7 +45,7 @@ pub(super) enum Unreadable {
     },
 }
 
-/// Reads the head of a request. Returns what came behind it, too.
+/// Reads the head of a request. Also returns the bytes after it.
 pub(super) async fn read<S>(stream: &mut S, limits: &Limits) -> Result<(Head, Bytes), Unreadable>
 where
     S: AsyncRead + Unpin,
@@ -62,7 +62,8 @@ where
             Ok(_) => {}
             Err(error) => return Err(Unreadable::Gone(error)),
         }
-        // The parser passes over empty lines before a request: over all of them at each look, if there is no end to them.
+        // The parser passes over empty lines before a request: if they do not end, it would pass over all of them at each
+        // look.
         if bytes.len() >= FIRST_LOOK_LEN && bytes[..FIRST_LOOK_LEN].iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
             return Err(Unreadable::NoHttp { looks_like_tls: false });
         }
@@ -102,8 +103,8 @@ fn convert(parsed: &httparse::Request<'_, '_>) -> Option<Head> {
     Some(Head { method, path: path.into(), query: query.map(Into::into), version, headers })
 }
 
-/// What a request is for, of its target (RFC 9112, section 3.2). All that the parser takes is taken as it stands: there are
-/// clients that leave unescaped what they should not, and other servers serve them.
+/// The path and the query of a request target (RFC 9112, section 3.2). Everything that the parser accepts is taken as it
+/// stands: some clients leave characters unescaped that should be escaped, and other servers serve them.
 fn path_and_query(target: &str) -> (&str, Option<&str>) {
     let target = target.split('#').next().unwrap_or(target);
     let (path, query) = match target.split_once('?') {
@@ -111,7 +112,7 @@ fn path_and_query(target: &str) -> (&str, Option<&str>) {
         None => (target, None),
     };
     match path.split_once("://") {
-        // A proxy's way to ask: with the scheme and the host before the path.
+        // The form that proxies use: with the scheme and the host before the path.
         Some((scheme, rest)) if !scheme.contains('/') && !rest.starts_with('/') && !rest.is_empty() => {
             (rest.find('/').map_or("/", |at| &rest[at..]), query)
         }

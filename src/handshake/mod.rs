@@ -5,7 +5,8 @@
 //! client   ConnectAsk -> reach -> request -> redirect, back to reach -> Connected, or a WsError
 //! ```
 //!
-//! All of it runs on the I/O threads, a server's in the task of the one connection, a client's in the client's task.
+//! All of it runs on the I/O threads: a server's side in the task of the one connection, a client's side in the client's
+//! task.
 
 pub(crate) mod admission;
 mod answer;
@@ -37,7 +38,7 @@ pub(crate) use server::{Entrant, Refused, accept};
 /// A client's stream after its opening handshake.
 pub(crate) struct Opened {
     pub(crate) stream: Transport,
-    /// What came together with the handshake.
+    /// The bytes that came together with the handshake.
     pub(crate) early_bytes: Bytes,
     pub(crate) subprotocol: Option<String>,
 }

@@ -1,14 +1,14 @@
-//! Where a page comes from (RFC 6454).
+//! The origin of a page (RFC 6454).
 
 use std::net::Ipv6Addr;
 
-/// The origin of a page, as browsers write it: in lower case, and without the port that its scheme has anyway.
+/// The origin of a page, as browsers write it: in lower case, and without the scheme's own port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(Box<str>);
 
 impl Origin {
-    /// The origin that is meant, if one is: `https://Example.org:443/` is `https://example.org`. `null` is what browsers send
-    /// for pages that have none.
+    /// The origin that `text` names, if it names one: `https://Example.org:443/` is `https://example.org`. Browsers send
+    /// `null` for pages without an origin.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text == "null" {
             return Some(Self(text.into()));

@@ -13,7 +13,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::{Authorize, answer::Answer, head::Head, only, origin::Origin, tokens};
 
-/// Decides on requests by what a server serves.
+/// Decides on requests by the paths, origins and subprotocols that a server serves.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
     /// The paths served; `None` for all.
@@ -22,9 +22,9 @@ pub(crate) struct Policy {
     pub(crate) origins: Option<Arc<[Origin]>>,
     /// In the order of preference.
     pub(crate) subprotocols: Arc<[String]>,
-    /// The program's own decision; `None` lets in everybody.
+    /// The program's own decision; `None` lets everybody in.
     pub(crate) authorize: Option<Authorize>,
-    /// Whether that is asked about requests that ask for no connection, too.
+    /// Whether the program also decides on requests that ask for no connection.
     pub(crate) answers_plain: bool,
 }
 
@@ -35,12 +35,12 @@ pub(super) struct Opening {
 }
 
 impl Policy {
-    /// Holds a request against RFC 6455, section 4.2.1, and what this server serves.
+    /// Checks a request against RFC 6455, section 4.2.1, and against the paths and origins of this server.
     pub(super) fn judge(&self, request: &Head) -> Result<Opening, Answer> {
         let key = well_formed(request)?;
         self.serves(request)?;
         let headers = &request.headers;
-        // Exactly as it was offered: the client compares it with what it sent (RFC 6455, section 4.1).
+        // Exactly as it was offered: the client compares it with its own list (RFC 6455, section 4.1).
         let is_offered = |name: &&String| tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == **name);
         let subprotocol = self.subprotocols.iter().find(is_offered);
         Ok(Opening { answer: switching(key, subprotocol), subprotocol: subprotocol.cloned() })
@@ -88,8 +88,8 @@ fn well_formed(request: &Head) -> Result<&HeaderValue, Answer> {
     if !request.path.starts_with('/') {
         return bad("the request is for no path");
     }
-    // What follows the head is frames. A body in their place would be read as such. Of several lengths, all count: a proxy
-    // may have gone by another one than we.
+    // The bytes after the head are frames: a body in their place would be read as frames. Of several lengths, all count: a
+    // proxy may have used another one than this server.
     if headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).into_iter().any(|len| len != "0") {
         return bad("a request for a WebSocket connection has no body");
     }
@@ -104,7 +104,7 @@ fn has_host(request: &Head) -> bool {
     only(&request.headers, &HOST).is_some() || request.version < Version::HTTP_11
 }
 
-/// Whether this is the base64 of 16 bytes, as RFC 6455, section 4.2.1, wants it.
+/// Whether this is the base64 of 16 bytes, as RFC 6455, section 4.2.1, demands.
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)

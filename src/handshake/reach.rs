@@ -17,8 +17,8 @@ pub(super) async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
     first_to_connect(interleaved(addresses.collect())).await
 }
 
-/// Tries `addresses` in their order, the next one when one has failed or had its head start. The others are dropped once one
-/// is connected.
+/// Tries `addresses` in their order: the next one starts when one has failed or had its head start. The others are dropped
+/// once one is connected.
 async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();
@@ -40,8 +40,8 @@ async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// One of each family in turn, beginning with what the system prefers, so that a family without a way out costs one head
-/// start (RFC 8305, section 4).
+/// Addresses of each family in turn, beginning with the family that the system prefers, so that a family without a way out
+/// costs one head start (RFC 8305, section 4).
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let prefers_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let of_preferred = |address: &SocketAddr| address.is_ipv6() == prefers_ipv6;

@@ -1,15 +1,15 @@
-//! Where a redirect leads a client that follows it.
+//! How a client follows a redirect.
 
 use http::{HeaderMap, HeaderValue};
 
 use super::client::{ConnectAsk, no_websocket};
 use crate::{ConnConfig, WsError};
 
-/// What to ask next. Headers of the program's own, which may be secrets, go to the same host and port alone; and to the same
-/// host with TLS, where both ports are the scheme's own.
+/// The next request. The program's own headers, which may be secrets, go only to the same host and port, and to the same
+/// host with TLS if both ports are their scheme's own.
 pub(super) fn follow(ask: &ConnectAsk, location: &HeaderValue) -> Result<ConnectAsk, WsError> {
     let from = &ask.endpoint;
-    // The error quotes the address, without what may be a password.
+    // The error quotes the address without any part that may be a password.
     let endpoint = resolve(from, &String::from_utf8_lossy(location.as_bytes()))
         .map_err(|error| no_websocket(from, format!("it redirects, but {error}")))?;
     if from.is_tls() && !endpoint.is_tls() {

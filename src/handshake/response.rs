@@ -1,4 +1,4 @@
-//! [`HttpResponse`]: what a server answered to a client's opening handshake.
+//! [`HttpResponse`]: a server's answer to a client's opening handshake.
 
 use std::{
     fmt,
@@ -18,8 +18,8 @@ pub(super) const BODY_LEN: usize = 1024;
 /// How many characters of a refusal's body an error quotes.
 const QUOTED_LEN: usize = 120;
 
-/// A server's answer to the opening handshake of a client: the status, the headers, and what a refusal begins with. Cheap to
-/// clone.
+/// A server's answer to the opening handshake of a client: the status, the headers, and the beginning of a refusal's body.
+/// Cheap to clone.
 ///
 /// [`ClientEvent::Connected`](crate::ClientEvent) has the answer that opened a connection, and
 /// [`WsError::Rejected`](crate::WsError) the one that refused it:
@@ -50,7 +50,7 @@ impl HttpResponse {
         Self(Arc::new(Parts { status, headers, body }))
     }
 
-    /// The HTTP status: 101 of one that opened a connection.
+    /// The HTTP status; 101 if it opened a connection.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.0.status.as_u16()
@@ -68,14 +68,14 @@ impl HttpResponse {
         self.headers().get(name)?.to_str().ok()
     }
 
-    /// The first 1,024 bytes of the body, or what of them came in time. Empty on an answer that opened a connection.
+    /// The first 1,024 bytes of the body, or as many of them as came in time. Empty on an answer that opened a connection.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.0.body
     }
 
-    /// For how long the server asks not to be asked again, by a `Retry-After` in seconds or as a date (RFC 9110,
-    /// section 10.2.3). A date is held against the answer's own `Date`, so the clocks need not agree.
+    /// How long the server asks the client to wait, by a `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A
+    /// date is compared with the answer's own `Date`, so the clocks need not agree.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let given = self.header(RETRY_AFTER.as_str())?.trim();
@@ -92,7 +92,7 @@ impl HttpResponse {
         httpdate::parse_http_date(self.header(name.as_str())?).ok()
     }
 
-    /// The first line of the body, cut short: what a refusal says to people. Nothing of a page of HTML.
+    /// The first line of the body, cut short: the text of a refusal for people. Empty if the body is a page of HTML.
     pub(crate) fn line(&self) -> String {
         let body = String::from_utf8_lossy(self.body());
         let line = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
@@ -100,9 +100,9 @@ impl HttpResponse {
     }
 }
 
-/// Copies a value, which holds on to the memory that the whole answer was read into.
+/// Copies a value, so that it does not keep the memory that the whole answer was read into.
 fn detach(value: &mut HeaderValue) {
-    // Never an error: it is one already.
+    // Never an error: the value is valid already.
     if let Ok(copied) = HeaderValue::from_bytes(value.as_bytes()) {
         *value = copied;
     }

@@ -21,24 +21,24 @@ use crate::{
 /// A connection that is let in.
 pub(crate) struct Entrant {
     pub(crate) stream: Transport,
-    /// What came together with the handshake.
+    /// The bytes that came together with the handshake.
     pub(crate) early_bytes: Bytes,
-    /// What tells it that it is let in.
+    /// The answer that tells the peer that it is let in.
     pub(crate) answer: Vec<u8>,
     pub(crate) request: UpgradeRequest,
     pub(crate) subprotocol: Option<String>,
-    /// What `authorize` returned.
+    /// The value that `authorize` gave.
     pub(crate) grant: Option<Granted>,
 }
 
-/// What was asked for, and granted.
+/// A request, and the subprotocol chosen for it.
 struct Asked {
     request: UpgradeRequest,
     subprotocol: Option<String>,
     grant: Option<Granted>,
 }
 
-/// Why a request was answered with an HTTP status instead of a connection.
+/// The reason why a request was answered with an HTTP status instead of a connection.
 pub(crate) struct Refused {
     /// `None` when there was no request to answer.
     pub(crate) status: Option<u16>,
@@ -55,7 +55,7 @@ impl Refused {
 
 /// Makes the opening handshake with a client, TLS included. The caller bounds the time.
 ///
-/// A peer that is let in goes through `register`, which tells it so once it is connected.
+/// A peer that is let in goes through `register`, which sends it the answer once it is connected.
 pub(crate) async fn accept<R>(
     stream: TcpStream,
     addr: SocketAddr,
@@ -69,7 +69,7 @@ pub(crate) async fn accept<R>(
     stream.set_nodelay(true).map_err(broken)?;
     // A peer that sends nothing costs no buffer.
     stream.peek(&mut [0]).await.map_err(broken)?;
-    // The rest is boxed, since thousands of tasks may be parked in `head::read`, each with the room for all of it otherwise.
+    // The rest is boxed: thousands of tasks may be parked in `head::read`, and otherwise each would have room for all of it.
     let mut stream = match tls {
         Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Refused::unanswered)?,
         None => stream.into(),
@@ -110,8 +110,8 @@ async fn reply<R>(
     }
 }
 
-/// Decides on a request: the protocol first, then what is served, then what there is room for, and then the program.
-/// Returns the answer that lets it in.
+/// Decides on a request: by the protocol first, then by the served paths and origins, then by the room left, and last by the
+/// program. Returns the answer that lets it in.
 async fn judge(
     request: Head,
     addr: SocketAddr,

@@ -1,5 +1,5 @@
-//! Header names as RFC 6455 spells them. Their case means nothing (RFC 9110, section 5.1), but there are servers that look
-//! for `Sec-WebSocket-Key` to the letter, and hyper writes `Sec-Websocket-Key`.
+//! Header names as RFC 6455 spells them. Their case means nothing (RFC 9110, section 5.1), but some servers look for exactly
+//! `Sec-WebSocket-Key`, and hyper writes `Sec-Websocket-Key`.
 
 use std::{
     borrow::Cow,
@@ -19,7 +19,7 @@ const STANDARD: &[u8; HYPERS.len()] = b"\r\nSec-WebSocket-";
 /// A stream on which the head of a request is written by hyper.
 pub(super) struct Spelled<S>(pub(super) S);
 
-/// hyper writes a head at once; where a stream takes a part that ends within a name, that name stays as hyper has it.
+/// hyper writes a head at once; if a stream takes a part that ends within a name, that name stays as hyper spells it.
 fn spelled(head: &[u8]) -> Cow<'_, [u8]> {
     let mut spelled = Cow::Borrowed(head);
     for (at, _) in head.windows(HYPERS.len()).enumerate().filter(|(_, part)| *part == HYPERS) {

@@ -10,7 +10,7 @@ pub(crate) const NORMAL: u16 = 1000;
 /// A server goes down.
 pub(crate) const GOING_AWAY: u16 = 1001;
 
-/// A server has looked at the client and does not want it.
+/// A server has examined the client and rejects it.
 pub(crate) const POLICY_VIOLATION: u16 = 1008;
 
 /// The program ended its endpoint with an error.
@@ -19,7 +19,7 @@ pub(crate) const INTERNAL_ERROR: u16 = 1011;
 /// The server is overloaded: come back later (registered with IANA, section 7.4.2).
 pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 
-/// Names a peer's mistake: by a close code (RFC 6455, section 7.4.1), and in words.
+/// The close code for a peer's mistake (RFC 6455, section 7.4.1), and the mistake in words.
 pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, String) {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) if *max_size < limits.message_len => {
@@ -34,7 +34,7 @@ pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, Strin
     }
 }
 
-/// Cuts a close reason to what its frame has room for: 123 bytes (RFC 6455, section 5.5).
+/// Cuts a close reason to the length that its frame has room for: 123 bytes (RFC 6455, section 5.5).
 pub(crate) fn fitting_reason(reason: &str) -> &str {
     let mut end = reason.len().min(123);
     while !reason.is_char_boundary(end) {

@@ -1,12 +1,13 @@
 //! [`Decoder`]: from bytes to messages, without tungstenite where that is safe.
 //!
 //! tungstenite's own way costs a message three buffers' bookkeeping, clears memory before it reads into it, and keeps the
-//! largest buffer there ever was. A message in one frame, as nearly all are, needs no more than its payload: that is
-//! gathered here. Control frames go to tungstenite as they came, and fragments piece by piece.
+//! largest buffer it ever had. A message in one frame, as nearly all are, needs only the memory of its payload: that is
+//! gathered here. Control frames go to tungstenite unchanged, and fragments piece by piece.
 //!
-//! tungstenite also allocates the memory for a frame as soon as it knows the length, and only then looks whether the frame
-//! breaks a rule. So a frame is judged here first, by its header, with tungstenite's own words; and the bytes of a fragment
-//! that have come are given to tungstenite as a fragment by themselves: no memory is allocated on a peer's word alone.
+//! tungstenite also allocates the memory for a frame as soon as it knows the length, and only then checks whether the frame
+//! breaks a rule. So a frame is checked here first, by its header, with tungstenite's own errors; and the bytes of a
+//! fragment that have arrived are given to tungstenite as a fragment by themselves: no memory is allocated only because a
+//! peer announces it.
 
 use std::{
     io::{self, Cursor},
@@ -32,37 +33,37 @@ use crate::protocol::{
     read_block::{Block, TRUSTED_LEN},
 };
 
-/// The longest message that shares its memory with its neighbours: one that is kept keeps them all.
+/// The longest message that shares its memory with its neighbours: a program that keeps one of them keeps the memory of all.
 const SHARED_LEN: usize = 1024;
 
-/// The first byte of a frame that is a text message by itself: its last frame, without extensions (RFC 6455, section 5.2).
+/// The first byte of a frame that is a whole text message: its last frame, without extensions (RFC 6455, section 5.2).
 const WHOLE_TEXT: u8 = 0x81;
 
-/// As above, of a binary message.
+/// The same for a binary message.
 const WHOLE_BINARY: u8 = 0x82;
 
 /// The longest payload of a control frame (RFC 6455, section 5.5).
 const MAX_CONTROL_LEN: usize = 125;
 
-/// The bit that says that a payload is masked, beside its length.
+/// The bit that marks a payload as masked, beside its length.
 const MASKED: u8 = 0x80;
 
 /// Decodes the messages of one connection.
 pub(crate) struct Decoder {
-    /// tungstenite, while it has something to remember. It takes half a KiB, which an idle connection does without, and it
-    /// never shrinks its buffer.
+    /// tungstenite, while it has a state to keep. It takes half a KiB, which an idle connection does without, and it never
+    /// shrinks its buffer.
     protocol: Option<Box<WebSocketContext>>,
     role: Role,
     message_len: usize,
     frame_len: usize,
     part: Part,
-    /// The first bytes of a header whose rest has not come.
+    /// The first bytes of a header whose rest has not arrived.
     head: Vec<u8>,
-    /// The length of all frames that tungstenite has had of a message in several; `None` between messages.
+    /// The length of all frames that tungstenite has received of a fragmented message; `None` between messages.
     fragments_len: Option<usize>,
 }
 
-/// What the next byte of the input belongs to.
+/// The part that the next byte of the input belongs to.
 enum Part {
     Head,
     /// A message that is gathered here.
@@ -104,8 +105,8 @@ impl Decoder {
         }
     }
 
-    /// Returns the next message in `input`, as `WebSocketContext::read` would: `WouldBlock` is the end of the input. Whatever
-    /// the protocol answers by itself goes to `answers`.
+    /// Returns the next message in `input`, as `WebSocketContext::read` would: `WouldBlock` is the end of the input. The
+    /// answers that the protocol makes by itself go to `answers`.
     pub(crate) fn decode(
         &mut self,
         input: &mut &[u8],
@@ -126,8 +127,8 @@ impl Decoder {
     }
 
     /// Decodes a short message that lies in the input as a whole, in the usual form: one frame without extensions, masked if
-    /// its sender is a client (RFC 6455, section 5.2). Trying this first, before the header is parsed in general, takes 30 ns
-    /// off a message.
+    /// its sender is a client (RFC 6455, section 5.2). Trying this first, before the header is parsed in general, takes 30
+    /// ns off a message.
     fn short(&self, input: &mut &[u8], block: &mut Block) -> Option<Result<Message, Error>> {
         let expects_message = self.head.is_empty() && self.fragments_len.is_none() && self.can_read();
         if !expects_message {
@@ -170,7 +171,7 @@ impl Decoder {
         let len = self.check(&header, payload_len)?;
         if let OpCode::Control(kind) = header.opcode {
             let code_at = if self.head.is_empty() { &input[header_len..] } else { &self.head[header_len..] };
-            // tungstenite would tell the peer that this is wrong, but not us.
+            // tungstenite would report this mistake to the peer, but not to this side.
             if kind == Control::Close && close_code(code_at, &header, len).is_some_and(|code| !code.is_allowed()) {
                 return Err(ProtocolError::InvalidCloseSequence.into());
             }
@@ -211,7 +212,7 @@ impl Decoder {
         None
     }
 
-    /// Finds what is wrong with a frame, in tungstenite's order, or returns its length.
+    /// Returns the length of a frame, or its mistake, in tungstenite's order.
     fn check(&self, header: &FrameHeader, len: u64) -> Result<usize, Error> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let too_long = |size, max_size| Err(CapacityError::MessageTooLong { size, max_size }.into());
@@ -247,7 +248,7 @@ impl Decoder {
         let (here, rest) = input.split_at(input.len().min(*len - payload.len()));
         *input = rest;
         if payload.capacity() - payload.len() < here.len() {
-            // For the whole message, but no faster than it comes: up to 1 MiB, or twice the length that is here.
+            // For the whole message, but no faster than it arrives: up to 1 MiB, or twice the length that has arrived.
             let wanted = (*len).min(TRUSTED_LEN.max(2 * payload.len())).max(payload.len() + here.len());
             payload.reserve(wanted - payload.len());
         }
@@ -264,7 +265,7 @@ impl Decoder {
         message(is_text, payload).map(Some)
     }
 
-    /// Gives tungstenite the bytes of a fragment that have come, as a fragment by themselves (RFC 6455, section 5.4).
+    /// Gives tungstenite the arrived bytes of a fragment, as a fragment by themselves (RFC 6455, section 5.4).
     fn pass_on_fragment(&mut self, input: &mut &[u8], answers: &mut Vec<u8>) -> Result<Option<Message>, Error> {
         let Part::Fragment { header, left } = &mut self.part else { return Ok(None) };
         if input.is_empty() && *left > 0 {
@@ -291,7 +292,7 @@ impl Decoder {
         self.give(&frame, answers)
     }
 
-    /// Gives tungstenite a control frame, and no byte more: so it holds nothing between frames.
+    /// Gives tungstenite a control frame, and no byte more: so tungstenite holds nothing between frames.
     fn pass_on_control(&mut self, input: &mut &[u8], answers: &mut Vec<u8>) -> Result<Option<Message>, Error> {
         let Part::Control { left } = &mut self.part else { return Ok(None) };
         let is_split = !self.head.is_empty();
@@ -305,7 +306,7 @@ impl Decoder {
         let is_whole = *left == 0;
         let message = self.give(here, answers)?;
         if message.is_none() && is_whole {
-            // Only now: tungstenite writes its answer when it is asked for the next message.
+            // Not earlier: tungstenite writes its answer when it is asked for the next message.
             self.part = Part::Head;
             self.forget_protocol();
         } else if message.is_none() && input.is_empty() {
@@ -325,7 +326,7 @@ impl Decoder {
 
 fn protocol(role: Role, message_len: usize, frame_len: usize) -> WebSocketContext {
     let config = WebSocketConfig::default()
-        // Control frames are no longer.
+        // Control frames are never longer.
         .read_buffer_size(256)
         .write_buffer_size(0)
         .max_message_size(Some(message_len))
@@ -344,7 +345,7 @@ fn parse(bytes: &[u8]) -> Option<Result<ParsedHeader, Error>> {
     let found = FrameHeader::parse(&mut cursor).transpose()?;
     let header_len = cursor.position() as usize;
     let found = found.map(|(header, payload_len)| ParsedHeader { header, payload_len, header_len });
-    // The header of a close frame counts as whole once its close code is there: both are judged together.
+    // The header of a close frame counts as whole once its close code is there: both are checked together.
     let is_whole = match &found {
         Ok(found) if found.header.opcode == OpCode::Control(Control::Close) => {
             (bytes.len() - found.header_len) as u64 >= found.payload_len.min(2)
@@ -354,7 +355,8 @@ fn parse(bytes: &[u8]) -> Option<Result<ParsedHeader, Error>> {
     is_whole.then_some(found)
 }
 
-/// Checks that a length is written in the fewest bytes, without its first bit (RFC 6455, section 5.2): tungstenite does not.
+/// Checks that a length is written in the fewest bytes, and without its first bit (RFC 6455, section 5.2): tungstenite does
+/// not.
 fn check_length(header: &FrameHeader, len: u64, header_len: usize) -> Result<(), Error> {
     if header_len == header.len(len) && i64::try_from(len).is_ok() {
         return Ok(());

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::time::after;
 
-/// How often a peer is pinged, and how long after a ping was due it may stay silent. `None` switches off.
+/// How often a peer is pinged, and how long after a ping was due it may stay silent. `None` switches either off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heartbeat {
     pub(crate) interval: Option<Duration>,
@@ -19,8 +19,8 @@ impl Default for Heartbeat {
     }
 }
 
-/// How late this side may be, at most, to judge a peer. A side that is later was suspended or busy, and cannot know how much of
-/// the time the peer had.
+/// The latest that this side may be and still judge a peer. A side that is later was suspended or busy, and cannot know how
+/// much of the time the peer had.
 const LATENESS: Duration = Duration::from_secs(1);
 
 /// The heartbeat of one connection.
@@ -32,7 +32,7 @@ pub(crate) struct Pulse {
     next_ping: Option<Instant>,
     /// When the operating system took the first ping after that.
     asked: Option<Instant>,
-    /// The peer was pinged once more, since this side was too late to judge it.
+    /// The peer was pinged once more instead of being judged, since this side was too late.
     was_spared: bool,
 }
 
@@ -43,7 +43,7 @@ impl Pulse {
         Self { heartbeat, heard: now, next_ping, asked: None, was_spared: false }
     }
 
-    /// Any inbound byte is life; and while reading is paused, the clock stands still.
+    /// Any inbound byte is a sign of life. Also called while reading is paused, so that the clock stands still.
     pub(crate) fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.asked = None;
@@ -64,7 +64,7 @@ impl Pulse {
         self.asked.get_or_insert(now);
     }
 
-    /// Whether the peer has had its time.
+    /// Whether the peer's time is over.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         self.gone_at().is_some_and(|at| at <= now)
     }
@@ -86,7 +86,8 @@ impl Pulse {
         [self.next_ping, self.gone_at()].into_iter().flatten().min()
     }
 
-    /// When the time of a silent peer is over: the interval and the timeout after its last byte, and the timeout after a ping.
+    /// When the time of a silent peer is over: the interval and the timeout after its last byte, and the timeout after a
+    /// ping.
     fn gone_at(&self) -> Option<Instant> {
         let Heartbeat { interval, timeout } = self.heartbeat;
         let (timeout, asked) = (timeout?, self.asked?);

@@ -1,11 +1,11 @@
 //! RFC 6455 without I/O: from bytes to messages and back, and when to ping.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
 //! | `decoder` | from bytes to messages: whole data frames itself, everything else through tungstenite |
 //! | `read_block` | the memory that messages are decoded into |
 //! | `write_buffer` | from messages to bytes, and where in the bytes they end |
-//! | `memory_stream` | what tungstenite reads from and writes to in place of a socket |
+//! | `memory_stream` | the memory that tungstenite reads from and writes to in place of a socket |
 //! | `mask` | masking (section 5.3) |
 //! | `close` | close codes (section 7.4) |
 //! | `heartbeat` | when to ping, and when a peer is gone |

@@ -10,16 +10,16 @@ use bytes::{Bytes, BytesMut};
 
 use crate::protocol::mask::mask;
 
-/// How much memory short messages share: as much as one that is kept may keep.
+/// How much memory short messages share: a program that keeps one of them keeps at most this much.
 const BLOCK_LEN: usize = 4 * 1024;
 
-/// How much memory is set aside because a peer announced a message of that length, before the message comes.
+/// How much memory is set aside for a message that a peer has only announced.
 pub(crate) const TRUSTED_LEN: usize = 1024 * 1024;
 
 /// The shortest message whose memory is used again: from this length on that costs less than the allocator.
 const SPARE_LEN: usize = 8 * 1024;
 
-/// How many times its own length a message may take: one that is kept keeps all of its memory.
+/// How many times its own length a message may occupy: a program that keeps it keeps all of its memory.
 const SPARE_EXCESS: usize = 4;
 
 /// How many pieces of memory a thread keeps for long messages.
@@ -41,7 +41,7 @@ impl Default for Block {
 }
 
 impl Block {
-    /// Provides memory for a long message, none of which has come yet.
+    /// Provides memory for a long message of which nothing has arrived.
     pub(crate) fn provide(&mut self, len: usize) -> BytesMut {
         let is_free = |spare: &mut BytesMut| {
             len >= SPARE_LEN && spare.try_reclaim(len) && spare.capacity() <= SPARE_EXCESS.saturating_mul(len)
@@ -50,7 +50,8 @@ impl Block {
         free.unwrap_or_default()
     }
 
-    /// Takes the message that was gathered in `memory`, and keeps the memory for when the message is gone.
+    /// Takes the message that was gathered in `memory`, and keeps the memory until the message is gone and it can be used
+    /// again.
     pub(crate) fn take(&mut self, memory: &mut BytesMut) -> Bytes {
         let mut message = take(memory);
         // Split off at its end, so that it can be reclaimed as a whole or not at all: a kept message keeps all of it.

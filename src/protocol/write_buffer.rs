@@ -11,9 +11,10 @@
 //!      settled        written                      last_answer_end  end()
 //! ```
 //!
-//! The socket has taken everything before `written`, and the operating system everything before `settled`: a transport with a
-//! buffer of its own, such as TLS, keeps the bytes between the two. Here `unsettled` holds m1, and `messages` holds m2, m3 and
-//! m4, whose lengths add up to `messages_len`. m2 has begun, so it and all before `last_answer_end` stay; m4 can be taken back.
+//! The socket has taken everything before `written`, and the operating system everything before `settled`: a transport with
+//! a buffer of its own, such as TLS, keeps the bytes between the two. Here `unsettled` holds m1, and `messages` holds m2, m3
+//! and m4, whose lengths add up to `messages_len`. m2 has begun, so it and everything before `last_answer_end` stay; m4 can
+//! be taken back.
 //!
 //! The waiting bytes lie in `bytes` from `taken_len` on. A long payload is not copied there: it is an insert between two of
 //! those bytes.
@@ -38,11 +39,11 @@ use tungstenite::protocol::{
 
 use crate::{Frame, protocol::mask::mask};
 
-/// The shortest payload that is written from where it lies. From this length on that costs less than a copy; and a copy of
-/// 1 MiB would take the memory twice.
+/// The shortest payload that is written from where it lies. From this length on that costs less than a copy; and a copy of 1
+/// MiB would take the memory twice.
 const INSERTED_LEN: usize = 32 * 1024;
 
-/// How many pieces are given to the socket at once: as many long messages as a batch has, and the bytes between them.
+/// How many pieces are given to the socket at once: as many as the long messages of a batch, and the bytes between them.
 pub(crate) const SLICES_PER_WRITE: usize = 16;
 
 /// How much memory an empty buffer keeps for the places of messages.
@@ -63,7 +64,7 @@ pub(crate) struct WriteBuffer {
     len: usize,
     /// How many bytes sockets have taken since this was made.
     written: u64,
-    /// How many of those the operating system has.
+    /// How many of those the operating system has taken.
     settled: u64,
     /// The messages whose last byte the socket has not taken.
     messages: VecDeque<Placed>,
@@ -71,7 +72,7 @@ pub(crate) struct WriteBuffer {
     messages_len: usize,
     /// The messages that the socket has taken, and the operating system has not.
     unsettled: VecDeque<Placed>,
-    /// Where the last frame that is no message ends.
+    /// The position of the end of the last frame that is no message.
     last_answer_end: u64,
     /// The transport has a buffer of its own, and has not emptied it yet.
     unflushed: bool,
@@ -106,7 +107,7 @@ impl WriteBuffer {
         self.len
     }
 
-    /// How many of the waiting bytes are not of messages: answers, such as the pongs that the peer's pings cause.
+    /// How many of the waiting bytes belong to no message: answers, such as the pongs that the peer's pings cause.
     pub(crate) fn answers_len(&self) -> usize {
         let begun_len = self.messages.front().map_or(0, |first| first.len.saturating_sub(self.left_of(first)));
         // Of the first message, only the rest still waits.
@@ -127,7 +128,7 @@ impl WriteBuffer {
         self.len() == 0
     }
 
-    /// Whether the operating system has a part, and not the whole, of the first message that is not settled.
+    /// Whether the operating system has taken a part, and not the whole, of the first message that is not settled.
     pub(crate) fn has_begun(&self) -> bool {
         self.unsettled.front().or(self.messages.front()).is_some_and(|first| first.start() < self.settled)
     }
@@ -272,11 +273,11 @@ impl WriteBuffer {
         self.taken_len += left;
     }
 
-    /// Returns how many more messages the operating system has as a whole; the socket itself keeps the last `kept` bytes.
+    /// Returns how many more messages the operating system has taken whole; the socket itself keeps the last `kept` bytes.
     pub(crate) fn settle(&mut self, kept: usize) -> usize {
         let (written, settled) = (self.written, self.written - kept as u64);
         if settled > self.settled && self.stalled.is_some() {
-            // The operating system takes something, if slowly.
+            // The operating system takes bytes, if slowly.
             self.stalled = Some(Instant::now());
         }
         self.settled = settled;
@@ -296,7 +297,7 @@ impl WriteBuffer {
     }
 
     /// Frees the memory of the bytes that the socket has taken. Not only once nothing waits: with a peer that is always a
-    /// little behind, that may never be.
+    /// little behind, that may never happen.
     fn reclaim(&mut self) {
         let left = self.bytes.len() - self.taken_len;
         if left > self.taken_len.min(MOVED_LEN) {
@@ -320,11 +321,11 @@ thread_local! {
 impl WriteBuffer {
     /// Takes the thread's buffer, or makes a new one.
     pub(crate) fn spare() -> Box<Self> {
-        // There is none while the thread ends.
+        // A thread that is ending has none.
         SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
     }
 
-    /// Leaves a buffer that is flushed, and empty but for its counts, to the next connection of the thread.
+    /// Leaves a buffer that is flushed, and empty except for its counts, to the next connection of the thread.
     pub(crate) fn recycle(self: Box<Self>) {
         debug_assert!(self.is_flushed() && self.messages.is_empty() && self.inserts.is_empty());
         debug_assert!(self.unsettled.is_empty() && self.settled == self.written);
