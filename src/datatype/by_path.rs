@@ -7,8 +7,9 @@ use crate::DatatypeError;
 
 /// Chooses the kind of message by the path, for endpoints whose paths differ in kind. Cheaply cloned.
 ///
-/// An item of another kind than its path's is refused when it is pushed, a frame of another kind, or one that is no whole
-/// object where an object is due, when it arrives. The function is called for each message, so it should only compare.
+/// An item of another kind than its path's is refused when it is pushed. A frame of another kind, or one that is no whole
+/// object where an object is due, is refused when it arrives. The function is called for each message, so it should only
+/// compare.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -62,7 +63,7 @@ impl fmt::Debug for WsByPath {
     }
 }
 
-/// What the messages of a path carry.
+/// The kind of the messages on a path.
 ///
 /// In a configuration file: `"string"`, `"bytes"`, `"object"`.
 #[non_exhaustive]

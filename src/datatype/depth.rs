@@ -1,11 +1,13 @@
-//! What is *serialised*: a limit on how deeply it may nest, and what its format has beside serde's types.
+//! Limits on values that are *serialised*: how deeply they may nest, and the differences between their format and serde's
+//! types.
 //!
-//! Neither rmp-serde nor serde_json has one (that of rmp-serde is a field it never reads): both recurse with the value
-//! until the stack ends and the process with it, and what they wrote till then no peer with a limit could read. So the
-//! value is wrapped, and the wrapper hands every nested value on wrapped, with one level less.
+//! Neither rmp-serde nor serde_json has a limit (that of rmp-serde is a field it never reads): both recurse with the value
+//! until the stack ends, and the process with it, and no peer with a limit could read their output. So the value is wrapped,
+//! and the wrapper hands every nested value on wrapped, with one level less.
 //!
-//! serde_json writes `null` for a float that is no finite number, which the same type cannot read: the wrapper refuses it.
-//! serde tells no format that the numbers of a `Vec<u8>` are bytes: the wrapper tells MessagePack, which has them.
+//! serde_json writes `null` for a float that is no finite number, and cannot read that as the same type: the wrapper refuses
+//! it. serde tells no format that the numbers of a `Vec<u8>` are bytes: the wrapper tells MessagePack, which has a type for
+//! them.
 
 use std::fmt::Display;
 
@@ -16,10 +18,10 @@ use serde::{
 
 use super::packed;
 
-/// How many sequences and maps may be inside each other, both ways; structs and enum variants with data are such too.
+/// How many sequences and maps may be inside each other, both ways; structs and enum variants with data count as such.
 ///
-/// A level takes 50 to 100 KiB of stack in a debug build where a type has 4 KiB a level, and an I/O thread has room for that
-/// (`STACK_LEN` in `runtime.rs`); no message made to be understood comes near.
+/// A level takes 50 to 100 KiB of stack in a debug build for a type of 4 KiB per level, and an I/O thread has room for that
+/// (`STACK_LEN` in `runtime/threads.rs`); no message made to be understood comes near.
 pub(super) const MAX_DEPTH: usize = 64;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -29,13 +31,13 @@ pub(super) enum Format {
     Json,
 }
 
-/// Serialises as `value` does, or fails when it nests deeper than [`MAX_DEPTH`] or holds a float that the format has not.
+/// Serialises as `value` does, or fails when it nests deeper than [`MAX_DEPTH`] or holds a float that the format lacks.
 pub(super) struct DepthLimited<'a, T: ?Sized> {
     value: &'a T,
     allowed: Allowed,
 }
 
-/// What a value may hold.
+/// The limits on a value.
 #[derive(Clone, Copy)]
 struct Allowed {
     levels: usize,
@@ -67,7 +69,7 @@ impl<S: Serializer> Limited<S> {
         Ok(Limited { inner: compound(self.inner)?, allowed: Allowed { levels: left, ..self.allowed } })
     }
 
-    /// Refuses a float that the format has not.
+    /// Refuses a float that the format lacks.
     fn check(&self, float: f64) -> Result<(), S::Error> {
         let has = match self.allowed.format {
             Format::MessagePack => true,

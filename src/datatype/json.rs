@@ -10,10 +10,10 @@ use crate::{DatatypeError, one_line::Complaint};
 
 /// Values of any serde type `T` in text frames, as JSON.
 ///
-/// Both ways a value may nest 64 arrays and objects deep (a struct or an enum variant's data is one), which bounds the
-/// stack a peer can make a message take; what is deeper is an error. As with any serde format, `T` must not contain
-/// itself through an `Option` or an untagged enum alone, which leave no trace in a message. See
-/// [`WsDatatype`](crate::WsDatatype#stack) for what a level takes of the stack.
+/// Both ways a value may nest 64 arrays and objects deep (a struct or an enum variant's data is one), which bounds the stack
+/// that a peer's message can take; a deeper value is an error. As with any serde format, `T` must not contain itself through
+/// an `Option` or an untagged enum alone, which leave no trace in a message. See [`WsDatatype`](crate::WsDatatype#stack) for
+/// the stack that a level takes.
 ///
 /// JSON has no number for NaN and the infinities: an item that holds one is an error, and not sent.
 ///
@@ -26,8 +26,7 @@ use crate::{DatatypeError, one_line::Complaint};
 /// # Ok::<(), DatatypeError>(())
 /// ```
 ///
-/// What is received and what is pushed may be of two types, `WsJson<In, Out>`: such a datatype is made with
-/// [`pair`](Self::pair).
+/// Received and pushed items may be of two types, `WsJson<In, Out>`: such a datatype is made with [`pair`](Self::pair).
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -50,14 +49,14 @@ use crate::{DatatypeError, one_line::Complaint};
 pub struct WsJson<In, Out = In>(PhantomData<fn() -> (In, Out)>); // fn: Send, Sync and Copy whatever they are
 
 impl<T> WsJson<T> {
-    /// Makes the datatype with one type for what is received and what is pushed; it holds nothing.
+    /// Makes the datatype with one type for received and pushed items; it holds nothing.
     pub const fn new() -> Self {
         Self::pair()
     }
 }
 
 impl<In, Out> WsJson<In, Out> {
-    /// Makes the datatype with a type for what is received and one for what is pushed; it holds nothing.
+    /// Makes the datatype with one type for received items and one for pushed items; it holds nothing.
     pub const fn pair() -> Self {
         Self(PhantomData)
     }

@@ -1,4 +1,4 @@
-//! Datatypes: what a program's items look like as WebSocket messages, one framing adapter a file.
+//! Datatypes: how a program's items become WebSocket messages; one framing adapter per file.
 
 mod by_path;
 mod bytes;
@@ -33,23 +33,23 @@ use crate::DatatypeError;
 /// | [`WsBytes`] | [`Bytes`](crate::Bytes) | binary |
 /// | [`WsObject<T>`](WsObject) | any serde type | binary, as MessagePack |
 /// | `WsJson<T>` (feature `json`) | any serde type | text, as JSON |
-/// | [`WsByPath`] | [`Payload`] | whichever the path calls for |
-/// | [`WsFrame`] | [`Frame`] | whichever the item is |
+/// | [`WsByPath`] | [`Payload`] | of the path's kind |
+/// | [`WsFrame`] | [`Frame`] | of the item's kind |
 ///
 /// # Stack
 ///
-/// `WsObject`, `WsJson` and [`Payload::decode`] take values that nest up to 64 levels deep, and decoding one recurses. Where a type
-/// contains itself, each level takes some of the stack: in a debug build about 25 times the size of the type, optimised much
-/// less. The threads that rxplus starts have 16 MiB, enough for 64 levels of 4 KiB each and as much again for callbacks; a
-/// larger type of that kind belongs in a `Box` or a `Vec`. A thread of the program's own that decodes such messages, in a tokio
-/// runtime or as the owner of a [`RunLoop`](crate::RunLoop), needs as much.
+/// `WsObject`, `WsJson` and [`Payload::decode`] take values that nest up to 64 levels deep, and decoding one recurses. If a
+/// type contains itself, each level takes some of the stack: in a debug build about 25 times the size of the type, optimised
+/// much less. The threads that rxplus starts have 16 MiB, enough for 64 levels of 4 KiB each and as much again for
+/// callbacks; a larger type of that kind belongs in a `Box` or a `Vec`. A thread of the program that decodes such messages,
+/// in a tokio runtime or as the owner of a [`RunLoop`](crate::RunLoop), needs as much.
 ///
 /// # Writing one
 ///
-/// An item is encoded on the thread that pushes it, and once however many connections it goes to. A message is decoded
-/// on the endpoint's I/O thread: what `decode` takes is time in which that endpoint reads and writes nothing. What it
-/// refuses is reported as an event and skipped, and the stream goes on, so an error is the right answer to anything a
-/// peer may send; a panic or a recursion without bound is not.
+/// An item is encoded once, on the thread that pushes it, however many connections it goes to. A message is decoded on the
+/// endpoint's I/O thread: while `decode` runs, that endpoint reads and writes nothing. A message that it refuses is reported
+/// as an event and skipped, and the stream goes on, so an error is the right answer to anything a peer may send; a panic or
+/// a recursion without bound is not.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -79,10 +79,11 @@ use crate::DatatypeError;
 /// # Ok::<(), DatatypeError>(())
 /// ```
 pub trait WsDatatype: Send + Sync + 'static {
-    /// What the program receives.
+    /// The type of the items that the program receives.
     type Item: Clone + Send + 'static;
 
-    /// What the program pushes. All datatypes of this crate have one type for both, but for those made with `pair`.
+    /// The type of the items that the program pushes. All datatypes of this crate have one type for both, except those made
+    /// with `pair`.
     type Outgoing: Clone + Send + 'static;
 
     /// Makes the message for `item`, which goes to `path`.
@@ -96,7 +97,7 @@ pub trait WsDatatype: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the message is not one that this datatype makes.
+    /// When this datatype makes no such message.
     fn decode(&self, path: &str, frame: Frame) -> Result<Self::Item, DatatypeError>;
 }
 

@@ -1,9 +1,9 @@
-//! MessagePack as the datatypes use it: one whole value a frame, and of bounded depth both ways.
+//! MessagePack as the datatypes use it: one whole value per frame, and of bounded depth both ways.
 //!
-//! rmp-serde has a limit for the depth of what it reads, but the way through an enum's newtype variant does not count:
-//! against a recursive enum a message of a few kilobytes still ends the process. Besides, it leaves what follows the
-//! value unread, and hands a sequence's declared length on as a size hint. So a frame's structure is checked first, in
-//! one pass that neither recurses nor allocates.
+//! rmp-serde limits the depth of the values it reads, but the way through an enum's newtype variant does not count: against
+//! a recursive enum a message of a few kilobytes still ends the process. Besides, it leaves bytes after the value unread,
+//! and hands a sequence's declared length on as a size hint. So a frame's structure is checked first, in one pass that
+//! neither recurses nor allocates.
 
 use bytes::Bytes;
 use rmp_serde::{Deserializer, Serializer};
@@ -33,7 +33,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DatatypeErr
     decode_checked(bytes, check(bytes)?)
 }
 
-/// Decodes what has passed [`check`].
+/// Decodes bytes that have passed [`check`].
 pub(super) fn decode_checked<T: DeserializeOwned>(bytes: &[u8], holds: Holds) -> Result<T, DatatypeError> {
     let mut deserializer = Deserializer::from_read_ref(bytes);
     // For a hand-written `Deserialize` that leaves an extension half read and goes on inside its data. rmp-serde counts
@@ -56,7 +56,7 @@ pub(super) enum Holds {
 
 /// Checks that `bytes` are one whole MessagePack value that nests at most [`MAX_DEPTH`] deep.
 ///
-/// What strings hold is left to the decoding, as the MessagePack specification has it.
+/// The contents of strings are left to the decoding, as the MessagePack specification has it.
 pub(super) fn check(bytes: &[u8]) -> Result<Holds, DatatypeError> {
     let (mut rest, mut holds) = (bytes, Holds::NoBytes);
     let mut lacking = 1_u64; // values still to come, over all levels
@@ -68,7 +68,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<Holds, DatatypeError> {
         }
         rest = usize::try_from(header.len).ok().and_then(|len| rest.get(len..)).ok_or_else(ends_early)?;
         lacking = lacking - 1 + header.values.unwrap_or(0);
-        // A value takes a byte at least. Seen here, a length that is a lie reaches no one who would reserve memory for it.
+        // A value takes at least one byte. A false length is found here, before code that would reserve memory for it sees
+        // it.
         if lacking > rest.len() as u64 {
             return Err(ends_early());
         }
@@ -304,7 +305,7 @@ mod tests {
         assert_eq!(chain(&encode(&[Refuses]).unwrap_err()), "cannot encode the item as MessagePack: not today");
     }
 
-    /// Reserves what it is told it will receive, as a careless `Deserialize` does.
+    /// Reserves memory for the announced length, as a careless `Deserialize` does.
     struct Careless;
 
     impl<'de> Deserialize<'de> for Careless {

@@ -7,14 +7,14 @@ use crate::DatatypeError;
 
 /// Values of any serde type `T` in binary frames, as [MessagePack](https://msgpack.org) with field names.
 ///
-/// Field names make a message readable in any language and let `T` gain fields (`#[serde(default)]`) without breaking
-/// its peers. Both ways a value may nest 64 arrays and maps deep (a struct or an enum variant's data is one), which
-/// bounds the stack a peer can make a message take; what is deeper, or not one whole MessagePack value, is an error. As
-/// with any serde format, `T` must not contain itself through an `Option` or an untagged enum alone, which leave no
-/// trace in a message.
+/// Field names make a message readable in any language and let `T` gain fields (`#[serde(default)]`) without breaking its
+/// peers. Both ways a value may nest 64 arrays and maps deep (a struct or an enum variant's data is one), which bounds the
+/// stack that a peer's message can take; a deeper value, or a message that is not one whole MessagePack value, is an error.
+/// As with any serde format, `T` must not contain itself through an `Option` or an untagged enum alone, which leave no trace
+/// in a message.
 ///
-/// A `Vec<u8>`, a slice of bytes and [`Bytes`](crate::Bytes) travel as MessagePack's bytes, of which other languages make bytes;
-/// an array such as `[u8; 4]` travels as an array of numbers. Either is understood.
+/// A `Vec<u8>`, a slice of bytes and [`Bytes`](crate::Bytes) travel as MessagePack's bytes, which other languages read as
+/// bytes; an array such as `[u8; 4]` travels as an array of numbers. Either is understood.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -32,8 +32,7 @@ use crate::DatatypeError;
 /// # Ok::<(), DatatypeError>(())
 /// ```
 ///
-/// What is received and what is pushed may be of two types, `WsObject<In, Out>`: such a datatype is made with
-/// [`pair`](Self::pair).
+/// Received and pushed items may be of two types, `WsObject<In, Out>`: such a datatype is made with [`pair`](Self::pair).
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -56,14 +55,14 @@ use crate::DatatypeError;
 pub struct WsObject<In, Out = In>(PhantomData<fn() -> (In, Out)>); // fn: Send, Sync and Copy whatever they are
 
 impl<T> WsObject<T> {
-    /// Makes the datatype with one type for what is received and what is pushed; it holds nothing.
+    /// Makes the datatype with one type for received and pushed items; it holds nothing.
     pub const fn new() -> Self {
         Self::pair()
     }
 }
 
 impl<In, Out> WsObject<In, Out> {
-    /// Makes the datatype with a type for what is received and one for what is pushed; it holds nothing.
+    /// Makes the datatype with one type for received items and one for pushed items; it holds nothing.
     pub const fn pair() -> Self {
         Self(PhantomData)
     }

@@ -1,10 +1,10 @@
 //! Bytes that serde takes for sequences of numbers: `Vec<u8>`, slices, `VecDeque<u8>` and the like.
 //!
-//! MessagePack has a type for bytes, of which other languages make bytes and not a list of numbers; it is half as long, too.
-//! So these are written as bytes, and read from bytes as well as from sequences, which rmp-serde does but for one case:
-//! where a type is untagged, internally tagged or flattened, serde keeps a value in a buffer until it knows its type, and a
-//! `Vec<u8>` is not read from bytes in that buffer. There, [`Unpacking`] hands the bytes on as a sequence, from which all that
-//! takes bytes is read, too.
+//! MessagePack has a type for bytes, which other languages read as bytes and not as a list of numbers; it is half as long,
+//! too. So these are written as bytes, and read from bytes as well as from sequences. rmp-serde can read both except in one
+//! case: if a type is untagged, internally tagged or flattened, serde keeps a value in a buffer until it knows its type, and
+//! a `Vec<u8>` is not read from bytes in that buffer. There, [`Unpacking`] hands the bytes on as a sequence, from which
+//! every type that takes bytes can be read, too.
 
 use std::{any::type_name, fmt};
 
@@ -17,13 +17,13 @@ use serde::{
     ser::Impossible,
 };
 
-/// Whether items of type `T` are bytes. By the name, since `T` is not `'static`; a name that some compiler writes otherwise
-/// for one of the two only makes a longer message.
+/// Whether items of type `T` are bytes. By the name, since `T` is not `'static`; if a compiler spells the name of one of the
+/// two differently, the message only gets longer.
 pub(super) fn is_byte<T>() -> bool {
     [type_name::<u8>(), type_name::<&u8>()].contains(&type_name::<T>())
 }
 
-/// The bytes that `items` are.
+/// The bytes in `items`.
 pub(super) fn bytes_of<I>(items: I) -> Result<Vec<u8>, NoByte>
 where
     I: IntoIterator,
@@ -32,7 +32,7 @@ where
     items.into_iter().map(|item| item.serialize(OnlyByte)).collect()
 }
 
-/// What the serialiser makes of a byte.
+/// The serialiser that takes only a byte.
 struct OnlyByte;
 
 /// The value is no byte.
@@ -105,7 +105,7 @@ impl Serializer for OnlyByte {
 /// A deserialiser, a visitor or a part of one, in which serde's buffer gets sequences for bytes.
 pub(super) struct Unpacking<T>(pub(super) T);
 
-/// What serde's buffer says it expects; it is private.
+/// The `expecting` text of serde's buffer, which itself is private.
 const BUFFER: &str = "any value";
 
 impl<'de, V: Visitor<'de>> Unpacking<V> {

@@ -109,8 +109,8 @@ impl From<Bytes> for Payload {
 
 /// A value of some serde type, kept as its MessagePack encoding until someone asks for it. Cheaply cloned.
 ///
-/// It describes itself (structs carry their field names), so it is read as any type that fits. It always holds one
-/// whole MessagePack value that nests at most 64 arrays and maps deep: what arrives is checked on arrival. Two are equal
+/// It describes itself (structs carry their field names), so it is read as any type that fits. It always holds one whole
+/// MessagePack value that nests at most 64 arrays and maps deep: objects that arrive are checked on arrival. Two are equal
 /// when their encodings are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PackedObject {
