@@ -16,7 +16,7 @@ use rxplus::prelude::*;
 const FRAME: Duration = Duration::from_millis(16);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the window shows.
+/// The contents of the window.
 #[derive(Default)]
 struct Model {
     messages: Vec<String>,
@@ -45,7 +45,7 @@ fn main() -> Result<ExitCode, WsError> {
     let visitor = visit(&server)?;
     let deadline = Instant::now() + PATIENCE;
     while !model.borrow().is_complete() && Instant::now() < deadline {
-        run_loop.run_for(FRAME); // a toolkit with a loop of its own calls `run_pending` once a frame instead
+        run_loop.run_for(FRAME); // a toolkit with a loop of its own calls `run_pending` once per frame instead
     }
     ticking.unsubscribe();
     visitor.complete();
@@ -57,7 +57,7 @@ fn main() -> Result<ExitCode, WsError> {
     Ok(if model.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Sends what the window is to show: two messages on one path, and when those have arrived, one on another.
+/// Sends the messages for the window: two on one path, and when those have arrived, one on another.
 fn visit(server: &RxWsServer<WsStr>) -> Result<RxWsClientGroup<WsStr>, WsError> {
     let group = RxWsClientGroup::new(format!("ws://{}", server.local_addr()), WsStr)?;
     group.next(TaggedData::new("/chat", "hello"));

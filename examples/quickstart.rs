@@ -1,7 +1,7 @@
 //! `cargo run --example quickstart`
 //!
 //! A server that shouts, a client and a group of clients, in one process and without a runtime. Ends by itself, and with an
-//! error when something expected did not happen.
+//! error if something expected did not happen.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -10,24 +10,24 @@ use rxplus::prelude::*;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), WsError> {
-    // What a client sends comes back in upper case, to everybody on the same path. Port 0: any that is free.
+    // A client's messages come back in upper case, to everybody on the same path. Port 0: any free port.
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
     server.clone().map(|td| td.map(|text| text.to_uppercase())).subscribe_with(server.clone());
     println!("a server shouts at {}", server.local_addr());
 
-    // A client is one connection, a group is one for each path that something is sent to.
+    // A client is one connection; a group is one per path that messages are sent to.
     let address = ConnConfig::try_from(server.local_addr())?;
     let client = RxWsClient::connect(address.clone().path("/chat"), WsStr)?;
     let group = RxWsClientGroup::new(address, WsStr)?;
 
-    // What both receive, as one stream. `log_errors` is what a subscriber that is a closure asks for.
+    // The messages of both, as one stream. A subscriber that is a closure needs `log_errors`.
     let (sender, received) = mpsc::channel();
     client.clone().tag("/chat").merge(group.clone()).log_errors().subscribe(move |td| {
         println!("heard on {}: {}", td.tag, td.data);
         sender.send(td.data).unwrap_or(()); // nobody listens any more when `main` has failed
     });
 
-    // What is pushed waits for the connection to be made.
+    // Pushed messages wait until the connection is made.
     client.next("hello");
     group.next(TaggedData::new("/news", "rx meets websockets"));
     group.next(TaggedData::new("/weather", "sunny"));

@@ -1,8 +1,8 @@
 //! `cargo run --example worker_thread`
 //!
-//! Work that is too slow for the I/O thread is delivered to a worker, in order; the answers go back to who asked. A second
-//! worker, slower than its source, keeps only the newest and says how many it skipped. Stops by itself, and fails if an
-//! answer is missing, late or out of order.
+//! Work that is too slow for the I/O thread is delivered to a worker, in order; the answers go back to the client that
+//! asked. A second worker, slower than its source, keeps only the newest items and says how many it skipped. Stops by
+//! itself, and fails if an answer is missing, late or out of order.
 
 use std::{process::ExitCode, sync::mpsc, thread, time::Duration};
 
@@ -36,14 +36,14 @@ fn main() -> Result<ExitCode, WsError> {
     Ok(if are_right && skipped > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What takes its time.
+/// Slow work.
 fn answer(question: &str) -> String {
     thread::sleep(Duration::from_millis(5));
     let n: u64 = question.parse().unwrap_or_default();
     format!("{}: {n} squared is {}", thread::current().name().unwrap_or_default(), n * n)
 }
 
-/// A thousand frames a second on a screen that shows a hundred. Returns how many it skipped.
+/// A thousand frames per second on a screen that shows a hundred. Returns how many it skipped.
 fn show_the_newest() -> u64 {
     let (skip, skipped) = mpsc::channel();
     let frames = Io::interval(Duration::from_millis(1)).take(200);

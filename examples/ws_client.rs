@@ -1,7 +1,7 @@
 //! `cargo run --example ws_client -- --port 8765 --path /chat`
 //!
-//! Prints what it receives, and what becomes of its connection: start it before the server, or stop the server meanwhile.
-//! Ctrl-C ends it.
+//! Prints the messages it receives and the events of its connection: start it before the server, or stop the server
+//! meanwhile. Ctrl-C ends it.
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! `cargo run --example ws_client_group -- --port 8765`
 //!
-//! Pings two paths each second, `/a` and `/b` or those below `--path`, and prints what comes back on them. Ctrl-C ends it.
+//! Pings two paths each second, `/a` and `/b` or those below `--path`, and prints the answers. Ctrl-C ends it.
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! `cargo run --example ws_server -- --port 8765`
 //!
-//! Sends every client a numbered message each second, prints what they send, and answers their pings. Serves all paths, or
-//! the one of `--path`. Ctrl-C ends it: what is queued is sent, the connections are closed.
+//! Sends every client a numbered message each second, prints their messages, and answers their pings. Serves all paths, or
+//! only `--path`. Ctrl-C ends it: the queued messages are sent, and the connections are closed.
 
 mod support;
 

@@ -1,6 +1,6 @@
-//! WebSocket servers, clients, groups of clients and single connections as RxRust *subjects*: observers (what is pushed is
-//! sent) and observables (what arrives is emitted), which every RxRust operator works on. From a plain `fn main()`, or
-//! inside a tokio program.
+//! WebSocket servers, clients, groups of clients and single connections as RxRust *subjects*: observers, which send the
+//! items pushed into them, and observables, which emit the items that arrive; every RxRust operator works on them. From a
+//! plain `fn main()`, or inside a tokio program.
 //!
 //! # Quick start
 //!
@@ -20,7 +20,7 @@
 //! assert_eq!(received.recv().unwrap(), "HELLO");
 //!
 //! client.next("goodbye");
-//! client.clone().complete(); // returns at once; sends what is queued, closes, then completes its subscribers
+//! client.clone().complete(); // returns at once; sends the queued messages, closes, then completes its subscribers
 //! client.wait_closed(Duration::from_secs(10))?; // the end of `main` would cut that short
 //! server.clone().complete();
 //! server.wait_closed(Duration::from_secs(10))?;
@@ -29,22 +29,22 @@
 //!
 //! # Concepts
 //!
-//! - **Endpoints**: [`RxWsServer`], [`RxWsClient`], [`RxWsClientGroup`] and [`Connection`] are handles, cheap to clone. Each is
-//!   an RxRust context, so operators are called on it directly, and an RxRust observer, so it ends a pipeline by
+//! - **Endpoints**: [`RxWsServer`], [`RxWsClient`], [`RxWsClientGroup`] and [`Connection`] are handles, cheap to clone. Each
+//!   is an RxRust context, so operators are called on it directly, and an RxRust observer, so it ends a pipeline by
 //!   `subscribe_with`, which closes it when the source ends, or [`merge_into`](ObservableExt::merge_into), which does not.
-//! - **Datatypes** say what items are and how they travel: see [`WsDatatype`].
+//! - **Datatypes** define the items and how they travel: see [`WsDatatype`].
 //! - **Paths** are tags: a server and a group speak [`TaggedData`]. Routing is written with operators, such as
 //!   [`route_by_tag`](ObservableExt::route_by_tag).
 //! - **Errors**: endpoints end with [`WsError`], and RxRust's `subscribe(closure)` wants observables that cannot fail:
 //!   [`log_errors`](ObservableExt::log_errors) and RxRust's `on_error` make them so, and
-//!   [`with_err`](ObservableExt::with_err) goes the other way. What is not the end of anything is an event: see
+//!   [`with_err`](ObservableExt::with_err) goes the other way. Everything that ends nothing is an event: see
 //!   [`RxWsClient::events`] and [`RxWsServer::events`].
-//! - **Threads**: each server, client and group has one background I/O thread on which its callbacks run, in order, unless they
-//!   are given an [`IoRuntime`] to share. What a callback pushes is never delivered on its own thread before the outermost
-//!   callback of that thread has returned, so never wait inside one for the effect of such a push. Between two looks at its
-//!   sockets a thread makes a few hundred deliveries, whoever pushed.
+//! - **Threads**: each server, client and group has one background I/O thread on which its callbacks run, in order, unless
+//!   they are given an [`IoRuntime`] to share. A push from a callback is never delivered on its own thread before the
+//!   outermost callback of that thread has returned, so never wait inside one for the effect of such a push. Between two
+//!   looks at its sockets a thread makes a few hundred deliveries, whoever pushed.
 //!
-//! With `panic = "abort"` a subscriber that panics ends the process: then there is no isolation.
+//! With `panic = "abort"` there is no isolation: a subscriber that panics ends the process.
 //!
 //! # Features
 //!
@@ -55,10 +55,10 @@
 //!
 //! # Layout
 //!
-//! The [`guide`] shows how programs are written, [`compiler_errors`] what to write when the compiler refuses a pipeline. Endpoints
-//! and their builders, datatypes, events and options are in this root, and the operators are methods of [`ObservableExt`]. The
-//! types that operators and endpoints make, which programs seldom name, are in [`ops`]. [`prelude`] has all of it and RxRust's own
-//! prelude: rxplus needs exactly the version of RxRust that it re-exports.
+//! The [`guide`] shows how programs are written; [`compiler_errors`] lists the compiler's refusals of pipelines and their
+//! remedies. Endpoints and their builders, datatypes, events and options are in this root, and the operators are methods of
+//! [`ObservableExt`]. The types that operators and endpoints make, which programs seldom name, are in [`ops`]. [`prelude`]
+//! has all of it and RxRust's own prelude: rxplus needs exactly the version of RxRust that it re-exports.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod addr;
@@ -121,7 +121,7 @@ pub use tokio_rustls::rustls;
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use transport::{ClientTls, ServerTls};
 
-/// The types that operators and endpoints make: what a program has in its hands without naming it.
+/// The types that operators and endpoints make: programs hold their values, and seldom name them.
 pub mod ops {
     pub use crate::{
         client::ClientSource,

@@ -209,7 +209,8 @@ impl Limits {
 
     /// Sets the longest head, in bytes, of the HTTP request or answer that opens a connection. The default is 16 KiB.
     ///
-    /// A server answers a longer one with HTTP status 431; a client reports [`WsError::Handshake`](crate::WsError::Handshake).
+    /// A server answers a longer one with HTTP status 431; a client reports
+    /// [`WsError::Handshake`](crate::WsError::Handshake).
     ///
     /// # Panics
     ///

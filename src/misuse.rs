@@ -1,4 +1,4 @@
-//! What the compiler refuses, as the table in `docs/guide/compiler_errors.md` has it, and what it takes.
+//! Programs that the compiler refuses, as in the table of `docs/guide/compiler_errors.md`, and their working forms.
 
 /// A subscriber that is a closure cannot be told of an error: `MapObserver<FnMutObserver<_>, ..>: Observer<..>` is not
 /// satisfied. The endpoints themselves have a `subscribe` that logs it.
@@ -102,7 +102,7 @@ struct ClosureThatBorrows;
 /// ```
 struct ClosureThatIsNotSend;
 
-/// Endpoints convert what they are given: type annotations needed, cannot satisfy `_: From<String>`.
+/// Endpoints convert the items given to them: type annotations needed, cannot satisfy `_: From<String>`.
 ///
 /// ```compile_fail,E0283
 /// # use rxplus::prelude::*;

@@ -4,11 +4,11 @@ use std::{env, process};
 
 use rxplus::prelude::*;
 
-/// What `--host`, `--port` and `--path` say, or their defaults.
+/// The values of `--host`, `--port` and `--path`, or their defaults.
 pub(crate) struct Options {
-    /// Where the server is; its path is `/`.
+    /// The address of the server; its path is `/`.
     pub(crate) address: ConnConfig,
-    /// What `--path` says.
+    /// The value of `--path`.
     pub(crate) path: Option<String>,
 }
 

@@ -50,7 +50,7 @@ use crate::{
 /// let client = RxWsClient::connect("ws://127.0.0.1:8765/chat", WsStr)?;
 /// client.clone().subscribe(|text| println!("{text}"));
 /// client.next("hello"); // queued until connected
-/// client.clone().complete(); // sends what is queued, closes, then completes the subscribers
+/// client.clone().complete(); // sends the queued messages, closes, then completes the subscribers
 /// client.wait_closed(Duration::from_secs(10))?; // at the end of `main`, which would cut that short
 /// # Ok::<(), WsError>(())
 /// ```

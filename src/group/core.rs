@@ -1,4 +1,4 @@
-//! What the handles, the subscribers, the clients and the task of a group share.
+//! The state that the handles, the subscribers, the clients and the task of a group share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +23,7 @@ use crate::{
     subject::branch::{Listeners, Main},
 };
 
-/// What the handles, the subscribers, the clients and the task of a group share.
+/// The state that the handles, the subscribers, the clients and the task of a group share.
 pub(crate) struct GroupCore<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
     /// The subscribers of the group itself.
@@ -92,7 +92,7 @@ impl<D: WsDatatype> GroupCore<D> {
         bounds: PathBounds,
         home: IoScheduler,
     ) -> Result<Self, WsError> {
-        // A bad header, say, is an error when the group is made, not when a path is opened.
+        // A bad header, for example, is an error when the group is made, not when a path is opened.
         dialing.connect_ask(endpoint.clone())?;
         let component = Component::keeping_early(options.name.clone(), home);
         Ok(Self {
@@ -130,7 +130,7 @@ impl<D: WsDatatype> GroupCore<D> {
         }
         match self.add(&mut children, path) {
             Ok(client) => {
-                // Before anybody else can have it close.
+                // Queued before any other thread can close it.
                 let answer = client.core().outbox.push(first);
                 drop(children);
                 client.start(&self.component.home.runtime());
@@ -168,8 +168,8 @@ impl<D: WsDatatype> GroupCore<D> {
 
     /// Makes the client for a path that has none; the caller is to start it, outside the lock.
     ///
-    /// The group subscribes before the client can be seen elsewhere: the first subscriber takes what the client has kept for it.
-    /// As it has not started, it has emitted nothing yet, and so no observer is called here.
+    /// The group subscribes before the client can be seen elsewhere: the first subscriber takes the messages that the client
+    /// has kept for it. As it has not started, it has emitted nothing yet, and so no observer is called here.
     fn add(self: &Arc<Self>, children: &mut Children<D>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
         let number = children.next_number();
         let client = self.make(path, number)?;
@@ -179,7 +179,7 @@ impl<D: WsDatatype> GroupCore<D> {
     }
 
     fn make(&self, path: &Tag, number: u64) -> Result<RxWsClient<D>, WsError> {
-        // Inbound: what it receives flows into the group's subject, tagged with its path; its end does not.
+        // Inbound: the client's messages flow into the group's subject, tagged with its path; its end does not.
         let group = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
         let member = Member { number, path: path.clone(), group, events: self.component.events.backlog() };
         let dialing = self.dialing.of(member);
@@ -192,7 +192,7 @@ impl<D: WsDatatype> GroupCore<D> {
         let (core, ended) = (Arc::downgrade(self), path.clone());
         let retire = move || {
             if let Some(core) = core.upgrade() {
-                // Dropped behind the lock.
+                // Dropped after the lock is released.
                 let _client = core.lock().retire(&ended, number);
                 core.end_if_alone();
             }
@@ -200,7 +200,7 @@ impl<D: WsDatatype> GroupCore<D> {
         client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
     }
 
-    /// Makes the client for `path` send what is queued and close.
+    /// Makes the client for `path` send its queued messages and close.
     pub(crate) fn close(&self, path: &Tag) {
         let taker = self.lock().taker(path);
         if let Some(Taker { number, client }) = taker {
@@ -227,7 +227,7 @@ impl<D: WsDatatype> GroupCore<D> {
         (children.closing, children.unsent) = (true, Some(Tally::default()));
         let clients = children.all();
         drop(children);
-        // Behind the last refusal.
+        // After the last refusal.
         self.report_refusals();
         clients.iter().for_each(|client| client.core().died(death));
         self.end_if_alone();
@@ -242,7 +242,7 @@ impl<D: WsDatatype> GroupCore<D> {
         self.component.end_at_once(report, || TaggedData::new("", ClientEvent::Closed(report)));
     }
 
-    /// Reports the messages that found no room, all that have come together until now in one event.
+    /// Reports the messages that found no room; those that have come together until now share one event.
     pub(crate) fn report_refusals(&self) {
         let unreported = self.lock().take_unreported();
         if let Some((path, refused)) = unreported {

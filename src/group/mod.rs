@@ -144,14 +144,14 @@ endpoint! {
     /// # Errors
     ///
     /// - [`SendError::Full`] when the client's outbox is at its bound; the item is dropped and counted.
-    /// - [`SendError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others; the item is dropped and
-    ///   counted.
+    /// - [`SendError::TooManyPaths`] when the group has [`max_paths`](GroupBuilder::max_paths) others; the item is dropped
+    ///   and counted.
     /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.
     fn send(_) -> SendError;
 
-    /// Closes every client: each sends its queued messages and closes with code 1000. Then completes the subscribers. Returns at
-    /// once.
+    /// Closes every client: each sends its queued messages and closes with code 1000. Then completes the subscribers.
+    /// Returns at once.
     ///
     /// This takes at most `Limits::close_timeout`, 5 s by default; [`closed`](Self::closed) reports the unsent messages.
     ///

@@ -193,7 +193,7 @@ mod tests {
                 Ok((request, rest)) => format!("{request:?} {}", rest.len()),
                 Err(error) => format!("{error:?}"),
             };
-            // What comes behind the head may come later.
+            // The bytes after the head may come later.
             if !matches!(&whole, Ok((_, rest)) if !rest.is_empty()) {
                 prop_assert_eq!(summary(split), summary(whole));
             }

@@ -64,7 +64,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// An address that never answers: the queue of its listener is full, so the system drops what comes.
+    /// An address that never answers: the queue of its listener is full, so the system drops the connection attempts.
     struct Hole {
         address: SocketAddr,
         _listener: Socket,

@@ -9,12 +9,12 @@
 //!             +------ the peer's mistake -------+---------------> Failing
 //! ```
 //!
-//! In the two phases to the right the last bytes are flushed, the socket is shut down, and the connection ends; at the latest
-//! when the deadline of the phase has passed.
+//! In the two phases to the right the last bytes are flushed, the socket is shut down, and the connection ends; at the
+//! latest when the deadline of the phase has passed.
 //!
-//! In any phase the connection may begin to drain instead: a write failed or stalled, the time for closing is over, or another
-//! connection is wanted. Then nothing is written any more, but the bytes that have arrived are still read and dispatched, and
-//! they count: if the peer's close frame is among them, that frame decides the ending.
+//! In any phase the connection may begin to drain instead: a write failed or stalled, the time for closing is over, or
+//! another connection is wanted. Then nothing is written any more, but the bytes that have arrived are still read and
+//! dispatched, and they count: if the peer's close frame is among them, that frame decides the ending.
 
 use std::{
     io,

@@ -156,7 +156,8 @@ where
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<Ending>> {
         match self.turn(cx) {
             Break(ending) => return Poll::Ready(ending),
-            // Yields until the reactor has looked at the other sockets: a task that wakes itself is polled many times before.
+            // Yields until the reactor has looked at the other sockets: a task that wakes itself is polled many times before
+            // that.
             Continue(Turn::Again) => runtime::yield_now(cx),
             Continue(Turn::Wait) => {}
         }
@@ -275,8 +276,8 @@ where
         Continue(Fill::Bytes)
     }
 
-    /// Decodes `bytes` and hands on the messages that they complete, up to `share` of them; returns the rest. Whatever follows
-    /// the peer's close frame, or its mistake, is ignored (RFC 6455, sections 1.4 and 7.1.7).
+    /// Decodes `bytes` and hands on the messages that they complete, up to `share` of them; returns the rest. Everything
+    /// after the peer's close frame, or after its mistake, is ignored (RFC 6455, sections 1.4 and 7.1.7).
     fn dispatch<'a>(&mut self, mut bytes: &'a [u8], block: &mut Block, share: &mut usize) -> &'a [u8] {
         while self.phase.hears_messages() {
             // Not when the bytes are used up: there is no message then, but tungstenite may still have a pong to write.

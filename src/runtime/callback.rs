@@ -147,7 +147,7 @@ fn is_share_used_up() -> bool {
     !is_plain
 }
 
-/// Runs `f`, which may make at most so many deliveries of those that are left in this turn. Also returns how many it has made.
+/// Runs `f`, which may make at most `most` of the deliveries left in this turn. Also returns how many it has made.
 pub(crate) fn with_share<R>(most: usize, f: impl FnOnce() -> R) -> (R, usize) {
     let left = LEFT.get();
     LEFT.set(left.min(most));

@@ -5,7 +5,7 @@
 //! | `emit_item` | delivers an item at once: the short way, when nothing else waits; otherwise as `emit` |
 //! | `emit` | delivers an event at once, or leaves it in the inbox for the thread that is emitting |
 //! | `push_later` | queues an event from inside a callback, and delivers it once this thread has left all callbacks |
-//! | `enqueue`, `enqueue_mark` | put an event into the inbox, call nobody, and say whether the caller has to arrange the delivery |
+//! | `enqueue`, `enqueue_mark` | put an event into the inbox, call nobody, and say whether the caller must arrange the delivery |
 //! | `wake_home` | makes the home thread deliver the inbox; without a home, delivers it on this thread |
 //! | `offer` | as `emit_item`, but an item without an observer goes to the main subject's memory |
 //! | `join` | adds an observer, with the backlog that it hears first |

@@ -56,7 +56,7 @@ impl<T, E> SerializedSubject<T, E> {
         self.core.on_panic.clone()
     }
 
-    /// Reports that code of the user's panicked on an item's way to this subject.
+    /// Reports that user code panicked on an item's way to this subject.
     pub(crate) fn report_panic(&self) {
         self.core.report_panic();
     }
@@ -112,9 +112,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
 
     /// This subject as a component's own sources feed it: each item is [relayed](Self::relay).
     ///
-    /// Only for items that come straight from a driver or from another subject of ours. Then no callback of the user's is
-    /// under way on this thread whose lock the emission could wait for, and nothing has to be put off. For a message through
-    /// a server's own subject that is worth 0.15 us.
+    /// Only for items that come straight from a driver or from another subject of rxplus. Then no user callback is under way
+    /// on this thread whose lock the emission could wait for, and nothing has to be deferred. For a message through a
+    /// server's own subject that is worth 0.15 us.
     pub(crate) fn fed(&self) -> Fed<T, E> {
         Fed(self.clone())
     }
@@ -127,7 +127,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
 
     /// Keeps an item for the first observer, as long as there has been none. Calls nobody.
     ///
-    /// It does not wait for its turn behind those that wait to be emitted: as long as items are kept, none is.
+    /// An item does not wait for its turn behind events in the inbox: as long as items are kept, none is there.
     pub(crate) fn keep_early(&self, item: T) -> Noted<T> {
         let mut state = self.core.lock();
         if self.core.closed.load(Ordering::Relaxed) {

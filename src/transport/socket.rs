@@ -15,8 +15,8 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// The largest number of bytes that can have arrived and were not read.
     fn arrived_len(&self) -> usize;
 
-    /// While set, writes ask the operating system even if the last one was blocked: the reactor, which would report a change,
-    /// may run on the very thread that writes.
+    /// While set, writes ask the operating system even if the last one was blocked: the reactor, which would report a
+    /// change, may run on the very thread that writes.
     fn insist(&mut self, _insists: bool) {}
 
     /// How many written bytes it keeps, because the operating system has not taken them.

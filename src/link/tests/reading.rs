@@ -1,4 +1,4 @@
-//! What is read when, and what is not.
+//! When a driver reads, and when it does not.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The write scheduler, and the wake-ups between those who push and those who write.
+//! The write scheduler, and the wake-ups between the threads that push and the tasks that write.
 
 use super::*;
 
@@ -161,7 +161,7 @@ impl Pusher {
     }
 }
 
-/// Those who push write for themselves, the task and the scheduler beside them: whoever is last leaves nothing behind.
+/// Threads that push write for themselves, beside the task and the scheduler: whoever is last leaves nothing behind.
 #[test]
 fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_scheduler() {
     const ROUNDS: usize = 1_000;

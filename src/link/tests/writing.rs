@@ -1,4 +1,4 @@
-//! What is written when, and what is left when a link breaks.
+//! When a link writes, and which messages are left when it breaks.
 
 use super::*;
 

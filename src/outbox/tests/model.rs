@@ -54,7 +54,7 @@ struct Model {
     bound: OutboxBound,
     taken: VecDeque<Frame>,
     numbers: std::ops::RangeFrom<u32>,
-    /// What was offered while it was open.
+    /// The messages offered while it was open.
     accepted: Tally,
     reported: Arc<Mutex<Dropped>>,
     /// Which message was at the head under which number.
@@ -101,7 +101,7 @@ impl Model {
         if answer.is_ok() {
             after.pop();
         }
-        // What was there before is there still, but for what the policy drops.
+        // Earlier messages are still there, except those that the policy drops.
         let gone = before.len() - after.len();
         let droppable = match self.bound.overflow {
             Overflow::DropLatest => 0,
