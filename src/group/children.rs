@@ -33,6 +33,15 @@ pub(crate) struct Taker<D: WsDatatype> {
     pub(crate) client: RxWsClient<D>,
 }
 
+/// The report that counts a refused message.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Report {
+    /// The caller has to arrange it: this is the first refusal since the last report.
+    Due,
+    /// A report that is arranged already.
+    UnderWay,
+}
+
 pub(crate) struct Children<D: WsDatatype> {
     /// The numbers of the clients that take messages, by path.
     takers: HashMap<Tag, u64>,
@@ -150,13 +159,12 @@ impl<D: WsDatatype> Children<D> {
         Some(client)
     }
 
-    /// Counts a message that was refused for lack of room. True for the first one since the last report: the caller then
-    /// arranges the next report.
-    pub(crate) fn refuse(&mut self, path: &Tag, refused: Tally) -> bool {
+    /// Counts a message that was refused for lack of room.
+    pub(crate) fn refuse(&mut self, path: &Tag, refused: Tally) -> Report {
         self.refused += refused;
         let is_first = self.unreported.is_none();
         self.unreported.get_or_insert_with(|| (path.clone(), Tally::default())).1 += refused;
-        is_first
+        if is_first { Report::Due } else { Report::UnderWay }
     }
 
     /// Takes the refused messages that have not been reported, for a report.

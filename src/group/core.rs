@@ -16,7 +16,7 @@ use crate::{
         inbound::Member,
         options::Options,
     },
-    group::children::{Children, PathBounds, Taker},
+    group::children::{Children, PathBounds, Report, Taker},
     outbox::Refusal,
     runtime::guard::Death,
     stats::GroupStats,
@@ -120,9 +120,9 @@ impl<D: WsDatatype> GroupCore<D> {
         first: Frame,
     ) -> Result<(), SendError<()>> {
         if !children.have_room(self.bounds.max) {
-            let is_first = children.refuse(path, Tally::of(&first));
+            let report = children.refuse(path, Tally::of(&first));
             drop(children);
-            if is_first {
+            if report == Report::Due {
                 let core = self.clone();
                 self.component.home.spawn(async move { core.report_refusals() });
             }

@@ -239,7 +239,7 @@ pub trait ObservableExt: Observable {
         Sch: Clone,
         Self: Observable<Item<'a> = T> + 'a,
     {
-        self.transform(|source| DeliverOn::unsaid(source, scheduler.clone()))
+        self.transform(|source| DeliverOn::with_default_bounds(source, scheduler.clone()))
     }
 
     /// As [`deliver_on`](Self::deliver_on), for an observer that may be slower than the source: keeps up to `capacity`
@@ -273,7 +273,7 @@ pub trait ObservableExt: Observable {
         L: FnMut(u64),
         Self: Observable<Item<'a> = T> + 'a,
     {
-        let bounds = Bounds::said(capacity, lossy);
+        let bounds = Bounds::with_capacity(capacity, lossy);
         self.transform(|source| DeliverOn::new(source, scheduler.clone(), bounds, on_lost))
     }
 
@@ -342,7 +342,7 @@ pub trait ObservableExt: Observable {
         Self: Observable<Item<'a> = T, Err: Send + 'static> + 'a,
         Self::Inner: CoreObservable<Self::With<DeliverObserver<T, <Self as Observable>::Err>>>,
     {
-        BoundedStream::new(self, Bounds::said(capacity, lossy))
+        BoundedStream::new(self, Bounds::with_capacity(capacity, lossy))
     }
 
     /// Logs the error that the source ends with, if any, and completes instead: leaves `Err = Infallible`.

@@ -118,7 +118,7 @@ pub(crate) fn task<R>(f: impl FnOnce() -> R) -> R {
 /// Between two deliveries of one task: delivers the pushes of the first one, rather than keeping them until the task yields.
 ///
 /// Does nothing when this thread is inside any other callback, whose caller may hold a lock.
-pub(crate) fn breathe() {
+pub(crate) fn deliver_deferred() {
     if PUT_OFF.get() > 0 && DEPTH.get() == 1 && IN_TASK.replace(false) {
         deliver_later_ones();
         DEPTH.set(1);
@@ -147,14 +147,20 @@ fn is_share_used_up() -> bool {
     !is_plain
 }
 
-/// Runs `f`, which may make at most `most` of the deliveries left in this turn. Also returns how many it has made.
-pub(crate) fn with_share<R>(most: usize, f: impl FnOnce() -> R) -> (R, usize) {
+/// The result of a function, and how many deliveries it has made.
+pub(crate) struct Delivered<R> {
+    pub(crate) result: R,
+    pub(crate) count: usize,
+}
+
+/// Runs `f`, which may make at most `most` of the deliveries left in this turn.
+pub(crate) fn with_share<R>(most: usize, f: impl FnOnce() -> R) -> Delivered<R> {
     let left = LEFT.get();
     LEFT.set(left.min(most));
     let result = f();
-    let made = left.min(most) - LEFT.get().min(left.min(most));
-    LEFT.set(left - made);
-    (result, made)
+    let count = left.min(most) - LEFT.get().min(left.min(most));
+    LEFT.set(left - count);
+    Delivered { result, count }
 }
 
 /// Marks the task that this thread polls as in debt, or as not in debt. Returns whether it was in debt before.

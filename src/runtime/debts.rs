@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     IoRuntime,
-    callback::{self, Drain, Rest},
+    callback::{self, Delivered, Drain, Rest},
     yield_now,
 };
 
@@ -203,10 +203,10 @@ impl Debts {
             return Standing::InDebt;
         }
         let (most, generation) = (debt.deliveries, debt.generation + 1);
-        let (rest, delivered) = self.incur_of(generation, || {
+        let Delivered { result: rest, count: delivered } = self.incur_of(generation, || {
             callback::with_share(most, || {
                 let rest = callback::run(|| debt.subject.clone().drain());
-                callback::breathe();
+                callback::deliver_deferred();
                 rest
             })
         });

@@ -86,6 +86,14 @@ enum Patience {
     Endless,
 }
 
+/// Why a wait of a loop has ended.
+#[derive(PartialEq, Eq)]
+enum Parked {
+    /// It was woken, or its timer is due.
+    Woken,
+    OutOfPatience,
+}
+
 impl Default for RunLoop {
     fn default() -> Self {
         Self::new()
@@ -188,7 +196,7 @@ impl RunLoop {
             if after_turns.end_turn() {
                 self.parker.wake_by_ref();
             }
-            if !self.parker.park(patience, due.get()) {
+            if self.parker.park(patience, due.get()) == Parked::OutOfPatience {
                 return None;
             }
         }
@@ -220,18 +228,18 @@ fn poll_as_task<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Re
 }
 
 impl Parker {
-    /// Waits to be woken, or for a timer that is `due`. False when the patience is used up instead.
-    fn park(&self, patience: Patience, due: Option<Instant>) -> bool {
+    /// Waits to be woken, or for a timer that is `due`, as long as the patience lasts.
+    fn park(&self, patience: Patience, due: Option<Instant>) -> Parked {
         loop {
             let now = Instant::now();
             if matches!(patience, Patience::Until(end) if end <= now) {
-                return false;
+                return Parked::OutOfPatience;
             }
             if self.notified.load(Ordering::Acquire) || due.is_some_and(|due| due <= now) {
-                return true;
+                return Parked::Woken;
             }
             let until = match (patience, due) {
-                (Patience::None, _) => return false,
+                (Patience::None, _) => return Parked::OutOfPatience,
                 (Patience::Until(end), due) => Some(due.map_or(end, |due| due.min(end))),
                 (Patience::Endless, due) => due,
             };

@@ -230,22 +230,22 @@ impl Job {
             });
         });
         *self.lock() = Some(work);
-        if polled.is_ready() || !self.goes_on() {
+        if polled.is_ready() || !self.register() {
             self.end();
         }
     }
 
-    /// Registers this job with its queue for as long as it waits. False if the queue is closed.
-    fn goes_on(self: &Arc<Self>) -> bool {
+    /// Registers this job with its queue for as long as it waits. Returns false if the queue is closed.
+    fn register(self: &Arc<Self>) -> bool {
         let Some(queue) = self.queue.upgrade() else { return false };
         let mut state = queue.lock();
         let is_first = !state.closed && state.begun.insert(self.number, self.clone()).is_none();
-        let goes_on = !state.closed;
+        let is_open = !state.closed;
         drop(state);
         if is_first && self.due.is_none() {
             self.wake_when_cancelled();
         }
-        goes_on
+        is_open
     }
 
     /// A cancelled task is dropped at once rather than when it would have gone on: it may hold observers and a thread.

@@ -116,6 +116,14 @@ struct AtWork {
     watch: Notify,
 }
 
+/// Why the thread that looks after the others has stopped resting.
+#[derive(PartialEq, Eq)]
+enum Rested {
+    /// A thread is at work.
+    AtWork,
+    Ended,
+}
+
 impl AtWork {
     fn begin(&self) {
         self.threads.fetch_add(1, SeqCst);
@@ -142,7 +150,7 @@ impl AtWork {
         loop {
             if idle_looks == IDLE_LOOKS {
                 idle_looks = 0;
-                if self.rest(&mut ended) {
+                if self.rest(&mut ended) == Rested::Ended {
                     return;
                 }
             }
@@ -159,21 +167,21 @@ impl AtWork {
         }
     }
 
-    /// Waits until a thread is at work, or until the end. Returns true at the end.
-    fn rest(&self, ended: &mut oneshot::Receiver<()>) -> bool {
+    /// Waits until a thread is at work, or until the end.
+    fn rest(&self, ended: &mut oneshot::Receiver<()>) -> Rested {
         self.is_unwatched.store(true, SeqCst);
         // Checked after the flag is set: a thread that begins now is either seen here, or sees the flag.
         if self.any() && self.is_unwatched.swap(false, SeqCst) {
-            return false;
+            return Rested::AtWork;
         }
         let mut work = pin!(self.watch.notified());
         let either = poll_fn(|cx| {
             if Pin::new(&mut *ended).poll(cx).is_ready() {
-                return Poll::Ready(true);
+                return Poll::Ready(Rested::Ended);
             }
-            work.as_mut().poll(cx).map(|()| false)
+            work.as_mut().poll(cx).map(|()| Rested::AtWork)
         });
-        time::block_on(either, Duration::MAX).unwrap_or(true)
+        time::block_on(either, Duration::MAX).unwrap_or(Rested::Ended)
     }
 }
 

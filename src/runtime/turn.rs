@@ -119,7 +119,7 @@ impl Handed {
 
     /// Delivers in turns, the first of which begins at once.
     async fn deliver(mut self) {
-        while poll_fn(|cx| Poll::Ready(self.turn(cx))).await {
+        while poll_fn(|cx| Poll::Ready(self.turn(cx))).await == Rest::Much {
             self.end_turn().await;
         }
     }
@@ -129,10 +129,10 @@ impl Handed {
         self.deliver().await;
     }
 
-    /// Delivers for a turn. Returns whether there is more.
-    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Delivers for a turn.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Rest {
         callback::begin_turn();
-        let Some(deliveries) = self.deliveries.clone() else { return false };
+        let Some(deliveries) = self.deliveries.clone() else { return Rest::Little };
         if deliveries.is_at_end() || self.debts.pay(cx) == Standing::Clear {
             let place = self.place;
             let rest = self.debts.incur(|| callback::run(|| deliveries.deliver_as_asked(place)));
@@ -140,7 +140,7 @@ impl Handed {
                 self.deliveries = None;
             }
         }
-        self.deliveries.is_some()
+        if self.deliveries.is_some() { Rest::Much } else { Rest::Little }
     }
 
     /// Lets the thread look at its sockets, and waits for the threads that make the owed deliveries.
@@ -219,7 +219,7 @@ impl Next {
         match self {
             Self::Task(task) => callback::wake(task),
             Self::Deliveries(mut handed) => {
-                if handed.turn(&mut Context::from_waker(Waker::noop())) {
+                if handed.turn(&mut Context::from_waker(Waker::noop())) == Rest::Much {
                     go_on_in_loop(Self::Deliveries(handed)).unwrap_or_else(drop);
                 }
             }

@@ -146,6 +146,14 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
     }
 }
 
+/// The rest of a connection that is no longer on its server.
+struct Farewell {
+    /// Its last event.
+    last: ServerEvent,
+    /// The messages that it has not sent.
+    unsent: Tally,
+}
+
 /// A connection as its server serves it.
 pub(crate) struct Serving<'a, D: WsDatatype> {
     pub(crate) server: &'a ServerCore<D>,
@@ -210,7 +218,7 @@ impl<D: WsDatatype> Serving<'_, D> {
     /// Takes the connection out of its server, and ends its subscribers.
     async fn end(&self, ending: Ending) {
         let error = ending.error.clone();
-        let (last, unsent) = self.part(ending);
+        let Farewell { last, unsent } = self.part(ending);
         let component = &self.connection.core().component;
         component.ask_to_end(error.map_or(Ok(()), Err));
         component.end(unsent.into(), || last).await;
@@ -218,15 +226,14 @@ impl<D: WsDatatype> Serving<'_, D> {
 
     /// As [`end`](Self::end), for a connection whose task has died and can wait for nobody.
     pub(crate) fn lose(&self, error: WsError) {
-        let (last, unsent) = self.part(Ending::lost(error.clone()));
+        let Farewell { last, unsent } = self.part(Ending::lost(error.clone()));
         let component = &self.connection.core().component;
         component.ask_to_end(Err(error));
         component.end_at_once(unsent.into(), || last);
     }
 
-    /// Takes the connection out of its server, and emits that as an event of the server. Returns the last event of the
-    /// connection, and the messages that it has not sent.
-    fn part(&self, ending: Ending) -> (ServerEvent, Tally) {
+    /// Takes the connection out of its server, and emits that as an event of the server.
+    fn part(&self, ending: Ending) -> Farewell {
         let Self { server, connection } = self;
         let core = connection.core();
         let peer = core.peer.clone();
@@ -243,7 +250,7 @@ impl<D: WsDatatype> Serving<'_, D> {
             }
             server.note_left();
         }
-        (last, unsent)
+        Farewell { last, unsent }
     }
 }
 

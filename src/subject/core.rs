@@ -31,7 +31,7 @@ use crate::{
         delivery::{PanicHook, discard},
         feeding::Merged,
         replay::Replay,
-        state::{Event, INBOX_CROWD, Slot, State},
+        state::{Asked, Event, INBOX_CROWD, Slot, State},
     },
     sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
 };
@@ -350,7 +350,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             self.room.notify_all();
         }
         let is_over = callback::is_turn_over();
-        let place = is_over.then(|| runtime::place(self.home.as_ref())).filter(|place| state.is_first_asked(*place));
+        let place =
+            is_over.then(|| runtime::place(self.home.as_ref())).filter(|place| state.note_asked(*place) == Asked::Now);
         drop(state);
         drop(passed);
         tasks.into_iter().for_each(callback::wake);
@@ -368,8 +369,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     pub(crate) fn wake_home(self: &Arc<Self>) {
         let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
         let Some(home) = home else { return callback::run(|| _ = self.clone().drain()) };
-        let is_first = self.lock().is_first_asked(Place::Home);
-        if is_first {
+        let asked = self.lock().note_asked(Place::Home);
+        if asked == Asked::Now {
             runtime::deliver_on(home, self.clone());
         }
     }

@@ -26,6 +26,15 @@ const INBOX_BOUND: usize = 2 * INBOX_CROWD;
 /// An inbox, or a list of observers, that grew beyond this is freed once it is empty.
 pub(crate) const KEPT_CAPACITY: usize = 4_096;
 
+/// Whether a task has to be asked to deliver at a place.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The caller asks it now.
+    Now,
+    /// One was asked before, and is not done.
+    Already,
+}
+
 pub(crate) enum Event<T, E> {
     Next(T),
     Terminal(Terminal<E>),
@@ -102,13 +111,13 @@ impl<T, E> State<T, E> {
         if is_next { self.inbox.pop_front() } else { None }
     }
 
-    /// Notes that a task at `place` is asked to deliver. Returns whether it is the first: none was asked before that is not done.
-    pub(crate) fn is_first_asked(&mut self, place: Place) -> bool {
-        let is_first = !self.asked.contains(&place);
-        if is_first {
-            self.asked.push(place);
+    /// Notes that a task at `place` is to be asked to deliver.
+    pub(crate) fn note_asked(&mut self, place: Place) -> Asked {
+        if self.asked.contains(&place) {
+            return Asked::Already;
         }
-        is_first
+        self.asked.push(place);
+        Asked::Now
     }
 
     /// Counts a delivery. Returns the tasks to wake: at every whole share, all of them.

@@ -116,7 +116,7 @@ impl<T, E> Channel<T, E> {
         let mut state = self.lock();
         if state.is_idle() && self.is_open() {
             drop(state);
-            if self.is_waiting(cx) {
+            if self.leave_waker(cx) {
                 return Poll::Pending;
             }
             state = self.lock();
@@ -140,8 +140,9 @@ impl<T, E> Channel<T, E> {
         Poll::Ready(Received { lost: state.lost, end: state.end.take() })
     }
 
-    /// Leaves a waker, unless something has come meanwhile. A waker is user code, and so are its `clone` and `drop`.
-    fn is_waiting(&self, cx: &Context<'_>) -> bool {
+    /// Leaves a waker, unless something has come meanwhile. Returns whether it left one. A waker is user code, and so are its
+    /// `clone` and `drop`.
+    fn leave_waker(&self, cx: &Context<'_>) -> bool {
         let waker = cx.waker().clone();
         let mut state = self.lock();
         let is_waiting = state.is_idle() && self.is_open();

@@ -43,7 +43,7 @@ where
     type Unsub = DeliverSubscription<<C::Inner as CoreObservable<C::With<DeliverObserver<T, C::Err>>>>::Unsub>;
 
     fn subscribe(self, context: LocalCtx<O, LocalScheduler>) -> Self::Unsub {
-        let (sender, receiver) = channel(Bounds::unsaid());
+        let (sender, receiver) = channel(Bounds::default_bounds());
         let closing = receiver.closing();
         let delivery = DeliverTask::new(receiver, context.into_inner(), log_lost);
         // If the loop is gone, the delivery is dropped, and the source finds its observer closed.

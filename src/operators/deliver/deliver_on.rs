@@ -21,8 +21,8 @@ pub struct DeliverOn<S, T, Sch, L> {
 }
 
 impl<S, T, Sch> DeliverOn<S, T, Sch, fn(u64)> {
-    pub(crate) fn unsaid(source: S, scheduler: Sch) -> Self {
-        Self::new(source, scheduler, Bounds::unsaid(), log_lost)
+    pub(crate) fn with_default_bounds(source: S, scheduler: Sch) -> Self {
+        Self::new(source, scheduler, Bounds::default_bounds(), log_lost)
     }
 }
 

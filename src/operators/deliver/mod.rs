@@ -17,6 +17,7 @@ use std::{
     collections::VecDeque,
     fmt,
     mem::take,
+    ops::ControlFlow::{self, Break, Continue},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -43,7 +44,7 @@ const BATCH: usize = callback::SHARE;
 
 impl Bounds {
     /// For a queue for which the program chose no capacity.
-    pub(crate) fn unsaid() -> Self {
+    pub(crate) fn default_bounds() -> Self {
         // Senders that may not wait, callbacks and I/O threads, can go on for as long again.
         Self { capacity: 2 * CROWD, lossy: Lossy::DropLatest, crowd: CROWD }
     }
@@ -51,7 +52,7 @@ impl Bounds {
     /// # Panics
     ///
     /// If `capacity` is zero.
-    pub(crate) fn said(capacity: usize, lossy: Lossy) -> Self {
+    pub(crate) fn with_capacity(capacity: usize, lossy: Lossy) -> Self {
         assert!(capacity > 0, "a queue needs a capacity of at least one");
         Self { capacity, lossy, crowd: usize::MAX }
     }
@@ -220,52 +221,52 @@ where
         Self { receiver, batch: VecDeque::new(), end: None, observer: Some(observer), on_lost, told: 0, debts }
     }
 
-    /// Receives so many items, when those received before are delivered. False when the delivery is over.
-    fn receive(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Receives up to `limit` items once the batch is delivered. Breaks when the delivery is over.
+    fn receive(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<ControlFlow<()>> {
         if !self.batch.is_empty() {
-            return Poll::Ready(true);
+            return Poll::Ready(Continue(()));
         }
         let received = ready!(self.receiver.poll(&mut self.batch, limit, cx));
         self.end = received.end;
-        Poll::Ready(self.tell(received.lost))
+        Poll::Ready(self.report_losses(received.lost))
     }
 
-    /// Delivers the batch, as far as this turn of the thread reaches. False when that was the last of it.
-    fn deliver(&mut self) -> bool {
-        let goes_on = self.deliver_items();
-        if !goes_on || !self.batch.is_empty() {
-            return goes_on;
-        }
-        let Some(end) = self.end.take() else { return true };
+    /// Delivers the batch, as far as this turn of the thread reaches. Breaks when the delivery is over.
+    fn deliver(&mut self) -> ControlFlow<()> {
+        self.deliver_items()?;
+        let end = if self.batch.is_empty() { self.end.take() } else { None };
+        let Some(end) = end else { return Continue(()) };
         self.deliver_end(end);
-        false
+        Break(())
     }
 
-    fn tell(&mut self, lost: u64) -> bool {
+    /// Reports new losses to the program. Breaks if its callback panics.
+    fn report_losses(&mut self, lost: u64) -> ControlFlow<()> {
         let news = lost - self.told;
         self.told = lost;
         let on_lost = &mut self.on_lost;
-        news == 0 || callback::run(|| callback::isolate("a callback for losses", || on_lost(news)))
+        let returned = news == 0 || callback::run(|| callback::isolate("a callback for losses", || on_lost(news)));
+        if returned { Continue(()) } else { Break(()) }
     }
 
-    fn deliver_items(&mut self) -> bool {
-        let Some(observer) = &mut self.observer else { return false };
+    fn deliver_items(&mut self) -> ControlFlow<()> {
+        let Some(observer) = &mut self.observer else { return Break(()) };
         while let Some(item) = self.batch.pop_front() {
             let is_open = self.receiver.is_open();
             let returned = callback::run(|| {
                 callback::isolate("an observer", || if is_open { observer.next(item) } else { drop(item) })
             });
             if !is_open || !returned {
-                return false;
+                return Break(());
             }
-            callback::breathe();
+            callback::deliver_deferred();
             if callback::is_turn_over() {
                 break;
             }
         }
         let mut is_closed = true;
         callback::isolate("an observer", || is_closed = observer.is_closed());
-        self.receiver.is_open() && !is_closed
+        if self.receiver.is_open() && !is_closed { Continue(()) } else { Break(()) }
     }
 
     /// The standing of the task: deliveries that the observer has caused come first, unless nobody is interested any more.
@@ -314,12 +315,14 @@ where
                     return Poll::Pending;
                 }
             }
-            let goes_on = ready!(this.receive(share, cx));
+            let mut flow = ready!(this.receive(share, cx));
             let received = this.batch.len();
-            let mut debts = take(&mut this.debts);
-            let goes_on = goes_on && debts.incur(|| this.deliver());
-            this.debts = debts;
-            if !goes_on {
+            if flow.is_continue() {
+                let mut debts = take(&mut this.debts);
+                flow = debts.incur(|| this.deliver());
+                this.debts = debts;
+            }
+            if flow.is_break() {
                 this.finish();
                 return Poll::Ready(());
             }
