@@ -13,7 +13,7 @@ fn main() -> Result<(), WsError> {
     let group = RxWsClientGroup::new(options.address, WsStr)?;
     group.clone().subscribe(|td| println!("[{}] {}", td.tag, td.data));
 
-    // The end of what feeds the group ends the group.
+    // The end of its source ends the group.
     Io::interval(Duration::from_secs(1))
         .flat_map(move |n| Io::from_iter(paths.clone()).map(move |path| TaggedData::new(path, format!("ping {n}"))))
         .take_until(Io::from_future(tokio::signal::ctrl_c()))

@@ -65,7 +65,7 @@ pub enum DropReason {
     Closed,
     /// `clear_outbox()` was called.
     Cleared,
-    /// It was a greeting of a link that broke before it was written; the next link has greetings of its own.
+    /// It was a greeting of a link that broke before it was written; the next link has its own greetings.
     Greeting,
     /// It made link after link end: twice in a row with a close code that says so (1003, 1007, 1008 or 1009), or without
     /// being written on any of the last 8.

@@ -30,7 +30,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>, limit: Duration) -> O
     let mut future = pin!(future);
     let waker = Arc::new(Unpark(thread::current())).into();
     let mut cx = Context::from_waker(&waker);
-    // A limit beyond what the clock can express is none.
+    // A limit that the clock cannot express is none.
     let deadline = Instant::now().checked_add(limit);
     loop {
         if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {

@@ -33,7 +33,7 @@ impl<D: WsDatatype> ClientBuilder<D> {
     }
 
     common_options!(
-        outbox: "and what happens when that is full. The default is 65,536 messages or 64 MiB, then the newest is refused.",
+        outbox: "and what happens when that is full. The default is 65,536 messages or 64 MiB; then the newest is refused.",
         name: "client"
     );
     client_options!();

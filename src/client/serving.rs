@@ -97,7 +97,7 @@ fn receive<D: WsDatatype>(client: &ClientCore<D>, frame: Frame) -> Receipt {
 /// Emits the end of a link, after everything that arrived on it.
 async fn end<D: WsDatatype>(client: &ClientCore<D>, ending: Ending, peer: String) -> Outcome {
     let Ending { code, reason, error, unconfirmed } = ending;
-    // With several threads another one may still be delivering what this connection received.
+    // With several threads another one may still be delivering messages of this connection.
     client.component.inbound.delivered().await;
     client.set_state(ConnectionState::Disconnected);
     report_drops(&client.outbox, &client.component.events);

@@ -334,7 +334,7 @@ mod tests {
             assert!(decode::<Careless>(&bytes).is_err(), "{marker:#x}");
             assert!(decode::<Careless>(&[&[0x92, 0xc0][..], &bytes].concat()).is_err(), "{marker:#x} inside");
         }
-        // Each of the lengths fits in what follows it, all together do not.
+        // Each of the lengths fits in the bytes after it; all together do not.
         assert!(check(&[0x92, 0x93, 0xc0, 0xc0, 0xc0]).is_err());
     }
 

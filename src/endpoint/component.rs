@@ -136,7 +136,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         self.closed.open(report);
     }
 
-    /// As [`end`](Self::end), for a task that has died and can wait for nobody.
+    /// As [`end`](Self::end), for a task that has died: it does not wait.
     pub(crate) fn end_at_once(&self, report: CloseReport, last: impl FnOnce() -> V) {
         self.emit_end(last);
         self.closed.open(report);

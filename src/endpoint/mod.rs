@@ -3,7 +3,7 @@
 //! ```text
 //! next, send -> EndpointCore::offer -> Codec -> (Switchboard of a server, or the client of a group) -> Outbox -> link
 //! link -> Incoming -> Received -> Component::inbound, a branch of the server's or the group's -> subscribers
-//!                  what happens beside the data -> Component::events -> Feed -> subscribers
+//!                           everything else -> Component::events -> Feed -> subscribers
 //! ```
 //!
 //! A push runs on the caller's thread, as far as the outbox. Messages that arrive are decoded and emitted by the task of the

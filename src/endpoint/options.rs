@@ -82,7 +82,7 @@ macro_rules! common_options {
             self
         }
 
-        #[doc = concat!("Sets how much waits to be sent ", $outbox)]
+        #[doc = concat!("Sets how much may wait to be sent ", $outbox)]
         ///
         /// `max_len` counts the bytes of payload. An empty outbox takes one message of any length.
         ///

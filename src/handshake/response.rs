@@ -80,7 +80,7 @@ impl HttpResponse {
     pub fn retry_after(&self) -> Option<Duration> {
         let given = self.header(RETRY_AFTER.as_str())?.trim();
         if !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit()) {
-            // A number that is too large for its type is a long time, too.
+            // A number that is too large for its type stands for the longest time.
             return Some(Duration::from_secs(given.parse().unwrap_or(u64::MAX)));
         }
         let until = httpdate::parse_http_date(given).ok()?;

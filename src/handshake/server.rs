@@ -78,7 +78,7 @@ pub(crate) async fn accept<R>(
     Box::pin(reply(stream, addr, head, permit, policy, register)).await
 }
 
-/// Lets a peer in, or tells it why not.
+/// Lets a peer in, or answers with the reason why not.
 async fn reply<R>(
     mut stream: Transport,
     addr: SocketAddr,

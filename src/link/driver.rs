@@ -204,6 +204,7 @@ where
             Standing::Waiting => Continue(Intake::Held),
         };
         if debts.until().is_some() {
+            // Time in which this side waits for another thread does not count against the peer.
             self.pulse.hear(self.now);
         }
         self.debts = debts;

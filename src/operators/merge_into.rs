@@ -40,7 +40,7 @@ mod tests {
     use super::*;
     use crate::{operators::recorder::Recorder, prelude::*};
 
-    /// Takes what a client takes: anything that converts into its item, errors that convert into [`WsError`].
+    /// Takes the same as a client: anything that converts into its item, errors that convert into [`WsError`].
     #[derive(Clone, Default)]
     struct MockClient(Arc<Mutex<Vec<String>>>);
 

@@ -101,6 +101,7 @@ where
         }
         let (round, entrance) = Round::start();
         let last = current.replace(round);
+        // Unsubscribing may run user code: not under the lock.
         drop(current);
         if let Some(last) = last {
             last.connection.disconnect();
@@ -124,6 +125,7 @@ where
     fn subscribe(self, context: C) -> Self::Unsub {
         let Entrance { hub, connection, seat, feeder } = self.enter();
         let feeder = feeder.map(|feeder| context.wrap(feeder));
+        // Before the source, which may emit while it is subscribed to.
         let inner = hub.subscribe(context.transform(|observer| RefCounted::new(observer, seat.clone())));
         if let Some(feeder) = feeder {
             connection.connected(self.source.subscribe(feeder).into_boxed());

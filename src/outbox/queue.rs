@@ -341,6 +341,7 @@ impl State {
 
     /// Drops everything, as nothing will be written any more. Returns the sum of the dropped messages.
     pub(crate) fn end(&mut self) -> Tally {
+        // Never sent: this code stands for an end without a closing handshake (RFC 6455, section 7.4.1).
         self.close(1006, "", Duration::ZERO);
         (self.taken, self.rare().greetings) = (0, Tally::default());
         let unsent = self.queued;

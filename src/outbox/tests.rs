@@ -57,7 +57,7 @@ fn outbox(messages: usize, len: usize, overflow: Overflow) -> Outbox {
     Outbox::new(OutboxBound { messages, len, overflow }, |_| {})
 }
 
-/// A message that can be told from others, of at least four bytes.
+/// A message with a number, of at least four bytes.
 fn message(number: u32, len: usize) -> Frame {
     Frame::Binary([&number.to_be_bytes()[..], &vec![0; len]].concat().into())
 }
@@ -179,7 +179,7 @@ fn newest_message_replaces_older_ones_even_if_it_is_longer_than_the_bound() {
     (1..=3).for_each(|n| outbox.push(message(n, 1)).unwrap());
     assert_eq!(outbox.push(message(4, 100)), Ok(()));
     assert_eq!(take_some(&outbox, 1000), [message(4, 100)]);
-    // It is under way now: what does not fit beside it has no place.
+    // It is under way now: a message that does not fit beside it has no place.
     assert_eq!(outbox.push(message(5, 1)), Err(Refusal::Full));
 }
 

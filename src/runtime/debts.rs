@@ -112,7 +112,7 @@ fn replace_owed(owed: Option<Owed>) -> Option<Owed> {
 pub(crate) enum Standing {
     /// It owes nothing.
     Clear,
-    /// It has paid what this turn allows, and is to go on in the next one.
+    /// It has paid as much as this turn allows, and goes on in the next one.
     InDebt,
     /// Another thread is making the deliveries, and wakes it.
     Waiting,

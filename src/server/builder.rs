@@ -47,12 +47,13 @@ impl<D: WsDatatype> ServerBuilder<D> {
     }
 
     common_options!(
-        outbox: "on each connection, and what happens when that is full. The default is 16,384 messages or 16 MiB, then, if its socket takes nothing, the connection is dropped.",
+        outbox: "on each connection, and what happens when that is full. The default is 16,384 messages or 16 MiB; \
+                 beyond that, a connection whose socket takes nothing is dropped.",
         name: "server"
     );
 
     /// Serves these paths alone; requests for others are answered with 404. The default is all. A missing `/` at the start
-    /// is added, and what a URL cannot hold is escaped, as [`ConnConfig::path`] does.
+    /// is added, and characters that a URL cannot hold are escaped, as [`ConnConfig::path`] does.
     pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
         let in_url = |path: S| ConnConfig::new("localhost", 80).path(path).as_path().to_owned();
         self.policy.paths = Some(paths.into_iter().map(in_url).collect());

@@ -224,7 +224,7 @@ impl<D: WsDatatype> Serving<'_, D> {
         component.end(unsent.into(), || last).await;
     }
 
-    /// As [`end`](Self::end), for a connection whose task has died and can wait for nobody.
+    /// As [`end`](Self::end), for a connection whose task has died: it does not wait.
     pub(crate) fn lose(&self, error: WsError) {
         let Farewell { last, unsent } = self.part(Ending::lost(error.clone()));
         let component = &self.connection.core().component;
@@ -300,7 +300,7 @@ fn outbox<D: WsDatatype>(server: &ServerCore<D>, peer: &Peer, own: SerializedSub
     Outbox::new(server.options.outbox, reporting_at(server.component.home.clone(), report))
 }
 
-/// Reports what the outbox of a connection has dropped, as events of the connection and of its server.
+/// Reports the drops of a connection's outbox, as events of the connection and of its server.
 fn report_drops(outbox: &Outbox, peer: &Peer, subjects: &[&SerializedSubject<ServerEvent>]) {
     let event = |reason, dropped| ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
     endpoint::report_drops(outbox, subjects, event);

@@ -232,6 +232,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if has_place {
             state.inbox.extend(mark.map(Event::Mark));
         }
+        // Also when another thread emits and is far behind: the caller cannot deliver then, but comes into debt.
         let is_callers = !state.inbox.is_empty() && (!state.emitting || state.inbox.len() > debts::CREDIT);
         drop(state);
         match rest {

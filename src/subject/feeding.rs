@@ -157,24 +157,24 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
 
     /// Makes a task at home deliver `item`, and waits until it has, but not for the items behind it. Not for a callback.
     ///
-    /// A caller that delivered it by itself might have to deliver what others push meanwhile, too.
+    /// A caller that delivered it by itself might have to deliver the pushes of others, too.
     pub(crate) async fn deliver_at_home(&self, item: T) {
         let (mark, passed) = oneshot::channel();
         if self.core.enqueue(Event::Next(item), Some(mark)) == UpTo::Caller {
             callback::run(|| self.core.wake_home());
         }
-        // Dropped, it has been passed, too.
+        // A mark that is dropped counts as passed, too.
         let _ = passed.await;
     }
 
-    /// Waits until everything pushed so far is delivered, and not for what others push meanwhile. Not for a callback, which
+    /// Waits until everything pushed so far is delivered, but not for later pushes of others. Not for a callback, which
     /// would wait for itself.
     pub(crate) async fn delivered(&self) {
         let (mark, passed) = oneshot::channel();
         if self.core.enqueue_mark(mark) == UpTo::Caller {
             self.core.wake_home();
         }
-        // Dropped, it has been passed, too.
+        // A mark that is dropped counts as passed, too.
         let _ = passed.await;
     }
 

@@ -49,7 +49,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             state.joining.push_back(joining);
         } else if joining.backlog.is_empty() && state.joining.is_empty() {
             if state.observers.len() < 2 {
-                // Most subjects have only one observer, and a connection has several subjects: a vector would start with
+                // Most subjects have one observer or two, and a connection has several subjects: a vector would start with
                 // room for four.
                 state.observers.reserve_exact(1);
             }

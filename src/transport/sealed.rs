@@ -204,7 +204,7 @@ impl AsyncWrite for Sealed {
     }
 }
 
-/// TCP with room for what TLS has encrypted.
+/// TCP with room for the bytes that TLS has encrypted.
 pub(crate) struct Sleeve {
     tcp: Tcp,
     /// While set, written bytes stay here.

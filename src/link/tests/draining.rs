@@ -1,4 +1,4 @@
-//! An end that is decided, before which everything that has arrived is heard.
+//! A decided end: before it, everything that has arrived is dispatched.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn burst(from: Role) -> Vec<u8> {
 }
 
 impl Rig {
-    /// How many messages were heard until the end, and what that was.
+    /// How many messages were received until the end, and how it ended.
     async fn heard_until_the_end(mut self) -> (usize, Ending) {
         let mut count = 0;
         while self.heard.recv().await.is_some() {
@@ -57,7 +57,7 @@ async fn close_code_that_has_arrived_is_told_when_a_write_fails() {
 async fn pong_that_has_arrived_confirms_when_a_write_fails() {
     let mut rig = Plan::new(Role::Server).start_on(broken_after(10));
     (0..3).for_each(|_| rig.outbox.push(binary(3)).unwrap());
-    // Two are written; that the first one has come is known.
+    // Two are written; a pong has confirmed the first.
     rig.peer.write_all(&[burst(Role::Client), wire(Role::Client, PONG, &1u64.to_be_bytes())].concat()).await.unwrap();
     let (count, ending) = rig.heard_until_the_end().await;
     assert_eq!((count, ending.unconfirmed), (BURST, 1));

@@ -1,4 +1,4 @@
-//! Pings, silence, and what counts as life.
+//! Pings, silence, and the signs of life.
 
 use super::*;
 

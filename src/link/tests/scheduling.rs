@@ -188,7 +188,7 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
                         tokio::task::yield_now().await;
                     }
                 };
-                // Well before the write-stall limit wakes whoever sleeps.
+                // Well before the write-stall limit wakes a task that sleeps.
                 timeout(10 * SECOND, emptied).await.expect("somebody sleeps");
             }
             reading.abort();

@@ -48,7 +48,7 @@ fn overflow() -> impl Strategy<Value = Overflow> {
     prop_oneof![Just(Overflow::Disconnect), Just(Overflow::DropOldest), Just(Overflow::DropLatest)]
 }
 
-/// An outbox, and what a driver knows of it.
+/// An outbox, and a driver's knowledge of it.
 struct Model {
     outbox: Outbox,
     bound: OutboxBound,
@@ -125,7 +125,7 @@ impl Model {
 
     fn write(&mut self, count: usize) {
         let before = self.queue();
-        // However things went meanwhile, what a driver has taken is what lies at the head.
+        // Whatever happened meanwhile, the messages that a driver has taken lie at the head.
         assert!(before.iter().zip(&self.taken).all(|(queued, taken)| queued == taken));
         let count = count.min(self.taken.len());
         let _ = self.outbox.confirm(count, false);
