@@ -10,7 +10,7 @@ use crate::{
         core::{ClientCore, report_drops},
         retry::Verdict,
         serving::{self, Established, LinkEnd, Outcome},
-        suspicion::Suspicion,
+        suspicion::{Fate, Suspicion},
     },
     endpoint::event::{ClientEvent, ConnectionState},
     handshake::{self, ConnectAsk},
@@ -142,7 +142,7 @@ impl<D: WsDatatype> Attempts<'_, D> {
             _ => None,
         };
         if let Some(head) = outbox.head()
-            && self.suspicion.is_confirmed(head, code)
+            && self.suspicion.note_end_of_link(head, code) == Fate::GivenUp
             && outbox.try_drop_head(head)
         {
             let (len, links, error) = (head.len, self.suspicion.links, error.clone());
