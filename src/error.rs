@@ -98,7 +98,7 @@ pub enum WsError {
     /// The server's certificate is out of date.
     #[error("the certificate of {0} has expired; its owner must renew it, or this machine's clock is wrong")]
     CertificateExpired(ConnConfig),
-    /// The server's certificate is from an issuer whom the client does not trust.
+    /// The server's certificate is from an issuer that the client does not trust.
     #[error(
         "the certificate of {0} is from an issuer not trusted here; trust one of your own, or a self-signed certificate, \
          with ClientTls::with_roots_pem"

@@ -37,7 +37,7 @@
 //!   [`route_by_tag`](ObservableExt::route_by_tag).
 //! - **Errors**: endpoints end with [`WsError`], and RxRust's `subscribe(closure)` wants observables that cannot fail:
 //!   [`log_errors`](ObservableExt::log_errors) and RxRust's `on_error` make them so, and
-//!   [`with_err`](ObservableExt::with_err) goes the other way. Everything that ends nothing is an event: see
+//!   [`with_err`](ObservableExt::with_err) goes the other way. Anything that does not end an endpoint is an event: see
 //!   [`RxWsClient::events`] and [`RxWsServer::events`].
 //! - **Threads**: each server, client and group has one background I/O thread on which its callbacks run, in order, unless
 //!   they are given an [`IoRuntime`] to share. A push from a callback is never delivered on its own thread before the
@@ -55,8 +55,8 @@
 //!
 //! # Layout
 //!
-//! The [`guide`] shows how programs are written; [`compiler_errors`] lists the compiler's refusals of pipelines and their
-//! remedies. Endpoints and their builders, datatypes, events and options are in this root, and the operators are methods of
+//! The [`guide`] shows how programs are written; [`compiler_errors`] lists compiler errors in pipelines and their remedies.
+//! Endpoints and their builders, datatypes, events and options are in this root, and the operators are methods of
 //! [`ObservableExt`]. The types that operators and endpoints make, which programs seldom name, are in [`ops`]. [`prelude`]
 //! has all of it and RxRust's own prelude: rxplus needs exactly the version of RxRust that it re-exports.
 #![cfg_attr(docsrs, feature(doc_cfg))]

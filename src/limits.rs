@@ -9,7 +9,7 @@ use std::time::Duration;
 /// | name | on a server | on a client | exceeding it |
 /// |---|--:|--:|---|
 /// | [`handshake`](Self::handshake) | 10 s | | drops the peer, whether it is in the TLS or the HTTP part |
-/// | [`handshakes`](Self::handshakes) | 4,000 | | drops the longest waiting one; if none has waited for 0.5 s, answers 503 at once |
+/// | [`handshakes`](Self::handshakes) | 4,000 | | drops the one that has waited longest; if none has waited for 0.5 s, answers 503 at once |
 /// | [`header_len`](Self::header_len) | 16 KiB | 16 KiB | is answered with 431; on a client [`WsError::Handshake`] |
 /// | [`headers`](Self::headers) | 100 | 100 | the same |
 /// | [`message_len`](Self::message_len) | 1 MiB | 16 MiB | closes the connection with 1009, [`WsError::Protocol`] |

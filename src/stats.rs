@@ -72,7 +72,7 @@ pub enum DropReason {
     Undeliverable,
 }
 
-/// The dropped messages, by reason.
+/// How many messages were dropped, by reason.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -138,7 +138,7 @@ impl AddAssign for SendStats {
     }
 }
 
-/// The messages that a server has sent and received so far, over all its connections, including those that are gone.
+/// The counts of a server so far, over all its connections, including those that are gone.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerStats {
@@ -162,7 +162,7 @@ pub struct ServerStats {
     pub early_lost: Tally,
 }
 
-/// The messages that a client, a group's child or a connection has sent and received so far.
+/// How many messages a client, a group's child or a connection has sent and received so far.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -191,7 +191,7 @@ impl AddAssign for Stats {
     }
 }
 
-/// The messages sent and received over the connections that are open on one path of a server.
+/// How many messages were sent and received over the connections that are open on one path of a server.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathStats {
@@ -201,7 +201,7 @@ pub struct PathStats {
     pub all: Stats,
 }
 
-/// The messages that a group has sent and received so far.
+/// The counts of a group so far.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupStats {

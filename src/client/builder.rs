@@ -8,7 +8,7 @@ use crate::{
     endpoint::options::{Options, common_options},
 };
 
-/// What [`RxWsClient::builder`] returns.
+/// Builds a client with options: see [`RxWsClient::builder`].
 #[must_use]
 #[derive(Debug)]
 pub struct ClientBuilder<D: WsDatatype> {

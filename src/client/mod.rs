@@ -137,7 +137,7 @@ impl<D: WsDatatype> RxWsClient<D> {
         Feed::of(&self.inner.core.states, &self.scheduler)
     }
 
-    /// The messages sent and received so far.
+    /// How many messages were sent and received so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.core.stats()
@@ -168,8 +168,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     }
 
     /// Connects anew: at once if the client is waiting to do so, and by dropping the connection if there is one. An attempt
-    /// that is under way goes on. Messages that have arrived on a connection are emitted before it is dropped, for up to 1
-    /// s.
+    /// that is under way goes on. Before a connection is dropped, the messages that have arrived on it are emitted, for up
+    /// to 1 s.
     ///
     /// May be called in any callback. In a callback that reports the loss of a connection, or a failed attempt, it makes the
     /// client skip the wait before the next attempt.
@@ -227,7 +227,7 @@ endpoint! {
     /// ```
     fn complete();
 
-    /// What happens outside the data stream. The first 256 events are kept for the first subscriber.
+    /// The events outside the data stream. The first 256 are kept for the first subscriber.
     fn events() -> ClientEvent;
 
     /// Resolves once the client has closed, with a report of the unsent messages.

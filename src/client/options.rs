@@ -28,8 +28,8 @@ macro_rules! client_options {
             self
         }
 
-        /// Asks `decide` what follows when the server closes the connection, by its close code and reason: 1005 stands for
-        /// a close frame without a code (RFC 6455, section 7.1.5).
+        /// Asks `decide` for the reaction when the server closes the connection, by its close code and reason: 1005 stands
+        /// for a close frame without a code (RFC 6455, section 7.1.5).
         ///
         /// It returns an [`OnClose`](crate::OnClose), or an `Option` of one, where `None` leaves the decision to the
         /// [`RetryPolicy`](crate::RetryPolicy). That is the default, and means that 1008 counts as a refusal and every other

@@ -97,7 +97,7 @@ pub trait WsDatatype: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When this datatype makes no such message.
+    /// When the message is not one that this datatype makes.
     fn decode(&self, path: &str, frame: Frame) -> Result<Self::Item, DatatypeError>;
 }
 

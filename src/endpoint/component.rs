@@ -48,7 +48,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         Self::of(name, home, events, replay, None)
     }
 
-    /// A component that keeps messages and events for its first subscribers, and emits an event when it has to lose some.
+    /// A component that keeps messages and events for its first subscribers, and emits an event when it has to lose messages.
     pub(crate) fn keeping_early(name: Arc<str>, home: IoScheduler) -> Self
     where
         T: Arrived,

@@ -28,7 +28,7 @@ pub enum ConnectionState {
     Closed,
 }
 
-/// The messages that a component had not sent when it closed.
+/// How many messages a component had not sent when it closed.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloseReport {

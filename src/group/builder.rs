@@ -12,7 +12,7 @@ use crate::{
     group::{GroupSource, children::PathBounds, core::GroupCore, task},
 };
 
-/// What [`RxWsClientGroup::builder`] returns.
+/// Builds a group with options: see [`RxWsClientGroup::builder`].
 #[must_use]
 #[derive(Debug)]
 pub struct GroupBuilder<D: WsDatatype> {

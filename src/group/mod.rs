@@ -6,8 +6,8 @@
 //! clients    each with a task of its own -> its branch -> the group's subject; its events -> the group's events
 //! ```
 //!
-//! All these tasks run on the group's I/O thread, or on the threads of the runtime that it was given. A push runs on the caller's
-//! thread, as far as a client's outbox, and makes the client if there is none.
+//! All these tasks run on the group's I/O thread, or on the threads of the runtime that it was given. A push runs on the
+//! caller's thread, as far as a client's outbox, and makes the client if there is none.
 
 mod builder;
 mod children;
@@ -116,7 +116,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
         self.inner.core.paths()
     }
 
-    /// The messages sent and received so far, over all clients. For one path, ask its client: `group.open(path)?.stats()`.
+    /// How many messages were sent and received so far, over all clients. For one path, ask its client: `group.open(path)?.stats()`.
     #[must_use]
     pub fn stats(&self) -> GroupStats {
         self.inner.core.stats()

@@ -81,7 +81,7 @@ thread_local! {
 /// Each has a stack of 16 MiB, since peers' messages are decoded there and may nest (see
 /// [`WsDatatype`](crate::WsDatatype#stack)); that is address space, not memory, until it is used.
 ///
-/// # What each choice means
+/// # The choices
 ///
 /// | | order | a callback that blocks |
 /// |---|---|---|

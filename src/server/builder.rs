@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What [`RxWsServer::builder`] returns.
+/// Builds a server with options: see [`RxWsServer::builder`].
 #[must_use]
 #[derive(Debug)]
 pub struct ServerBuilder<D: WsDatatype> {
@@ -26,7 +26,7 @@ pub struct ServerBuilder<D: WsDatatype> {
     options: Options,
     policy: Policy,
     tls: Option<ServerTls>,
-    /// The first of the options that cannot be used.
+    /// The first option that cannot be used, as an error.
     mistake: Option<WsError>,
 }
 

@@ -151,7 +151,7 @@ impl<D: WsDatatype> Connection<D> {
         name.get_or_init(|| format!("{}:{}#{}", component.name, peer.path, peer.id).into())
     }
 
-    /// The messages sent and received so far.
+    /// How many messages were sent and received so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();

@@ -107,10 +107,10 @@ impl<D: WsDatatype> RxWsServer<D> {
 
     /// Every connection: first the open ones, then each new one when it opens, before anything is read from it.
     ///
-    /// A subscription made in the callback hears everything that the connection sends. A connection may already have been
-    /// open and have sent messages: clients that were waiting for the server can do so right after `bind`. Its messages have
-    /// been kept as long as the server itself had no subscriber: up to 1,024 messages and 1 MiB, over all connections
-    /// together.
+    /// A subscription made in the callback hears everything that the connection sends. A connection may be open already,
+    /// even right after `bind`, if its client was waiting for the server. The messages that it has sent by then have been
+    /// kept for the subscription as long as the server itself had no subscriber: up to 1,024 messages and 1 MiB, over all
+    /// connections together.
     ///
     /// A pipeline that feeds a connection ends with it:
     ///
@@ -135,13 +135,13 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.core.connection_count()
     }
 
-    /// The messages sent and received so far, over all connections.
+    /// How many messages were sent and received so far, over all connections.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.inner.core.stats()
     }
 
-    /// The messages sent and received over the connections that are open on `path`; nothing is kept for others.
+    /// How many messages were sent and received over the connections that are open on `path`. Closed ones are not counted.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -208,7 +208,7 @@ endpoint! {
     /// a clone, or the queued messages are lost with the process.
     fn complete();
 
-    /// What happens outside the data stream. The first 256 events are kept for the first subscriber.
+    /// The events outside the data stream. The first 256 are kept for the first subscriber.
     fn events() -> ServerEvent;
 
     /// Resolves once the server has closed, with a report of the unsent messages.

@@ -74,8 +74,8 @@ use crate::{
 ///
 /// A push from a callback, into this subject or any other of rxplus, is never delivered on the callback's own thread before
 /// the outermost callback of that thread has returned. Another thread that is emitting, or that pushes into the same subject
-/// meanwhile, may deliver it at once. So never wait in a callback for the effect of such a push, and do not rely on the
-/// effect coming later.
+/// meanwhile, may deliver it at once. So never wait in a callback for the effect of such a push, and never assume that the
+/// effect is still to come.
 ///
 /// If the callbacks of a connection push more than is delivered, the connection makes as many deliveries itself before it
 /// reads on, and so does a [`deliver_on`](crate::ObservableExt::deliver_on) before it delivers its next item. While another
