@@ -3,11 +3,16 @@
 use std::{collections::HashMap, hash::Hash};
 
 /// A map that has room for more than this gives it back when most of it is empty.
-const KEPT_CAPACITY: usize = 1024;
+pub(crate) const KEPT_CAPACITY: usize = 1024;
 
 /// Removes an entry, and from time to time the room for those that have gone before.
 pub(crate) fn remove<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) -> Option<V> {
-    let removed = map.remove(key);
+    remove_entry(map, key).map(|(_, value)| value)
+}
+
+/// As [`remove`], with the key, whose destructor may be the program's.
+pub(crate) fn remove_entry<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) -> Option<(K, V)> {
+    let removed = map.remove_entry(key);
     let capacity = map.capacity();
     if capacity > KEPT_CAPACITY && map.len() < capacity / 4 {
         map.shrink_to(capacity / 2);

@@ -9,7 +9,7 @@ use std::{
     mem::take,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -21,10 +21,10 @@ use rxrust::{
 };
 
 use super::ref_count::{Leave, RefCounted, lock};
-use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData};
+use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData, sparse};
 
-/// How many tags a router keeps room for when they have gone.
-const KEPT_CAPACITY: usize = 64;
+/// A router forgets the routes that have gone once more of them have than this, and than half of all that it knows.
+const FORGOTTEN_AT_ONCE: usize = 64;
 
 /// Gives each subscriber the items of one tag. Made by [`route_by_tag`](crate::ObservableExt::route_by_tag).
 ///
@@ -58,6 +58,10 @@ pub struct RouteSubscription {
 /// The observer that [`route_by_tag`](crate::ObservableExt::route_by_tag) subscribes.
 pub struct RouteObserver<K, T, E> {
     core: Arc<Core<K, T, E>>,
+    /// The routes of the items that came before. One that has gone since has no observers, and never gets any.
+    known: HashMap<K, SerializedSubject<T, E>>,
+    /// How many routes had gone when they were last forgotten.
+    forgotten: usize,
 }
 
 struct Core<K, T, E> {
@@ -66,6 +70,8 @@ struct Core<K, T, E> {
     unrouted: Arc<AtomicU64>,
     /// One strong reference for each [`Router`].
     handles: Weak<()>,
+    /// How many routes have gone.
+    gone: AtomicUsize,
 }
 
 struct Routes<K, T, E> {
@@ -98,8 +104,9 @@ where
     let scheduler = (source.scheduler() as &dyn Any).downcast_ref::<IoScheduler>().cloned();
     let handle = Arc::new(());
     let routes = Mutex::new(Routes { by_key: HashMap::new(), over: None });
-    let core = Arc::new(Core { routes, unrouted: Arc::default(), handles: Arc::downgrade(&handle) });
-    source.subscribe_with(RouteObserver { core: core.clone() });
+    let (unrouted, gone) = (Arc::default(), AtomicUsize::new(0));
+    let core = Arc::new(Core { routes, unrouted, handles: Arc::downgrade(&handle), gone });
+    source.subscribe_with(RouteObserver::new(core.clone()));
     Router { core, handle, scheduler }
 }
 
@@ -168,21 +175,44 @@ where
     }
 }
 
-impl<K: Eq + Hash, T, E> Routes<K, T, E> {
-    /// Gives back the memory of tags that have gone.
-    fn shrink(&mut self) {
-        let capacity = self.by_key.capacity();
-        if capacity > KEPT_CAPACITY && self.by_key.len() < capacity / 4 {
-            self.by_key.shrink_to(capacity / 2);
-        }
-    }
-}
-
 impl<T, E> Route<T, E> {
     /// The hub, with one subscriber more.
     fn enter(&mut self) -> SerializedSubject<T, E> {
         self.subscribers += 1;
         self.hub.clone()
+    }
+}
+
+impl<K, T, E> RouteObserver<K, T, E> {
+    fn new(core: Arc<Core<K, T, E>>) -> Self {
+        Self { core, known: HashMap::new(), forgotten: 0 }
+    }
+}
+
+impl<K, T, E> RouteObserver<K, T, E>
+where
+    K: Eq + Hash + Clone,
+    T: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    /// Emits an item whose route is not known, or has gone or has no observer yet.
+    fn look_up(&mut self, tag: K, data: T) {
+        let Some(hub) = self.core.hub(&tag) else {
+            self.known.remove(&tag);
+            self.core.unrouted.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        self.known.insert(tag, hub.clone());
+        hub.relay(data);
+    }
+
+    /// From time to time: a router may see many tags come and go.
+    fn forget_gone(&mut self) {
+        let gone = self.core.gone.load(Ordering::Relaxed);
+        if gone.wrapping_sub(self.forgotten) > FORGOTTEN_AT_ONCE.max(self.known.len() / 2) {
+            self.forgotten = gone;
+            self.known = HashMap::new();
+        }
     }
 }
 
@@ -211,10 +241,15 @@ where
     T: Clone + Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    fn next(&mut self, item: TaggedData<T, K>) {
-        match self.core.hub(&item.tag) {
-            Some(hub) => hub.relay(item.data),
-            None => _ = self.core.unrouted.fetch_add(1, Ordering::Relaxed),
+    fn next(&mut self, TaggedData { tag, data }: TaggedData<T, K>) {
+        self.forget_gone();
+        // Without the lock and the count of references, which would take a quarter of all that an item takes.
+        let unheard = match self.known.get(&tag) {
+            Some(hub) => hub.offer(data),
+            None => Some(data),
+        };
+        if let Some(data) = unheard {
+            self.look_up(tag, data);
         }
     }
 
@@ -245,8 +280,8 @@ where
         let Some(route) = routes.by_key.get_mut(&key) else { return };
         route.subscribers -= 1;
         if route.subscribers == 0 {
-            let removed = routes.by_key.remove_entry(&key);
-            routes.shrink();
+            let removed = sparse::remove_entry(&mut routes.by_key, &key);
+            core.gone.fetch_add(1, Ordering::Relaxed);
             // The hub drops observers, whose destructors are the user's: not under the lock.
             drop(routes);
             drop(removed);
@@ -288,7 +323,7 @@ impl<K: Clone, T, E> Clone for Routed<K, T, E> {
 
 impl<K, T, E> Clone for RouteObserver<K, T, E> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone() }
+        Self::new(self.core.clone())
     }
 }
 
@@ -479,7 +514,7 @@ mod tests {
     #[test]
     fn source_is_left_when_the_last_router_and_the_last_subscriber_are_gone() {
         let (inbound, router) = routed();
-        let observer = RouteObserver { core: router.core.clone() };
+        let observer = RouteObserver::new(router.core.clone());
         let closed = || Observer::<TaggedData<usize>, _>::is_closed(&observer);
         let unused = router.tag("/a");
         let subscription = router.tag("/a").subscribe(|_| {});
@@ -630,6 +665,31 @@ mod tests {
         let tags: Vec<_> = (0..10_000).map(|n| router.tag(format!("/{n}")).subscribe(|_| {})).collect();
         tags.into_iter().for_each(Subscription::unsubscribe);
         let capacity = router.core.routes().by_key.capacity();
-        assert!(capacity <= 2 * KEPT_CAPACITY, "room for {capacity}");
+        assert!(capacity <= 2 * sparse::KEPT_CAPACITY, "room for {capacity}");
+    }
+
+    #[test]
+    fn tag_that_is_subscribed_to_again_is_routed_again() {
+        let (inbound, router) = routed();
+        let heard = Recorder::default();
+        for n in 0..3 {
+            let visit = router.tag("/a").subscribe_with(heard.clone());
+            inbound.next(TaggedData::new("/a", n));
+            visit.unsubscribe();
+        }
+        inbound.next(TaggedData::new("/a", 3));
+        assert_eq!((heard.heard(), router.unrouted()), (["0", "1", "2"].map(String::from).into(), 1));
+    }
+
+    #[test]
+    fn routes_that_have_gone_are_forgotten() {
+        let (_, router) = routed();
+        let mut observer = RouteObserver::new(router.core.clone());
+        for n in 0..1_000 {
+            let visit = router.tag(format!("/{n}")).subscribe(|_| {});
+            Observer::<_, Infallible>::next(&mut observer, TaggedData::new(format!("/{n}"), n));
+            visit.unsubscribe();
+        }
+        assert!(observer.known.len() <= 2 * FORGOTTEN_AT_ONCE, "{} are known", observer.known.len());
     }
 }
