@@ -1,7 +1,7 @@
 //! The code that servers, clients, groups and connections share.
 //!
 //! ```text
-//! next, send -> EndpointCore::offer -> Codec -> (Switchboard of a server, or the client of a group) -> Outbox -> link
+//! next, send -> EndpointCore::offer -> Codec -> (RoutingTable of a server, or the client of a group) -> Outbox -> link
 //! link -> Incoming -> Received -> Component::inbound, a branch of the server's or the group's -> subscribers
 //!                           everything else -> Component::events -> Feed -> subscribers
 //! ```
@@ -18,9 +18,9 @@ pub(crate) mod feed;
 pub(crate) mod inbound;
 pub(crate) mod incoming;
 pub(crate) mod options;
+pub(crate) mod routing_table;
 pub(crate) mod subject;
 pub(crate) mod subscribe;
-pub(crate) mod switchboard;
 
 pub(crate) use component::Component;
 pub use event::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};

@@ -3,7 +3,7 @@
 //! Three parties write, one at a time: the connection's own task, which also reads; on a runtime of one thread, the
 //! [`WriteScheduler`]; and any thread that pushes into a full outbox, before the full outbox is held against the peer.
 //!
-//! The lock of the writer is taken before the lock of the outbox, and after the lock of a switchboard. No user code runs
+//! The lock of the writer is taken before the lock of the outbox, and after the lock of a routing table. No user code runs
 //! while one of them is held.
 
 use std::{

@@ -17,7 +17,7 @@ use crate::{
         codec::Codec,
         event::{CloseReport, ServerEvent},
         options::Options,
-        switchboard::Switchboard,
+        routing_table::RoutingTable,
     },
     handshake::{Policy, Refused, admission::Admission},
     link::write_scheduler::WriteScheduler,
@@ -37,7 +37,7 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) listeners: Listeners,
     /// What `connections()` emits.
     pub(crate) connections: SerializedSubject<Connection<D>>,
-    pub(crate) switchboard: Switchboard,
+    pub(crate) routes: RoutingTable,
     /// Writes what is pushed for connections that sleep. On several threads they write for themselves, side by side.
     pub(crate) scheduler: Option<Arc<WriteScheduler>>,
     pub(crate) codec: Codec<D>,
@@ -88,7 +88,7 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
             return Err(SendError::Closed(()));
         }
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
-        match self.switchboard.push(&tagged.tag, frame) {
+        match self.routes.push(&tagged.tag, frame) {
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.
             Some(Err(Refusal::Closed)) if !self.is_closing() => {
@@ -132,7 +132,7 @@ impl<D: WsDatatype> ServerCore<D> {
             component,
             listeners: Listeners::default(),
             connections,
-            switchboard: Switchboard::default(),
+            routes: RoutingTable::default(),
             scheduler: home.runtime().has_one_thread().then(Arc::default),
             codec: Codec::new(Arc::new(datatype)),
             admission: Admission::new(options.limits.clone()),
@@ -191,8 +191,8 @@ impl<D: WsDatatype> ServerCore<D> {
         let mut stats = ServerStats {
             connections: open.connections.len(),
             accepted: open.accepted,
-            pushed: self.switchboard.pushed(),
-            unrouted: self.switchboard.unrouted() + self.missed.load(Ordering::Relaxed),
+            pushed: self.routes.pushed(),
+            unrouted: self.routes.unrouted() + self.missed.load(Ordering::Relaxed),
             unencodable: self.codec.unencodable(),
             sent: open.sent,
             received: open.received,

@@ -1,7 +1,7 @@
 //! [`RxWsServer`]: a server as a subject.
 //!
 //! ```text
-//! handles    RxWsServer, Connection -> core (switchboard) -> the outbox of each connection on the path
+//! handles    RxWsServer, Connection -> core (routing table) -> the outbox of each connection on the path
 //! task       listener -> admission -> a task per peer; writes for connections that sleep
 //! serving    handshake -> Connection -> link -> Incoming -> the branch of the connection -> the server's subject
 //! ```

@@ -21,7 +21,7 @@ use crate::{
         event::{Peer, ServerEvent},
         incoming::{Incoming, IncomingCounts},
         reporting_at,
-        switchboard::Line,
+        routing_table::Route,
     },
     handshake::{self, Entrant, Granted, Refused, admission::Permit},
     link::{Ending, Link, OpenLink, Receipt, drive},
@@ -97,8 +97,8 @@ struct Registered<'a, D: WsDatatype> {
     serving: Serving<'a, D>,
     /// Until [`run`](Self::run) takes it.
     link: Option<OpenLink<Transport>>,
-    /// The place of its outbox on the switchboard.
-    line: Line,
+    /// The place of its outbox in the routing table.
+    route: Route,
     is_over: bool,
 }
 
@@ -113,9 +113,9 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         // peer.
         let link = serving.link(early_bytes).open(stream, answer);
         // Outbound: messages pushed for its path go into its outbox.
-        let line = server.switchboard.connect(path, outbox);
+        let route = server.routes.add(path, outbox);
         server.add(&serving.connection);
-        let registered = Self { serving, link: Some(link), line, is_over: false };
+        let registered = Self { serving, link: Some(link), route, is_over: false };
         if let Some(link) = &registered.link {
             link.answered().await?;
         }
@@ -127,7 +127,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         let Some(link) = self.link.take() else { return };
         let serving = self.serving.clone();
         let ending = serving.drive(link).await;
-        serving.server.switchboard.disconnect(&self.line);
+        serving.server.routes.remove(&self.route);
         serving.end(ending).await;
         self.is_over = true;
     }
@@ -139,7 +139,7 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
             let Serving { server, connection } = &self.serving;
             // Messages that are counted as unsent must not be written any more.
             self.link = None;
-            server.switchboard.disconnect(&self.line);
+            server.routes.remove(&self.route);
             let of_server = server.component.terminal();
             self.serving.lose(of_server.unwrap_or_else(|| Death::Shutdown.of(connection.name())));
         }

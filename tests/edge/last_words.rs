@@ -11,7 +11,7 @@ use rxplus::prelude::*;
 use crate::{
     Site, alone,
     raw::{CLOSE, REQUEST, Raw, Side, TEXT, frame},
-    support::{PATIENCE, Recorder},
+    support::{PATIENCE, Recorder, connected},
 };
 
 /// How many messages the peer says: more than a turn dispatches.
@@ -155,5 +155,21 @@ mod tls {
         assert_eq!(heard.item().data, "word");
         let (code, _, error) = ending(&site);
         assert!(code == 1006 && error.is_some(), "{code} {error:?}");
+    }
+}
+
+#[test]
+fn message_pushed_before_complete_is_sent_though_another_thread_pushes_too() {
+    for _ in 0..50 {
+        let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+        let client = connected(&server, "/", WsStr);
+        let heard = Recorder::on(client.clone());
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..500).for_each(|_| server.next(TaggedData::new("/", "other"))));
+            server.send(TaggedData::new("/", "last")).unwrap();
+            server.clone().complete();
+        });
+        heard.find(|text| (text == "last").then_some(()));
+        client.complete();
     }
 }

@@ -26,7 +26,7 @@ use self::sockets::{ARRIVED_LEN, Breaking, Mute, broken_after, full, unbroken};
 use super::{read_buffer::READ_BUFFER_LEN, *};
 use crate::{
     SerializedSubject, Tag, WsText,
-    endpoint::switchboard::Switchboard,
+    endpoint::routing_table::RoutingTable,
     outbox::{OutboxBound, Overflow},
 };
 

@@ -77,20 +77,20 @@ async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
     const LISTENERS: usize = 600;
     const BURST: usize = 3000;
     let bound = OutboxBound { messages: 1024, len: 1 << 20, overflow: Overflow::Disconnect };
-    let (plan, switchboard, path) = (Plan::new(Role::Server), Switchboard::default(), Tag::from("/"));
+    let (plan, routes, path) = (Plan::new(Role::Server), RoutingTable::default(), Tag::from("/"));
     let scheduler = plan.scheduler.clone().unwrap();
     tokio::spawn(async move { scheduler.run().await });
     let listeners: Vec<_> = (0..LISTENERS).map(|_| (duplex(1 << 20), Outbox::new(bound, |_| {}))).collect();
     let mut peers = Vec::new();
     for ((socket, peer), outbox) in listeners {
-        let _line = switchboard.connect(path.clone(), outbox.clone());
+        let _route = routes.add(path.clone(), outbox.clone());
         tokio::spawn(drive(socket, plan.link(&outbox), receipt, std::future::pending()));
         peers.push((peer, outbox));
     }
     sleep(SECOND).await;
     let (socket, mut talker) = duplex(1 << 20);
     talker.write_all(&wire(Role::Client, BINARY, b"x").repeat(BURST)).await.unwrap();
-    let pass_on = move |frame| receipt(switchboard.push(&path, frame));
+    let pass_on = move |frame| receipt(routes.push(&path, frame));
     tokio::spawn(drive(socket, plan.link(&outbox()), pass_on, std::future::pending()));
     sleep(SECOND).await;
     for (_, outbox) in &peers {

@@ -11,66 +11,67 @@ use crate::{
     sparse,
 };
 
-/// Offers each message to the outboxes that are connected for its path. It holds no queue: a push goes straight through,
-/// and comes back with their answer.
+/// Offers each message to the outboxes that are registered for its path. It holds no queue: a push goes straight through, and
+/// comes back with their answer.
 ///
-/// What [`route_by_tag`](crate::ObservableExt::route_by_tag) does for observers, for outboxes alone: they call nobody, so one
-/// lock does for all of them, where observers need one each. That is a tenth of an echo through the server's subject.
+/// [`route_by_tag`](crate::ObservableExt::route_by_tag) does it for observers, one emission at a time: a thread that pushes while
+/// another one emits leaves its item to that one, and returns. `send` must not, since it gives the answer of the outboxes, and
+/// `complete` must find in them all that was pushed before. Outboxes call nobody, so here the others wait for the lock instead.
 #[derive(Default)]
-pub(crate) struct Switchboard {
-    board: Mutex<Board>,
+pub(crate) struct RoutingTable {
+    table: Mutex<Table>,
 }
 
 #[derive(Default)]
-struct Board {
+struct Table {
     /// The outboxes of each path, by number, in the order in which they came. None is empty.
-    lines: HashMap<Tag, Vec<(u64, Outbox)>>,
-    connected: u64,
+    outboxes: HashMap<Tag, Vec<(u64, Outbox)>>,
+    added: u64,
     pushed: u64,
     unrouted: u64,
 }
 
-/// An outbox's place on a switchboard.
+/// An outbox's place in a routing table.
 #[must_use]
-pub(crate) struct Line {
+pub(crate) struct Route {
     path: Tag,
     number: u64,
 }
 
-impl Switchboard {
-    fn lock(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+impl RoutingTable {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Offers `outbox` the messages that are pushed for `path` from now on.
-    pub(crate) fn connect(&self, path: Tag, outbox: Outbox) -> Line {
-        let mut board = self.lock();
-        board.connected += 1;
-        let number = board.connected;
-        board.lines.entry(path.clone()).or_default().push((number, outbox));
-        Line { path, number }
+    pub(crate) fn add(&self, path: Tag, outbox: Outbox) -> Route {
+        let mut table = self.lock();
+        table.added += 1;
+        let number = table.added;
+        table.outboxes.entry(path.clone()).or_default().push((number, outbox));
+        Route { path, number }
     }
 
-    pub(crate) fn disconnect(&self, line: &Line) {
-        let mut board = self.lock();
-        let Some(outboxes) = board.lines.get_mut(&line.path) else { return };
-        let Ok(at) = outboxes.binary_search_by_key(&line.number, |(number, _)| *number) else { return };
+    pub(crate) fn remove(&self, route: &Route) {
+        let mut table = self.lock();
+        let Some(outboxes) = table.outboxes.get_mut(&route.path) else { return };
+        let Ok(at) = outboxes.binary_search_by_key(&route.number, |(number, _)| *number) else { return };
         let removed = outboxes.remove(at);
         if outboxes.is_empty() {
-            sparse::remove(&mut board.lines, &line.path);
+            sparse::remove(&mut table.outboxes, &route.path);
         }
         // Not under the lock: with the last handle of an outbox go the messages in it.
-        drop(board);
+        drop(table);
         drop(removed);
     }
 
     /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
     pub(crate) fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
-        let mut board = self.lock();
-        board.pushed += 1;
-        let Some(((_, last), others)) = board.lines.get(path).and_then(|outboxes| outboxes.split_last()) else {
-            board.unrouted += 1;
-            drop(board);
+        let mut table = self.lock();
+        table.pushed += 1;
+        let Some(((_, last), others)) = table.outboxes.get(path).and_then(|outboxes| outboxes.split_last()) else {
+            table.unrouted += 1;
+            drop(table);
             discard(frame);
             return None;
         };
@@ -81,7 +82,7 @@ impl Switchboard {
         }
         offer(last, frame, &mut answer, &mut spent);
         // What is spent is dropped behind the lock.
-        drop(board);
+        drop(table);
         Some(answer)
     }
 
@@ -128,39 +129,39 @@ mod tests {
 
     #[test]
     fn message_goes_to_the_outboxes_on_its_path_and_the_best_answer_counts() {
-        let (switchboard, path) = (Switchboard::default(), Tag::from("/"));
+        let (routes, path) = (RoutingTable::default(), Tag::from("/"));
         let (small, large, other, closed) = (outbox(1), outbox(2), outbox(9), outbox(9));
         closed.close(1000, "", std::time::Duration::ZERO);
-        let push = || switchboard.push(&path, message());
+        let push = || routes.push(&path, message());
         assert_eq!(push(), None);
-        let of_closed = switchboard.connect(path.clone(), closed);
+        let of_closed = routes.add(path.clone(), closed);
         assert_eq!(push(), Some(Err(Refusal::Closed)));
-        let lines = [&small, &large].map(|outbox| switchboard.connect(path.clone(), outbox.clone()));
-        let _other = switchboard.connect("/other".into(), other.clone());
+        let added = [&small, &large].map(|outbox| routes.add(path.clone(), outbox.clone()));
+        let _other = routes.add("/other".into(), other.clone());
         assert_eq!([push(), push(), push()], [Some(Ok(())), Some(Ok(())), Some(Err(Refusal::Full))]);
         let queued = [&small, &large, &other].map(|outbox| outbox.stats().queued.messages);
         assert_eq!(queued, [1, 2, 0]);
-        lines.iter().chain([&of_closed]).for_each(|line| switchboard.disconnect(line));
-        switchboard.disconnect(&of_closed);
-        assert_eq!((push(), switchboard.pushed(), switchboard.unrouted()), (None, 6, 2));
-        assert_eq!(switchboard.lock().lines.len(), 1);
+        added.iter().chain([&of_closed]).for_each(|route| routes.remove(route));
+        routes.remove(&of_closed);
+        assert_eq!((push(), routes.pushed(), routes.unrouted()), (None, 6, 2));
+        assert_eq!(routes.lock().outboxes.len(), 1);
     }
 
     #[test]
     fn message_that_no_outbox_answered_is_unrouted_whoever_comes_and_goes_meanwhile() {
-        let (switchboard, path) = (Switchboard::default(), Tag::from("/"));
+        let (routes, path) = (RoutingTable::default(), Tag::from("/"));
         let (start, is_over) = (Barrier::new(2), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
                 start.wait();
                 while !is_over.load(Relaxed) {
-                    switchboard.disconnect(&switchboard.connect(path.clone(), outbox(1 << 20)));
+                    routes.remove(&routes.add(path.clone(), outbox(1 << 20)));
                 }
             });
             start.wait();
-            let unanswered = (0..20_000).filter(|_| switchboard.push(&path, message()).is_none()).count();
+            let unanswered = (0..20_000).filter(|_| routes.push(&path, message()).is_none()).count();
             is_over.store(true, Relaxed);
-            assert_eq!((switchboard.pushed(), switchboard.unrouted()), (20_000, unanswered as u64));
+            assert_eq!((routes.pushed(), routes.unrouted()), (20_000, unanswered as u64));
         });
     }
 }
