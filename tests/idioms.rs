@@ -10,12 +10,11 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
-    thread,
 };
 
 use futures::StreamExt;
 use rxplus::prelude::*;
-use support::{Heard, PATIENCE, Recorder, connected, echo_server, until, url};
+use support::{Heard, PATIENCE, Recorder, connected, echo_server, thread_name, until, url};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -209,8 +208,4 @@ fn retry_of_one_client_that_gave_up_hears_its_end_each_time() {
     client.error(WsError::application("given up"));
     assert_eq!(heard.hear(), Heard::Error("given up".into()));
     until("the server losing its connection", || server.connection_count() == 0);
-}
-
-fn thread_name() -> String {
-    thread::current().name().unwrap_or_default().to_owned()
 }

@@ -25,7 +25,7 @@ use crate::{
 const MOST_EACH: usize = 12 * 1024;
 
 /// Only fails a test that hangs: an unoptimized build makes a thousand handshakes a second, and fewer on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const CROWD_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Tells the test below that it is run as the peers, where to connect and how often.
 const TASK: &str = "RXPLUS_EDGE_PEERS";
@@ -85,7 +85,7 @@ fn allowed(wanted: usize) -> usize {
 fn until_there_are(site: &Site, count: usize) -> Duration {
     let began = Instant::now();
     while site.server.connection_count() != count {
-        assert!(began.elapsed() < PATIENCE, "{} connections instead of {count}", site.server.connection_count());
+        assert!(began.elapsed() < CROWD_PATIENCE, "{} connections instead of {count}", site.server.connection_count());
         // Not at full speed: the peers and the server have two cores to do with.
         sleep(Duration::from_millis(10));
     }

@@ -46,7 +46,7 @@ fn connected_after<D: WsDatatype>(server: &RxWsServer<D>) -> WsError {
 fn server_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let ended = Recorder::on(server.clone());
-    let peer = foreign_client(&server, "/");
+    let peer = foreign_client(server.local_addr(), "/");
     let connection = Recorder::on(Recorder::on(server.connections()).item());
     server.error(WsError::application("out of order"));
     assert_eq!(close_code(peer), 1011);
@@ -74,7 +74,7 @@ fn group_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() {
 fn connection_that_ends_with_an_error_closes_with_1011_and_the_server_goes_on() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let (heard, connections) = (Recorder::on(server.clone()), Recorder::on(server.connections()));
-    let peer = foreign_client(&server, "/");
+    let peer = foreign_client(server.local_addr(), "/");
     let connection = connections.item();
     let ended = Recorder::on(connection.clone());
     connection.error(WsError::application("out of order"));
@@ -119,7 +119,7 @@ fn peer_that_never_answers_the_closing_handshake_is_left_after_the_close_timeout
     let limits = Limits::server().close_timeout(Duration::from_millis(20));
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits).bind().unwrap();
     let events = Recorder::on(server.events());
-    let _deaf = foreign_client(&server, "/");
+    let _deaf = foreign_client(server.local_addr(), "/");
     let ended = Recorder::on(Recorder::on(server.connections()).item());
     server.clone().complete();
     server.wait_closed(PATIENCE).unwrap();

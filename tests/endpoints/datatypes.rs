@@ -62,7 +62,7 @@ fn objects_travel_as_message_pack() {
 #[test]
 fn objects_travel_as_json() {
     let server = echo_server(WsJson::<Pose>::new());
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     let json = r#"{"arm":[0.5,null]}"#;
     peer.send(Message::text(json)).unwrap();
     assert_eq!(read(&mut peer), Message::text(json));
@@ -134,7 +134,7 @@ fn datatype_by_path_speaks_with_those_that_have_one_kind() {
 fn undecodable_frame_is_told_counted_and_skipped() {
     let server = echo_server(WsStr);
     let events = Recorder::on(server.events());
-    let mut peer = foreign_client(&server, "/chat");
+    let mut peer = foreign_client(server.local_addr(), "/chat");
     peer.send(Message::binary(vec![1, 2, 3])).unwrap();
     peer.send(Message::text("next")).unwrap();
     assert_eq!(read(&mut peer), Message::text("next"));

@@ -66,7 +66,7 @@ fn send_in_fragments(peer: &mut Foreign, kind: Data) {
 #[test]
 fn fragmented_message_arrives_whole_and_the_ping_between_is_answered_first() {
     let server = echo_server(WsFrame);
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     for (kind, whole) in [(Data::Text, Message::text("fragmented")), (Data::Binary, Message::binary("fragmented"))] {
         send_in_fragments(&mut peer, kind);
         assert_eq!(read(&mut peer), Message::Pong("are you there?".into()));
@@ -89,7 +89,7 @@ fn client_takes_fragments_and_answers_pings_as_a_server_does() {
 #[test]
 fn pong_that_nobody_asked_for_is_ignored() {
     let server = echo_server(WsStr);
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     peer.send(Message::Pong("unasked".into())).unwrap();
     peer.send(Message::text("hello")).unwrap();
     assert_eq!(read(&mut peer), Message::text("hello"));
@@ -99,7 +99,7 @@ fn pong_that_nobody_asked_for_is_ignored() {
 fn completed_server_closes_foreign_clients_with_1001() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     connections.item();
     server.complete();
     assert_eq!(close_frame(&mut peer).code, CloseCode::Away);
@@ -119,7 +119,7 @@ fn completed_client_closes_a_foreign_server_with_1000() {
 fn completed_connection_closes_a_foreign_client_with_1000() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     connections.item().complete();
     assert_eq!(close_frame(&mut peer).code, CloseCode::Normal);
 }
@@ -136,7 +136,7 @@ fn close_code_and_reason_of_a_foreign_peer_are_told() {
     let ours = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let events = Recorder::on(ours.events());
     let goodbye = || Some(CloseFrame { code: CloseCode::from(4001), reason: "had enough".into() });
-    let mut peer = foreign_client(&ours, "/");
+    let mut peer = foreign_client(ours.local_addr(), "/");
     peer.close(goodbye()).unwrap();
     assert_eq!(close_frame(&mut peer).code, CloseCode::from(4001));
     let told = events.find(|event| match event {
@@ -162,7 +162,7 @@ fn close_code_and_reason_of_a_foreign_peer_are_told() {
 #[test]
 fn text_that_is_not_utf8_closes_with_1007() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     peer.send(Message::Frame(WireFrame::message(vec![0xff], OpCode::Data(Data::Text), true))).unwrap();
     assert_eq!(close_frame(&mut peer).code, CloseCode::Invalid);
 }
@@ -172,7 +172,7 @@ fn message_over_the_limit_closes_with_1009() {
     let small = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(Limits::server().message_len(10));
     let server = small.bind().unwrap();
     let heard = Recorder::on(server.clone());
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     peer.send(Message::text("ten bytes.")).unwrap();
     assert_eq!(heard.item().data, "ten bytes.");
     peer.send(Message::text("eleven byte")).unwrap();

@@ -17,7 +17,7 @@ fn server_finds_a_client_gone_silent_and_keeps_the_others() {
     let connections = Recorder::on(server.connections());
     let client = connected(&server, "/alive", WsStr);
     connections.item();
-    let _silent = foreign_client(&server, "/silent"); // nobody reads from it, so nobody answers a ping
+    let _silent = foreign_client(server.local_addr(), "/silent"); // nobody reads from it, so nobody answers a ping
     let gone = Recorder::on(connections.item());
     let (peer, error) = events.find(|event| match event {
         ServerEvent::Disconnected { peer, code: 1006, error, .. } => Some((peer, error)),
@@ -69,7 +69,7 @@ fn until_one_is_gone() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(TIMEOUT);
     let server = server.bind().unwrap();
     let events = Recorder::on(server.events());
-    let _silent = foreign_client(&server, "/");
+    let _silent = foreign_client(server.local_addr(), "/");
     events.find(|event| matches!(event, ServerEvent::Disconnected { .. }).then_some(()));
 }
 
@@ -113,8 +113,8 @@ fn any_frame_of_a_peer_counts_as_life() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
     let server = server.bind().unwrap();
     let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
-    let mut talks = foreign_client(&server, "/talks"); // answers no ping, having read none
-    let _silent = foreign_client(&server, "/silent");
+    let mut talks = foreign_client(server.local_addr(), "/talks"); // answers no ping, having read none
+    let _silent = foreign_client(server.local_addr(), "/silent");
     let mut gone = false;
     while !gone {
         talks.send(Message::text("I am here")).unwrap();
@@ -132,7 +132,7 @@ fn without_a_timeout_a_silent_peer_is_pinged_and_kept() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(Duration::from_millis(2));
     let server = server.ping_timeout(None).bind().unwrap();
     let heard = Recorder::on(server.clone());
-    let mut silent = foreign_client(&server, "/");
+    let mut silent = foreign_client(server.local_addr(), "/");
     // tungstenite answers a ping when it reads on: the first nine are answered, late as they are, the tenth never is.
     for _ in 0..10 {
         assert!(matches!(silent.read().unwrap(), Message::Ping(_)));
@@ -146,13 +146,13 @@ fn without_an_interval_nobody_is_pinged_or_gone() {
     let off = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(None).ping_timeout(Duration::from_millis(1));
     let off = off.bind().unwrap();
     let heard = Recorder::on(off.clone());
-    let mut left_alone = foreign_client(&off, "/");
+    let mut left_alone = foreign_client(off.local_addr(), "/");
     // Until another server has found such a peer gone.
     let on =
         RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(Duration::from_millis(1));
     let on = on.bind().unwrap();
     let events = Recorder::on(on.events());
-    let _silent = foreign_client(&on, "/");
+    let _silent = foreign_client(on.local_addr(), "/");
     events.find(|event| matches!(event, ServerEvent::Disconnected { .. }).then_some(()));
     left_alone.send(Message::text("still here")).unwrap();
     assert_eq!(heard.item().data, "still here");

@@ -305,15 +305,6 @@ fn of_client(event: &ClientEvent) -> bool {
     matches!(event, ClientEvent::SubscriberPanicked)
 }
 
-/// Panics when it is dropped.
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("a bug of the destructor's");
-    }
-}
-
 #[test]
 fn panic_in_a_subscriber_of_connections_events_or_state_is_told() {
     let server = echo_server(WsStr);

@@ -10,7 +10,6 @@ mod heartbeat;
 mod isolation;
 #[cfg(target_os = "linux")] // counts threads by /proc
 mod lifetime;
-mod peers;
 mod reconnect;
 mod relay;
 mod server;
@@ -29,9 +28,8 @@ use std::{
     time::Duration,
 };
 
-use peers::*;
 use rxplus::prelude::*;
-use support::*;
+use support::{foreign::*, *};
 
 /// The numbers of a range as texts.
 fn texts(range: std::ops::Range<usize>) -> Vec<String> {

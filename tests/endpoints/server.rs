@@ -64,7 +64,7 @@ fn push_reaches_a_client_that_knows_that_it_is_connected() {
     for runtime in [IoRuntime::new("one").unwrap(), IoRuntime::with_threads("several", 3).unwrap()] {
         let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
         for _ in 0..200 {
-            let mut peer = foreign_client(&server, "/");
+            let mut peer = foreign_client(server.local_addr(), "/");
             server.next(TaggedData::new("/", "hello"));
             assert_eq!(read(&mut peer), Message::text("hello"));
             assert!(server.connection_count() > 0);
@@ -116,9 +116,9 @@ fn in_a_rush_the_first_connection_does_not_wait_for_the_last() {
         }
     });
     let told = Recorder::on(server.events());
-    let mut first = foreign_client(&server, "/first");
+    let mut first = foreign_client(server.local_addr(), "/first");
     begun.recv_timeout(PATIENCE).unwrap();
-    let _last = foreign_client(&server, "/last");
+    let _last = foreign_client(server.local_addr(), "/last");
     told.find(|event| matches!(event, ServerEvent::Connected { peer } if peer.path == "/last").then_some(()));
     come.send(()).unwrap();
     first.send(Message::text("hello")).unwrap();
@@ -266,7 +266,7 @@ fn connection_knows_what_was_asked_for() {
 fn connection_closes_with_the_code_and_reason_given() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     let connection = connections.item();
     let ended = Recorder::on(connection.clone());
     assert!(matches!(connection.close(1005, ""), Err(WsError::InvalidClose { code: 1005, .. })));
@@ -302,14 +302,14 @@ fn connection_closes_with_each_code_that_an_endpoint_may_send_and_no_other() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
     for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]) {
-        let mut peer = foreign_client(&server, "/");
+        let mut peer = foreign_client(server.local_addr(), "/");
         connections.item().close(code, "").unwrap();
         // As it goes over the wire: the library takes some of them for others.
         let mut frame = [0; 4];
         peer.get_mut().read_exact(&mut frame).unwrap();
         assert_eq!(frame, [&[0x88, 2], &code.to_be_bytes()[..]].concat()[..]);
     }
-    let _peer = foreign_client(&server, "/");
+    let _peer = foreign_client(server.local_addr(), "/");
     let connection = connections.item();
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
         assert!(matches!(connection.close(code, ""), Err(WsError::InvalidClose { .. })), "{code}");
@@ -321,7 +321,7 @@ fn connection_errors_when_its_peer_vanishes_and_the_server_goes_on() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
     let connections = Recorder::on(server.connections());
-    let peer = foreign_client(&server, "/");
+    let peer = foreign_client(server.local_addr(), "/");
     let ended = Recorder::on(connections.item());
     // In the middle of a frame that announces five bytes.
     peer.get_ref().write_all(&[0x81, 0x85, 0, 0, 0, 0, b'h']).unwrap();
@@ -341,7 +341,7 @@ fn connection_errors_when_its_peer_vanishes_and_the_server_goes_on() {
 fn peer_that_breaks_the_protocol_is_told_so_and_the_others_go_on() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
-    let mut peer = foreign_client(&server, "/");
+    let mut peer = foreign_client(server.local_addr(), "/");
     peer.get_ref().write_all(&[0x83, 0x80, 0, 0, 0, 0]).unwrap(); // opcode 3 is reserved
     let Message::Close(Some(frame)) = read(&mut peer) else { panic!("something else than a close frame") };
     assert_eq!(u16::from(frame.code), 1002);
@@ -363,7 +363,7 @@ fn client_that_reads_nothing_is_dropped_with_its_queue_and_costs_the_others_noth
     let client = connected(&server, "/video", WsBytes);
     let heard = Recorder::on(client.clone());
     connections.item();
-    let _deaf = foreign_client(&server, "/video");
+    let _deaf = foreign_client(server.local_addr(), "/video");
     let dropped = Recorder::on(connections.item());
     let picture = Bytes::from(vec![7; 1024 * 1024]);
     // More than its outbox of 16 MiB and the socket's buffers hold.

@@ -5,7 +5,7 @@ use futures::{StreamExt, executor::block_on};
 use super::*;
 
 fn own_name<T>(_: T) -> String {
-    thread::current().name().unwrap_or_default().to_owned()
+    thread_name()
 }
 
 #[test]

@@ -9,41 +9,26 @@ mod reentrance;
 mod runtimes;
 mod schedulers;
 mod subscriptions;
+#[path = "../support/mod.rs"]
+mod support;
 mod threads;
 
 use std::{
     convert::Infallible,
-    panic::resume_unwind,
     sync::{
         Arc, Barrier, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, Sender},
     },
     thread,
     time::Duration,
 };
 
 use rxplus::{SerializedSubscription, prelude::*};
-
-/// Only fails a test that hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+use support::{Bomb, Heard, PATIENCE, hold, sentinel, thread_name, within_patience};
 
 type Numbers = SerializedSubject<usize>;
 type Fallible = SerializedSubject<usize, &'static str>;
-
-/// What an observer heard.
-#[derive(Clone, Debug, PartialEq)]
-enum Heard {
-    Item(usize),
-    Error(&'static str),
-    Complete,
-}
-
-impl Heard {
-    fn end(error: Option<&'static str>) -> Self {
-        error.map_or(Self::Complete, Self::Error)
-    }
-}
 
 fn end(subject: &Fallible, error: Option<&'static str>) {
     match error {
@@ -77,12 +62,12 @@ impl Log<usize> {
     }
 }
 
-impl Log<Heard> {
+impl Log<Heard<usize>> {
     fn subscribe_to_all_of(&self, subject: &Fallible) -> SerializedSubscription {
         let [items, errors, completions] = [(); 3].map(|()| self.clone());
         Io::new(subject.clone())
             .on_complete(move || completions.note(Heard::Complete))
-            .on_error(move |error| errors.note(Heard::Error(error)))
+            .on_error(move |error| errors.note(Heard::end(Some(error))))
             .subscribe(move |n| items.note(Heard::Item(n)))
     }
 }
@@ -121,32 +106,6 @@ impl Pause {
     }
 }
 
-/// Says on its channel that it was dropped.
-struct Sentinel(Sender<()>);
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.0.send(()).unwrap_or(());
-    }
-}
-
-fn sentinel() -> (Sentinel, Receiver<()>) {
-    let (send, receive) = mpsc::channel();
-    (Sentinel(send), receive)
-}
-
-/// Panics when it is dropped.
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("a bug of a captured value's");
-    }
-}
-
-/// Makes a closure capture `value`.
-fn hold<T>(_value: &T) {}
-
 fn subscribe_holding(subject: &Numbers, held: &Arc<()>) -> SerializedSubscription {
     let held = held.clone();
     Io::new(subject.clone()).subscribe(move |_| hold(&held))
@@ -156,30 +115,11 @@ fn subscribe_fallible(subject: &Fallible, held: Arc<()>) -> SerializedSubscripti
     Io::new(subject.clone()).on_error(|_| {}).subscribe(move |_| hold(&held))
 }
 
-/// Runs `f` on a thread with a small stack and fails if it does not return: a deadlock is a failure, not a hang, and so is
-/// deep recursion.
-fn within_patience(f: impl FnOnce() + Send + 'static) {
-    let (done, finished) = mpsc::channel::<()>();
-    let body = move || {
-        f();
-        drop(done);
-    };
-    let thread = thread::Builder::new().stack_size(512 << 10).spawn(body).unwrap();
-    match finished.recv_timeout(PATIENCE) {
-        Err(RecvTimeoutError::Timeout) => panic!("still not done after {PATIENCE:?}"),
-        _ => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-    }
-}
-
 /// The name of the thread on which `scheduler` runs its tasks.
 fn thread_of(scheduler: &IoScheduler) -> String {
     let (send, name) = mpsc::channel();
     scheduler.schedule(async move { send.send(thread_name()).unwrap() }, None);
     name.recv_timeout(PATIENCE).unwrap()
-}
-
-fn thread_name() -> String {
-    thread::current().name().unwrap_or_default().to_owned()
 }
 
 fn block_on(handle: TaskHandle) {

@@ -66,7 +66,7 @@ fn subscriber_that_panics_in_its_terminal_event_does_not_keep_it_from_the_others
     Io::new(subject.clone()).on_error(|_| panic!("a bug of the subscriber's")).subscribe(|_| {});
     heard.subscribe_to_all_of(&subject);
     subject.clone().error("over");
-    assert_eq!(heard.items(), [Heard::Error("over")]);
+    assert_eq!(heard.items(), [Heard::Error("over".into())]);
 }
 
 #[test]

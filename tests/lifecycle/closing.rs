@@ -32,7 +32,7 @@ fn server_with_1000_connections_and_full_outboxes_writes_it_all_and_leaves_nothi
     until("connecting", || server.connection_count() == CONNECTIONS);
 
     // Nothing is written while the server's thread is held, unless one more is pushed than an outbox holds.
-    let release = hold(&runtime);
+    let release = stall(&runtime);
     let message = Bytes::from(vec![7; 100]);
     (0..QUEUED).for_each(|_| server.send(TaggedData::new("/", message.clone())).unwrap());
     let queued = server.stats().sent.queued.messages;

@@ -154,13 +154,6 @@ fn connection_that_is_open_already_is_emitted_and_gives_its_first_subscriber_wha
     server.complete();
 }
 
-/// A component's own thread, several threads, and the program's own runtime, which lasts as long as the second.
-fn kinds_of_runtime() -> (Vec<IoRuntime>, tokio::runtime::Runtime) {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let own = IoRuntime::from_tokio(tokio.handle().clone());
-    (vec![IoRuntime::new("one").unwrap(), IoRuntime::with_threads("several", 3).unwrap(), own], tokio)
-}
-
 /// The connections of a server on `runtime`, as a thread gets them that subscribes while each client is sending `count` texts.
 fn talking_clients(runtime: &IoRuntime, count: usize) -> impl Iterator<Item = Connection<WsStr>> {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime).bind().unwrap();
@@ -183,7 +176,7 @@ fn talking_clients(runtime: &IoRuntime, count: usize) -> impl Iterator<Item = Co
 
 #[test]
 fn connection_subscribed_to_on_another_thread_while_its_client_sends_loses_nothing() {
-    let (runtimes, _tokio) = kinds_of_runtime();
+    let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes {
         for (round, connection) in talking_clients(&runtime, 900).enumerate() {
             until("receiving", || connection.stats().received.messages >= round as u64 % 7 * 100);
@@ -196,7 +189,7 @@ fn connection_subscribed_to_on_another_thread_while_its_client_sends_loses_nothi
 
 #[test]
 fn what_comes_between_two_subscribers_of_a_connection_is_kept_for_the_second() {
-    let (runtimes, _tokio) = kinds_of_runtime();
+    let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes {
         for connection in talking_clients(&runtime, 900) {
             let last = Arc::new(AtomicU64::new(0));
@@ -220,7 +213,7 @@ fn what_comes_between_two_subscribers_of_a_connection_is_kept_for_the_second() {
 
 #[test]
 fn what_a_subscriber_leaves_of_the_early_messages_is_kept_for_the_next() {
-    let (runtimes, _tokio) = kinds_of_runtime();
+    let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes {
         for connection in talking_clients(&runtime, 9) {
             until("receiving", || connection.stats().received.messages == 9);
@@ -349,7 +342,7 @@ fn listening_children(runtime: &IoRuntime, count: usize) -> impl Iterator<Item =
 
 #[test]
 fn child_subscribed_to_on_another_thread_while_its_server_sends_loses_nothing() {
-    let (runtimes, _tokio) = kinds_of_runtime();
+    let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes {
         for (round, child) in listening_children(&runtime, 900).enumerate() {
             until("receiving", || child.stats().received.messages >= round as u64 % 7 * 100);

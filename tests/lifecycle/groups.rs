@@ -26,19 +26,12 @@ impl WsDatatype for Touchy {
     }
 }
 
-/// One of each kind of runtime, and what keeps them running.
-fn each_runtime() -> (Vec<IoRuntime>, tokio::runtime::Runtime) {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
-    let foreign = IoRuntime::from_tokio(tokio.handle().clone());
-    (vec![IoRuntime::new("one").unwrap(), IoRuntime::with_threads("several", 3).unwrap(), foreign], tokio)
-}
-
 // The one who tells a child's events may be another thread than the one on which the child ends.
 #[test]
 fn group_tells_the_last_events_of_all_its_children_before_its_own() {
     const PATHS: usize = 4;
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (runtimes, _tokio) = each_runtime();
+    let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes.iter().flat_map(|runtime| [runtime; 30]) {
         let group = RxWsClientGroup::builder(url(&server, "/"), Touchy).runtime(runtime).build().unwrap();
         let (heard, told) = (Recorder::on(group.events()), mpsc::channel());
@@ -103,7 +96,7 @@ fn flood_of_paths_is_no_flood_of_events() {
     let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).runtime(&runtime).max_paths(1).build().unwrap();
     let events = Recorder::on(group.events());
     group.open("/first").unwrap();
-    let release = hold(&runtime);
+    let release = stall(&runtime);
     (0..REFUSED).for_each(|n| group.next(message(format!("/{n}"), "x")));
     drop(release);
     let told = events.find(|TaggedData { tag, data, .. }| match data {
@@ -188,7 +181,7 @@ impl Drop for Over<'_> {
 #[test]
 fn group_whose_paths_come_and_go_accounts_for_every_message_and_ends() {
     const PATHS: u64 = 9;
-    let (runtimes, _tokio) = each_runtime();
+    let (runtimes, _tokio) = each_runtime(3);
     for runtime in &runtimes {
         let known = (0..PATHS).filter(|n| n % 4 != 0).map(|n| format!("/{n}"));
         let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(known).bind().unwrap();
@@ -276,7 +269,7 @@ fn path_whose_client_was_completed_is_opened_afresh() {
 #[test]
 fn group_hears_all_events_of_clients_that_others_listen_to_from_the_start() {
     const PATHS: usize = 30;
-    let (runtimes, _tokio) = each_runtime();
+    let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes.iter().flat_map(|runtime| [runtime; 10]) {
         // Nobody listens there, so there is something to be told at once.
         let never = RetryPolicy::exponential().max_retries(0);

@@ -99,7 +99,7 @@ fn connection_keeps_16_384_messages_or_16_mib_by_default_and_then_ends() {
         let mut peer = foreign_client(server.local_addr(), "/");
         let connection = connections.item();
         fill(&connection, &peer);
-        let release = hold(&runtime);
+        let release = stall(&runtime);
         let message = Bytes::from(vec![7; len]);
         (0..messages).for_each(|_| connection.send(message.clone()).unwrap());
         assert!(matches!(connection.send(message.clone()), Err(SendError::Full(_))));
@@ -113,7 +113,7 @@ fn connection_keeps_16_384_messages_or_16_mib_by_default_and_then_ends() {
 
 /// Has the socket of `connection` take no more: by a message of 12 MiB, more than the system's buffers hold, of which `peer`
 /// reads nothing.
-fn fill(connection: &Connection<WsBytes>, peer: &support::foreign::Peer) {
+fn fill(connection: &Connection<WsBytes>, peer: &Foreign) {
     connection.send(vec![7; 12 << 20]).unwrap();
     // Its first byte shows that its writing has begun.
     peer.get_ref().peek(&mut [0]).unwrap();
@@ -328,16 +328,6 @@ impl Drop for Owned {
     }
 }
 
-/// Runs `f` on another thread, since what it tests would wait for itself.
-fn within_patience(f: impl FnOnce() + Send + 'static) {
-    let (done, over) = mpsc::channel();
-    thread::spawn(move || {
-        f();
-        done.send(()).unwrap();
-    });
-    over.recv_timeout(PATIENCE).expect("it does not hang");
-}
-
 #[test]
 fn payload_whose_destructor_pushes_harms_no_client() {
     for overflow in [Overflow::DropOldest, Overflow::DropLatest, Overflow::Disconnect] {
@@ -379,7 +369,7 @@ fn payload_whose_destructor_pushes_harms_no_server() {
             })));
             TaggedData::new(path, payload)
         };
-        let release = hold(&runtime);
+        let release = stall(&runtime);
         (0..3).for_each(|_| server.next(payload("/")));
         server.next(payload("/nobody"));
         drop(release);
@@ -404,7 +394,7 @@ fn payload_whose_destructor_panics_when_it_is_written_ends_nothing() {
     let mut peer = foreign_client(server.local_addr(), "/");
     let connection = connections.item();
     // So that the outbox has the last clone of each.
-    let release = hold(&runtime);
+    let release = stall(&runtime);
     for _ in 0..3 {
         connection.next(Bytes::from_owner(Owned(Box::new(|| panic!("a bug of the payload's")))));
     }

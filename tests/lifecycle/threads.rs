@@ -27,7 +27,7 @@ fn stuck_subscriber<T>() -> (impl FnMut(T) + Send + 'static, mpsc::Sender<()>, A
 }
 
 /// Sends to `peer` until it takes no more for a while, which is what TCP does when the other side stops reading.
-fn send_until_stuck(peer: &mut support::foreign::Peer) -> u64 {
+fn send_until_stuck(peer: &mut Foreign) -> u64 {
     peer.get_ref().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     for sent in 0..1_000_000 {
         match peer.send("x".repeat(100).into()) {
@@ -159,7 +159,7 @@ fn with_several_threads_a_busy_child_of_a_group_leaves_messages_in_its_socket() 
 }
 
 /// A peer that exchanges texts with an echo server, and fails when an answer does not come.
-fn exchange(peer: &mut support::foreign::Peer) {
+fn exchange(peer: &mut Foreign) {
     for number in 0..50 {
         peer.send(number.to_string().into()).unwrap();
         assert_eq!(read(peer).to_text().unwrap(), number.to_string());

@@ -5,8 +5,6 @@ use std::{
     net::TcpStream,
 };
 
-use tokio::runtime::Builder;
-
 use super::*;
 
 /// Text that cannot be encoded if it is "NaN".
@@ -23,13 +21,6 @@ impl WsDatatype for Picky {
     fn decode(&self, path: &str, frame: Frame) -> Result<WsText, DatatypeError> {
         WsStr.decode(path, frame)
     }
-}
-
-/// Each kind of runtime, and what keeps them running.
-fn each_runtime() -> (Vec<IoRuntime>, tokio::runtime::Runtime) {
-    let tokio = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let foreign = IoRuntime::from_tokio(tokio.handle().clone());
-    (vec![IoRuntime::new("one").unwrap(), IoRuntime::with_threads("two", 2).unwrap(), foreign], tokio)
 }
 
 /// What a subscriber of events hears that blocks from the first one it wants until it is released.
@@ -90,7 +81,7 @@ const MANY: u64 = 5000;
 #[test]
 fn unencodable_messages_that_come_while_one_is_told_are_told_together() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (runtimes, _tokio) = each_runtime();
+    let (runtimes, _tokio) = each_runtime(2);
     for runtime in &runtimes {
         let client = RxWsClient::builder(url(&server, "/"), Picky).runtime(runtime).connect().unwrap();
         let (subscriber, told) = blocked(by_client);
@@ -114,7 +105,7 @@ fn unencodable_messages_that_come_while_one_is_told_are_told_together() {
 
 #[test]
 fn unencodable_messages_of_a_server_and_its_connections_are_told_together() {
-    let (runtimes, _tokio) = each_runtime();
+    let (runtimes, _tokio) = each_runtime(2);
     for runtime in &runtimes {
         let server = RxWsServer::builder("ws://127.0.0.1:0", Picky).runtime(runtime).bind().unwrap();
         let connections = Recorder::on(server.connections());

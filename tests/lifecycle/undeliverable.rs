@@ -4,7 +4,7 @@ use std::io::Read;
 
 use tungstenite::protocol::CloseFrame;
 
-use super::{refusals::AT_ONCE, support::foreign::Peer, *};
+use super::{refusals::AT_ONCE, *};
 
 /// More than the buffers of two sockets hold, so that a link ends while it is being written.
 const TOO_LONG: usize = 8 * 1024 * 1024;
@@ -39,8 +39,8 @@ fn assert_dropped(client: &RxWsClient<WsBytes>, events: &Recorder<ClientEvent>, 
 /// them to the test; on later ones it takes everything.
 fn server_that_ends(
     links: usize,
-    end: impl Fn(&mut Peer) + Clone + Send + 'static,
-) -> (SocketAddr, mpsc::Receiver<Peer>) {
+    end: impl Fn(&mut Foreign) + Clone + Send + 'static,
+) -> (SocketAddr, mpsc::Receiver<Foreign>) {
     let (keep, kept) = mpsc::channel();
     let server = foreign_server(move |number, mut peer| {
         if number < links {
@@ -54,7 +54,7 @@ fn server_that_ends(
     (server, kept)
 }
 
-fn close_with(peer: &mut Peer, code: u16) {
+fn close_with(peer: &mut Foreign, code: u16) {
     peer.close(Some(CloseFrame { code: code.into(), reason: "".into() })).unwrap();
 }
 

@@ -34,7 +34,7 @@ fn losses_before_the_terminal_event_are_told_before_it() {
     subject.next(2);
     subject.error("broken");
     held.let_go();
-    assert!(heard.iter().eq([Heard::Item(1_001), Heard::Item(1), Heard::Error("broken")]));
+    assert!(heard.iter().eq([Heard::Item(1_001), Heard::Item(1), Heard::Error("broken".into())]));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn endless_pair() -> (Numbers, Going) {
 /// Sends each message once the one before has come back.
 fn check_echo(server: &RxWsServer<WsStr>) {
     let mut peer = peer_of(server);
-    peer.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    peer.get_ref().set_read_timeout(Some(LONG_PATIENCE)).unwrap();
     for n in 0..20 {
         peer.send(Message::text(n.to_string())).unwrap();
         let mut answers = std::iter::from_fn(|| Some(peer.read().unwrap())).filter(|answer| !answer.is_ping());
@@ -60,7 +60,7 @@ fn server_whose_events_begin_something_endless_serves_and_ends() {
         check_echo(&server);
         check_echo(&server);
         server.clone().complete();
-        server.wait_closed(PATIENCE).unwrap();
+        server.wait_closed(LONG_PATIENCE).unwrap();
     }
 }
 

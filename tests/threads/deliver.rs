@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn deliver(error: Option<&'static str>) -> Vec<Heard> {
+fn deliver(error: Option<&'static str>) -> Vec<Heard<usize>> {
     let (worker, subject) = (EventLoopScheduler::new("worker"), Fallible::new());
     let (send, heard) = mpsc::channel();
     let held = Held::on(&worker);
@@ -21,14 +21,14 @@ fn deliver(error: Option<&'static str>) -> Vec<Heard> {
 fn terminal_event_comes_after_the_last_item() {
     let items = || (0..1_000).map(Heard::Item);
     assert!(deliver(None).into_iter().eq(items().chain([Heard::Complete])));
-    assert!(deliver(Some("broken")).into_iter().eq(items().chain([Heard::Error("broken")])));
+    assert!(deliver(Some("broken")).into_iter().eq(items().chain([Heard::Error("broken".into())])));
 }
 
 #[test]
 fn cold_source_is_delivered_whole() {
     let (send, heard) = mpsc::channel();
     let worker = EventLoopScheduler::new("cold");
-    let subscription = Io::from_iter(0..3).with_err().deliver_on(&worker).subscribe_with(Pen(send));
+    let subscription = Io::from_iter(0..3).with_err::<&'static str>().deliver_on(&worker).subscribe_with(Pen(send));
     assert!(heard.iter().eq([Heard::Item(0), Heard::Item(1), Heard::Item(2), Heard::Complete]));
     flush(&worker);
     assert!(subscription.is_closed());
@@ -95,9 +95,9 @@ fn source_that_is_retried_feeds_one_delivery() {
         Io::of(attempt).with_err::<&'static str>().merge(Io::<()>::throw_err("broken").map(|_: ()| 0))
     });
     flaky.clone().retry(1).deliver_on(&worker).subscribe_with(Pen(send.clone()));
-    assert_eq!([(); 3].map(|()| hear(&heard)), [Heard::Item(0), Heard::Item(1), Heard::Error("broken")]);
+    assert_eq!([(); 3].map(|()| hear(&heard)), [Heard::Item(0), Heard::Item(1), Heard::Error("broken".into())]);
     flaky.deliver_on(&worker).retry(1).subscribe_with(Pen(send));
-    assert_eq!([(); 3].map(|()| hear(&heard)), [Heard::Item(2), Heard::Item(3), Heard::Error("broken")]);
+    assert_eq!([(); 3].map(|()| hear(&heard)), [Heard::Item(2), Heard::Item(3), Heard::Error("broken".into())]);
 }
 
 #[test]

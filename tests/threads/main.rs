@@ -9,6 +9,8 @@ mod order;
 mod panics;
 mod run_loop;
 mod stream;
+#[path = "../support/mod.rs"]
+mod support;
 mod time;
 mod turns;
 mod unsubscribing;
@@ -25,42 +27,14 @@ use std::{
 };
 
 use rxplus::prelude::*;
+use support::{Bomb, Heard, Pen, Sentinel, hold, sentinel, thread_name};
 
-/// Only fails a test that hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Only fails a test that hangs. Longer than [`support::PATIENCE`]: many of these tests keep all cores busy, each with as many
+/// items as an unoptimized build delivers in a second or more.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
 type Numbers = SerializedSubject<usize>;
 type Fallible = SerializedSubject<usize, &'static str>;
-
-/// What an observer heard.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Heard {
-    Item(usize),
-    Error(&'static str),
-    Complete,
-}
-
-/// An observer that sends on what it hears. Its end of the channel says when it is dropped.
-#[derive(Clone)]
-struct Pen(Sender<Heard>);
-
-impl Observer<usize, &'static str> for Pen {
-    fn next(&mut self, item: usize) {
-        self.0.send(Heard::Item(item)).unwrap_or(());
-    }
-
-    fn error(self, error: &'static str) {
-        self.0.send(Heard::Error(error)).unwrap_or(());
-    }
-
-    fn complete(self) {
-        self.0.send(Heard::Complete).unwrap_or(());
-    }
-
-    fn is_closed(&self) -> bool {
-        false
-    }
-}
 
 /// Holds a scheduler's thread until it is let go.
 struct Held {
@@ -74,11 +48,11 @@ impl Held {
         scheduler.schedule(
             async move {
                 begin.send(()).unwrap();
-                told.recv_timeout(PATIENCE).unwrap_or(());
+                told.recv_timeout(LONG_PATIENCE).unwrap_or(());
             },
             None,
         );
-        begun.recv_timeout(PATIENCE).unwrap();
+        begun.recv_timeout(LONG_PATIENCE).unwrap();
         Self { let_go }
     }
 
@@ -87,25 +61,8 @@ impl Held {
     }
 }
 
-/// Says on its channel that it was dropped.
-struct Sentinel(Sender<()>);
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.0.send(()).unwrap_or(());
-    }
-}
-
-fn sentinel() -> (Sentinel, Receiver<()>) {
-    let (send, receive) = mpsc::channel();
-    (Sentinel(send), receive)
-}
-
-/// Makes a closure capture `value`.
-fn hold<T>(_value: &T) {}
-
 fn hear<T>(heard: &Receiver<T>) -> T {
-    heard.recv_timeout(PATIENCE).unwrap()
+    heard.recv_timeout(LONG_PATIENCE).unwrap()
 }
 
 /// Returns once everything scheduled by now has been run.
@@ -113,8 +70,4 @@ fn flush(scheduler: &EventLoopScheduler) {
     let (done, finished) = mpsc::channel();
     scheduler.schedule(async move { done.send(()).unwrap() }, None);
     hear(&finished);
-}
-
-fn thread_name() -> String {
-    thread::current().name().unwrap_or_default().to_owned()
 }

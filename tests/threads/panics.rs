@@ -2,15 +2,6 @@
 
 use super::*;
 
-/// Panics when it is dropped.
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("a bug of a captured value's");
-    }
-}
-
 #[test]
 fn pipeline_of_an_observer_that_panics_ends_and_no_other() {
     let (worker, subject) = (EventLoopScheduler::new("panicking"), Numbers::new());
@@ -75,6 +66,6 @@ fn callback_for_losses_that_panics_ends_its_pipeline() {
     lossy.subscribe(move |n| send.send(n).unwrap());
     (0..3).for_each(|n| subject.next(n));
     held.let_go();
-    assert!(heard.recv_timeout(PATIENCE).is_err());
+    assert!(heard.recv_timeout(LONG_PATIENCE).is_err());
     flush(&worker);
 }

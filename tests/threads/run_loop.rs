@@ -78,10 +78,10 @@ fn loop_that_is_dropped_drops_what_waits_and_what_comes() {
     let scheduler = run_loop.scheduler();
     let ((ready, ready_dropped), (begun, begun_dropped), (delayed, delayed_dropped), (late, late_dropped)) =
         (sentinel(), sentinel(), sentinel(), sentinel());
-    scheduler.schedule(Task::new(begun, |_| TaskState::Sleeping(PATIENCE)), None);
+    scheduler.schedule(Task::new(begun, |_| TaskState::Sleeping(LONG_PATIENCE)), None);
     run_loop.run_pending();
     let waiting = scheduler.schedule(async move { hold(&ready) }, None);
-    scheduler.schedule(async move { hold(&delayed) }, Some(PATIENCE));
+    scheduler.schedule(async move { hold(&delayed) }, Some(LONG_PATIENCE));
     drop(run_loop);
     assert!(waiting.is_closed());
     assert!(scheduler.schedule(async move { hold(&late) }, None).is_closed());

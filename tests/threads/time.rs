@@ -44,7 +44,7 @@ macro_rules! operators_on {
 
 fn expect_on(thread: &'static str) -> impl Fn(&str, &Receiver<(usize, String)>) {
     move |operator, heard| {
-        let first = heard.recv_timeout(PATIENCE);
+        let first = heard.recv_timeout(LONG_PATIENCE);
         // A buffer that is full is emitted by the thread that pushed.
         let thread = if operator == "buffer_time_max" { thread_name() } else { thread.into() };
         assert_eq!(first, Ok((7, thread)), "{operator}");
@@ -71,7 +71,7 @@ fn on_a_runtime_of_several_threads() {
 fn on_a_run_loop() {
     let run_loop = RunLoop::new();
     let check = |operator: &str, heard: &Receiver<(usize, String)>| {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_PATIENCE;
         loop {
             match heard.try_recv() {
                 Ok((item, _)) => return assert_eq!(item, 7, "{operator}"),

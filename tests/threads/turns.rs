@@ -186,7 +186,7 @@ impl Backlog {
     fn wait_for(&self, items: usize) {
         let began = Instant::now();
         while self.heard.load(SeqCst) < items {
-            assert!(began.elapsed() < PATIENCE, "{} of {items} are heard", self.heard.load(SeqCst));
+            assert!(began.elapsed() < LONG_PATIENCE, "{} of {items} are heard", self.heard.load(SeqCst));
             thread::yield_now();
         }
     }
@@ -375,7 +375,7 @@ fn item_of_a_runtime_does_not_wait_for_a_callback_that_blocks_another_one_that_p
     let ((begin, begun), (let_go, told)) = (mpsc::channel(), mpsc::channel::<()>());
     let block = async move {
         begin.send(()).unwrap();
-        told.recv_timeout(PATIENCE).unwrap_or(());
+        told.recv_timeout(LONG_PATIENCE).unwrap_or(());
     };
     // It begins before what the other one leaves can all be delivered.
     IoScheduler::on(&blocked).schedule(block, None);
@@ -390,7 +390,7 @@ fn item_of_a_runtime_does_not_wait_for_a_callback_that_blocks_another_one_that_p
 /// Keeps the scheduler's thread in a task until told.
 fn hold_io(scheduler: &IoScheduler) -> Sender<()> {
     let (let_go, told) = mpsc::channel();
-    scheduler.schedule(async move { told.recv_timeout(PATIENCE).unwrap_or(()) }, None);
+    scheduler.schedule(async move { told.recv_timeout(LONG_PATIENCE).unwrap_or(()) }, None);
     let_go
 }
 
@@ -443,7 +443,7 @@ fn callback_that_pushes_into_a_feed_without_end_is_not_caught_by_it() {
     thread::scope(|scope| {
         (0..2).for_each(|_| _ = scope.spawn(|| endless.push(&busy.delivered)));
         busy.send();
-        let heard = busy.heard_at.lock().unwrap().recv_timeout(PATIENCE);
+        let heard = busy.heard_at.lock().unwrap().recv_timeout(LONG_PATIENCE);
         endless.over.store(true, SeqCst);
         assert!(heard.is_ok(), "the server's thread is caught");
     });

@@ -19,7 +19,7 @@ fn unsubscribe_while_items_wait(operator: fn(Io<Items>, &EventLoopScheduler, Sen
     held.let_go();
     flush(&worker);
     assert_eq!(heard.try_iter().count(), 0);
-    assert!(heard.recv_timeout(PATIENCE).is_err(), "the observer is still there");
+    assert!(heard.recv_timeout(LONG_PATIENCE).is_err(), "the observer is still there");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn unsubscribing_from_another_thread_while_items_wait_lets_only_the_current_one_
     let (send, heard) = mpsc::channel();
     let subscription = Io::new(subject.clone()).deliver_on(&worker).subscribe(move |n| {
         enter.send(()).unwrap();
-        told.recv_timeout(PATIENCE).unwrap_or(());
+        told.recv_timeout(LONG_PATIENCE).unwrap_or(());
         send.send(n).unwrap();
     });
     (0..1_000).for_each(|n| subject.next(n));
