@@ -1,16 +1,13 @@
-//! Peers that are not rxplus's: tokio-tungstenite on the other side, and frames as only others send them.
+//! Messages of peers that are not rxplus's: tokio-tungstenite on the other side, and frames as only others send them.
 
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpListener;
 use tokio_tungstenite::{accept_async, connect_async};
 use tungstenite::{
     Message,
-    protocol::{
-        CloseFrame,
-        frame::{
-            Frame as WireFrame,
-            coding::{CloseCode, Data, OpCode},
-        },
+    protocol::frame::{
+        Frame as WireFrame,
+        coding::{CloseCode, Data, OpCode},
     },
 };
 
@@ -93,88 +90,4 @@ fn pong_that_nobody_asked_for_is_ignored() {
     peer.send(Message::Pong("unasked".into())).unwrap();
     peer.send(Message::text("hello")).unwrap();
     assert_eq!(read(&mut peer), Message::text("hello"));
-}
-
-#[test]
-fn completed_server_closes_foreign_clients_with_1001() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let connections = Recorder::on(server.connections());
-    let mut peer = foreign_client(server.local_addr(), "/");
-    connections.item();
-    server.complete();
-    assert_eq!(close_frame(&mut peer).code, CloseCode::Away);
-}
-
-#[test]
-fn completed_client_closes_a_foreign_server_with_1000() {
-    let server = ForeignServer::start();
-    let client = RxWsClient::connect(server.url(), WsStr).unwrap();
-    let mut peer = server.accept();
-    client.wait_connected(PATIENCE).unwrap();
-    client.complete();
-    assert_eq!(close_frame(&mut peer).code, CloseCode::Normal);
-}
-
-#[test]
-fn completed_connection_closes_a_foreign_client_with_1000() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let connections = Recorder::on(server.connections());
-    let mut peer = foreign_client(server.local_addr(), "/");
-    connections.item().complete();
-    assert_eq!(close_frame(&mut peer).code, CloseCode::Normal);
-}
-
-fn close_frame(peer: &mut Foreign) -> CloseFrame {
-    match read(peer) {
-        Message::Close(Some(frame)) => frame,
-        other => panic!("{other:?} instead of a close frame"),
-    }
-}
-
-#[test]
-fn close_code_and_reason_of_a_foreign_peer_are_told() {
-    let ours = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let events = Recorder::on(ours.events());
-    let goodbye = || Some(CloseFrame { code: CloseCode::from(4001), reason: "had enough".into() });
-    let mut peer = foreign_client(ours.local_addr(), "/");
-    peer.close(goodbye()).unwrap();
-    assert_eq!(close_frame(&mut peer).code, CloseCode::from(4001));
-    let told = events.find(|event| match event {
-        ServerEvent::Disconnected { code, reason, error: None, .. } => Some((code, reason.to_string())),
-        _ => None,
-    });
-    assert_eq!(told, (4001, "had enough".into()));
-
-    let foreign = ForeignServer::start();
-    let client = RxWsClient::connect(foreign.url(), WsStr).unwrap();
-    let events = Recorder::on(client.events());
-    let mut peer = foreign.accept();
-    peer.close(goodbye()).unwrap();
-    while peer.read().is_ok() {}
-    drop(peer);
-    let told = events.find(|event| match event {
-        ClientEvent::Disconnected { code, reason, error: None, .. } => Some((code, reason.to_string())),
-        _ => None,
-    });
-    assert_eq!(told, (4001, "had enough".into()));
-}
-
-#[test]
-fn text_that_is_not_utf8_closes_with_1007() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let mut peer = foreign_client(server.local_addr(), "/");
-    peer.send(Message::Frame(WireFrame::message(vec![0xff], OpCode::Data(Data::Text), true))).unwrap();
-    assert_eq!(close_frame(&mut peer).code, CloseCode::Invalid);
-}
-
-#[test]
-fn message_over_the_limit_closes_with_1009() {
-    let small = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(Limits::server().message_len(10));
-    let server = small.bind().unwrap();
-    let heard = Recorder::on(server.clone());
-    let mut peer = foreign_client(server.local_addr(), "/");
-    peer.send(Message::text("ten bytes.")).unwrap();
-    assert_eq!(heard.item().data, "ten bytes.");
-    peer.send(Message::text("eleven byte")).unwrap();
-    assert_eq!(close_frame(&mut peer).code, CloseCode::Size);
 }

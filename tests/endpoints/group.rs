@@ -1,28 +1,8 @@
-//! A group of clients.
+//! A group of clients: what it emits and tells, and that its options reach all of them.
 
 use tungstenite::Message;
 
 use super::*;
-
-/// The first event on `path` that `wanted` finds something in.
-fn event_on<R>(events: &Recorder<TaggedData<ClientEvent>>, path: &str, wanted: impl Fn(ClientEvent) -> Option<R>) -> R {
-    events.find(|TaggedData { tag, data, .. }| if tag == path { wanted(data) } else { None })
-}
-
-#[test]
-fn group_opens_a_path_at_the_first_message_for_it() {
-    let server = echo_server(WsStr);
-    let connections = Recorder::on(server.connections());
-    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
-    assert!(group.paths().is_empty());
-    group.next(TaggedData::new("/audio", "..."));
-    assert_eq!(group.paths(), ["/audio"]);
-    assert_eq!(connections.item().path(), "/audio");
-    group.next(TaggedData::new("/audio", "..."));
-    group.next(TaggedData::new("/chat", "hello"));
-    assert_eq!(connections.item().path(), "/chat");
-    assert_eq!(group.paths(), ["/audio", "/chat"]);
-}
 
 #[test]
 fn group_emits_what_all_its_paths_receive_tagged() {
@@ -49,60 +29,6 @@ fn group_subscribed_before_any_path_and_after_hears_the_same() {
     group.next(TaggedData::new("/early", "kept"));
     until_settled("the arrival of the echo", &group, |group| group.stats().all.received.messages == 1);
     assert_eq!(Recorder::on(group.clone()).item(), TaggedData::new("/early", "kept".into()));
-}
-
-#[test]
-fn child_whose_attempts_are_used_up_leaves_the_others_alone() {
-    let server = ForeignServer::start();
-    let retry = RetryPolicy::fixed(Duration::from_millis(1)).max_retries(1);
-    let group = RxWsClientGroup::builder(server.url(), WsStr).retry(retry).build().unwrap();
-    let (heard, events) = (Recorder::on(group.clone()), Recorder::on(group.events()));
-    let sound = group.open("/sound").unwrap();
-    let mut peer = server.accept();
-    let broken = group.open("/broken").unwrap();
-    (0..2).for_each(|_| drop(server.accept_tcp())); // hung up on before any handshake
-    event_on(&events, "/broken", |event| matches!(event, ClientEvent::Closed(_)).then_some(()));
-    assert!(matches!(Recorder::on(broken).hear(), Heard::Error(error) if error.contains("after 2 attempts")));
-    peer.send(Message::text("still here")).unwrap();
-    assert_eq!(heard.item(), TaggedData::new("/sound", "still here".into()));
-    group.next(TaggedData::new("/broken", "another try"));
-    assert_eq!(read(&mut server.accept()).to_text().unwrap(), "another try");
-    sound.complete();
-}
-
-#[test]
-fn path_that_was_closed_opens_again_and_the_others_stay() {
-    let server = echo_server(WsStr);
-    let connections = Recorder::on(server.connections());
-    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
-    let heard = Recorder::on(group.clone());
-    for path in ["/stays", "/closed"] {
-        group.next(TaggedData::new(path, "hello"));
-        assert_eq!(heard.item().tag, path);
-    }
-    let closed = Recorder::on(connections.items(2).pop().unwrap());
-    group.close("/closed");
-    assert_eq!(group.paths(), ["/stays"]);
-    assert_eq!(closed.hear(), Heard::Complete);
-    for path in ["/closed", "/stays"] {
-        group.next(TaggedData::new(path, "again"));
-        assert_eq!(heard.item(), TaggedData::new(path, "again".into()));
-    }
-}
-
-#[test]
-fn child_completed_by_its_own_handle_is_forgotten_and_sends_what_was_queued() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let heard = Recorder::on(server.clone());
-    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
-    let child = group.open("/once").unwrap();
-    group.next(TaggedData::new("/once", "first"));
-    child.clone().complete();
-    group.next(TaggedData::new("/once", "second")); // opens it afresh
-    let mut both = heard.items(2);
-    both.sort_by(|a, b| a.data.cmp(&b.data));
-    assert_eq!(both, ["first", "second"].map(|text| TaggedData::new("/once", text.into())));
-    assert_eq!(child.wait_closed(PATIENCE).unwrap(), CloseReport::default());
 }
 
 #[test]
@@ -175,53 +101,54 @@ fn limits_and_heartbeat_of_a_group_reach_its_children() {
 }
 
 #[test]
-fn children_share_the_groups_thread() {
-    let server = echo_server(WsStr);
-    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).name("one-thr").build().unwrap();
-    let (on_message, names) = answers(|_| thread::current().name().map(str::to_owned));
-    group.clone().log_errors().subscribe(on_message);
-    for path in ["/audio", "/pose"] {
-        group.next(TaggedData::new(path, "hello"));
-        assert_eq!(names.recv_timeout(PATIENCE).unwrap().as_deref(), Some("rxplus-one-thr"));
-    }
-}
-
-#[test]
-fn completed_group_closes_all_its_paths_and_then_completes() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (heard, connections) = (Recorder::on(server.clone()), Recorder::on(server.connections()));
-    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
-    let ended = Recorder::on(group.clone());
-    for path in ["/audio", "/chat", "/pose"] {
-        group.next(TaggedData::new(path, "the last"));
-    }
-    group.clone().complete();
-    assert!(matches!(group.open("/late"), Err(WsError::Closed(_))));
-    assert_eq!(ended.hear(), Heard::Complete);
-    assert_eq!(group.wait_closed(PATIENCE).unwrap(), CloseReport::default());
-    assert!(heard.items(3).iter().all(|tagged| tagged.data == "the last"));
-    for connection in connections.items(3) {
-        assert_eq!(Recorder::on(connection).hear(), Heard::Complete);
-    }
-}
-
-#[test]
-fn messages_pushed_while_their_path_is_closed_all_arrive() {
-    const PUSHERS: usize = 4;
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let heard = Recorder::on(server.clone());
-    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
-    thread::scope(|scope| {
-        let pushers = [(); PUSHERS].map(|()| {
-            scope.spawn(|| texts(0..500).into_iter().for_each(|text| group.send(TaggedData::new("/a", text)).unwrap()))
-        });
-        while !pushers.iter().all(|pusher| pusher.is_finished()) {
-            group.close("/a");
-        }
+fn flood_of_paths_is_no_flood_of_events() {
+    const REFUSED: u64 = 10_000;
+    let runtime = IoRuntime::new("held").unwrap();
+    let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).runtime(&runtime).max_paths(1).build().unwrap();
+    let events = Recorder::on(group.events());
+    group.open("/first").unwrap();
+    let release = stall(&runtime);
+    (0..REFUSED).for_each(|n| group.next(TaggedData::new(format!("/{n}"), "x")));
+    drop(release);
+    let told = events.find(|TaggedData { tag, data, .. }| match data {
+        ClientEvent::PathRefused { refused } => Some((tag, refused)),
+        _ => None,
     });
-    let mut counts = [0; 500];
-    for tagged in heard.items(PUSHERS * 500) {
-        counts[tagged.data.parse::<usize>().unwrap()] += 1;
+    assert_eq!(told, ("/0".into(), tally(REFUSED, REFUSED)));
+    assert_eq!(group.stats().refused, tally(REFUSED, REFUSED));
+    assert!(matches!(group.send(TaggedData::new("/another", "x")), Err(SendError::TooManyPaths(_))));
+    group.complete();
+    let (rest, _) = events.to_the_end();
+    let told_again = |tagged: &TaggedData<ClientEvent>| matches!(tagged.data, ClientEvent::PathRefused { .. });
+    assert_eq!(rest.iter().filter(|event| told_again(event)).count(), 1);
+}
+
+// Who finds a path that another thread is opening must not be the first one to listen to it.
+#[test]
+fn group_hears_all_events_of_clients_that_others_listen_to_from_the_start() {
+    const PATHS: usize = 30;
+    let (runtimes, _tokio) = each_runtime(3);
+    for runtime in runtimes.iter().flat_map(|runtime| [runtime; 10]) {
+        // Nobody listens there, so there is something to be told at once.
+        let never = RetryPolicy::exponential().max_retries(0);
+        let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).retry(never).runtime(runtime).build().unwrap();
+        let events = Recorder::on(group.events());
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    for n in 0..PATHS {
+                        group.open(format!("/{n}")).unwrap().events().subscribe(drop);
+                    }
+                });
+            }
+        });
+        until("failing", || group.paths().is_empty());
+        group.complete();
+        let (events, _) = events.to_the_end();
+        let count = |wanted: fn(&ClientEvent) -> bool| events.iter().filter(|event| wanted(&event.data)).count();
+        let failed = count(|event| matches!(event, ClientEvent::ConnectFailed { .. }));
+        assert!(failed >= PATHS, "{failed} clients failed");
+        assert_eq!(count(|event| matches!(event, ClientEvent::Failed { .. })), failed);
+        assert_eq!(count(|event| matches!(event, ClientEvent::Closed(_))), failed + 1); // the group's own
     }
-    assert_eq!(counts, [PUSHERS; 500]);
 }

@@ -1,5 +1,7 @@
 //! Subscribers that panic, and those that push, subscribe or unsubscribe from within a callback.
 
+use std::iter;
+
 use super::*;
 
 #[test]

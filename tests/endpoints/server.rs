@@ -1,10 +1,6 @@
-//! A server and its connections.
+//! A server and its connections: what they emit, whom a push reaches, and whom they let in.
 
-use std::{
-    collections::HashSet,
-    io::{Read, Write},
-    net::Shutdown,
-};
+use std::{collections::HashSet, io::Write};
 
 use tungstenite::Message;
 
@@ -155,41 +151,6 @@ fn subscription_made_in_the_connections_callback_hears_everything() {
 }
 
 #[test]
-fn early_messages_reach_the_first_subscriber_in_order_and_the_second_starts_with_what_comes_next() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let client = connected(&server, "/", WsStr);
-    texts(0..100).into_iter().for_each(|text| client.next(text));
-    until_settled("the arrival of the messages", &server, |server| server.stats().received.messages == 100);
-    let first = Recorder::on(server.clone());
-    let untagged = |recorder: &Recorder<_>, count| -> Vec<WsText> {
-        recorder.items(count).into_iter().map(|tagged: TaggedData<_>| tagged.data).collect()
-    };
-    assert_eq!(untagged(&first, 100), texts(0..100));
-    let second = Recorder::on(server.clone());
-    client.next("next");
-    assert_eq!(untagged(&first, 1), ["next"]);
-    assert_eq!(untagged(&second, 1), ["next"]);
-}
-
-#[test]
-fn early_messages_beyond_the_buffer_are_counted_and_told_once() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let events = Recorder::on(server.events());
-    let client = connected(&server, "/", WsStr);
-    texts(0..1030).into_iter().for_each(|text| client.next(text));
-    until("the arrival of the messages", || server.stats().early_lost.messages == 6);
-    let heard = Recorder::on(server.clone());
-    assert_eq!(heard.item().data, "6");
-    events.find(|event| matches!(event, ServerEvent::EarlyLost).then_some(()));
-    client.complete();
-    events.find(|event| match event {
-        ServerEvent::EarlyLost => panic!("told twice"),
-        ServerEvent::Disconnected { .. } => Some(()),
-        _ => None,
-    });
-}
-
-#[test]
 fn connection_subscribed_with_itself_echoes() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsFrame).unwrap();
     server.connections().subscribe(|conn| {
@@ -263,124 +224,6 @@ fn connection_knows_what_was_asked_for() {
 }
 
 #[test]
-fn connection_closes_with_the_code_and_reason_given() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let connections = Recorder::on(server.connections());
-    let mut peer = foreign_client(server.local_addr(), "/");
-    let connection = connections.item();
-    let ended = Recorder::on(connection.clone());
-    assert!(matches!(connection.close(1005, ""), Err(WsError::InvalidClose { code: 1005, .. })));
-    assert!(matches!(connection.close(4000, &"x".repeat(124)), Err(WsError::InvalidClose { .. })));
-    connection.next("the last");
-    connection.close(4000, "enough").unwrap();
-    assert_eq!(read(&mut peer), Message::text("the last"));
-    let Message::Close(Some(frame)) = read(&mut peer) else { panic!("something else than a close frame") };
-    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4000, "enough"));
-    assert!(peer.read().is_err());
-    assert_eq!(ended.hear(), Heard::Complete);
-    assert_eq!(server.connection_count(), 0);
-}
-
-#[test]
-fn client_without_the_wanted_subprotocol_is_let_in_and_may_be_closed_with_1002() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).subprotocols(["ocpp2.0.1"]).bind().unwrap();
-    let connections = Recorder::on(server.connections());
-    let client = RxWsClient::builder(url(&server, "/ocpp/1"), WsStr).subprotocols(["ocpp1.6"]).connect().unwrap();
-    let events = Recorder::on(client.events());
-    let connection = connections.item();
-    assert_eq!(connection.subprotocol(), None);
-    connection.close(1002, "no such subprotocol").unwrap();
-    let told = events.find(|event| match event {
-        ClientEvent::Disconnected { code, reason, .. } => Some((code, reason.to_string())),
-        _ => None,
-    });
-    assert_eq!(told, (1002, "no such subprotocol".into()));
-}
-
-#[test]
-fn connection_closes_with_each_code_that_an_endpoint_may_send_and_no_other() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let connections = Recorder::on(server.connections());
-    for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]) {
-        let mut peer = foreign_client(server.local_addr(), "/");
-        connections.item().close(code, "").unwrap();
-        // As it goes over the wire: the library takes some of them for others.
-        let mut frame = [0; 4];
-        peer.get_mut().read_exact(&mut frame).unwrap();
-        assert_eq!(frame, [&[0x88, 2], &code.to_be_bytes()[..]].concat()[..]);
-    }
-    let _peer = foreign_client(server.local_addr(), "/");
-    let connection = connections.item();
-    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
-        assert!(matches!(connection.close(code, ""), Err(WsError::InvalidClose { .. })), "{code}");
-    }
-}
-
-#[test]
-fn connection_errors_when_its_peer_vanishes_and_the_server_goes_on() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
-    let connections = Recorder::on(server.connections());
-    let peer = foreign_client(server.local_addr(), "/");
-    let ended = Recorder::on(connections.item());
-    // In the middle of a frame that announces five bytes.
-    peer.get_ref().write_all(&[0x81, 0x85, 0, 0, 0, 0, b'h']).unwrap();
-    peer.get_ref().shutdown(Shutdown::Both).unwrap();
-    assert!(matches!(ended.hear(), Heard::Error(_)));
-    let code = events.find(|event| match event {
-        ServerEvent::Disconnected { code, error: Some(_), .. } => Some(code),
-        _ => None,
-    });
-    assert_eq!(code, 1006);
-    let client = connected(&server, "/", WsStr);
-    client.next("hello");
-    assert_eq!(heard.item().data, "hello");
-}
-
-#[test]
-fn peer_that_breaks_the_protocol_is_told_so_and_the_others_go_on() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
-    let mut peer = foreign_client(server.local_addr(), "/");
-    peer.get_ref().write_all(&[0x83, 0x80, 0, 0, 0, 0]).unwrap(); // opcode 3 is reserved
-    let Message::Close(Some(frame)) = read(&mut peer) else { panic!("something else than a close frame") };
-    assert_eq!(u16::from(frame.code), 1002);
-    drop(peer);
-    let error = events.find(|event| match event {
-        ServerEvent::Disconnected { code: 1002, error, .. } => error,
-        _ => None,
-    });
-    assert!(matches!(error, WsError::Protocol { .. }), "{error:?}");
-    let client = connected(&server, "/", WsStr);
-    client.next("hello");
-    assert_eq!(heard.item().data, "hello");
-}
-
-#[test]
-fn client_that_reads_nothing_is_dropped_with_its_queue_and_costs_the_others_nothing() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsBytes).unwrap();
-    let (events, connections) = (Recorder::on(server.events()), Recorder::on(server.connections()));
-    let client = connected(&server, "/video", WsBytes);
-    let heard = Recorder::on(client.clone());
-    connections.item();
-    let _deaf = foreign_client(server.local_addr(), "/video");
-    let dropped = Recorder::on(connections.item());
-    let picture = Bytes::from(vec![7; 1024 * 1024]);
-    // More than its outbox of 16 MiB and the socket's buffers hold.
-    for _ in 0..64 {
-        server.next(TaggedData::new("/video", picture.clone()));
-        assert_eq!(heard.item(), picture);
-    }
-    let lost = events.find(|event| match event {
-        ServerEvent::Dropped { reason: DropReason::Overflow, dropped, .. } => Some(dropped),
-        _ => None,
-    });
-    assert!(lost.messages > 1, "{lost:?}");
-    assert!(matches!(dropped.hear(), Heard::Error(_)));
-    assert_eq!(server.connection_count(), 1);
-}
-
-#[test]
 fn requests_that_open_no_connection_are_answered_and_told() {
     let limited = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/chat"]).origins(["https://good.example"]);
     let server = limited.bind().unwrap();
@@ -417,4 +260,24 @@ fn connection_ids_are_unique() {
     let _clients: Vec<_> = (0..10).map(|_| connected(&server, "/", WsStr)).collect();
     let ids: HashSet<_> = connections.items(10).iter().map(Connection::id).collect();
     assert_eq!(ids.len(), 10);
+}
+
+#[test]
+fn trouble_with_one_client_is_an_event_and_the_servers_stream_goes_on() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
+    let mut peer = foreign_client(server.local_addr(), "/bad");
+    peer.send(vec![0xff, 0xfe].into()).unwrap();
+    peer.send("good".into()).unwrap();
+    let (path, len) = events.find(|event| match event {
+        ServerEvent::Undecodable { peer, len, .. } => Some((peer.path, len)),
+        _ => None,
+    });
+    assert_eq!((&*path, len, server.stats().undecodable), ("/bad", 2, 1));
+    assert_eq!(heard.item().data, "good");
+    drop(peer);
+    let mut another = foreign_client(server.local_addr(), "/");
+    another.send("goes on".into()).unwrap();
+    assert_eq!(heard.item().data, "goes on");
+    server.complete();
 }

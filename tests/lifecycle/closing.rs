@@ -1,6 +1,63 @@
-//! Rule 9: how components and connections end, and what they say about it.
+//! Rule 9: what happens between `complete()` and the end, in which order, and how long it may take.
 
 use super::*;
+
+#[test]
+fn completed_server_closes_all_and_completes_its_subscribers() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (ended, connections) = (Recorder::on(server.clone()), Recorder::on(server.connections()));
+    let clients = ["/chat", "/chat", "/audio"].map(|path| connected(&server, path, WsStr));
+    let each = clients.each_ref().map(|client| (Recorder::on(client.clone()), Recorder::on(client.events())));
+    let opened: Vec<_> = connections.items(3).into_iter().map(Recorder::on).collect();
+    server.next(TaggedData::new("/chat", "the last"));
+    server.clone().complete();
+    assert_eq!(ended.hear(), Heard::Complete);
+    assert!(matches!(connections.hear(), Heard::Complete));
+    assert_eq!(server.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+    assert_eq!(server.connection_count(), 0);
+    assert!(opened.iter().all(|connection| connection.hear() == Heard::Complete));
+    for (n, (heard, events)) in each.iter().enumerate() {
+        if n < 2 {
+            assert_eq!(heard.item(), "the last");
+        }
+        let how = events.find(|event| match event {
+            ClientEvent::Disconnected { code, error, .. } => Some((code, error.is_none())),
+            _ => None,
+        });
+        assert_eq!(how, (1001, true));
+    }
+    let refused = connected_after(&server);
+    assert!(matches!(refused, WsError::Connect { .. }), "{refused:?}");
+}
+
+/// What a client meets where `server` was.
+fn connected_after<D: WsDatatype>(server: &RxWsServer<D>) -> WsError {
+    let retry = RetryPolicy::exponential().max_retries(0);
+    let late = RxWsClient::builder(url(server, "/"), WsStr).retry(retry).connect().unwrap();
+    match late.wait_connected(PATIENCE).unwrap_err() {
+        WsError::RetriesExhausted { source, .. } => (*source).clone(),
+        other => other,
+    }
+}
+
+#[test]
+fn completion_sends_what_is_queued_first() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    let client = RxWsClient::connect(url(&server, "/"), WsStr).unwrap();
+    texts(0..1000).into_iter().for_each(|text| client.next(text)); // most likely before it is connected
+    client.clone().complete();
+    assert!(heard.items(1000).iter().map(|tagged| &tagged.data).eq(&texts(0..1000)));
+    assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+}
+
+#[test]
+fn completion_without_a_server_and_with_nothing_to_send_is_immediate() {
+    let client = RxWsClient::connect("ws://127.0.0.1:1", WsStr).unwrap();
+    client.clone().complete();
+    // Less than the close timeout, 5 s.
+    client.wait_closed(Duration::from_secs(4)).unwrap();
+}
 
 const CONNECTIONS: usize = 1000;
 const QUEUED: usize = 64;
@@ -89,59 +146,10 @@ fn server_reports_what_peers_that_do_not_read_have_not_taken_within_the_close_ti
 }
 
 #[test]
-fn close_codes_say_who_ended_and_how() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let connections = Recorder::on(server.connections());
-    let join = || {
-        let peer = foreign_client(server.local_addr(), "/");
-        (peer, connections.item())
-    };
-    let mut peers = [(); 4].map(|()| join());
-    let [completed, failed, closed, _] = peers.each_ref().map(|(_, connection)| connection.clone());
-    completed.complete();
-    failed.error(WsError::application("broken"));
-    closed.close(3456, "enough").unwrap();
-    for ((peer, connection), code) in peers[..3].iter_mut().zip([1000, 1011, 3456]) {
-        assert_eq!(read_to_the_end(peer).1, Some(code));
-        connection.wait_closed(PATIENCE).unwrap();
-    }
-    server.clone().complete();
-    assert_eq!(read_to_the_end(&mut peers[3].0).1, Some(1001));
-    server.wait_closed(PATIENCE).unwrap();
-}
-
-/// What a client said before it closed, and with which code it did.
-type LastWords = (Vec<String>, Option<u16>);
-
-/// A server that says how its clients end.
-fn close_code_server() -> (SocketAddr, mpsc::Receiver<LastWords>) {
-    let (send, ends) = mpsc::channel();
-    (foreign_server(move |_, mut peer| send.send(read_to_the_end(&mut peer)).unwrap()), ends)
-}
-
-#[test]
-fn client_closes_with_1000_or_with_1011_after_what_is_queued() {
-    let (addr, ends) = close_code_server();
-    for (code, end) in [(1000, Heard::Complete), (1011, Heard::Error("broken".into()))] {
-        let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
-        let heard = Recorder::<WsText>::on(client.clone());
-        client.next("last words");
-        match code {
-            1000 => client.clone().complete(),
-            _ => client.clone().error(WsError::application("broken")),
-        }
-        assert!(matches!(client.send("too late"), Err(SendError::Closed(_))));
-        assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), (vec!["last words".into()], Some(code)));
-        assert_eq!(heard.to_the_end(), (vec![], end));
-        assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
-    }
-}
-
-#[test]
 fn subscribers_are_completed_only_after_the_peers_answer() {
     let (seen, close_seen) = mpsc::channel();
     let (answer, may_answer) = mpsc::channel::<()>();
-    let may_answer = std::sync::Arc::new(std::sync::Mutex::new(may_answer));
+    let may_answer = Arc::new(Mutex::new(may_answer));
     let server = foreign_server(move |_, mut peer| {
         while peer.read().is_ok_and(|message| !message.is_close()) {}
         seen.send(()).unwrap();
@@ -180,7 +188,7 @@ fn servers_subscribers_are_completed_only_after_every_peers_answer_and_nobody_ne
 #[test]
 fn peer_that_never_answers_holds_up_closing_for_the_close_timeout_only() {
     let (hold, held) = mpsc::channel::<()>();
-    let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+    let held = Arc::new(Mutex::new(held));
     let server = foreign_server(move |_, peer| {
         let _ = held.lock().unwrap().recv();
         drop(peer);
@@ -193,6 +201,23 @@ fn peer_that_never_answers_holds_up_closing_for_the_close_timeout_only() {
     client.wait_closed(PATIENCE).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     drop(hold);
+}
+
+#[test]
+fn peer_that_never_answers_the_closing_handshake_is_left_after_the_close_timeout() {
+    let limits = Limits::server().close_timeout(Duration::from_millis(20));
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits).bind().unwrap();
+    let events = Recorder::on(server.events());
+    let _deaf = foreign_client(server.local_addr(), "/");
+    let ended = Recorder::on(Recorder::on(server.connections()).item());
+    server.clone().complete();
+    server.wait_closed(PATIENCE).unwrap();
+    let error = events.find(|event| match event {
+        ServerEvent::Disconnected { error, .. } => error,
+        _ => None,
+    });
+    assert!(matches!(error, WsError::ClosingTimedOut { .. }), "{error:?}");
+    assert!(matches!(ended.hear(), Heard::Error(_)));
 }
 
 #[test]
@@ -215,172 +240,6 @@ fn without_a_server_what_is_queued_is_given_up_after_the_close_timeout_and_repor
     group.clone().complete();
     let report = group.wait_closed(PATIENCE).unwrap();
     assert_eq!((report.unsent, report.unsent_len), (2, 20));
-}
-
-#[test]
-fn complete_and_all_that_was_pushed_before_it_may_come_from_a_callback() {
-    let (addr, ends) = close_code_server();
-    let client = RxWsClient::builder(format!("ws://{addr}"), WsStr).connect().unwrap();
-    let (own, events) = (client.clone(), Recorder::on(client.events()));
-    client.state().subscribe(move |state| {
-        if state == ConnectionState::Connected {
-            (0..100).for_each(|number| own.next(number.to_string()));
-            own.clone().complete();
-        }
-    });
-    let (texts, code) = ends.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((texts.len(), code), (100, Some(1000)));
-    assert!(
-        matches!(events.to_the_end(), (events, Heard::Complete) if matches!(events.last(), Some(ClientEvent::Closed(_))))
-    );
-
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (own, end) = (server.clone(), Recorder::on(server.events()));
-    server.clone().log_errors().subscribe(move |tagged| {
-        own.next(TaggedData::new("/", format!("good-bye, {}", tagged.data)));
-        own.clone().complete();
-    });
-    let mut peer = foreign_client(server.local_addr(), "/");
-    peer.send("Ada".into()).unwrap();
-    assert_eq!(read_to_the_end(&mut peer), (vec!["good-bye, Ada".into()], Some(1001)));
-    assert!(end.to_the_end().1.is_complete());
-}
-
-#[test]
-fn error_may_come_from_a_callback_of_every_subject() {
-    let (addr, ends) = close_code_server();
-    let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
-    let (own, heard) = (client.clone(), Recorder::<WsText>::on(client.clone()));
-    client.state().subscribe(move |state| {
-        if state == ConnectionState::Connected {
-            own.next("last words");
-            own.clone().error(WsError::application("enough"));
-        }
-    });
-    assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), (vec!["last words".into()], Some(1011)));
-    assert_eq!(heard.to_the_end(), (vec![], Heard::Error("enough".into())));
-
-    let group = RxWsClientGroup::new(format!("ws://{addr}"), WsStr).unwrap();
-    let (own, heard) = (group.clone(), Recorder::on(group.clone()));
-    group.events().subscribe(move |_| own.clone().error(WsError::application("enough")));
-    group.next(TaggedData::new("/", "last words"));
-    assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), (vec!["last words".into()], Some(1011)));
-    assert_eq!(heard.to_the_end(), (vec![], Heard::Error("enough".into())));
-
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (own, heard) = (server.clone(), Recorder::on(server.clone()));
-    server.connections().subscribe(move |connection| match connection.id() {
-        1 => connection.error(WsError::application("enough")),
-        _ => own.clone().error(WsError::application("enough")),
-    });
-    for _ in 0..2 {
-        assert_eq!(read_to_the_end(&mut foreign_client(server.local_addr(), "/")).1, Some(1011));
-    }
-    assert_eq!(heard.to_the_end(), (vec![], Heard::Error("enough".into())));
-}
-
-#[test]
-fn component_completes_when_its_last_handle_and_its_last_subscriber_are_gone() {
-    let (addr, ends) = close_code_server();
-    let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
-    client.wait_connected(PATIENCE).unwrap();
-    let subscription = client.clone().log_errors().subscribe(|_| {});
-    // None of these keep it.
-    let (events, states, closed) = (Recorder::on(client.events()), Recorder::on(client.state()), client.closed());
-    drop(client);
-    assert!(ends.try_recv().is_err());
-    subscription.unsubscribe();
-    assert_eq!(ends.recv_timeout(PATIENCE).unwrap().1, Some(1000));
-    assert!(events.to_the_end().1.is_complete() && states.to_the_end().1.is_complete());
-    assert_eq!(futures::executor::block_on(closed), CloseReport::default());
-
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let mut peer = foreign_client(server.local_addr(), "/");
-    let connection = Recorder::on(server.connections()).item();
-    drop(server);
-    assert_eq!(read_to_the_end(&mut peer).1, Some(1001));
-    connection.wait_closed(PATIENCE).unwrap();
-
-    let group = RxWsClientGroup::new(format!("ws://{addr}"), WsStr).unwrap();
-    group.next(TaggedData::new("/", "last words"));
-    let events = Recorder::on(group.events());
-    drop(group);
-    assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), (vec!["last words".into()], Some(1000)));
-    assert!(events.to_the_end().1.is_complete());
-}
-
-#[test]
-fn handle_that_a_subscriber_holds_keeps_a_component_open() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let addr = server.local_addr();
-    // Captured by its own pipeline, and by one that is not subscribed yet.
-    server.clone().subscribe_with(server.clone());
-    let pipeline = server.clone().map(|tagged| tagged.data);
-    drop(server);
-    let mut peer = foreign_client(addr, "/");
-    peer.send("still there".into()).unwrap();
-    assert_eq!(read(&mut peer).to_text().unwrap(), "still there");
-    drop(pipeline);
-}
-
-#[test]
-fn end_of_a_pipeline_closes_what_it_feeds_unless_it_is_merged_into() {
-    let (addr, ends) = close_code_server();
-    let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
-    Io::of("merged").with_err::<WsError>().merge_into(&client);
-    client.next("pushed");
-    Io::of("fed").subscribe_with(client);
-    assert_eq!(
-        ends.recv_timeout(PATIENCE).unwrap(),
-        (["merged", "pushed", "fed"].map(String::from).into(), Some(1000))
-    );
-}
-
-#[test]
-fn connection_completes_after_a_closing_handshake_and_errors_otherwise() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let connections = Recorder::on(server.connections());
-    let events = Recorder::on(server.events());
-    let join = || {
-        let peer = foreign_client(server.local_addr(), "/");
-        (peer, Recorder::<WsText>::on(connections.item()))
-    };
-    let (closing, heard_closing) = join();
-    close(closing, 4321);
-    assert_eq!(heard_closing.to_the_end().1, Heard::Complete);
-    let (vanishing, heard_vanishing) = join();
-    drop(vanishing);
-    assert!(
-        matches!(heard_vanishing.to_the_end().1, Heard::Error(error) if error.contains("without a closing handshake"))
-    );
-    let codes = [(); 2].map(|()| {
-        events.find(|event| match event {
-            ServerEvent::Disconnected { code, .. } => Some(code),
-            _ => None,
-        })
-    });
-    assert_eq!(codes, [4321, 1006]);
-    server.complete();
-}
-
-#[test]
-fn trouble_with_one_client_is_an_event_and_the_servers_stream_goes_on() {
-    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
-    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
-    let mut peer = foreign_client(server.local_addr(), "/bad");
-    peer.send(vec![0xff, 0xfe].into()).unwrap();
-    peer.send("good".into()).unwrap();
-    let (path, len) = events.find(|event| match event {
-        ServerEvent::Undecodable { peer, len, .. } => Some((peer.path, len)),
-        _ => None,
-    });
-    assert_eq!((&*path, len, server.stats().undecodable), ("/bad", 2, 1));
-    assert_eq!(heard.item().data, "good");
-    drop(peer);
-    let mut another = foreign_client(server.local_addr(), "/");
-    another.send("goes on".into()).unwrap();
-    assert_eq!(heard.item().data, "goes on");
-    server.complete();
 }
 
 /// Tells the test below that it is run as a program of its own, and where to connect.

@@ -8,7 +8,7 @@ use super::*;
 enum Program {
     Threads(Runtime),
     /// Driven by a thread that waits for the sender to be dropped.
-    OneThread(tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>),
+    OneThread(tokio::sync::oneshot::Sender<()>, thread::JoinHandle<()>),
 }
 
 impl Program {
@@ -21,7 +21,7 @@ impl Program {
         let tokio = Builder::new_current_thread().enable_all().build().unwrap();
         let runtime = IoRuntime::from_tokio(tokio.handle().clone());
         let (running, ended) = tokio::sync::oneshot::channel();
-        let thread = std::thread::spawn(move || _ = tokio.block_on(ended));
+        let thread = thread::spawn(move || _ = tokio.block_on(ended));
         let [one, three] = several;
         [one, three, (Self::OneThread(running, thread), runtime)]
     }
@@ -81,7 +81,7 @@ fn client_that_waits_to_reconnect_ends_with_its_runtime_and_reports_what_it_has_
         let client = builder.conn_retry_timeout(Duration::from_secs(3600)).connect().unwrap();
         client.next("unsent");
         Recorder::on(client.state()).find(|state| matches!(state, ConnectionState::Reconnecting { .. }).then_some(()));
-        let waiting = std::thread::spawn({
+        let waiting = thread::spawn({
             let client = client.clone();
             move || client.wait_closed(Duration::MAX)
         });
@@ -174,22 +174,4 @@ fn component_on_a_runtime_without_its_drivers_is_an_error_at_once() {
         let made = RxWsClient::builder("ws://127.0.0.1:1", WsStr).runtime(&runtime).connect().map(drop);
         assert!(matches!(&made, Err(error) if error.to_string().contains("enable_all()")), "{made:?}");
     }
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn waiting_on_the_only_thread_of_the_programs_runtime_is_an_error_at_once() {
-    let server = echo_server(WsStr);
-    let runtime = IoRuntime::from_tokio(tokio::runtime::Handle::current());
-    let client = RxWsClient::builder(url(&server, "/"), WsStr).runtime(&runtime).connect().unwrap();
-    let would_deadlock = || {
-        matches!(client.wait_connected(Duration::MAX), Err(WsError::WouldDeadlock(_)))
-            && matches!(client.wait_closed(Duration::MAX), Err(WsError::WouldDeadlock(_)))
-    };
-    assert!(would_deadlock());
-    let waiting = client.clone();
-    let waited = tokio::task::spawn_blocking(move || waiting.wait_connected(PATIENCE)).await.unwrap();
-    waited.unwrap(); // a thread for that is the way to wait here
-    assert!(would_deadlock());
-    client.clone().complete();
-    client.closed().await;
 }

@@ -4,20 +4,9 @@ use std::io::{Read, Write};
 
 use super::*;
 
-pub(crate) const AT_ONCE: Duration = Duration::from_millis(1);
-pub(crate) const NEVER: Duration = Duration::from_secs(3600);
-
 /// A delay around the longest one, which is [`NEVER`].
 fn is_late(delay: Duration) -> bool {
     (NEVER / 2..=NEVER).contains(&delay)
-}
-
-/// Waits until a client tells that it will try again: the number of failed attempts, and the delay.
-pub(crate) fn reconnecting(events: &Recorder<ClientEvent>) -> (u32, Duration) {
-    events.find(|event| match event {
-        ClientEvent::Reconnecting { attempt, delay } => Some((attempt, delay)),
-        _ => None,
-    })
 }
 
 /// A client with a policy of its own, and what it tells.
@@ -47,7 +36,7 @@ pub(crate) fn refusing_server(status: impl Into<String>, more: &'static str) -> 
 /// The wait after an answer.
 fn delay_after(status: impl Into<String>, more: &'static str, policy: RetryPolicy) -> Duration {
     let (client, events) = client_of(refusing_server(status, more), policy);
-    let (_, delay) = reconnecting(&events);
+    let (_, delay) = next_attempt(&events);
     client.complete();
     delay
 }
@@ -55,7 +44,7 @@ fn delay_after(status: impl Into<String>, more: &'static str, policy: RetryPolic
 /// The wait after a connection that the server closed with `code`.
 fn delay_after_close(code: u16, policy: RetryPolicy) -> Duration {
     let (client, events) = client_of(foreign_server(move |_, peer| close(peer, code)), policy);
-    let (_, delay) = reconnecting(&events);
+    let (_, delay) = next_attempt(&events);
     client.complete();
     delay
 }
@@ -100,7 +89,7 @@ fn refused_clients_do_not_come_back_at_one_moment() {
     let mut delays: Vec<_> = (0..8)
         .map(|_| {
             let (client, events) = client_of(server, policy());
-            let (_, delay) = reconnecting(&events);
+            let (_, delay) = next_attempt(&events);
             client.complete();
             delay
         })
@@ -140,7 +129,7 @@ fn close_code_of_the_programs_own_ends_the_retrying_or_goes_on_with_it() {
 
     let delay = |decide, code| {
         let (events, client) = client_that(decide, code);
-        let (_, delay) = reconnecting(&events);
+        let (_, delay) = next_attempt(&events);
         client.complete();
         delay
     };
@@ -165,4 +154,28 @@ fn function_for_close_codes_may_return_a_bare_decision_and_holds_for_a_group() {
     group.open("/a").unwrap();
     events.find(|told| matches!(told.data, ClientEvent::Failed { .. }).then_some(()));
     group.complete();
+}
+
+#[test]
+fn answer_that_will_not_change_ends_a_client_that_is_to_give_up() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/served"]).bind().unwrap();
+    let retry = RetryPolicy::exponential().on_rejected(OnRejected::GiveUp);
+    let client = RxWsClient::builder(url(&server, "/unknown"), WsStr).retry(retry).connect().unwrap();
+    let error = client.wait_connected(PATIENCE).unwrap_err();
+    let WsError::RetriesExhausted { attempts: 1, source, .. } = &error else { panic!("{error:?}") };
+    assert!(matches!(**source, WsError::Rejected { status: 404, .. }), "{error:?}");
+    assert!(chain(&error).contains("it does not serve this path"), "{error}");
+}
+
+#[test]
+fn server_that_speaks_no_websocket_is_told_as_such() {
+    let server = ForeignServer::start();
+    let client = client_at(&server.url());
+    let events = Recorder::on(client.events());
+    std::io::Write::write_all(&mut server.accept_tcp(), b"220 mail.example ESMTP\r\n").unwrap();
+    let error = events.find(|event| match event {
+        ClientEvent::ConnectFailed { error, .. } => Some(error),
+        _ => None,
+    });
+    assert!(matches!(error, WsError::Handshake { .. }), "{error:?}");
 }

@@ -1,7 +1,5 @@
 //! Rule 16: in which order a client tells of what happens to it.
 
-use std::thread;
-
 use super::*;
 
 /// What a client emits, on whichever of its observables.
@@ -43,7 +41,7 @@ fn everything_of(client: &RxWsClient<WsStr>) -> mpsc::Receiver<(Told, bool)> {
 fn state_changes_before_its_event_and_messages_lie_between_connected_and_disconnected() {
     use ConnectionState::*;
     let (open, may_open) = mpsc::channel::<()>();
-    let may_open = std::sync::Arc::new(std::sync::Mutex::new(may_open));
+    let may_open = Arc::new(Mutex::new(may_open));
     let server = raw_server(move |number, stream| {
         if number == 0 {
             may_open.lock().unwrap().recv().unwrap();
@@ -100,7 +98,7 @@ fn state_changes_before_its_event_and_messages_lie_between_connected_and_disconn
 #[test]
 fn state_begins_with_the_current_one_at_any_time() {
     let server = echo_server(WsStr);
-    let client = support::connected(&server, "/", WsStr);
+    let client = connected(&server, "/", WsStr);
     assert_eq!(Recorder::on(client.state()).item(), ConnectionState::Connected);
     client.clone().complete();
     client.wait_closed(PATIENCE).unwrap();
@@ -111,7 +109,7 @@ fn state_begins_with_the_current_one_at_any_time() {
 #[test]
 fn with_several_threads_a_connection_is_told_to_be_lost_after_its_last_message() {
     let (go, may_go) = mpsc::channel::<()>();
-    let may_go = std::sync::Arc::new(std::sync::Mutex::new(may_go));
+    let may_go = Arc::new(Mutex::new(may_go));
     let server = foreign_server(move |_, mut peer| {
         (0..1000).for_each(|_| peer.send("early".into()).unwrap());
         may_go.lock().unwrap().recv().unwrap();
@@ -136,4 +134,18 @@ fn with_several_threads_a_connection_is_told_to_be_lost_after_its_last_message()
         assert_eq!(all[..lost].iter().filter(|told| matches!(told, Told::Item(_))).count(), 1010);
         client.complete();
     }
+}
+
+#[test]
+fn state_and_events_tell_the_same_story() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let client = RxWsClient::connect(url(&server, "/"), WsStr).unwrap();
+    let events = Recorder::on(client.events());
+    client.wait_connected(PATIENCE).unwrap();
+    assert_eq!(Recorder::on(client.state()).item(), ConnectionState::Connected);
+    client.complete();
+    assert!(matches!(events.item(), ClientEvent::Connected { attempt: 0, .. }));
+    assert!(matches!(events.item(), ClientEvent::Disconnected { code: 1000, error: None, .. }));
+    assert!(matches!(events.item(), ClientEvent::Closed(report) if report == CloseReport::default()));
+    assert!(matches!(events.hear(), Heard::Complete));
 }

@@ -127,3 +127,19 @@ impl<T: Send + 'static> Recorder<T> {
         self.0.try_iter().collect()
     }
 }
+
+/// Calls back with each item, and leaves the answers to the test.
+pub(crate) fn answers<T, R: Send + 'static>(answer: impl Fn(T) -> R) -> (impl Fn(T), Receiver<R>) {
+    let (send, answers) = mpsc::channel();
+    // The test may be over.
+    (move |item| drop(send.send(answer(item))), answers)
+}
+
+/// The first event on `path` that `wanted` finds something in.
+pub(crate) fn event_on<R>(
+    events: &Recorder<TaggedData<ClientEvent>>,
+    path: &str,
+    wanted: impl Fn(ClientEvent) -> Option<R>,
+) -> R {
+    events.find(|TaggedData { tag, data, .. }| if tag == path { wanted(data) } else { None })
+}

@@ -10,13 +10,15 @@ mod sums;
 mod threads;
 
 use std::{
+    error::Error,
+    iter,
     sync::mpsc,
     time::{Duration, Instant},
 };
 
 pub(crate) use captured::{Bomb, Sentinel, hold, sentinel};
 pub(crate) use echo::{connected, echo_server, echo_server_at, echo_server_with, url};
-pub(crate) use heard::{Heard, Pen, Recorder};
+pub(crate) use heard::{Heard, Pen, Recorder, answers, event_on};
 use rxplus::prelude::*;
 pub(crate) use sums::{add, announced_by_client, announced_by_server, assert_accounted, tally};
 pub(crate) use threads::{each_runtime, stall, thread_name, within_patience};
@@ -43,4 +45,15 @@ where
     let (done, settled) = mpsc::channel();
     component.scheduler().schedule(async move { done.send(()).expect("the test waits") }, None);
     settled.recv_timeout(PATIENCE).expect("the thread comes to rest");
+}
+
+/// The numbers of a range as texts.
+pub(crate) fn texts(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |&error| error.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

@@ -1,14 +1,43 @@
 //! Rule 2: what is kept for a first subscriber, and how much.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    thread,
-};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::*;
+
+#[test]
+fn early_messages_reach_the_first_subscriber_in_order_and_the_second_starts_with_what_comes_next() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let client = connected(&server, "/", WsStr);
+    texts(0..100).into_iter().for_each(|text| client.next(text));
+    until_settled("the arrival of the messages", &server, |server| server.stats().received.messages == 100);
+    let first = Recorder::on(server.clone());
+    let untagged = |recorder: &Recorder<_>, count| -> Vec<WsText> {
+        recorder.items(count).into_iter().map(|tagged: TaggedData<_>| tagged.data).collect()
+    };
+    assert_eq!(untagged(&first, 100), texts(0..100));
+    let second = Recorder::on(server.clone());
+    client.next("next");
+    assert_eq!(untagged(&first, 1), ["next"]);
+    assert_eq!(untagged(&second, 1), ["next"]);
+}
+
+#[test]
+fn early_messages_beyond_the_buffer_are_counted_and_told_once() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let events = Recorder::on(server.events());
+    let client = connected(&server, "/", WsStr);
+    texts(0..1030).into_iter().for_each(|text| client.next(text));
+    until("the arrival of the messages", || server.stats().early_lost.messages == 6);
+    let heard = Recorder::on(server.clone());
+    assert_eq!(heard.item().data, "6");
+    events.find(|event| matches!(event, ServerEvent::EarlyLost).then_some(()));
+    client.complete();
+    events.find(|event| match event {
+        ServerEvent::EarlyLost => panic!("told twice"),
+        ServerEvent::Disconnected { .. } => Some(()),
+        _ => None,
+    });
+}
 
 /// A client that has received `texts` and has no subscriber.
 fn client_that_received(texts: Vec<String>) -> RxWsClient<WsStr> {
@@ -25,13 +54,9 @@ fn client_that_received(texts: Vec<String>) -> RxWsClient<WsStr> {
     client
 }
 
-fn numbered(count: usize) -> Vec<String> {
-    (0..count).map(|number| number.to_string()).collect()
-}
-
 #[test]
 fn first_subscriber_hears_what_came_before_it_on_the_io_thread_and_a_second_one_does_not() {
-    let client = client_that_received(numbered(3));
+    let client = client_that_received(texts(0..3));
     let (send, threads) = mpsc::channel();
     let first =
         Recorder::on(client.clone().tap(move |_| send.send(thread::current().name().map(str::to_owned)).unwrap()));
@@ -45,12 +70,12 @@ fn first_subscriber_hears_what_came_before_it_on_the_io_thread_and_a_second_one_
 
 #[test]
 fn of_too_many_early_messages_the_oldest_go_counted_with_one_event() {
-    let client = client_that_received(numbered(1500));
+    let client = client_that_received(texts(0..1500));
     let stats = client.stats();
     let heard = Recorder::on(client.clone());
-    assert_eq!(heard.items(1024), numbered(1500)[476..]);
+    assert_eq!(heard.items(1024), texts(0..1500)[476..]);
     assert_eq!(stats.early_lost.messages, 476);
-    assert_eq!(stats.early_lost.len, numbered(476).iter().map(|text| text.len() as u64).sum::<u64>());
+    assert_eq!(stats.early_lost.len, texts(0..476).iter().map(|text| text.len() as u64).sum::<u64>());
     let events = Recorder::on(client.events());
     client.clone().complete();
     let (events, _) = events.to_the_end();
@@ -72,7 +97,7 @@ fn server_has_one_early_buffer_for_all_connections_and_paths() {
     let clients = ["/a", "/b"].map(|path| foreign_client(server.local_addr(), path));
     for mut client in clients {
         let before = server.stats().received.messages;
-        for text in numbered(800) {
+        for text in texts(0..800) {
             client.send(text.into()).unwrap();
         }
         until_settled("receiving", &server, |server| server.stats().received.messages == before + 800);
@@ -88,7 +113,7 @@ fn server_has_one_early_buffer_for_all_connections_and_paths() {
 #[test]
 fn group_has_one_early_buffer_for_all_its_paths() {
     let server = foreign_server(|_, mut peer| {
-        numbered(800).into_iter().for_each(|text| peer.send(text.into()).unwrap());
+        texts(0..800).into_iter().for_each(|text| peer.send(text.into()).unwrap());
         while peer.read().is_ok() {}
     });
     let group = RxWsClientGroup::new(format!("ws://{server}"), WsStr).unwrap();
@@ -162,7 +187,7 @@ fn talking_clients(runtime: &IoRuntime, count: usize) -> impl Iterator<Item = Co
         let addr = server.local_addr();
         thread::spawn(move || {
             let mut client = foreign_client(addr, "/");
-            numbered(count).into_iter().for_each(|text| client.send(text.into()).unwrap());
+            texts(0..count).into_iter().for_each(|text| client.send(text.into()).unwrap());
             // And one more once it is told to.
             while let Ok(message) = client.read() {
                 if message.is_text() {
@@ -181,7 +206,7 @@ fn connection_subscribed_to_on_another_thread_while_its_client_sends_loses_nothi
         for (round, connection) in talking_clients(&runtime, 900).enumerate() {
             until("receiving", || connection.stats().received.messages >= round as u64 % 7 * 100);
             let heard = Recorder::on(connection.clone());
-            assert_eq!(heard.items(900), numbered(900));
+            assert_eq!(heard.items(900), texts(0..900));
             connection.complete();
         }
     }
@@ -202,7 +227,7 @@ fn what_comes_between_two_subscribers_of_a_connection_is_kept_for_the_second() {
             connection.next("go on");
             let heard = heard.items_until("900");
             let begin = 901 - heard.len();
-            assert_eq!(heard, numbered(901)[begin..]);
+            assert_eq!(heard, texts(0..901)[begin..]);
             // One whose turn it was when the first one left may be nobody's.
             let last = last.load(SeqCst) as usize;
             assert!((last + 1..=last + 2).contains(&begin), "{begin} came after {last}");
@@ -222,7 +247,7 @@ fn what_a_subscriber_leaves_of_the_early_messages_is_kept_for_the_next() {
             first.unsubscribe();
             connection.next("go on");
             let heard = Recorder::on(connection.clone()).items_until("9");
-            assert_eq!(heard, numbered(10)[10 - heard.len()..]);
+            assert_eq!(heard, texts(0..10)[10 - heard.len()..]);
             connection.complete();
         }
     }
@@ -233,26 +258,26 @@ fn rest_of_the_early_messages_is_for_the_next_subscriber_and_then_for_the_server
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
     let mut client = foreign_client(server.local_addr(), "/");
-    numbered(9).into_iter().for_each(|text| client.send(text.into()).unwrap());
+    texts(0..9).into_iter().for_each(|text| client.send(text.into()).unwrap());
     let connection = connections.item();
     until_settled("receiving", &server, |server| server.stats().received.messages == 9);
     for taken in 0..3 {
         assert_eq!(Recorder::on(connection.clone().take(1)).to_the_end().0, [taken.to_string()]);
     }
     let left = Recorder::on(server.clone()).items(6).into_iter().map(|tagged| tagged.data).collect::<Vec<_>>();
-    assert_eq!(left, numbered(9)[3..]);
+    assert_eq!(left, texts(0..9)[3..]);
     // Its end changes nothing of that.
     let late = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(late.connections());
     let mut client = foreign_client(late.local_addr(), "/");
-    numbered(3).into_iter().for_each(|text| client.send(text.into()).unwrap());
+    texts(0..3).into_iter().for_each(|text| client.send(text.into()).unwrap());
     let connection = connections.item();
     close(client, 1000);
     connection.wait_closed(PATIENCE).unwrap();
     assert_eq!(Recorder::on(connection.clone().take(1)).to_the_end().0, ["0"]);
     assert_eq!(
         Recorder::on(connection).to_the_end(),
-        (numbered(3)[1..].iter().map(|text| text.into()).collect(), Heard::Complete)
+        (texts(0..3)[1..].iter().map(|text| text.into()).collect(), Heard::Complete)
     );
     server.complete();
     late.complete();
@@ -333,7 +358,7 @@ fn first_256_events_are_kept_for_the_first_subscriber() {
 /// The clients of a group on `runtime`, as a thread gets them that subscribes while the server is sending `count` texts.
 fn listening_children(runtime: &IoRuntime, count: usize) -> impl Iterator<Item = RxWsClient<WsStr>> {
     let server = foreign_server(move |_, mut peer| {
-        numbered(count).into_iter().for_each(|text| peer.send(text.into()).unwrap());
+        texts(0..count).into_iter().for_each(|text| peer.send(text.into()).unwrap());
         while peer.read().is_ok() {}
     });
     let group = RxWsClientGroup::builder(format!("ws://{server}"), WsStr).runtime(runtime).build().unwrap();
@@ -347,7 +372,7 @@ fn child_subscribed_to_on_another_thread_while_its_server_sends_loses_nothing() 
         for (round, child) in listening_children(&runtime, 900).enumerate() {
             until("receiving", || child.stats().received.messages >= round as u64 % 7 * 100);
             let heard = Recorder::on(child.clone());
-            assert_eq!(heard.items(900), numbered(900));
+            assert_eq!(heard.items(900), texts(0..900));
             child.complete();
         }
     }

@@ -1,6 +1,8 @@
 //! Rules 5, 6 and 13: what an outbox keeps, refuses and drops, and that each is counted and told.
 
-use std::{net::TcpListener, thread};
+use std::net::TcpListener;
+
+use support::proxy::{End, Proxy};
 
 use super::*;
 
@@ -10,30 +12,6 @@ fn unanswered(overflow: Overflow) -> (RxWsClient<WsStr>, TcpListener) {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}", silent.local_addr().unwrap());
     (RxWsClient::builder(url, WsStr).outbox(2, 1000, overflow).connect().unwrap(), silent)
-}
-
-#[test]
-fn what_is_pushed_without_a_connection_is_sent_in_order_after_the_greeting() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = RxWsClient::builder(format!("ws://{port}"), WsStr)
-        .conn_retry_timeout(Duration::from_millis(1))
-        .greeting(|path| [format!("hello from {path}")])
-        .connect()
-        .unwrap();
-    (0..100).for_each(|number| client.next(number.to_string()));
-    let failed = Recorder::on(client.events());
-    failed.find(|event| matches!(event, ClientEvent::ConnectFailed { .. }).then_some(()));
-    assert_eq!(client.stats().sent.queued.messages, 100);
-
-    let server = RxWsServer::bind(format!("ws://{port}"), WsStr).unwrap();
-    let heard = Recorder::on(server.clone().untag());
-    assert_eq!(heard.item(), "hello from /");
-    assert_eq!(heard.items(100), (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
-    client.clone().complete();
-    assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
-    let sent = client.stats().sent;
-    assert_eq!((sent.accepted.messages, sent.written.messages), (101, 101));
-    server.complete();
 }
 
 #[test]
@@ -136,137 +114,6 @@ fn client_whose_outbox_is_full_under_disconnect_ends_with_that_error() {
 }
 
 #[test]
-fn message_of_which_the_system_took_a_part_is_sent_whole_on_the_next_link_and_once() {
-    let limits = Limits::server().message_len(16 << 20);
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits).bind().unwrap();
-    let heard = Recorder::on(server.clone().untag());
-    for end in [End::Fin, End::Reset] {
-        let proxy = Proxy::to(server.local_addr());
-        let at_once = RetryPolicy::fixed(Duration::from_millis(1));
-        let client = RxWsClient::builder(proxy.url("/"), WsStr).retry(at_once).connect().unwrap();
-        client.wait_connected(PATIENCE).unwrap();
-        // More than the system's buffers hold, so that its end has not been taken when the link is cut.
-        let (long, short) = ("long ".repeat(2 << 20), "short");
-        proxy.cut_after(Direction::Up, 1 << 20, end);
-        client.next(long.as_str());
-        client.next(short);
-        assert!(heard.item() == *long && heard.item() == *short, "whole, and in order");
-        client.clone().complete();
-        assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
-        assert_eq!((client.stats().reconnects, client.stats().sent.written.messages), (1, 2));
-        assert_eq!(heard.rest(), []);
-    }
-    server.complete();
-}
-
-#[test]
-fn frames_arrive_whole_over_a_link_that_passes_single_bytes() {
-    let server = echo_server(WsStr);
-    let proxy = Proxy::to(server.local_addr());
-    proxy.segment(1);
-    let client = RxWsClient::connect(proxy.url("/"), WsStr).unwrap();
-    let heard = Recorder::on(client.clone());
-    let texts = ["", "a", "äöü", &"long ".repeat(100)];
-    texts.iter().for_each(|text| client.next(*text));
-    assert_eq!(heard.items(4), texts);
-    client.clone().complete();
-    assert_eq!(client.wait_closed(PATIENCE).unwrap(), CloseReport::default());
-    server.complete();
-}
-
-#[test]
-fn messages_before_a_ping_that_was_answered_are_confirmed() {
-    let server = foreign_server(|_, mut peer| {
-        let mut texts = 0;
-        // Reading answers a ping. The text behind the answer says to the test that it has arrived.
-        while let Ok(message) = peer.read() {
-            texts += u32::from(message.is_text());
-            if message.is_ping() && texts == 10 {
-                peer.send("answered".into()).unwrap();
-            }
-            if texts == 13 {
-                return;
-            }
-        }
-    });
-    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).ping_interval(Duration::from_millis(5)).connect();
-    let client = client.unwrap();
-    let (heard, events) = (Recorder::on(client.clone()), Recorder::on(client.events()));
-    (0..10).for_each(|number| client.next(number.to_string()));
-    assert_eq!(heard.item(), "answered");
-    (0..3).for_each(|number| client.next(number.to_string()));
-    let unconfirmed = events.find(|event| match event {
-        ClientEvent::Disconnected { unconfirmed, .. } => Some(unconfirmed),
-        _ => None,
-    });
-    assert!(unconfirmed <= 3, "{unconfirmed} of 13, of which 10 were confirmed");
-    client.complete();
-}
-
-#[test]
-fn slow_reader_is_told_1013_after_the_message_being_written_and_its_queue_is_dropped() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
-    let server = server.bind().unwrap();
-    let connections = Recorder::on(server.connections());
-    let mut slow = foreign_client(server.local_addr(), "/");
-    let connection = connections.item();
-    let events = Recorder::on(connection.events());
-    let message = Bytes::from(vec![7; 1 << 20]);
-    while connection.send(message.clone()).is_ok() {
-        // Four more than the system takes at once come sooner or later.
-        std::thread::yield_now();
-    }
-    // It reads after all, before the second is over.
-    let mut messages = 0;
-    let close = loop {
-        match slow.read() {
-            Ok(tungstenite::Message::Close(frame)) => break frame,
-            Ok(message) => messages += u64::from(message.is_binary()),
-            Err(error) => panic!("{error} instead of a close frame, after {messages} messages"),
-        }
-    };
-    assert_eq!(close.map(|frame| u16::from(frame.code)), Some(1013));
-    while slow.read().is_ok() {}
-    connection.wait_closed(PATIENCE).unwrap();
-    let sent = connection.stats().sent;
-    assert_accounted(sent);
-    assert_eq!(sent.written.messages, messages);
-    assert_eq!(announced_by_server(&events.to_the_end().0).0, sent.dropped.total());
-    server.complete();
-}
-
-#[test]
-fn slow_reader_hears_the_newest_under_drop_oldest_also_of_what_was_about_to_be_written() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(10, 1 << 20, Overflow::DropOldest);
-    let server = server.bind().unwrap();
-    let connections = Recorder::on(server.connections());
-    let mut slow = foreign_client(server.local_addr(), "/");
-    let connection = connections.item();
-    // Until the system takes no more: then something waits for longer than it takes to be written.
-    let long = "long ".repeat(10_000);
-    loop {
-        connection.send(long.as_str()).unwrap();
-        let patience = Instant::now() + Duration::from_millis(100);
-        let waits = || connection.stats().sent.queued.messages > 0;
-        while waits() && Instant::now() < patience {
-            std::thread::yield_now();
-        }
-        if waits() {
-            break;
-        }
-    }
-    (0..1000).for_each(|number| connection.next(number.to_string()));
-    let sent = connection.stats().sent;
-    assert_accounted(sent);
-    connection.clone().complete();
-    let (texts, code) = read_to_the_end(&mut slow);
-    let newest: Vec<u64> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-    // One place is taken by the long one of which a part was written.
-    assert_eq!((newest, code), ((991..1000).collect(), Some(1000)));
-    server.complete();
-}
-
-#[test]
 fn message_being_written_keeps_the_only_place_under_drop_oldest_and_the_newest_is_refused() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(1, 1 << 30, Overflow::DropOldest);
     let server = server.ping_interval(None).bind().unwrap();
@@ -288,9 +135,20 @@ fn message_being_written_keeps_the_only_place_under_drop_oldest_and_the_newest_i
 }
 
 #[test]
+fn cleared_outbox_sends_nothing_of_what_waited() {
+    let server = ForeignServer::start();
+    let client = RxWsClient::connect(server.url(), WsStr).unwrap();
+    client.next("cleared");
+    client.clear_outbox();
+    client.next("sent");
+    assert_eq!(read(&mut server.accept()).to_text().unwrap(), "sent");
+    assert_eq!(client.stats().sent.dropped.cleared.messages, 1);
+}
+
+#[test]
 fn cleared_outbox_keeps_nothing_but_the_message_being_written() {
     let (stay, stays) = mpsc::channel::<()>();
-    let stays = std::sync::Arc::new(std::sync::Mutex::new(stays));
+    let stays = Arc::new(Mutex::new(stays));
     // Reads nothing until the test is over.
     let server = foreign_server(move |_, _peer| _ = stays.lock().unwrap().recv());
     let client = RxWsClient::connect(format!("ws://{server}"), WsStr).unwrap();
@@ -445,38 +303,6 @@ fn sums_are_exact_at_any_moment_another_thread_looks() {
     });
     println!("looked {looks} times, over {} links: {:?}", proxy.links(), client.stats().sent);
     client.complete();
-    server.complete();
-}
-
-#[test]
-fn slow_reader_that_stays_slow_is_reset_within_about_a_second() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
-    let server = server.bind().unwrap();
-    let connections = Recorder::on(server.connections());
-    let mut slow = foreign_client(server.local_addr(), "/");
-    let connection = connections.item();
-    let events = Recorder::on(connection.events());
-    while connection.send(vec![7; 1 << 20]).is_ok() {
-        std::thread::yield_now();
-    }
-    let overflown = Instant::now();
-    connection.wait_closed(PATIENCE).unwrap();
-    let told = events.to_the_end().0.pop();
-    assert!(
-        matches!(told, Some(ServerEvent::Disconnected { error: Some(WsError::ClosingTimedOut { .. }), .. })),
-        "{told:?}"
-    );
-    assert!(overflown.elapsed() < Duration::from_secs(3), "{:?}", overflown.elapsed());
-    // What the system still held for it is gone too.
-    let reset = loop {
-        if let Err(error) = slow.read() {
-            break error;
-        }
-    };
-    let is_reset =
-        matches!(&reset, tungstenite::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset);
-    assert!(is_reset, "{reset}");
-    assert_accounted(connection.stats().sent);
     server.complete();
 }
 

@@ -1,14 +1,170 @@
-//! Groups: what ends with them, what their sums say while paths come and go, and how many paths there may be.
+//! Rule 15: how the paths of a group open, fail, close and open again, how many there may be, and how the group ends.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
-    thread,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+
+use tungstenite::Message;
 
 use super::*;
+
+fn message(path: impl Into<Tag>, text: impl Into<WsText>) -> TaggedData<WsText> {
+    TaggedData::new(path, text.into())
+}
+
+#[test]
+fn group_opens_a_path_at_the_first_message_for_it() {
+    let server = echo_server(WsStr);
+    let connections = Recorder::on(server.connections());
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    assert!(group.paths().is_empty());
+    group.next(TaggedData::new("/audio", "..."));
+    assert_eq!(group.paths(), ["/audio"]);
+    assert_eq!(connections.item().path(), "/audio");
+    group.next(TaggedData::new("/audio", "..."));
+    group.next(TaggedData::new("/chat", "hello"));
+    assert_eq!(connections.item().path(), "/chat");
+    assert_eq!(group.paths(), ["/audio", "/chat"]);
+}
+
+#[test]
+fn group_lives_on_when_a_child_fails_and_opens_it_afresh() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).paths(["/good"]).bind().unwrap();
+    let heard_by_server = Recorder::on(server.clone());
+    let policy = RetryPolicy::exponential().on_rejected(OnRejected::GiveUp);
+    let group = RxWsClientGroup::builder(url(&server, "/"), WsStr)
+        .retry(policy)
+        .request(move |request| {
+            count.fetch_add(usize::from(request.endpoint().as_path() == "/bad"), SeqCst);
+            request
+        })
+        .build()
+        .unwrap();
+    let (events, heard) = (Recorder::on(group.events()), Recorder::on(group.clone()));
+    for round in 1..=2 {
+        group.next(TaggedData::new("/bad", "lost"));
+        let error = events.find(|tagged| match tagged.data {
+            ClientEvent::Failed { error } if tagged.tag == "/bad" => Some(error),
+            _ => None,
+        });
+        assert!(matches!(error, WsError::RetriesExhausted { .. }));
+        assert_eq!(asked.load(SeqCst), round);
+        group.next(TaggedData::new("/good", "heard"));
+        assert_eq!(heard_by_server.item().data, "heard");
+        until("forgetting", || group.paths() == ["/good"]);
+    }
+    assert_eq!(group.stats().all.sent.dropped.closed, tally(2, 8));
+    group.complete();
+    assert_eq!(heard.to_the_end().1, Heard::Complete);
+    server.complete();
+}
+
+#[test]
+fn child_whose_attempts_are_used_up_leaves_the_others_alone() {
+    let server = ForeignServer::start();
+    let retry = RetryPolicy::fixed(Duration::from_millis(1)).max_retries(1);
+    let group = RxWsClientGroup::builder(server.url(), WsStr).retry(retry).build().unwrap();
+    let (heard, events) = (Recorder::on(group.clone()), Recorder::on(group.events()));
+    let sound = group.open("/sound").unwrap();
+    let mut peer = server.accept();
+    let broken = group.open("/broken").unwrap();
+    (0..2).for_each(|_| drop(server.accept_tcp())); // hung up on before any handshake
+    event_on(&events, "/broken", |event| matches!(event, ClientEvent::Closed(_)).then_some(()));
+    assert!(matches!(Recorder::on(broken).hear(), Heard::Error(error) if error.contains("after 2 attempts")));
+    peer.send(Message::text("still here")).unwrap();
+    assert_eq!(heard.item(), TaggedData::new("/sound", "still here".into()));
+    group.next(TaggedData::new("/broken", "another try"));
+    assert_eq!(read(&mut server.accept()).to_text().unwrap(), "another try");
+    sound.complete();
+}
+
+#[test]
+fn path_that_was_closed_opens_again_and_the_others_stay() {
+    let server = echo_server(WsStr);
+    let connections = Recorder::on(server.connections());
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let heard = Recorder::on(group.clone());
+    for path in ["/stays", "/closed"] {
+        group.next(TaggedData::new(path, "hello"));
+        assert_eq!(heard.item().tag, path);
+    }
+    let closed = Recorder::on(connections.items(2).pop().unwrap());
+    group.close("/closed");
+    assert_eq!(group.paths(), ["/stays"]);
+    assert_eq!(closed.hear(), Heard::Complete);
+    for path in ["/closed", "/stays"] {
+        group.next(TaggedData::new(path, "again"));
+        assert_eq!(heard.item(), TaggedData::new(path, "again".into()));
+    }
+}
+
+#[test]
+fn child_completed_by_its_own_handle_is_forgotten_and_sends_what_was_queued() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let child = group.open("/once").unwrap();
+    group.next(TaggedData::new("/once", "first"));
+    child.clone().complete();
+    group.next(TaggedData::new("/once", "second")); // opens it afresh
+    let mut both = heard.items(2);
+    both.sort_by(|a, b| a.data.cmp(&b.data));
+    assert_eq!(both, ["first", "second"].map(|text| TaggedData::new("/once", text.into())));
+    assert_eq!(child.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+}
+
+#[test]
+fn path_whose_client_was_completed_is_opened_afresh() {
+    let server = echo_server(WsStr);
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let heard = Recorder::on(group.clone());
+    for text in ["first", "second"] {
+        let client = group.open("/a").unwrap();
+        client.send(text).unwrap();
+        assert_eq!(heard.item(), message("/a", text));
+        client.complete();
+    }
+}
+
+#[test]
+fn completed_group_closes_all_its_paths_and_then_completes() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let (heard, connections) = (Recorder::on(server.clone()), Recorder::on(server.connections()));
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let ended = Recorder::on(group.clone());
+    for path in ["/audio", "/chat", "/pose"] {
+        group.next(TaggedData::new(path, "the last"));
+    }
+    group.clone().complete();
+    assert!(matches!(group.open("/late"), Err(WsError::Closed(_))));
+    assert_eq!(ended.hear(), Heard::Complete);
+    assert_eq!(group.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+    assert!(heard.items(3).iter().all(|tagged| tagged.data == "the last"));
+    for connection in connections.items(3) {
+        assert_eq!(Recorder::on(connection).hear(), Heard::Complete);
+    }
+}
+
+#[test]
+fn messages_pushed_while_their_path_is_closed_all_arrive() {
+    const PUSHERS: usize = 4;
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let heard = Recorder::on(server.clone());
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    thread::scope(|scope| {
+        let pushers = [(); PUSHERS].map(|()| {
+            scope.spawn(|| texts(0..500).into_iter().for_each(|text| group.send(TaggedData::new("/a", text)).unwrap()))
+        });
+        while !pushers.iter().all(|pusher| pusher.is_finished()) {
+            group.close("/a");
+        }
+    });
+    let mut counts = [0; 500];
+    for tagged in heard.items(PUSHERS * 500) {
+        counts[tagged.data.parse::<usize>().unwrap()] += 1;
+    }
+    assert_eq!(counts, [PUSHERS; 500]);
+}
 
 /// Text that cannot be encoded if it is "unencodable".
 struct Touchy;
@@ -59,8 +215,37 @@ fn group_tells_the_last_events_of_all_its_children_before_its_own() {
     }
 }
 
-fn message(path: impl Into<Tag>, text: impl Into<WsText>) -> TaggedData<WsText> {
-    TaggedData::new(path, text.into())
+#[test]
+#[expect(clippy::result_large_err, reason = "tungstenite wants it")]
+fn children_of_a_group_are_opened_and_closed_side_by_side() {
+    const CHILDREN: usize = 8;
+    // Nobody's handshake is answered before all have asked for it, neither the opening nor the closing one.
+    let all = Arc::new(std::sync::Barrier::new(CHILDREN));
+    let server = raw_server(move |_, stream| {
+        let opening = |_: &_, response| {
+            all.wait();
+            Ok(response)
+        };
+        let mut peer = tungstenite::accept_hdr(stream, opening).unwrap();
+        while !read(&mut peer).is_close() {}
+        all.wait();
+        while peer.read().is_ok() {}
+    });
+    let group = RxWsClientGroup::new(format!("ws://{server}"), WsStr).unwrap();
+    let events = Recorder::on(group.events());
+    (0..CHILDREN).for_each(|number| drop(group.open(format!("/{number}")).unwrap()));
+    for _ in 0..CHILDREN {
+        events.find(|tagged| matches!(tagged.data, ClientEvent::Connected { attempt: 0, .. }).then_some(()));
+    }
+    group.complete();
+    for _ in 0..CHILDREN {
+        let (code, error) = events.find(|tagged| match tagged.data {
+            ClientEvent::Disconnected { code, error, .. } => Some((code, error)),
+            _ => None,
+        });
+        assert!(code == 1000 && error.is_none(), "{code} {error:?}");
+    }
+    assert!(events.to_the_end().1.is_complete());
 }
 
 #[test]
@@ -87,29 +272,6 @@ fn group_that_has_as_many_paths_as_it_may_refuses_another_until_one_is_closed() 
     group.send(message("/c", "c")).unwrap();
     assert_eq!(group.paths(), ["/b", "/c"]);
     assert!(heard.items(3).iter().any(|tagged| tagged.tag == "/c" && tagged.data == "c"));
-}
-
-#[test]
-fn flood_of_paths_is_no_flood_of_events() {
-    const REFUSED: u64 = 10_000;
-    let runtime = IoRuntime::new("held").unwrap();
-    let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).runtime(&runtime).max_paths(1).build().unwrap();
-    let events = Recorder::on(group.events());
-    group.open("/first").unwrap();
-    let release = stall(&runtime);
-    (0..REFUSED).for_each(|n| group.next(message(format!("/{n}"), "x")));
-    drop(release);
-    let told = events.find(|TaggedData { tag, data, .. }| match data {
-        ClientEvent::PathRefused { refused } => Some((tag, refused)),
-        _ => None,
-    });
-    assert_eq!(told, ("/0".into(), tally(REFUSED, REFUSED)));
-    assert_eq!(group.stats().refused, tally(REFUSED, REFUSED));
-    assert!(matches!(group.send(message("/another", "x")), Err(SendError::TooManyPaths(_))));
-    group.complete();
-    let (rest, _) = events.to_the_end();
-    let told_again = |tagged: &TaggedData<ClientEvent>| matches!(tagged.data, ClientEvent::PathRefused { .. });
-    assert_eq!(rest.iter().filter(|event| told_again(event)).count(), 1);
 }
 
 #[test]
@@ -249,48 +411,5 @@ fn group_whose_paths_come_and_go_accounts_for_every_message_and_ends() {
         assert_eq!(heard.to_the_end().0.len() as u64, stats.all.received.messages);
         println!("{accepted} accepted, {no_room} refused, {opened} connections, {stats:?}");
         server.complete();
-    }
-}
-
-#[test]
-fn path_whose_client_was_completed_is_opened_afresh() {
-    let server = echo_server(WsStr);
-    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
-    let heard = Recorder::on(group.clone());
-    for text in ["first", "second"] {
-        let client = group.open("/a").unwrap();
-        client.send(text).unwrap();
-        assert_eq!(heard.item(), message("/a", text));
-        client.complete();
-    }
-}
-
-// Who finds a path that another thread is opening must not be the first one to listen to it.
-#[test]
-fn group_hears_all_events_of_clients_that_others_listen_to_from_the_start() {
-    const PATHS: usize = 30;
-    let (runtimes, _tokio) = each_runtime(3);
-    for runtime in runtimes.iter().flat_map(|runtime| [runtime; 10]) {
-        // Nobody listens there, so there is something to be told at once.
-        let never = RetryPolicy::exponential().max_retries(0);
-        let group = RxWsClientGroup::builder("ws://127.0.0.1:1", WsStr).retry(never).runtime(runtime).build().unwrap();
-        let events = Recorder::on(group.events());
-        thread::scope(|scope| {
-            for _ in 0..6 {
-                scope.spawn(|| {
-                    for n in 0..PATHS {
-                        group.open(format!("/{n}")).unwrap().events().subscribe(drop);
-                    }
-                });
-            }
-        });
-        until("failing", || group.paths().is_empty());
-        group.complete();
-        let (events, _) = events.to_the_end();
-        let count = |wanted: fn(&ClientEvent) -> bool| events.iter().filter(|event| wanted(&event.data)).count();
-        let failed = count(|event| matches!(event, ClientEvent::ConnectFailed { .. }));
-        assert!(failed >= PATHS, "{failed} clients failed");
-        assert_eq!(count(|event| matches!(event, ClientEvent::Failed { .. })), failed);
-        assert_eq!(count(|event| matches!(event, ClientEvent::Closed(_))), failed + 1); // the group's own
     }
 }

@@ -1,14 +1,133 @@
-//! One connection of a hundred reads 1 KB/s: what that costs the others, its server, and itself.
+//! Rule 6: readers that take nothing, or 1 KB/s of what a hundred are fed: what becomes of them, and what they cost the others
+//! and the server.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    thread,
+use std::sync::{
+    PoisonError,
+    atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
+use support::proxy::Proxy;
+
 use super::*;
+
+#[test]
+fn slow_reader_is_told_1013_after_the_message_being_written_and_its_queue_is_dropped() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
+    let server = server.bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut slow = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    let events = Recorder::on(connection.events());
+    let message = Bytes::from(vec![7; 1 << 20]);
+    while connection.send(message.clone()).is_ok() {
+        // Four more than the system takes at once come sooner or later.
+        thread::yield_now();
+    }
+    // It reads after all, before the second is over.
+    let mut messages = 0;
+    let close = loop {
+        match slow.read() {
+            Ok(tungstenite::Message::Close(frame)) => break frame,
+            Ok(message) => messages += u64::from(message.is_binary()),
+            Err(error) => panic!("{error} instead of a close frame, after {messages} messages"),
+        }
+    };
+    assert_eq!(close.map(|frame| u16::from(frame.code)), Some(1013));
+    while slow.read().is_ok() {}
+    connection.wait_closed(PATIENCE).unwrap();
+    let sent = connection.stats().sent;
+    assert_accounted(sent);
+    assert_eq!(sent.written.messages, messages);
+    assert_eq!(announced_by_server(&events.to_the_end().0).0, sent.dropped.total());
+    server.complete();
+}
+
+#[test]
+fn slow_reader_that_stays_slow_is_reset_within_about_a_second() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
+    let server = server.bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut slow = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    let events = Recorder::on(connection.events());
+    while connection.send(vec![7; 1 << 20]).is_ok() {
+        thread::yield_now();
+    }
+    let overflown = Instant::now();
+    connection.wait_closed(PATIENCE).unwrap();
+    let told = events.to_the_end().0.pop();
+    assert!(
+        matches!(told, Some(ServerEvent::Disconnected { error: Some(WsError::ClosingTimedOut { .. }), .. })),
+        "{told:?}"
+    );
+    assert!(overflown.elapsed() < Duration::from_secs(3), "{:?}", overflown.elapsed());
+    // What the system still held for it is gone too.
+    let reset = loop {
+        if let Err(error) = slow.read() {
+            break error;
+        }
+    };
+    let is_reset =
+        matches!(&reset, tungstenite::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset);
+    assert!(is_reset, "{reset}");
+    assert_accounted(connection.stats().sent);
+    server.complete();
+}
+
+#[test]
+fn slow_reader_hears_the_newest_under_drop_oldest_also_of_what_was_about_to_be_written() {
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(10, 1 << 20, Overflow::DropOldest);
+    let server = server.bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let mut slow = foreign_client(server.local_addr(), "/");
+    let connection = connections.item();
+    // Until the system takes no more: then something waits for longer than it takes to be written.
+    let long = "long ".repeat(10_000);
+    loop {
+        connection.send(long.as_str()).unwrap();
+        let patience = Instant::now() + Duration::from_millis(100);
+        let waits = || connection.stats().sent.queued.messages > 0;
+        while waits() && Instant::now() < patience {
+            thread::yield_now();
+        }
+        if waits() {
+            break;
+        }
+    }
+    (0..1000).for_each(|number| connection.next(number.to_string()));
+    let sent = connection.stats().sent;
+    assert_accounted(sent);
+    connection.clone().complete();
+    let (texts, code) = read_to_the_end(&mut slow);
+    let newest: Vec<u64> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    // One place is taken by the long one of which a part was written.
+    assert_eq!((newest, code), ((991..1000).collect(), Some(1000)));
+    server.complete();
+}
+
+#[test]
+fn client_that_reads_nothing_is_dropped_with_its_queue_and_costs_the_others_nothing() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsBytes).unwrap();
+    let (events, connections) = (Recorder::on(server.events()), Recorder::on(server.connections()));
+    let client = connected(&server, "/video", WsBytes);
+    let heard = Recorder::on(client.clone());
+    connections.item();
+    let _deaf = foreign_client(server.local_addr(), "/video");
+    let dropped = Recorder::on(connections.item());
+    let picture = Bytes::from(vec![7; 1024 * 1024]);
+    // More than its outbox of 16 MiB and the socket's buffers hold.
+    for _ in 0..64 {
+        server.next(TaggedData::new("/video", picture.clone()));
+        assert_eq!(heard.item(), picture);
+    }
+    let lost = events.find(|event| match event {
+        ServerEvent::Dropped { reason: DropReason::Overflow, dropped, .. } => Some(dropped),
+        _ => None,
+    });
+    assert!(lost.messages > 1, "{lost:?}");
+    assert!(matches!(dropped.hear(), Heard::Error(_)));
+    assert_eq!(server.connection_count(), 1);
+}
 
 const FAST: usize = 99;
 const MESSAGE_LEN: usize = 4 * 1024;
@@ -241,7 +360,7 @@ mod flat_out {
     /// A hundred that read alike, and then 99 with a slow one among them, by turns.
     fn rounds(feed: &Feed) -> Vec<(Cost, Cost)> {
         let normal = || {
-            let hundredth = support::connected(&feed.server, "/feed", WsBytes);
+            let hundredth = connected(&feed.server, "/feed", WsBytes);
             until("connecting", || feed.server.connection_count() == FAST + 1);
             let cost = feed.run_flat_out();
             hundredth.clone().complete();

@@ -1,4 +1,4 @@
-//! The heartbeat: who is gone without a word is found, who is there is left alone.
+//! Rule 8, the heartbeat: who is gone without a word is found, who is there is left alone.
 
 use std::mem::take;
 
@@ -59,7 +59,7 @@ fn block_once() -> impl FnMut() + Send + 'static {
     let mut blocks = true;
     move || {
         if take(&mut blocks) {
-            std::thread::sleep(2 * (INTERVAL + TIMEOUT));
+            thread::sleep(2 * (INTERVAL + TIMEOUT));
         }
     }
 }
@@ -158,4 +158,50 @@ fn without_an_interval_nobody_is_pinged_or_gone() {
     assert_eq!(heard.item().data, "still here");
     off.next(TaggedData::new("/", "unpinged"));
     assert_eq!(left_alone.read().unwrap(), Message::text("unpinged"));
+}
+
+#[test]
+fn peer_that_falls_silent_is_gone_after_interval_and_timeout_on_both_sides() {
+    let (interval, timeout) = (Duration::from_millis(100), Duration::from_millis(100));
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(interval).ping_timeout(timeout);
+    let server = server.bind().unwrap();
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/"), WsStr).ping_interval(interval).ping_timeout(timeout);
+    let client = client.connect().unwrap();
+    let (at_client, at_server) = (Recorder::on(client.events()), Recorder::on(server.events()));
+    client.wait_connected(PATIENCE).unwrap();
+    proxy.silence(true);
+    at_client.find(|event| match event {
+        ClientEvent::Disconnected { code, error, .. } => {
+            assert!(code == 1006 && matches!(error, Some(WsError::PeerGone { .. })), "{code} {error:?}");
+            Some(())
+        }
+        _ => None,
+    });
+    at_server.find(|event| match event {
+        ServerEvent::Disconnected { error, .. } => {
+            assert!(matches!(error, Some(WsError::PeerGone { .. })), "{error:?}");
+            Some(())
+        }
+        _ => None,
+    });
+    client.complete();
+    server.complete();
+}
+
+#[test]
+fn peer_that_only_answers_pings_late_stays() {
+    let interval = Duration::from_millis(50);
+    let server = echo_server(WsStr);
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/"), WsStr).ping_interval(interval).ping_timeout(PATIENCE).connect();
+    let client = client.unwrap();
+    let heard = Recorder::on(client.clone());
+    client.wait_connected(PATIENCE).unwrap();
+    proxy.delay(4 * interval);
+    client.next("through");
+    assert_eq!(heard.item(), "through");
+    assert_eq!(client.stats().reconnects, 0);
+    client.complete();
+    server.complete();
 }

@@ -1,0 +1,111 @@
+//! Waiting for a connection or for an end: what ends it, and where it could never end.
+
+use super::*;
+
+#[test]
+fn waiting_ends_with_its_timeout() {
+    let nobody_accepts = ForeignServer::start();
+    let client = RxWsClient::connect(nobody_accepts.url(), WsStr).unwrap();
+    let soon = Duration::from_millis(1);
+    assert!(matches!(client.wait_connected(soon), Err(WsError::TimedOut { after, .. }) if after == soon));
+    assert!(matches!(client.wait_closed(soon), Err(WsError::TimedOut { .. })));
+}
+
+#[test]
+fn waiting_for_a_connection_ends_with_what_ended_the_client() {
+    let nobody_accepts = ForeignServer::start();
+    let client = RxWsClient::connect(nobody_accepts.url(), WsStr).unwrap();
+    client.clone().error(WsError::application("enough"));
+    assert!(matches!(client.wait_connected(PATIENCE), Err(WsError::Application(_))));
+    let client = RxWsClient::connect(nobody_accepts.url(), WsStr).unwrap();
+    client.clone().complete();
+    assert!(matches!(client.wait_connected(PATIENCE), Err(WsError::Closed(_))));
+}
+
+#[test]
+fn closed_resolves_for_those_who_wait_and_for_those_who_come_late() {
+    let client = RxWsClient::connect("ws://127.0.0.1:1", WsStr).unwrap();
+    let (early, late) = (client.closed(), client.clone());
+    thread::scope(|scope| {
+        scope.spawn(|| futures::executor::block_on(early));
+        client.complete();
+    });
+    assert_eq!(futures::executor::block_on(late.closed()), CloseReport::default());
+}
+
+#[test]
+fn waiting_on_the_own_thread_is_an_error_at_once() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let waited_for = server.clone();
+    let (on_connection, server_answers) = answers(move |connection: Connection<WsStr>| {
+        connection.next("welcome");
+        [waited_for.wait_closed(PATIENCE), connection.wait_closed(PATIENCE)].map(|result| result.map(drop))
+    });
+    server.connections().subscribe(on_connection);
+    let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
+    let client = group.open("/").unwrap();
+    let (own, own_group) = (client.clone(), group.clone());
+    let (on_message, client_answers) = answers(move |_| {
+        let closed = [own.wait_closed(PATIENCE), own_group.wait_closed(PATIENCE)];
+        (own.wait_connected(PATIENCE), closed.map(|result| result.map(drop)))
+    });
+    client.clone().log_errors().subscribe(on_message);
+    let would_deadlock = |result: &Result<(), WsError>| matches!(result, Err(WsError::WouldDeadlock(_)));
+    assert!(server_answers.recv_timeout(PATIENCE).unwrap().iter().all(would_deadlock));
+    let (connected, closed) = client_answers.recv_timeout(PATIENCE).unwrap();
+    assert!(would_deadlock(&connected) && closed.iter().all(would_deadlock));
+    server.complete();
+    group.complete();
+}
+
+/// What waiting says on the thread whose work is waited for.
+fn waits_on_own_thread(server: &RxWsServer<WsStr>, client: &RxWsClient<WsStr>) -> [Result<(), WsError>; 3] {
+    let (send, results) = mpsc::channel();
+    let send = Mutex::new(send);
+    let (server, own) = (server.clone(), client.clone());
+    client.state().subscribe(move |state| {
+        if state == ConnectionState::Connected {
+            let waits = [
+                own.wait_connected(PATIENCE),
+                own.wait_closed(PATIENCE).map(drop),
+                server.wait_closed(PATIENCE).map(drop),
+            ];
+            send.lock().unwrap().send(waits).unwrap_or(());
+        }
+    });
+    results.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn waiting_for_a_component_on_its_own_thread_is_an_error_at_once() {
+    let tokio =
+        [(); 2].map(|()| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    let mut runtimes = vec![IoRuntime::new("one").unwrap(), IoRuntime::with_threads("several", 2).unwrap()];
+    runtimes.extend(tokio.iter().map(|tokio| IoRuntime::from_tokio(tokio.handle().clone())));
+    for runtime in runtimes {
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        let client = RxWsClient::builder(url(&server, "/"), WsStr).runtime(&runtime).connect().unwrap();
+        let waits = waits_on_own_thread(&server, &client);
+        assert!(waits.iter().all(|wait| matches!(wait, Err(WsError::WouldDeadlock(_)))), "{waits:?}");
+        client.complete();
+        server.complete();
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn waiting_on_the_only_thread_of_the_programs_runtime_is_an_error_at_once() {
+    let server = echo_server(WsStr);
+    let runtime = IoRuntime::from_tokio(tokio::runtime::Handle::current());
+    let client = RxWsClient::builder(url(&server, "/"), WsStr).runtime(&runtime).connect().unwrap();
+    let would_deadlock = || {
+        matches!(client.wait_connected(Duration::MAX), Err(WsError::WouldDeadlock(_)))
+            && matches!(client.wait_closed(Duration::MAX), Err(WsError::WouldDeadlock(_)))
+    };
+    assert!(would_deadlock());
+    let waiting = client.clone();
+    let waited = tokio::task::spawn_blocking(move || waiting.wait_connected(PATIENCE)).await.unwrap();
+    waited.unwrap(); // a thread for that is the way to wait here
+    assert!(would_deadlock());
+    client.clone().complete();
+    client.closed().await;
+}
