@@ -233,7 +233,7 @@ fn origins_are_the_same_however_they_are_written() {
 }
 
 #[test]
-fn server_with_an_origin_that_is_none_or_an_impossible_subprotocol_is_not_made() {
+fn server_with_an_impossible_origin_or_subprotocol_is_not_made() {
     let builder = || RxWsServer::builder("ws://127.0.0.1:0", WsStr);
     for origin in ["ours.example", "https://ours.example/chat", "http://localhost:*", " https://ours.example", "*", ""]
     {
@@ -286,7 +286,7 @@ fn headers_are_spelled_as_rfc_6455_spells_them() {
 }
 
 #[test]
-fn wrong_versions_and_plain_http_get_426_and_are_told_the_protocol_and_its_version() {
+fn wrong_versions_and_plain_http_get_426_with_the_version_to_use() {
     let site = Site::new();
     for lines in [
         request(0, "GET / HTTP/1.0"),

@@ -130,7 +130,7 @@ fn it_sees_who_asks() {
 }
 
 #[test]
-fn grant_adds_headers_to_the_answer_and_its_value_is_kept_on_the_connection() {
+fn grant_adds_headers_and_its_value_is_kept_on_the_connection() {
     let site = Site::with(|builder| {
         builder.authorize(|request: UpgradeRequest| async move {
             Ok::<_, Refuse>(match request.path() {

@@ -215,7 +215,7 @@ fn quiet_peer_waits_for_a_few_turns_of_a_greedy_one() {
 }
 
 #[test]
-fn quiet_peer_waits_for_a_few_turns_of_a_greedy_one_on_the_program_s_own_runtime() {
+fn quiet_peer_waits_for_a_few_turns_on_the_programs_own_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let handle = IoRuntime::from_tokio(runtime.handle().clone());
     let (end, ended) = tokio::sync::oneshot::channel::<()>();

@@ -38,7 +38,7 @@ fn broken_frames_are_answered_with_1002() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_is_answered_with_1007_wherever_its_frames_split() {
+fn text_that_is_not_utf_8_gets_1007_wherever_its_frames_split() {
     let site = Site::new();
     is_told(&site, &frame(Client, TEXT, b"a\xffb"), 1007, "not UTF-8");
     let split = [frame(Client, TEXT_BEGIN, b"a\xc3"), frame(Client, CONTINUATION, b"\x28")].concat();
@@ -57,7 +57,7 @@ fn character_split_between_frames_is_no_mistake() {
 }
 
 #[test]
-fn length_of_2_to_the_63_is_answered_with_1009_before_memory_is_reserved() {
+fn length_of_2_to_the_63_gets_1009_before_memory_is_reserved() {
     let site = Site::new();
     is_told(&site, &header(Client, TEXT, (1 << 63) - 1), 1009, "Limits::message_len");
     is_told(&site, &header(Client, TEXT, (1 << 20) + 1), 1009, "Limits::message_len");

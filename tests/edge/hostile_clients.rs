@@ -103,7 +103,7 @@ fn unfinished_messages_of_32_peers_are_cut_off_at_the_limit() {
 }
 
 #[test]
-fn unfinished_messages_within_the_limit_are_given_back_with_their_connections() {
+fn unfinished_messages_are_given_back_with_their_connections() {
     let site = Site::with(|builder| builder.limits(Limits::server().message_len(16 << 20)));
     let begun: Vec<_> = (0..32)
         .map(|_| {

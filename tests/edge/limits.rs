@@ -144,7 +144,7 @@ fn until_full(connection: &Connection<WsStr>) {
 }
 
 #[test]
-fn peer_that_does_not_take_its_pongs_is_not_read_from_beyond_the_write_buffer() {
+fn peer_that_takes_no_pongs_is_not_read_beyond_the_write_buffer() {
     let site = with(Limits::server().write_buffer_len(64 * 1024).write_stalled(SHORT));
     let mut raw = Raw::upgraded(site.addr());
     let pings = frame(Client, PING, &[0; 125]).repeat(1000);
@@ -206,7 +206,7 @@ fn connections_of_an_address_over_their_number_get_503() {
 }
 
 #[test]
-fn connections_of_a_path_over_their_number_get_503_and_other_paths_are_served() {
+fn connections_of_a_path_over_their_number_get_503_there_alone() {
     let site = with(Limits::server().connections_per_path(1));
     let _open = Raw::upgraded(site.addr());
     let answer = answer(&site, &REQUEST);

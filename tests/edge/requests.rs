@@ -69,7 +69,7 @@ fn subprotocol_given_as_a_header_is_offered_and_understood() {
 }
 
 #[test]
-fn subprotocol_that_cannot_be_sent_is_an_error_when_the_client_is_made() {
+fn subprotocol_that_cannot_be_sent_makes_no_client() {
     for name in ["chat\nX-Evil: 1", "", "a b", "a,b", "\u{fc}"] {
         for error in errors_of(|client| client.subprotocols([name]), |group| group.subprotocols([name])) {
             assert!(matches!(&error, WsError::InvalidSubprotocol(told) if told == name), "{error:?}");
@@ -83,7 +83,7 @@ fn subprotocol_that_cannot_be_sent_is_an_error_when_the_client_is_made() {
 }
 
 #[test]
-fn header_that_the_handshake_sets_itself_is_an_error_when_the_client_is_made() {
+fn header_that_the_handshake_sets_itself_makes_no_client() {
     for name in [
         "connection",
         "Upgrade",

@@ -169,7 +169,7 @@ fn long_and_short_messages_in_turn_come_through_whole_and_in_order() {
 
 /// What TLS has taken of the client's is lost with the link, if the system has not.
 #[test]
-fn what_a_link_has_not_given_to_the_system_goes_over_the_next_one_and_nothing_goes_twice() {
+fn what_a_link_has_not_written_goes_over_the_next_one_and_once() {
     const COUNT: usize = 60_000;
     let authority = Authority::new();
     let identity = authority.issue("127.0.0.1");
@@ -212,7 +212,7 @@ fn what_a_link_has_not_given_to_the_system_goes_over_the_next_one_and_nothing_go
 }
 
 #[test]
-fn certificate_for_another_name_is_a_rejection_that_waiting_does_not_change() {
+fn certificate_for_another_name_is_a_permanent_rejection() {
     let authority = Authority::new();
     let site = serve(&authority.issue("other.example"));
     let error = failure(&client(&site, authority.trust()));
@@ -234,7 +234,7 @@ fn expired_certificate_has_an_error_of_its_own() {
 }
 
 #[test]
-fn unknown_issuer_has_an_error_of_its_own_that_names_the_way_to_trust_it() {
+fn unknown_issuer_has_an_error_that_names_the_way_to_trust_it() {
     let site = serve(&Authority::new().issue("127.0.0.1"));
     let error = failure(&client(&site, Authority::new().trust()));
     assert!(matches!(error, WsError::UnknownIssuer(_)), "{error:?}");
@@ -277,7 +277,7 @@ fn self_signed_certificate_is_its_own_root_however_it_is_marked() {
 }
 
 #[test]
-fn self_signed_certificate_that_was_not_given_is_refused_with_a_way_to_trust_it() {
+fn self_signed_certificate_not_given_is_refused_with_a_way_to_trust_it() {
     let shown = self_signed("127.0.0.1", AUTHORITY);
     // The same names and marks, and another key.
     let others = [self_signed("127.0.0.1", AUTHORITY), self_signed("127.0.0.1", IsCa::NoCa)];
@@ -543,8 +543,8 @@ fn half_open(site: &Site, trusting: ClientTls) {
 }
 
 #[test]
-fn unfinished_hellos_keep_nobody_out_and_their_memory_serves_the_next_ones() {
-    if is_run_apart("tls::unfinished_hellos_keep_nobody_out_and_their_memory_serves_the_next_ones") {
+fn unfinished_hellos_keep_nobody_out_and_their_memory_is_reused() {
+    if is_run_apart("tls::unfinished_hellos_keep_nobody_out_and_their_memory_is_reused") {
         return;
     }
     let authority = Authority::new();

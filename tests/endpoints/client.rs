@@ -5,7 +5,7 @@ use support::proxy::Proxy;
 use super::*;
 
 #[test]
-fn client_sends_what_is_pushed_emits_what_arrives_and_closes_when_completed() {
+fn client_sends_emits_and_closes() {
     let server = echo_server(WsStr);
     let client = RxWsClient::connect(url(&server, "/"), WsStr).unwrap();
     let heard = Recorder::on(client.clone());

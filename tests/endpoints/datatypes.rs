@@ -148,7 +148,7 @@ fn undecodable_frame_is_told_counted_and_skipped() {
 }
 
 #[test]
-fn undecodable_frame_is_told_counted_and_skipped_by_a_client_and_a_group_too() {
+fn undecodable_frame_is_skipped_by_a_client_and_a_group_too() {
     let server = ForeignServer::start();
     let group = RxWsClientGroup::new(server.url(), WsObject::<u8>::new()).unwrap();
     let (heard, events) = (Recorder::on(group.clone()), Recorder::on(group.events()));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use super::*;
 
 #[test]
-fn early_messages_reach_the_first_subscriber_in_order_and_the_second_starts_with_what_comes_next() {
+fn early_messages_reach_the_first_subscriber_alone_and_in_order() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let client = connected(&server, "/", WsStr);
     texts(0..100).into_iter().for_each(|text| client.next(text));
@@ -55,7 +55,7 @@ fn client_that_received(texts: Vec<String>) -> RxWsClient<WsStr> {
 }
 
 #[test]
-fn first_subscriber_hears_what_came_before_it_on_the_io_thread_and_a_second_one_does_not() {
+fn first_subscriber_hears_what_came_before_it_on_the_io_thread() {
     let client = client_that_received(texts(0..3));
     let (send, threads) = mpsc::channel();
     let first =
@@ -132,7 +132,7 @@ fn group_has_one_early_buffer_for_all_its_paths() {
 }
 
 #[test]
-fn connection_with_a_subscriber_of_its_own_leaves_the_servers_early_buffer_alone() {
+fn connection_with_its_own_subscriber_leaves_the_servers_buffer_alone() {
     let server = echo_server(WsStr);
     let mut client = foreign_client(server.local_addr(), "/echo");
     client.send("for the connection".into()).unwrap();
@@ -158,7 +158,7 @@ fn server_that_has_had_a_subscriber_keeps_nothing_for_the_next() {
 }
 
 #[test]
-fn connection_that_is_open_already_is_emitted_and_gives_its_first_subscriber_what_it_sent_until_then() {
+fn connection_that_is_open_already_has_kept_what_its_client_sent() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let mut clients = ["/one", "/other"].map(|path| foreign_client(server.local_addr(), path));
     for (number, client) in clients.iter_mut().enumerate() {
@@ -200,7 +200,7 @@ fn talking_clients(runtime: &IoRuntime, count: usize) -> impl Iterator<Item = Co
 }
 
 #[test]
-fn connection_subscribed_to_on_another_thread_while_its_client_sends_loses_nothing() {
+fn connection_subscribed_to_while_its_client_sends_loses_nothing() {
     let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes {
         for (round, connection) in talking_clients(&runtime, 900).enumerate() {
@@ -213,7 +213,7 @@ fn connection_subscribed_to_on_another_thread_while_its_client_sends_loses_nothi
 }
 
 #[test]
-fn what_comes_between_two_subscribers_of_a_connection_is_kept_for_the_second() {
+fn what_comes_between_two_subscribers_is_kept_for_the_second() {
     let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes {
         for connection in talking_clients(&runtime, 900) {
@@ -254,7 +254,7 @@ fn what_a_subscriber_leaves_of_the_early_messages_is_kept_for_the_next() {
 }
 
 #[test]
-fn rest_of_the_early_messages_is_for_the_next_subscriber_and_then_for_the_server() {
+fn rest_of_the_early_messages_goes_to_the_next_then_to_the_server() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
     let mut client = foreign_client(server.local_addr(), "/");
@@ -366,7 +366,7 @@ fn listening_children(runtime: &IoRuntime, count: usize) -> impl Iterator<Item =
 }
 
 #[test]
-fn child_subscribed_to_on_another_thread_while_its_server_sends_loses_nothing() {
+fn child_subscribed_to_while_its_server_sends_loses_nothing() {
     let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes {
         for (round, child) in listening_children(&runtime, 900).enumerate() {
@@ -379,7 +379,7 @@ fn child_subscribed_to_on_another_thread_while_its_server_sends_loses_nothing() 
 }
 
 #[test]
-fn child_with_a_subscriber_leaves_the_groups_early_buffer_to_the_others() {
+fn child_with_its_own_subscriber_leaves_the_groups_buffer_alone() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     server.connections().subscribe(|connection| connection.next(connection.path().to_string()));
     let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();

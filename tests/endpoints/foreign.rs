@@ -61,7 +61,7 @@ fn send_in_fragments(peer: &mut Foreign, kind: Data) {
 }
 
 #[test]
-fn fragmented_message_arrives_whole_and_the_ping_between_is_answered_first() {
+fn fragmented_message_arrives_whole_after_the_answer_to_a_ping_in_it() {
     let server = echo_server(WsFrame);
     let mut peer = foreign_client(server.local_addr(), "/");
     for (kind, whole) in [(Data::Text, Message::text("fragmented")), (Data::Binary, Message::binary("fragmented"))] {

@@ -125,7 +125,7 @@ fn flood_of_paths_is_no_flood_of_events() {
 
 // Who finds a path that another thread is opening must not be the first one to listen to it.
 #[test]
-fn group_hears_all_events_of_clients_that_others_listen_to_from_the_start() {
+fn group_hears_all_events_of_clients_that_others_listen_to() {
     const PATHS: usize = 30;
     let (runtimes, _tokio) = each_runtime(3);
     for runtime in runtimes.iter().flat_map(|runtime| [runtime; 10]) {

@@ -5,7 +5,7 @@ use std::iter;
 use super::*;
 
 #[test]
-fn subscriber_of_a_client_that_panics_is_removed_and_told_of_and_the_others_go_on() {
+fn subscriber_of_a_client_that_panics_is_removed_alone() {
     let server = echo_server(WsStr);
     let client = connected(&server, "/", WsStr);
     let events = Recorder::on(client.events());
@@ -24,7 +24,7 @@ fn subscriber_of_a_client_that_panics_is_removed_and_told_of_and_the_others_go_o
 }
 
 #[test]
-fn subscriber_of_a_group_that_panics_is_removed_and_told_of_and_the_others_go_on() {
+fn subscriber_of_a_group_that_panics_is_removed_alone() {
     let server = echo_server(WsStr);
     let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
     let events = Recorder::on(group.events());
@@ -38,7 +38,7 @@ fn subscriber_of_a_group_that_panics_is_removed_and_told_of_and_the_others_go_on
 }
 
 #[test]
-fn subscribers_of_a_server_that_panic_are_removed_and_told_of_and_the_others_go_on() {
+fn subscribers_of_a_server_that_panic_are_removed_alone() {
     let server = echo_server(WsStr);
     let events = Recorder::on(server.events());
     server.clone().log_errors().subscribe(|_| panic!("a bug of the subscriber's"));
@@ -56,7 +56,7 @@ fn subscribers_of_a_server_that_panic_are_removed_and_told_of_and_the_others_go_
 }
 
 #[test]
-fn subscriber_of_a_connection_that_panics_is_removed_and_told_of_and_the_others_go_on() {
+fn subscriber_of_a_connection_that_panics_is_removed_alone() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     server.connections().subscribe(|connection| {
         connection.clone().log_errors().subscribe(|_| panic!("a bug of the subscriber's"));
@@ -129,7 +129,7 @@ fn subscriber_that_unsubscribes_itself_hears_no_more_and_the_others_do() {
 }
 
 #[test]
-fn connection_pushed_into_from_the_connections_callback_sends_before_anything_else() {
+fn push_from_the_connections_callback_is_sent_before_anything_else() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let all = server.clone();
     server.connections().subscribe(move |connection| {
@@ -168,7 +168,7 @@ impl WsDatatype for WsBrittle {
 }
 
 #[test]
-fn connection_outlives_an_item_that_panics_when_it_is_copied_for_the_server() {
+fn connection_outlives_an_item_that_panics_when_it_is_copied() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsBrittle).unwrap();
     let (send, heard) = mpsc::channel();
     server.connections().subscribe(move |connection| {
@@ -267,7 +267,7 @@ impl From<Word> for WsText {
 }
 
 #[test]
-fn greeting_that_panics_or_cannot_be_encoded_is_told_and_the_others_are_sent() {
+fn greeting_that_panics_or_cannot_be_encoded_is_left_out() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone());
     let words = ["log in", "bad", "unencodable", "inconvertible", "subscribe"];

@@ -53,7 +53,7 @@ fn empty_outbox_takes_one_message_of_any_length() {
 }
 
 #[test]
-fn client_keeps_65_536_messages_or_64_mib_by_default_and_refuses_the_newest() {
+fn client_keeps_65_536_messages_or_64_mib_by_default() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}", silent.local_addr().unwrap());
     for (messages, len) in [(65_536, 10), (64, 1 << 20)] {
@@ -69,7 +69,7 @@ fn client_keeps_65_536_messages_or_64_mib_by_default_and_refuses_the_newest() {
 }
 
 #[test]
-fn connection_keeps_16_384_messages_or_16_mib_by_default_and_then_ends() {
+fn connection_keeps_16_384_messages_or_16_mib_by_default() {
     let runtime = IoRuntime::new("default").unwrap();
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime).bind().unwrap();
     let connections = Recorder::on(server.connections());
@@ -114,7 +114,7 @@ fn client_whose_outbox_is_full_under_disconnect_ends_with_that_error() {
 }
 
 #[test]
-fn message_being_written_keeps_the_only_place_under_drop_oldest_and_the_newest_is_refused() {
+fn message_being_written_is_not_dropped_as_the_oldest() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(1, 1 << 30, Overflow::DropOldest);
     let server = server.ping_interval(None).bind().unwrap();
     let connections = Recorder::on(server.connections());

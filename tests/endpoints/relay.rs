@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn pipeline_from_a_client_into_another_server_is_one_expression_in_each_direction() {
+fn client_relayed_into_another_server_is_one_expression_each_way() {
     let (a, b) =
         (RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap(), RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap());
     let client_of_a = connected(&a, "/feed", WsStr);
@@ -26,7 +26,7 @@ fn pipeline_from_a_client_into_another_server_is_one_expression_in_each_directio
 }
 
 #[test]
-fn pipeline_from_a_server_into_a_group_reaches_the_same_path_of_another_server() {
+fn server_relayed_into_a_group_reaches_the_same_path_elsewhere() {
     let front = RxWsServer::bind("ws://127.0.0.1:0", WsFrame).unwrap();
     let back = echo_server(WsFrame);
     let group = RxWsClientGroup::new(url(&back, "/"), WsFrame).unwrap();
@@ -45,7 +45,7 @@ fn pipeline_from_a_server_into_a_group_reaches_the_same_path_of_another_server()
 }
 
 #[test]
-fn pipeline_from_one_connection_to_another_is_a_private_line() {
+fn connection_relayed_to_another_is_a_private_line() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
     let join = || (connected(&server, "/", WsStr), connections.item());

@@ -165,7 +165,7 @@ fn connection_subscribed_with_itself_echoes() {
 }
 
 #[test]
-fn echo_of_a_burst_far_longer_than_the_outbox_reaches_a_client_that_reads() {
+fn echo_of_a_burst_longer_than_the_outbox_reaches_a_reading_client() {
     let server = echo_server(WsStr);
     let client = connected(&server, "/", WsStr);
     let heard = Recorder::on(client.clone());

@@ -11,7 +11,7 @@ use support::proxy::Proxy;
 use super::*;
 
 #[test]
-fn slow_reader_is_told_1013_after_the_message_being_written_and_its_queue_is_dropped() {
+fn slow_reader_is_told_1013_and_its_queue_is_dropped() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).outbox(4, 1 << 30, Overflow::Disconnect);
     let server = server.bind().unwrap();
     let connections = Recorder::on(server.connections());
@@ -75,7 +75,7 @@ fn slow_reader_that_stays_slow_is_reset_within_about_a_second() {
 }
 
 #[test]
-fn slow_reader_hears_the_newest_under_drop_oldest_also_of_what_was_about_to_be_written() {
+fn slow_reader_hears_the_newest_under_drop_oldest() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(10, 1 << 20, Overflow::DropOldest);
     let server = server.bind().unwrap();
     let connections = Recorder::on(server.connections());
@@ -106,7 +106,7 @@ fn slow_reader_hears_the_newest_under_drop_oldest_also_of_what_was_about_to_be_w
 }
 
 #[test]
-fn client_that_reads_nothing_is_dropped_with_its_queue_and_costs_the_others_nothing() {
+fn client_that_reads_nothing_is_dropped_and_the_others_lose_nothing() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsBytes).unwrap();
     let (events, connections) = (Recorder::on(server.events()), Recorder::on(server.connections()));
     let client = connected(&server, "/video", WsBytes);
@@ -396,17 +396,17 @@ mod flat_out {
     }
 
     #[test]
-    fn one_slow_reader_takes_no_rate_from_a_feed_at_its_limit_under_disconnect() {
+    fn feed_at_its_limit_keeps_its_rate_under_disconnect() {
         fast_ones_keep_their_rate(Overflow::Disconnect);
     }
 
     #[test]
-    fn one_slow_reader_takes_no_rate_from_a_feed_at_its_limit_under_drop_oldest() {
+    fn feed_at_its_limit_keeps_its_rate_under_drop_oldest() {
         fast_ones_keep_their_rate(Overflow::DropOldest);
     }
 
     #[test]
-    fn one_slow_reader_takes_no_rate_from_a_feed_at_its_limit_under_drop_latest() {
+    fn feed_at_its_limit_keeps_its_rate_under_drop_latest() {
         fast_ones_keep_their_rate(Overflow::DropLatest);
     }
 }

@@ -247,7 +247,7 @@ fn send_until_stuck(peer: &mut Foreign) -> u64 {
 }
 
 #[test]
-fn with_several_threads_a_busy_server_leaves_messages_in_their_sockets() {
+fn busy_server_leaves_messages_in_their_sockets_on_several_threads() {
     let runtime = IoRuntime::with_threads("several", 2).unwrap();
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
     let (subscriber, release, heard) = stuck_subscriber();
@@ -267,7 +267,7 @@ fn with_several_threads_a_busy_server_leaves_messages_in_their_sockets() {
 }
 
 #[test]
-fn with_several_threads_a_busy_group_leaves_messages_in_their_sockets() {
+fn busy_group_leaves_messages_in_their_sockets_on_several_threads() {
     let (send, counts) = mpsc::channel();
     let server = foreign_server(move |_, mut peer| {
         if read(&mut peer).to_text().unwrap() == "one" {
@@ -317,7 +317,7 @@ fn waiting_behind_an_early_message(
 }
 
 #[test]
-fn with_several_threads_a_busy_connection_leaves_messages_in_its_socket() {
+fn busy_connection_leaves_messages_in_its_socket_on_several_threads() {
     let runtime = IoRuntime::with_threads("several", 2).unwrap();
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
     let connections = Recorder::on(server.connections());
@@ -334,7 +334,7 @@ fn with_several_threads_a_busy_connection_leaves_messages_in_its_socket() {
 }
 
 #[test]
-fn with_several_threads_a_busy_child_of_a_group_leaves_messages_in_its_socket() {
+fn busy_child_leaves_messages_in_its_socket_on_several_threads() {
     let (go, going) = mpsc::channel();
     let (send, counts) = mpsc::channel();
     let going = Arc::new(Mutex::new(going));
@@ -370,7 +370,7 @@ fn exchange(peer: &mut Foreign) {
 }
 
 #[test]
-fn with_several_threads_a_callback_that_blocks_leaves_other_components_running() {
+fn blocking_callback_leaves_others_running_on_several_threads() {
     let runtime = IoRuntime::with_threads("several", 2).unwrap();
     let serve = || RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
     let (blocked, free) = (serve(), serve());
@@ -406,7 +406,7 @@ fn with_several_threads_a_callback_that_blocks_leaves_other_components_running()
 }
 
 #[test]
-fn pipeline_of_two_components_holds_up_both_unless_one_is_delivered_elsewhere() {
+fn pipeline_of_two_holds_up_both_unless_one_is_delivered_elsewhere() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     server.clone().subscribe_with(server.clone());
     let worker = EventLoopScheduler::new("worker");

@@ -79,7 +79,7 @@ fn by_server(event: &ServerEvent) -> u64 {
 const MANY: u64 = 5000;
 
 #[test]
-fn unencodable_messages_that_come_while_one_is_told_are_told_together() {
+fn unencodable_messages_of_a_client_or_a_group_are_told_together() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let (runtimes, _tokio) = each_runtime(2);
     for runtime in &runtimes {
@@ -104,7 +104,7 @@ fn unencodable_messages_that_come_while_one_is_told_are_told_together() {
 }
 
 #[test]
-fn unencodable_messages_of_a_server_and_its_connections_are_told_together() {
+fn unencodable_messages_of_a_server_are_told_together() {
     let (runtimes, _tokio) = each_runtime(2);
     for runtime in &runtimes {
         let server = RxWsServer::builder("ws://127.0.0.1:0", Picky).runtime(runtime).bind().unwrap();
@@ -130,7 +130,7 @@ fn unencodable_messages_of_a_server_and_its_connections_are_told_together() {
 
 // Where another thread serves the peer while one is blocked.
 #[test]
-fn undecodable_messages_that_come_while_one_is_told_are_told_together() {
+fn undecodable_messages_are_told_together() {
     let runtime = IoRuntime::with_threads("two", 2).unwrap();
     for _ in 0..3 {
         let builder = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime);
@@ -160,7 +160,7 @@ fn ask_in_vain(addr: impl std::net::ToSocketAddrs) {
 }
 
 #[test]
-fn refusals_that_come_while_one_is_told_are_told_together() {
+fn refusals_are_told_together() {
     const REFUSED: u64 = 300;
     let runtime = IoRuntime::with_threads("two", 2).unwrap();
     for _ in 0..3 {

@@ -38,7 +38,7 @@ fn conn_retry_timeout_is_the_delay_of_every_attempt() {
 }
 
 #[test]
-fn server_that_hangs_up_at_once_is_not_hammered_and_the_client_ends_after_its_last_attempt() {
+fn server_that_hangs_up_at_once_is_not_hammered() {
     let server = ForeignServer::start();
     let retry = RetryPolicy::exponential().base_delay(AT_ONCE).jitter(false).max_retries(5);
     let client = RxWsClient::builder(server.url(), WsStr).retry(retry).connect().unwrap();
@@ -60,7 +60,7 @@ fn server_that_hangs_up_at_once_is_not_hammered_and_the_client_ends_after_its_la
 }
 
 #[test]
-fn server_that_closes_at_once_with_a_handshake_is_not_hammered_either() {
+fn server_that_closes_at_once_is_not_hammered() {
     let server = ForeignServer::start();
     let retry = RetryPolicy::exponential().base_delay(AT_ONCE).jitter(false).max_retries(3);
     let client = RxWsClient::builder(server.url(), WsStr).retry(retry).connect().unwrap();
@@ -153,7 +153,7 @@ fn connect_timeout_is_its_own_and_not_the_retry_delay() {
 }
 
 #[test]
-fn server_that_never_answers_the_handshake_is_given_up_after_the_connect_timeout() {
+fn server_silent_in_the_handshake_is_left_after_the_connect_timeout() {
     let server = ForeignServer::start();
     let client = RxWsClient::builder(server.url(), WsStr).connect_timeout(Duration::from_millis(50));
     let client = client.greeting(|_| ["hello"]).conn_retry_timeout(AT_ONCE).connect().unwrap();

@@ -95,7 +95,7 @@ fn completed_connection_closes_a_foreign_client_with_1000() {
 }
 
 #[test]
-fn server_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() {
+fn server_that_ends_with_an_error_closes_with_1011() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let ended = Recorder::on(server.clone());
     let mut peer = foreign_client(server.local_addr(), "/");
@@ -108,7 +108,7 @@ fn server_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() 
 }
 
 #[test]
-fn group_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() {
+fn group_that_ends_with_an_error_closes_with_1011() {
     let server = ForeignServer::start();
     let group = RxWsClientGroup::new(server.url(), WsStr).unwrap();
     let ended = Recorder::on(group.clone());
@@ -123,7 +123,7 @@ fn group_that_ends_with_an_error_closes_with_1011_and_errors_its_subscribers() {
 }
 
 #[test]
-fn connection_that_ends_with_an_error_closes_with_1011_and_the_server_goes_on() {
+fn connection_that_ends_with_an_error_closes_with_1011_alone() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let (heard, connections) = (Recorder::on(server.clone()), Recorder::on(server.connections()));
     let mut peer = foreign_client(server.local_addr(), "/");
@@ -184,7 +184,7 @@ fn connection_closes_with_the_code_and_reason_given() {
 }
 
 #[test]
-fn client_without_the_wanted_subprotocol_is_let_in_and_may_be_closed_with_1002() {
+fn client_without_the_wanted_subprotocol_may_be_closed_with_1002() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).subprotocols(["ocpp2.0.1"]).bind().unwrap();
     let connections = Recorder::on(server.connections());
     let client = RxWsClient::builder(url(&server, "/ocpp/1"), WsStr).subprotocols(["ocpp1.6"]).connect().unwrap();
@@ -200,7 +200,7 @@ fn client_without_the_wanted_subprotocol_is_let_in_and_may_be_closed_with_1002()
 }
 
 #[test]
-fn connection_closes_with_each_code_that_an_endpoint_may_send_and_no_other() {
+fn connection_closes_with_the_codes_that_an_endpoint_may_send() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let connections = Recorder::on(server.connections());
     for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]) {

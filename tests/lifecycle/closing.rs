@@ -79,7 +79,7 @@ fn once(url: String, runtime: &IoRuntime) -> (RxWsClient<WsBytes>, Recorder<Clie
 }
 
 #[test]
-fn server_with_1000_connections_and_full_outboxes_writes_it_all_and_leaves_nothing_behind() {
+fn server_with_1000_full_outboxes_writes_them_all_before_it_ends() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let runtime = IoRuntime::from_tokio(tokio.handle().clone());
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime);
@@ -112,7 +112,7 @@ fn server_with_1000_connections_and_full_outboxes_writes_it_all_and_leaves_nothi
 }
 
 #[test]
-fn server_reports_what_peers_that_do_not_read_have_not_taken_within_the_close_timeout() {
+fn server_reports_what_peers_have_not_taken_within_the_close_timeout() {
     let close_timeout = Duration::from_secs(1);
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes)
         .outbox(64, 1 << 30, Overflow::DropLatest)
@@ -167,7 +167,7 @@ fn subscribers_are_completed_only_after_the_peers_answer() {
 }
 
 #[test]
-fn servers_subscribers_are_completed_only_after_every_peers_answer_and_nobody_new_is_let_in_meanwhile() {
+fn server_completes_after_every_peers_answer_and_lets_nobody_in() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone());
     let mut peers = [(); 3].map(|()| foreign_client(server.local_addr(), "/"));
@@ -186,7 +186,7 @@ fn servers_subscribers_are_completed_only_after_every_peers_answer_and_nobody_ne
 }
 
 #[test]
-fn peer_that_never_answers_holds_up_closing_for_the_close_timeout_only() {
+fn client_waits_for_a_silent_server_no_longer_than_the_close_timeout() {
     let (hold, held) = mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let server = foreign_server(move |_, peer| {
@@ -204,7 +204,7 @@ fn peer_that_never_answers_holds_up_closing_for_the_close_timeout_only() {
 }
 
 #[test]
-fn peer_that_never_answers_the_closing_handshake_is_left_after_the_close_timeout() {
+fn peer_that_never_answers_a_close_is_left_after_the_close_timeout() {
     let limits = Limits::server().close_timeout(Duration::from_millis(20));
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits).bind().unwrap();
     let events = Recorder::on(server.events());
@@ -221,7 +221,7 @@ fn peer_that_never_answers_the_closing_handshake_is_left_after_the_close_timeout
 }
 
 #[test]
-fn without_a_server_what_is_queued_is_given_up_after_the_close_timeout_and_reported() {
+fn what_is_queued_without_a_server_is_given_up_after_the_close_timeout() {
     let server = raw_server(|_, stream| drop(stream));
     let limits = Limits::client().close_timeout(Duration::from_millis(200));
     let client = RxWsClient::builder(format!("ws://{server}"), WsStr).limits(limits.clone()).connect().unwrap();

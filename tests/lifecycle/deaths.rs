@@ -74,7 +74,7 @@ fn client_ends_with_its_runtime() {
 }
 
 #[test]
-fn client_that_waits_to_reconnect_ends_with_its_runtime_and_reports_what_it_has_not_sent() {
+fn client_that_waits_to_reconnect_ends_with_its_runtime() {
     for (program, runtime) in Program::each() {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let builder = RxWsClient::builder(nobody, WsStr).runtime(&runtime);
@@ -146,7 +146,7 @@ fn group_ends_with_its_runtime_behind_its_clients() {
 }
 
 #[test]
-fn component_that_is_made_on_a_runtime_that_was_shut_down_is_an_error_at_once() {
+fn component_on_a_runtime_that_was_shut_down_is_an_error_at_once() {
     for (program, runtime) in Program::each() {
         program.shut_down();
         let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().map(drop);

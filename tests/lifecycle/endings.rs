@@ -96,7 +96,7 @@ fn error_may_come_from_a_callback_of_every_subject() {
 }
 
 #[test]
-fn component_completes_when_its_last_handle_and_its_last_subscriber_are_gone() {
+fn component_completes_with_its_last_handle_and_subscriber() {
     let (addr, ends) = close_code_server();
     let client = RxWsClient::connect(format!("ws://{addr}"), WsStr).unwrap();
     client.wait_connected(PATIENCE).unwrap();

@@ -161,7 +161,7 @@ fn without_an_interval_nobody_is_pinged_or_gone() {
 }
 
 #[test]
-fn peer_that_falls_silent_is_gone_after_interval_and_timeout_on_both_sides() {
+fn peer_that_falls_silent_is_gone_on_both_sides() {
     let (interval, timeout) = (Duration::from_millis(100), Duration::from_millis(100));
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(interval).ping_timeout(timeout);
     let server = server.bind().unwrap();

@@ -70,7 +70,7 @@ fn handle_dropped_while_waiting_to_reconnect_leaves_no_thread() {
 }
 
 #[test]
-fn handle_dropped_while_messages_wait_for_a_server_leaves_no_thread_after_the_close_timeout() {
+fn handle_dropped_with_messages_unsent_leaves_no_thread() {
     let limits = Limits::client().close_timeout(Duration::from_millis(20));
     let client = RxWsClient::builder("ws://127.0.0.1:1", WsStr).name("5-cli").limits(limits).connect().unwrap();
     let events = Recorder::on(client.events());

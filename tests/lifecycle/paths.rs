@@ -99,7 +99,7 @@ fn path_that_was_closed_opens_again_and_the_others_stay() {
 }
 
 #[test]
-fn child_completed_by_its_own_handle_is_forgotten_and_sends_what_was_queued() {
+fn child_completed_by_its_own_handle_sends_what_was_queued() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone());
     let group = RxWsClientGroup::new(url(&server, "/"), WsStr).unwrap();
@@ -249,7 +249,7 @@ fn children_of_a_group_are_opened_and_closed_side_by_side() {
 }
 
 #[test]
-fn group_that_has_as_many_paths_as_it_may_refuses_another_until_one_is_closed() {
+fn group_with_all_its_paths_refuses_another_until_one_is_closed() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone());
     let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).name("robot").max_paths(2).build().unwrap();
@@ -275,7 +275,7 @@ fn group_that_has_as_many_paths_as_it_may_refuses_another_until_one_is_closed() 
 }
 
 #[test]
-fn path_that_is_idle_is_closed_and_opens_again_and_one_that_was_opened_stays() {
+fn idle_path_is_closed_and_opens_again_but_one_held_open_stays() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let idle_timeout = Duration::from_millis(50);
     let group = RxWsClientGroup::builder(url(&server, "/"), WsStr).idle_timeout(idle_timeout).build().unwrap();

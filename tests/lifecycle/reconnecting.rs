@@ -70,7 +70,7 @@ fn wait_connected_after_reconnect_waits_for_the_new_connection() {
 }
 
 #[test]
-fn reconnect_cuts_a_wait_short_from_within_the_callback_that_tells_of_it() {
+fn reconnect_cuts_a_wait_short_in_the_callback_that_tells_of_it() {
     let server = foreign_server(|number, mut peer| match number {
         0..3 => drop(peer),
         _ => while peer.read().is_ok() {},
@@ -144,7 +144,7 @@ fn reconnect_asked_for_when_a_failed_attempt_is_told_is_remembered() {
 }
 
 #[test]
-fn reconnect_asked_for_by_the_last_message_of_a_connection_is_remembered() {
+fn reconnect_asked_for_by_the_last_message_is_remembered() {
     let server = foreign_server(|number, mut peer| {
         peer.send("good bye".into()).unwrap();
         if number < 3 { close(peer, 1000) } else { while peer.read().is_ok() {} }

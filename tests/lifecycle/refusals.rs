@@ -141,7 +141,7 @@ fn close_code_of_the_programs_own_ends_the_retrying_or_goes_on_with_it() {
 }
 
 #[test]
-fn function_for_close_codes_may_return_a_bare_decision_and_holds_for_a_group() {
+fn function_for_close_codes_may_return_a_bare_decision() {
     let server = foreign_server(|_, peer| close(peer, 4001));
     let group = RxWsClientGroup::builder(format!("ws://{server}"), WsStr)
         .on_close(|code, reason| match (code, reason) {

@@ -16,7 +16,7 @@ fn messages_pushed_before_the_first_connection_arrive_in_order() {
 }
 
 #[test]
-fn messages_pushed_while_the_server_is_away_arrive_in_order_after_it_returned() {
+fn messages_pushed_while_the_server_is_away_arrive_in_order() {
     let server = RxWsServer::bind(format!("ws://{}:0", host_of_its_own(3)), WsStr).unwrap();
     let address = url(&server, "/");
     let client = client_at(&address);
@@ -50,7 +50,7 @@ fn greeting_comes_before_what_was_queued_on_every_connection() {
 }
 
 #[test]
-fn what_is_pushed_without_a_connection_is_sent_in_order_after_the_greeting() {
+fn what_is_pushed_without_a_connection_follows_the_greeting_in_order() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = RxWsClient::builder(format!("ws://{port}"), WsStr)
         .conn_retry_timeout(Duration::from_millis(1))
@@ -74,7 +74,7 @@ fn what_is_pushed_without_a_connection_is_sent_in_order_after_the_greeting() {
 }
 
 #[test]
-fn client_whose_link_is_refused_keeps_what_is_pushed_and_sends_it_when_it_is_let_in_again() {
+fn client_that_is_refused_sends_what_is_pushed_once_it_is_let_in() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone().untag());
     let proxy = Proxy::to(server.local_addr());
@@ -102,7 +102,7 @@ fn client_whose_link_is_refused_keeps_what_is_pushed_and_sends_it_when_it_is_let
 }
 
 #[test]
-fn message_of_which_a_part_was_written_is_sent_whole_on_the_next_connection() {
+fn message_of_which_nothing_was_read_is_sent_again_whole() {
     let server = ForeignServer::start();
     let client = RxWsClient::builder(server.url(), WsBytes).conn_retry_timeout(AT_ONCE).connect().unwrap();
     let large = vec![7; 8 * 1024 * 1024]; // more than the socket's buffers hold
@@ -115,7 +115,7 @@ fn message_of_which_a_part_was_written_is_sent_whole_on_the_next_connection() {
 }
 
 #[test]
-fn message_of_which_the_system_took_a_part_is_sent_whole_on_the_next_link_and_once() {
+fn message_cut_in_the_middle_is_sent_whole_on_the_next_link_and_once() {
     let limits = Limits::server().message_len(16 << 20);
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits).bind().unwrap();
     let heard = Recorder::on(server.clone().untag());
@@ -322,7 +322,7 @@ fn eager_client(proxy: &Proxy) -> RxWsClient<WsStr> {
 }
 
 #[test]
-fn nothing_is_lost_untold_to_a_server_over_a_link_reset_every_500_messages() {
+fn nothing_is_lost_untold_to_a_server_over_a_link_that_is_reset() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let heard = Recorder::on(server.clone());
     let proxy = Proxy::to(server.local_addr());
@@ -358,7 +358,7 @@ fn nothing_is_lost_untold_to_a_server_over_a_link_reset_every_500_messages() {
 }
 
 #[test]
-fn nothing_is_lost_untold_to_a_client_over_a_link_reset_every_500_messages() {
+fn nothing_is_lost_untold_to_a_client_over_a_link_that_is_reset() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(PING_INTERVAL).bind().unwrap();
     let proxy = Proxy::to(server.local_addr());
     let events = Recorder::on(server.events());

@@ -38,7 +38,7 @@ fn everything_of(client: &RxWsClient<WsStr>) -> mpsc::Receiver<(Told, bool)> {
 }
 
 #[test]
-fn state_changes_before_its_event_and_messages_lie_between_connected_and_disconnected() {
+fn state_changes_before_its_event_and_messages_lie_between() {
     use ConnectionState::*;
     let (open, may_open) = mpsc::channel::<()>();
     let may_open = Arc::new(Mutex::new(may_open));
@@ -107,7 +107,7 @@ fn state_begins_with_the_current_one_at_any_time() {
 }
 
 #[test]
-fn with_several_threads_a_connection_is_told_to_be_lost_after_its_last_message() {
+fn loss_is_told_after_the_last_message_on_several_threads() {
     let (go, may_go) = mpsc::channel::<()>();
     let may_go = Arc::new(Mutex::new(may_go));
     let server = foreign_server(move |_, mut peer| {

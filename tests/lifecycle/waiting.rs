@@ -93,7 +93,7 @@ fn waiting_for_a_component_on_its_own_thread_is_an_error_at_once() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn waiting_on_the_only_thread_of_the_programs_runtime_is_an_error_at_once() {
+async fn waiting_on_the_only_thread_of_a_runtime_is_an_error_at_once() {
     let server = echo_server(WsStr);
     let runtime = IoRuntime::from_tokio(tokio::runtime::Handle::current());
     let client = RxWsClient::builder(url(&server, "/"), WsStr).runtime(&runtime).connect().unwrap();
