@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     option,
 };
 
@@ -31,6 +31,8 @@ pub enum Addr {
     Memory,
     /// A server without a listener, which is given its connections by another server.
     Mounted,
+    /// A stream that does not tell, or a peer behind another server that did not say.
+    Unknown,
 }
 
 impl Addr {
@@ -41,6 +43,10 @@ impl Addr {
             Self::Tcp(addr) => Some(*addr),
             _ => None,
         }
+    }
+
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.as_tcp().map(|addr| addr.ip())
     }
 
     /// The port, if it has one.
@@ -69,6 +75,7 @@ impl fmt::Display for Addr {
             Self::Unix => f.pad("a Unix socket"),
             Self::Memory => f.pad("memory"),
             Self::Mounted => f.pad("mounted"),
+            Self::Unknown => f.pad("an unknown address"),
         }
     }
 }
@@ -109,7 +116,7 @@ mod tests {
         assert_eq!(tcp, socket);
         assert_eq!(tcp.to_socket_addrs().unwrap().collect::<Vec<_>>(), [socket]);
         assert_eq!(ConnConfig::try_from(tcp).unwrap(), ConnConfig::new("::1", 9));
-        for other in [Addr::Unix, Addr::Memory, Addr::Mounted] {
+        for other in [Addr::Unix, Addr::Memory, Addr::Mounted, Addr::Unknown] {
             assert_eq!((other.as_tcp(), other.port()), (None, None));
             assert_eq!(other.to_socket_addrs().unwrap_err().kind(), io::ErrorKind::Unsupported);
             let error = ConnConfig::try_from(other.clone()).unwrap_err().to_string();

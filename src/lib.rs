@@ -110,7 +110,10 @@ pub use limits::Limits;
 pub use operators::{Lossy, ObservableExt, Router};
 pub use outbox::Overflow;
 pub use runtime::{EventLoopScheduler, IoRuntime, IoScheduler, RunLoop};
-pub use server::{Connection, RxWsServer, ServerBuilder};
+pub use server::{Adopted, Connection, RxWsServer, ServerBuilder};
+#[cfg(feature = "mount")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mount")))]
+pub use server::{RxWsService, Upgrade};
 pub use stats::{DropReason, Dropped, GroupStats, PathStats, SendStats, ServerStats, Stats, Tally};
 pub use subject::{SerializedSubject, SerializedSubscription};
 pub use tagged::{Tag, TaggedData, WsText};

@@ -8,7 +8,7 @@ use crate::{
     ConnConfig, ConnRequest, OnClose, RetryPolicy, WsDatatype, WsError,
     client::request::{GivenHeader, check_subprotocols, given_header},
     endpoint::inbound::Member,
-    handshake::ConnectAsk,
+    handshake::{ConnectAsk, Connector},
     transport::tls::ClientTls,
 };
 
@@ -39,6 +39,7 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) member: Option<Member<D::Item>>,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) follows_redirects: bool,
+    pub(crate) connector: Option<Connector>,
     headers: Result<HeaderMap, WsError>,
 }
 
@@ -55,6 +56,7 @@ impl<D: WsDatatype> Default for Dialing<D> {
             member: None,
             tls: None,
             follows_redirects: false,
+            connector: None,
             headers: Ok(HeaderMap::new()),
         }
     }
@@ -74,6 +76,7 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             member: self.member.clone(),
             tls: self.tls.clone(),
             follows_redirects: self.follows_redirects,
+            connector: self.connector.clone(),
             headers: self.headers.clone(),
         }
     }
@@ -120,7 +123,8 @@ impl<D: WsDatatype> Dialing<D> {
         };
         let (headers, subprotocols) = (self.headers.clone()?, self.subprotocols.clone());
         check_subprotocols(&subprotocols)?;
-        Ok(ConnectAsk { endpoint, headers, subprotocols, tls, follows_redirects: self.follows_redirects })
+        let (follows_redirects, connector) = (self.follows_redirects, self.connector.clone());
+        Ok(ConnectAsk { endpoint, headers, subprotocols, tls, follows_redirects, connector })
     }
 }
 

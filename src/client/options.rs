@@ -99,6 +99,34 @@ macro_rules! client_options {
             self
         }
 
+        /// Reaches the server by a stream of the program's instead of TCP: through a proxy, over a Unix socket, in memory.
+        ///
+        /// `connect` is called on the I/O thread before each attempt, with the address of that attempt. On a `wss://` address
+        /// TLS goes on top of the stream. A tokio `TcpStream` moves to the client's runtime if it is of another. Its error, or
+        /// its panic, is a [`WsError::Connect`]($crate::WsError::Connect), after which the retry policy decides; the time to
+        /// connect includes it. Other streams than TCP are polled under a lock of the connection, so their code must not push
+        /// into this endpoint.
+        ///
+        /// ```no_run
+        /// use rxplus::prelude::*;
+        ///
+        /// # #[cfg(unix)] {
+        /// let client = RxWsClient::builder("ws://robot/control", WsStr)
+        ///     .connector(|_| tokio::net::UnixStream::connect("/run/robot.sock"))
+        ///     .connect()?;
+        /// # }
+        /// # Ok::<(), WsError>(())
+        /// ```
+        pub fn connector<F, R, S>(mut self, connect: F) -> Self
+        where
+            F: Fn($crate::ConnConfig) -> R + Send + Sync + 'static,
+            R: Future<Output = std::io::Result<S>> + Send + 'static,
+            S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        {
+            self.dialing.connector = Some($crate::handshake::Connector::new(connect));
+            self
+        }
+
         /// Sets whom to trust on `wss://` addresses, and which certificate to show. The default is to trust whom the system
         /// trusts.
         #[cfg(feature = "tls")]

@@ -17,6 +17,9 @@ use crate::{Tag, limits::Limits, sparse};
 /// request by then, or is only being told why it is refused, may be evicted for a newcomer.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Why a peer that was evicted is refused.
+pub(crate) const MADE_ROOM: &str = "it made room for other handshakes (Limits::handshakes)";
+
 /// Gives each peer that the limits allow a [`Permit`].
 pub(crate) struct Admission {
     limits: Limits,
@@ -36,10 +39,14 @@ struct Occupancy {
     permits: u64,
 }
 
+/// A peer that is counted, under its address if it has one.
+#[derive(Clone, Copy, Debug)]
+struct Counted(Option<IpAddr>);
+
 struct Waiting {
     since: Instant,
-    /// The address under which the peer is counted; `None` if it is refused, and not counted.
-    address: Option<IpAddr>,
+    /// `None` if the peer is refused.
+    counted: Option<Counted>,
     evict: oneshot::Sender<()>,
 }
 
@@ -53,8 +60,8 @@ pub(crate) struct Permit {
     number: u64,
     eviction: Option<oneshot::Receiver<()>>,
     refusal: Option<&'static str>,
-    /// The address under which the peer is counted; `None` while it is counted as waiting, or not counted.
-    address: Option<IpAddr>,
+    /// `None` while the peer is counted as waiting, or not counted.
+    counted: Option<Counted>,
     path: Option<Tag>,
 }
 
@@ -64,24 +71,24 @@ impl Admission {
     }
 
     /// Lets a peer begin its opening handshake, if only to be refused with an answer; `None` when there is no room even
-    /// for that.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
+    /// for that. Peers without an address have no limit per address.
+    pub(crate) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Permit> {
         let now = Instant::now();
         let mut occupancy = self.lock();
         if occupancy.waiting.len() >= self.limits.handshakes {
             occupancy.evict_oldest(now, GRACE, |_| true)?;
         }
-        let (address, refusal) = match occupancy.admit(subscriber(address), &self.limits, now) {
-            Ok(address) => (Some(address), None),
+        let (counted, refusal) = match occupancy.admit(address.map(subscriber), &self.limits, now) {
+            Ok(counted) => (Some(counted), None),
             Err(limit) => (None, Some(limit)),
         };
         occupancy.permits += 1;
         let number = occupancy.permits;
         let (evict, eviction) = oneshot::channel();
-        occupancy.waiting.insert(number, Waiting { since: now, address, evict });
+        occupancy.waiting.insert(number, Waiting { since: now, counted, evict });
         drop(occupancy);
         let admission = self.clone();
-        Some(Permit { admission, number, eviction: Some(eviction), refusal, address: None, path: None })
+        Some(Permit { admission, number, eviction: Some(eviction), refusal, counted: None, path: None })
     }
 
     /// Evicts the peers whose requests have been missing for the longest time, for want of file descriptors: half of all,
@@ -108,36 +115,39 @@ impl Occupancy {
         let (&number, _) = old.find(|(_, waiting)| may(waiting))?;
         let evicted = self.waiting.remove(&number)?;
         // Its place is free from now on, however long it takes to leave.
-        self.count_out(evicted.address);
+        self.count_out(evicted.counted);
         // An error means that the peer is leaving by itself.
         let _ = evicted.evict.send(());
         Some(Evicted)
     }
 
-    fn count_out(&mut self, address: Option<IpAddr>) {
+    fn count_out(&mut self, counted: Option<Counted>) {
+        let Some(Counted(address)) = counted else { return };
+        self.connections -= 1;
         if let Some(address) = address {
-            self.connections -= 1;
             count_out(&mut self.addresses, &address);
         }
     }
 
-    /// Counts a newcomer, and returns the address under which it is counted; or returns the limit that keeps it out.
-    fn admit(&mut self, address: IpAddr, limits: &Limits, now: Instant) -> Result<IpAddr, &'static str> {
+    /// Counts a newcomer, or returns the limit that keeps it out.
+    fn admit(&mut self, address: Option<IpAddr>, limits: &Limits, now: Instant) -> Result<Counted, &'static str> {
         // First: no peer is evicted for a newcomer that may not stay.
-        if let Some(limit) = limits.connections_per_address
+        if let (Some(limit), Some(address)) = (limits.connections_per_address, address)
             && self.addresses.get(&address).is_some_and(|count| *count >= limit)
         {
             return Err("your address has as many connections as it may (Limits::connections_per_address)");
         }
         if limits.connections.is_some_and(|limit| self.connections >= limit) {
-            let evicted = self.evict_oldest(now, GRACE, |waiting| waiting.address.is_some());
+            let evicted = self.evict_oldest(now, GRACE, |waiting| waiting.counted.is_some());
             evicted.ok_or("this server has as many connections as it allows (Limits::connections)")?;
         }
-        if limits.connections_per_address.is_some() {
+        if limits.connections_per_address.is_some()
+            && let Some(address) = address
+        {
             *self.addresses.entry(address).or_default() += 1;
         }
         self.connections += 1;
-        Ok(address)
+        Ok(Counted(address))
     }
 }
 
@@ -164,8 +174,17 @@ impl Permit {
     /// When it has been evicted already.
     pub(crate) fn stay(&mut self) -> Result<(), Evicted> {
         let waiting = self.admission.lock().waiting.remove(&self.number).ok_or(Evicted)?;
-        self.address = waiting.address;
+        self.counted = waiting.counted;
         Ok(())
+    }
+
+    /// Takes a place for good, with a request that is granted already, or returns the limit that keeps the peer out.
+    pub(crate) fn enter(&mut self, path: &Tag) -> Result<(), &'static str> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        self.stay().map_err(|Evicted| MADE_ROOM)?;
+        self.take_path(path)
     }
 
     /// Resolves when the peer has lost its place to another one.
@@ -186,8 +205,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut occupancy = self.admission.lock();
-        let waited_as = occupancy.waiting.remove(&self.number).and_then(|waiting| waiting.address);
-        occupancy.count_out(waited_as.or(self.address));
+        let waited_as = occupancy.waiting.remove(&self.number).and_then(|waiting| waiting.counted);
+        occupancy.count_out(waited_as.or(self.counted));
         if let Some(path) = &self.path {
             count_out(&mut occupancy.paths, path);
         }
@@ -222,15 +241,16 @@ fn subscriber(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
     }
 
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one_and_mapped_ones_as_ipv4() {
-        assert_eq!(subscriber(ip("2001:db8:1:2:3::9")), subscriber(ip("2001:db8:1:2:ffff::1")));
-        assert_ne!(subscriber(ip("2001:db8:1:2::1")), subscriber(ip("2001:db8:1:3::1")));
-        assert_eq!(subscriber(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+        let counted = |text| ip(text).map(subscriber);
+        assert_eq!(counted("2001:db8:1:2:3::9"), counted("2001:db8:1:2:ffff::1"));
+        assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
+        assert_eq!(counted("::ffff:10.0.0.1"), ip("10.0.0.1"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::{
     io::Write,
     net::TcpStream,
+    pin::Pin,
+    task::{Context, Waker},
     time::{Duration, SystemTime},
 };
 
@@ -14,6 +16,8 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
+
+use crate::transport::raw::Given;
 
 /// How long a refused peer may take to read why, and how many of its further bytes are read meanwhile: a socket that is
 /// closed with unread bytes is reset, and the answer is lost with it.
@@ -86,6 +90,28 @@ impl Answer {
         bytes
     }
 
+    /// For another HTTP server, which writes it.
+    #[cfg(feature = "mount")]
+    pub(super) fn into_response(self) -> http::Response<http_body_util::Full<bytes::Bytes>> {
+        let mut add = Vec::new();
+        if self.content == Content::Sent {
+            add.push((CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")));
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            add.push((UPGRADE, HeaderValue::from_static("websocket")));
+            add.push((CONNECTION, HeaderValue::from_static("Upgrade")));
+        }
+        let Self { status, headers, line, content } = self;
+        let body = if content == Content::Sent { format!("{line}\n").into() } else { bytes::Bytes::new() };
+        let mut response = http::Response::new(http_body_util::Full::new(body));
+        *response.status_mut() = status;
+        response.headers_mut().extend(add);
+        for (name, value) in headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+
     /// The headers of an answer after which the connection ends, except those that it has already.
     fn usual_headers(&self, add: &mut impl FnMut(&HeaderName, &[u8])) {
         let mut add = |name, value: &str| {
@@ -148,11 +174,16 @@ fn spelled(name: &HeaderName) -> String {
     name.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
-/// Tells a peer that there is no room for it, if its socket takes that at once: not even a task is spent on it.
-pub(crate) fn turn_away(stream: tokio::net::TcpStream, line: &str) {
+/// Tells a peer that there is no room for it, if its stream takes that at once: not even a task is spent on it.
+pub(crate) fn turn_away(stream: Given, line: &str) {
     let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, line).bytes();
     // A best effort: the peer is dropped in any case.
-    let _ = stream.into_std().and_then(|mut stream: TcpStream| stream.write(&answer));
+    match stream {
+        Given::Tcp(stream) => _ = stream.into_std().and_then(|mut stream: TcpStream| stream.write(&answer)),
+        Given::Other(mut stream, _) => {
+            let _ = Pin::new(&mut stream).poll_write(&mut Context::from_waker(Waker::noop()), &answer);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::{
     answer::{Answer, added_header},
@@ -41,6 +41,12 @@ impl UpgradeRequest {
         let Head { method, path, query, .. } = head;
         let headers = OnceLock::new();
         Self(Arc::new(Parts { method, path, query, packed, headers, peer_addr, asks_to_upgrade }))
+    }
+
+    /// That of a stream whose handshake the program has made: without headers.
+    pub(crate) fn made_elsewhere(path: Tag, peer_addr: Addr) -> Self {
+        let headers = HeaderMap::new();
+        Self::new(Head { method: Method::GET, path, query: None, version: Version::HTTP_11, headers }, peer_addr)
     }
 
     /// Whether it asks for a WebSocket connection. A server's `authorize` sees other requests only after
@@ -150,12 +156,19 @@ impl Grant {
     }
 
     /// The grant that `authorize` returned, or a new one around its plain value.
-    fn of(returned: impl Any + Send + Sync) -> Self {
+    /// The value itself, if it is a grant already.
+    pub(crate) fn of(returned: impl Any + Send + Sync) -> Self {
         let returned: Box<dyn Any + Send + Sync> = Box::new(returned);
         match returned.downcast::<Self>() {
             Ok(grant) => *grant,
             Err(value) => Self { value: value.into(), headers: Vec::new() },
         }
+    }
+}
+
+impl Grant {
+    pub(crate) fn into_value(self) -> Granted {
+        self.value
     }
 }
 

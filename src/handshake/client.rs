@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{
-    Opened, has_token, only,
+    Connector, Opened, has_token, only,
     reach::reach,
     redirect,
     response::{BODY_LEN, HttpResponse},
@@ -28,6 +28,7 @@ use crate::{
     limits::Limits,
     transport::{
         Transport,
+        raw::Raw,
         tls::{ClientTls, certificate_failure},
     },
 };
@@ -47,6 +48,8 @@ pub(crate) struct ConnectAsk {
     /// `None` for the system's roots, if TLS is needed at all.
     pub(crate) tls: Option<ClientTls>,
     pub(crate) follows_redirects: bool,
+    /// `None` for TCP.
+    pub(crate) connector: Option<Connector>,
 }
 
 /// A connection that a server has opened.
@@ -112,8 +115,11 @@ async fn exchange(ask: &ConnectAsk, limits: &Limits, deadline: Instant) -> Resul
 async fn open(ask: &ConnectAsk) -> Result<Transport, WsError> {
     let endpoint = &ask.endpoint;
     let unreachable = |error| WsError::Connect { endpoint: endpoint.clone(), source: Arc::new(error) };
-    let stream = reach(endpoint.host(), endpoint.port()).await.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
+    let reached = match &ask.connector {
+        Some(connector) => connector.connect(endpoint).await,
+        None => reach(endpoint.host(), endpoint.port()).await.and_then(Raw::try_from),
+    };
+    let stream = reached.map_err(unreachable)?;
     match (endpoint.is_tls(), &ask.tls) {
         (false, _) => Ok(stream.into()),
         (true, Some(tls)) => tls.connect(stream, endpoint).await,

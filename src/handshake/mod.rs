@@ -12,7 +12,10 @@ pub(crate) mod admission;
 mod answer;
 mod authorize;
 mod client;
+mod connector;
 mod head;
+#[cfg(feature = "mount")]
+pub(crate) mod mounted;
 mod origin;
 mod policy;
 mod reach;
@@ -30,6 +33,9 @@ pub(crate) use answer::{see_off, turn_away};
 pub(crate) use authorize::{Authorize, Granted};
 pub use authorize::{Grant, Refuse, UpgradeRequest};
 pub(crate) use client::{ConnectAsk, Connected, connect};
+pub(crate) use connector::Connector;
+#[cfg(feature = "mount")]
+pub(crate) use mounted::Mounted;
 pub(crate) use origin::Origin;
 pub(crate) use policy::Policy;
 pub use response::HttpResponse;

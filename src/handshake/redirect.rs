@@ -89,6 +89,7 @@ mod tests {
             subprotocols: std::sync::Arc::default(),
             tls: None,
             follows_redirects: true,
+            connector: None,
         }
     }
 

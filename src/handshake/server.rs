@@ -1,21 +1,21 @@
 //! A server's side of the opening handshake.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use tokio::net::TcpStream;
 
 use super::{
     Grant, Granted, Policy, Refuse, UpgradeRequest,
-    admission::{Evicted, Permit},
+    admission::{Evicted, MADE_ROOM, Permit},
     answer::Answer,
     head::{self, Head, Unreadable},
     policy::Opening,
 };
 use crate::{
+    Addr,
     limits::Limits,
-    transport::{Transport, tls::ServerTls},
+    transport::{Transport, raw::Raw, tls::ServerTls},
 };
 
 /// A connection that is let in.
@@ -23,7 +23,7 @@ pub(crate) struct Entrant {
     pub(crate) stream: Transport,
     /// The bytes that came together with the handshake.
     pub(crate) early_bytes: Bytes,
-    /// The answer that tells the peer that it is let in.
+    /// The answer that tells the peer that it is let in, unless it has been told.
     pub(crate) answer: Vec<u8>,
     pub(crate) request: UpgradeRequest,
     pub(crate) subprotocol: Option<String>,
@@ -31,11 +31,11 @@ pub(crate) struct Entrant {
     pub(crate) grant: Option<Granted>,
 }
 
-/// A request, and the subprotocol chosen for it.
-struct Asked {
-    request: UpgradeRequest,
-    subprotocol: Option<String>,
-    grant: Option<Granted>,
+/// A request that is let in, and the subprotocol chosen for it.
+pub(super) struct Asked {
+    pub(super) request: UpgradeRequest,
+    pub(super) subprotocol: Option<String>,
+    pub(super) grant: Option<Granted>,
 }
 
 /// The reason why a request was answered with an HTTP status instead of a connection.
@@ -57,8 +57,8 @@ impl Refused {
 ///
 /// A peer that is let in goes through `register`, which sends it the answer once it is connected.
 pub(crate) async fn accept<R>(
-    stream: TcpStream,
-    addr: SocketAddr,
+    mut stream: Raw,
+    addr: Addr,
     permit: &mut Permit,
     policy: &Policy,
     tls: Option<&ServerTls>,
@@ -66,11 +66,10 @@ pub(crate) async fn accept<R>(
     register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
 ) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
-    stream.set_nodelay(true).map_err(broken)?;
     // A peer that sends nothing costs no buffer.
-    stream.peek(&mut [0]).await.map_err(broken)?;
+    stream.peek().await.map_err(broken)?;
     // The rest is boxed: thousands of tasks may be parked in `head::read`, and otherwise each would have room for all of it.
-    let mut stream = match tls {
+    let mut stream: Transport = match tls {
         Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Refused::unanswered)?,
         None => stream.into(),
     };
@@ -81,7 +80,7 @@ pub(crate) async fn accept<R>(
 /// Lets a peer in, or answers with the reason why not.
 async fn reply<R>(
     mut stream: Transport,
-    addr: SocketAddr,
+    addr: Addr,
     head: Result<(Head, Bytes), Unreadable>,
     permit: &mut Permit,
     policy: &Policy,
@@ -90,7 +89,9 @@ async fn reply<R>(
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
     let verdict = match head {
-        Ok((request, early_bytes)) => judge(request, addr, permit, policy).await.map(|let_in| (let_in, early_bytes)),
+        Ok((request, early_bytes)) => {
+            judge(request, addr, permit, policy, None).await.map(|let_in| (let_in, early_bytes))
+        }
         Err(Unreadable::Gone(error)) => return Err(broken(error)),
         Err(Unreadable::TooLarge) => Err(too_large()),
         Err(Unreadable::NoHttp { looks_like_tls }) => Err(no_http(looks_like_tls && stream.is_plain())),
@@ -112,11 +113,12 @@ async fn reply<R>(
 
 /// Decides on a request: by the protocol first, then by the served paths and origins, then by the room left, and last by the
 /// program. Returns the answer that lets it in.
-async fn judge(
+pub(super) async fn judge(
     request: Head,
-    addr: SocketAddr,
+    addr: Addr,
     permit: &mut Permit,
     policy: &Policy,
+    given: Option<Grant>,
 ) -> Result<(Answer, Asked), Answer> {
     let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
     if let Some(refusal) = permit.refusal() {
@@ -126,14 +128,15 @@ async fn judge(
         Err(answer) if !policy.answers_plainly(&request) => return Err(answer),
         opening => opening,
     };
-    permit.stay().map_err(|Evicted| full("it made room for other handshakes (Limits::handshakes)"))?;
+    permit.stay().map_err(|Evicted| full(MADE_ROOM))?;
     if opening.is_ok() {
         permit.take_path(&request.path).map_err(full)?;
     }
-    let request = UpgradeRequest::new(request, addr.into());
-    let grant = match &policy.authorize {
-        Some(authorize) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
-        None => None,
+    let request = UpgradeRequest::new(request, addr);
+    let grant = match (given, &policy.authorize) {
+        (Some(grant), _) => Some(grant),
+        (None, Some(authorize)) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
+        (None, None) => None,
     };
     // A request that asks for no connection, and that `authorize` lets in, gets the answer 426 or 405.
     let Opening { mut answer, subprotocol } = opening?;

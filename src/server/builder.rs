@@ -1,6 +1,8 @@
 //! [`ServerBuilder`]: the options of a server.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, io, sync::Arc};
+
+use tokio::sync::mpsc;
 
 use crate::{
     ConnConfig, IoScheduler, Refuse, RxWsServer, UpgradeRequest, WsDatatype, WsError,
@@ -21,7 +23,8 @@ use crate::{
 #[must_use]
 #[derive(Debug)]
 pub struct ServerBuilder<D: WsDatatype> {
-    endpoint: Result<ConnConfig, WsError>,
+    /// `None` for a server without an address of its own.
+    endpoint: Option<Result<ConnConfig, WsError>>,
     datatype: D,
     options: Options,
     policy: Policy,
@@ -31,19 +34,8 @@ pub struct ServerBuilder<D: WsDatatype> {
 }
 
 impl<D: WsDatatype> ServerBuilder<D> {
-    pub(crate) fn new<A>(address: A, datatype: D) -> Self
-    where
-        A: TryInto<ConnConfig>,
-        A::Error: Into<WsError>,
-    {
-        Self {
-            endpoint: address.try_into().map_err(Into::into),
-            datatype,
-            options: Options::server(),
-            policy: Policy::default(),
-            tls: None,
-            mistake: None,
-        }
+    pub(crate) fn new(endpoint: Option<Result<ConnConfig, WsError>>, datatype: D) -> Self {
+        Self { endpoint, datatype, options: Options::server(), policy: Policy::default(), tls: None, mistake: None }
     }
 
     common_options!(
@@ -176,7 +168,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     ///
     /// As [`RxWsServer::bind`], and when an option cannot be used.
     pub fn bind(self) -> Result<RxWsServer<D>, WsError> {
-        let endpoint = self.endpoint?;
+        let endpoint = self.endpoint.clone().unwrap_or_else(|| Err(no_address()))?;
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
@@ -184,19 +176,69 @@ impl<D: WsDatatype> ServerBuilder<D> {
             let reason = "a server needs a certificate; give it one with .tls(ServerTls::..), of the feature \"tls\"";
             return Err(WsError::TlsSetup { what: endpoint.to_string(), reason: reason.into() });
         }
-        let failed = |error| WsError::Bind { endpoint: endpoint.clone(), source: Arc::new(error) };
         let sockets = listen(&endpoint)?;
+        self.start(sockets, |error| WsError::Bind { endpoint: endpoint.clone(), source: Arc::new(error) })
+    }
+
+    /// Makes a server that listens on a socket of the program's: one that systemd has handed over, that shares its port by
+    /// `SO_REUSEPORT`, or that was bound before the program gave up its privileges.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let server = RxWsServer::unbound(WsStr).listen_on(listener)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When an option is invalid, the listener cannot be used, or the I/O thread cannot be started.
+    pub fn listen_on(self, listener: std::net::TcpListener) -> Result<RxWsServer<D>, WsError> {
+        let failed = |error| WsError::Transport { peer: "the listener".into(), source: Arc::new(error) };
+        listener.set_nonblocking(true).map_err(failed)?;
+        self.start(vec![listener], failed)
+    }
+
+    /// Makes a server that listens nowhere: others give it its connections.
+    ///
+    /// # Errors
+    ///
+    /// When an option is invalid, or the I/O thread cannot be started.
+    pub fn build(self) -> Result<RxWsServer<D>, WsError> {
+        self.start(Vec::new(), |error| WsError::Transport {
+            peer: "a server without a listener".into(),
+            source: Arc::new(error),
+        })
+    }
+
+    fn start(
+        self,
+        sockets: Vec<std::net::TcpListener>,
+        failed: impl Fn(io::Error) -> WsError,
+    ) -> Result<RxWsServer<D>, WsError> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
         let runtime = self.options.runtime()?;
         let listener = {
             let _inside = runtime.handle().enter();
-            Listener::new(sockets).map_err(failed)?
+            Listener::new(sockets).map_err(&failed)?
         };
-        let local_addrs = listener.local_addrs().map_err(failed)?;
+        let local_addrs = listener.local_addrs().map_err(&failed)?;
         let home = IoScheduler::on(&runtime);
-        let core = Arc::new(ServerCore::new(self.datatype, self.options, self.policy, self.tls, home.clone()));
+        let (arrivals, arriving) = mpsc::unbounded_channel();
+        let (options, policy) = (self.options, self.policy);
+        let core = Arc::new(ServerCore::new(self.datatype, options, policy, self.tls, home.clone(), arrivals));
         let dead = core.clone();
-        runtime.serve(task::run(core.clone(), listener), move |death| dead.died(&death));
+        runtime.serve(task::run(core.clone(), listener, arriving), move |death| dead.died(&death));
         let guard = DropGuard::of(&core);
         Ok(RxWsServer { inner: ServerSource { core, local_addrs, guard }, scheduler: home })
     }
+}
+
+fn no_address() -> WsError {
+    let reason =
+        "this server has no address; end its builder with build() or listen_on(), or begin with builder(address, ..)";
+    WsError::InvalidUrl { url: String::new(), reason: reason.into() }
 }

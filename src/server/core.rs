@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     Addr, Connection, DatatypeError, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
@@ -19,16 +19,22 @@ use crate::{
         options::Options,
         routing_table::RoutingTable,
     },
-    handshake::{Policy, Refused, admission::Admission},
+    handshake::{self, Policy, Refused, admission::Admission},
     link::write_scheduler::WriteScheduler,
     outbox::Refusal,
     protocol::close::{GOING_AWAY, INTERNAL_ERROR},
     runtime::{debts, guard::Death},
-    server::serving::Serving,
+    server::{arrival::Arrival, serving::Serving},
     stats::{PathStats, SendStats, ServerStats, Tally},
     subject::{branch::Listeners, replay::Replay},
-    transport::tls::ServerTls,
+    transport::{raw::Given, tls::ServerTls},
 };
+
+/// Why a peer is refused for which there is not even room to read its request.
+pub(crate) const NO_ROOM: &str = "this server has as many handshakes under way as it allows (Limits::handshakes)";
+
+/// The server no longer takes peers in.
+pub(crate) struct Ended;
 
 /// A server, as its handles and its tasks share it.
 pub(crate) struct ServerCore<D: WsDatatype> {
@@ -46,6 +52,8 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) tls: Option<ServerTls>,
     pub(crate) admission: Arc<Admission>,
     open: Mutex<Open<D>>,
+    /// Peers that do not come through the listener.
+    arrivals: mpsc::UnboundedSender<Arrival>,
     /// Tells the tasks that the server is to end.
     closing: watch::Sender<bool>,
     /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
@@ -124,6 +132,7 @@ impl<D: WsDatatype> ServerCore<D> {
         policy: Policy,
         tls: Option<ServerTls>,
         home: IoScheduler,
+        arrivals: mpsc::UnboundedSender<Arrival>,
     ) -> Self {
         let component = Component::keeping_early(options.name.clone(), home.clone());
         let on_panic = component.events.on_panic();
@@ -151,6 +160,7 @@ impl<D: WsDatatype> ServerCore<D> {
                 leaving: 0,
                 is_dead: false,
             }),
+            arrivals,
             closing: watch::Sender::new(false),
             close_code: AtomicU16::new(0),
             missed: AtomicU64::new(0),
@@ -223,8 +233,28 @@ impl<D: WsDatatype> ServerCore<D> {
         ServerEvent::Closed(report)
     }
 
-    pub(crate) fn report_refusal(&self, addr: impl Into<Addr>, Refused { status, reason, .. }: Refused) {
-        self.component.events.next(ServerEvent::Rejected { addr: addr.into(), status, reason, count: 1 });
+    /// Takes in a peer that has its permit.
+    pub(crate) fn arrive(&self, arrival: Arrival) -> Result<(), Ended> {
+        self.arrivals.send(arrival).map_err(|_| Ended)
+    }
+
+    /// Refuses a peer at once, since there is no room even to read its request.
+    pub(crate) fn turn_away(&self, stream: Given) -> Refused {
+        // Before the TLS handshake, plain text means nothing to the client.
+        let status = self.tls.is_none().then_some(503);
+        if status.is_some() {
+            handshake::turn_away(stream, NO_ROOM);
+        }
+        Refused { status, reason: NO_ROOM.into(), stream: None }
+    }
+
+    /// As [`report_refusal`](Self::report_refusal), from a thread of the program's: the event is emitted on the I/O thread.
+    pub(crate) fn post_refusal(&self, addr: Addr, Refused { status, reason, .. }: Refused) {
+        self.component.events.post(ServerEvent::Rejected { addr, status, reason, count: 1 });
+    }
+
+    pub(crate) fn report_refusal(&self, addr: Addr, Refused { status, reason, .. }: Refused) {
+        self.component.events.next(ServerEvent::Rejected { addr, status, reason, count: 1 });
     }
 
     pub(crate) fn next_number(&self) -> u64 {

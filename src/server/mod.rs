@@ -9,14 +9,21 @@
 //! The tasks run on the server's I/O thread, or on the threads of the runtime that it was given. A push runs on the caller's
 //! thread, as far as the outboxes.
 
+mod arrival;
 mod builder;
 pub(crate) mod connection;
 mod core;
+#[cfg(feature = "mount")]
+mod mount;
 mod serving;
+mod streams;
 mod task;
 
 pub use builder::ServerBuilder;
 pub use connection::{Connection, ConnectionSource};
+#[cfg(feature = "mount")]
+pub use mount::{RxWsService, Upgrade};
+pub use streams::Adopted;
 
 use std::sync::Arc;
 
@@ -102,7 +109,22 @@ impl<D: WsDatatype> RxWsServer<D> {
         A: TryInto<ConnConfig>,
         A::Error: Into<WsError>,
     {
-        ServerBuilder::new(address, datatype)
+        ServerBuilder::new(Some(address.try_into().map_err(Into::into)), datatype)
+    }
+
+    /// Starts making a server without an address of its own: one that is [mounted](Self::service) in another HTTP server, that
+    /// [accepts](Self::accept) or [adopts](Self::adopt) the program's streams, or that
+    /// [listens on](ServerBuilder::listen_on) a listener that is there already. All other options are as usual.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::unbound(WsStr).name("rooms").build()?;
+    /// assert_eq!(server.local_addr(), rxplus::Addr::Mounted);
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn unbound(datatype: D) -> ServerBuilder<D> {
+        ServerBuilder::new(None, datatype)
     }
 
     /// Every connection: first the open ones, then each new one when it opens, before anything is read from it.
@@ -156,7 +178,7 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.core.path_stats(&path.into())
     }
 
-    /// Where it listens; if the host has several addresses, the first of them.
+    /// The address that it listens on; if the host has several, the first of them. [`Addr::Mounted`] without a listener.
     #[must_use]
     pub fn local_addr(&self) -> Addr {
         self.inner.local_addrs[0].clone()

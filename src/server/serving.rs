@@ -9,11 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use rxrust::context::Context;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, Io, ObservableExt, SerializedSubject, TaggedData, Tally, UpgradeRequest, WsDatatype, WsError,
+    Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, TaggedData, Tally, UpgradeRequest, WsDatatype,
+    WsError,
     endpoint::{
         self, Component, Received,
         codec::Codec,
@@ -23,28 +24,27 @@ use crate::{
         reporting_at,
         routing_table::Route,
     },
-    handshake::{self, Entrant, Granted, Refused, admission::Permit},
+    handshake::{
+        self, Entrant, Granted, Refused,
+        admission::{MADE_ROOM, Permit},
+    },
     link::{Ending, Link, OpenLink, Receipt, drive},
     outbox::Outbox,
     runtime::guard::{Death, isolated},
     server::{
+        arrival::{Arrival, Opening},
         connection::ConnectionCore,
         core::{Acquaintance, ServerCore},
     },
     subject::branch::{Branch, Main, kept_in},
-    transport::Transport,
+    transport::{Transport, raw::Raw},
 };
 
 /// Serves a peer from its admission to the end of the connection that it gets, or of the answer that refuses it.
-pub(crate) async fn serve<D: WsDatatype>(
-    server: Arc<ServerCore<D>>,
-    stream: TcpStream,
-    addr: std::net::SocketAddr,
-    mut permit: Permit,
-) {
+pub(crate) async fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, Arrival { addr, mut permit, opening }: Arrival) {
     // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
     let mut evicted = pin!(permit.evicted());
-    let shaking = Box::pin(shake_hands(&server, stream, addr, &mut permit, evicted.as_mut()));
+    let shaking = Box::pin(shake_hands(&server, opening, addr.clone(), &mut permit, evicted.as_mut()));
     let shaken = isolated("an opening handshake", shaking).await;
     match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
         Ok(registered) => Box::pin(registered.run()).await,
@@ -60,22 +60,40 @@ pub(crate) async fn serve<D: WsDatatype>(
 
 async fn shake_hands<'a, D: WsDatatype>(
     server: &'a ServerCore<D>,
-    stream: TcpStream,
-    addr: std::net::SocketAddr,
+    opening: Opening,
+    addr: Addr,
     permit: &mut Permit,
     evicted: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Registered<'a, D>, Refused> {
     let limits = &server.options.limits;
     let gone = |reason: &str| Err(Refused::unanswered(reason));
-    let open = async |entrant| Registered::open(server, entrant).await;
-    let accepting = handshake::accept(stream, addr, permit, &server.policy, server.tls.as_ref(), limits, open);
     tokio::select! {
-        shaken = timeout(limits.handshake, accepting) => {
+        shaken = timeout(limits.handshake, open(server, opening, addr, permit)) => {
             shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
         }
-        () = evicted => gone("it made room for other handshakes (Limits::handshakes)"),
+        () = evicted => gone(MADE_ROOM),
         () = server.until_closing() => gone("the server is closing"),
     }
+}
+
+/// Makes what is left of an opening handshake.
+async fn open<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    opening: Opening,
+    addr: Addr,
+    permit: &mut Permit,
+) -> Result<Registered<'a, D>, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    let register = async |entrant| Registered::open(server, entrant).await;
+    let stream = match opening {
+        Opening::Accepted(stream) => Raw::try_from(stream),
+        Opening::Given(stream) => stream.into_raw(),
+        Opening::Made(made) => return register(made.enter(addr, permit)?).await.map_err(broken),
+        #[cfg(feature = "mount")]
+        Opening::Mounted(mounted) => return mounted.accept(addr, permit, &server.policy, register).await,
+    };
+    let (policy, limits) = (&server.policy, &server.options.limits);
+    handshake::accept(stream.map_err(broken)?, addr, permit, policy, server.tls.as_ref(), limits, register).await
 }
 
 /// Gives a peer that was refused the time to read why, as long as no other peer needs its place.

@@ -2,23 +2,36 @@
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, task::JoinSet, time::sleep};
+use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
     CloseReport, ServerEvent, WsDatatype, WsError,
-    handshake::{self, Refused},
     link::READ_AHEAD,
     runtime::debts::Debts,
-    server::{core::ServerCore, serving},
+    server::{
+        arrival::{Arrival, Opening},
+        core::ServerCore,
+        serving,
+    },
     subject::at_most,
-    transport::listen::Listener,
+    transport::{listen::Listener, raw::Given},
 };
 
 /// How long the server stops accepting when the operating system refuses, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A peer that has come to the server.
+enum Came {
+    Accepted(io::Result<(TcpStream, SocketAddr)>),
+    Arrived(Arrival),
+}
+
 /// Serves until the server has ended. Meanwhile the same task writes for connections that sleep.
-pub(crate) async fn run<D: WsDatatype>(server: Arc<ServerCore<D>>, listener: Listener) {
+pub(crate) async fn run<D: WsDatatype>(
+    server: Arc<ServerCore<D>>,
+    listener: Listener,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+) {
     let scheduler = server.scheduler.clone();
     let flushing = async {
         match scheduler {
@@ -29,12 +42,16 @@ pub(crate) async fn run<D: WsDatatype>(server: Arc<ServerCore<D>>, listener: Lis
     tokio::select! {
         biased;
         () = flushing => {}
-        () = serve_all(server, listener) => {}
+        () = serve_all(server, listener, arrivals) => {}
     }
 }
 
 /// Accepts connections until the server is to end, and then waits until they are closed.
-async fn serve_all<D: WsDatatype>(server: Arc<ServerCore<D>>, mut listener: Listener) {
+async fn serve_all<D: WsDatatype>(
+    server: Arc<ServerCore<D>>,
+    mut listener: Listener,
+    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+) {
     let mut serving = JoinSet::new();
     let mut closing = pin!(server.until_closing());
     let mut debts = Debts::default();
@@ -44,26 +61,34 @@ async fn serve_all<D: WsDatatype>(server: Arc<ServerCore<D>>, mut listener: List
             debts.settle().await;
             // Each connection is an event: while no subscriber takes those, no more connections are let in.
             at_most(&*server.component.events.backlog(), READ_AHEAD).await;
-            listener.accept().await
+            tokio::select! {
+                accepted = listener.accept() => Came::Accepted(accepted),
+                Some(arrival) = arrivals.recv() => Came::Arrived(arrival),
+            }
         };
         tokio::select! {
-            accepted = accepting => match accepted {
-                Ok((stream, addr)) => match server.admission.enter(addr.ip()) {
+            came = accepting => match came {
+                Came::Accepted(Ok((stream, addr))) => match server.admission.enter(Some(addr.ip())) {
                     Some(permit) => {
-                        serving.spawn(serving::serve(server.clone(), stream, addr, permit));
+                        let arrival = Arrival { addr: addr.into(), permit, opening: Opening::Accepted(stream) };
+                        serving.spawn(serving::serve(server.clone(), arrival));
                     }
-                    None => debts.incur(|| turn_away(&server, stream, addr)),
+                    None => {
+                        let refused = server.turn_away(Given::Tcp(stream));
+                        debts.incur(|| server.report_refusal(addr.into(), refused));
+                    }
                 },
+                Came::Arrived(arrival) => _ = serving.spawn(serving::serve(server.clone(), arrival)),
                 // A peer that left before it was its turn (POSIX, `accept`).
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => recover(&server, error).await,
+                Came::Accepted(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Came::Accepted(Err(error)) => recover(&server, error).await,
             },
             // A finished task is forgotten, so that the set holds no more than there are connections.
             Some(_) = serving.join_next() => {}
             () = &mut closing => break,
         }
     }
-    drop(listener);
+    drop((listener, arrivals));
     server.close_connections();
     while serving.join_next().await.is_some() {}
     let report = CloseReport::from(server.unsent());
@@ -77,15 +102,4 @@ async fn recover<D: WsDatatype>(server: &ServerCore<D>, error: io::Error) {
     let error = WsError::Transport { peer, source: Arc::new(error) };
     server.component.events.next(ServerEvent::AcceptFailed { error, count: 1 });
     sleep(ACCEPT_PAUSE).await;
-}
-
-/// Refuses a peer at once, since there is no room even to read its request.
-fn turn_away<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) {
-    let reason = "this server has as many handshakes under way as it allows (Limits::handshakes)";
-    // Before the TLS handshake, plain text means nothing to the client.
-    let status = server.tls.is_none().then_some(503);
-    if status.is_some() {
-        handshake::turn_away(stream, reason);
-    }
-    server.report_refusal(addr, Refused { status, reason: reason.into(), stream: None });
 }

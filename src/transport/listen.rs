@@ -94,6 +94,9 @@ impl Listener {
 
     /// The addresses of its sockets, in their order. At least one.
     pub(crate) fn local_addrs(&self) -> io::Result<Arc<[Addr]>> {
+        if self.sockets.is_empty() {
+            return Ok([Addr::Mounted].into());
+        }
         self.sockets.iter().map(|socket| socket.local_addr().map(Addr::from)).collect()
     }
 

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use tokio::net::TcpStream;
-
-use crate::{ConnConfig, WsError, transport::Transport};
+use crate::{
+    ConnConfig, WsError,
+    transport::{Transport, raw::Raw},
+};
 
 #[derive(Clone, Debug)]
 pub(crate) enum ServerTls {}
@@ -17,7 +18,7 @@ pub(crate) fn certificate_failure(_: &ConnConfig, _: &io::Error) -> Option<WsErr
 }
 
 impl ServerTls {
-    pub(crate) async fn accept(&self, _: TcpStream) -> Result<Transport, String> {
+    pub(crate) async fn accept(&self, _: Raw) -> Result<Transport, String> {
         match *self {}
     }
 }
@@ -28,7 +29,7 @@ impl ClientTls {
         Err(WsError::TlsSetup { what: "a wss:// address".into(), reason })
     }
 
-    pub(crate) async fn connect(&self, _: TcpStream, _: &ConnConfig) -> Result<Transport, WsError> {
+    pub(crate) async fn connect(&self, _: Raw, _: &ConnConfig) -> Result<Transport, WsError> {
         match *self {}
     }
 }

@@ -1,4 +1,4 @@
-//! TLS above TCP, which knows how much of it the operating system has taken.
+//! TLS above a stream, which knows how much of it the operating system has taken.
 //!
 //! rustls takes more bytes than the system does, and forgets them with the connection. So its output goes into memory of
 //! rxplus, a record at a time, and from there to the socket. A peer can read nothing of a record before it has all of it:
@@ -13,13 +13,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::{protocol::write_buffer::SLICES_PER_WRITE, transport::Tcp};
+use crate::{protocol::write_buffer::SLICES_PER_WRITE, transport::raw::Raw};
 
 /// The most plaintext that a record holds (RFC 8446, section 5.1).
 const RECORD_LEN: usize = 16 * 1024;
@@ -56,12 +53,12 @@ impl Sealed {
         Self { tls, record_len, records: VecDeque::new(), records_len: 0, failed: None }
     }
 
-    pub(crate) fn tcp(&self) -> &Tcp {
-        &self.tls.get_ref().0.tcp
+    pub(crate) fn raw(&self) -> &Raw {
+        &self.tls.get_ref().0.raw
     }
 
-    pub(crate) fn tcp_mut(&mut self) -> &mut Tcp {
-        &mut self.tls.get_mut().0.tcp
+    pub(crate) fn raw_mut(&mut self) -> &mut Raw {
+        &mut self.tls.get_mut().0.raw
     }
 
     /// How many written bytes the system has not taken.
@@ -204,9 +201,9 @@ impl AsyncWrite for Sealed {
     }
 }
 
-/// TCP with room for the bytes that TLS has encrypted.
+/// A stream with room for the bytes that TLS has encrypted.
 pub(crate) struct Sleeve {
-    tcp: Tcp,
+    raw: Raw,
     /// While set, written bytes stay here.
     collects: bool,
     /// The bytes that the system is to have before any others.
@@ -239,7 +236,7 @@ impl Sleeve {
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.taken < self.held.len() {
-            match ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.held[self.taken..]))? {
+            match ready!(Pin::new(&mut self.raw).poll_write(cx, &self.held[self.taken..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.taken += count,
             }
@@ -253,15 +250,15 @@ impl Sleeve {
     }
 }
 
-impl From<TcpStream> for Sleeve {
-    fn from(stream: TcpStream) -> Self {
-        Self { tcp: stream.into(), collects: false, held: Vec::new(), taken: 0, collected: 0 }
+impl From<Raw> for Sleeve {
+    fn from(raw: Raw) -> Self {
+        Self { raw, collects: false, held: Vec::new(), taken: 0, collected: 0 }
     }
 }
 
 impl AsyncRead for Sleeve {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, space)
+        Pin::new(&mut self.raw).poll_read(cx, space)
     }
 }
 
@@ -280,7 +277,7 @@ impl AsyncWrite for Sleeve {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.raw).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -289,11 +286,11 @@ impl AsyncWrite for Sleeve {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.raw).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.raw).poll_shutdown(cx)
     }
 }

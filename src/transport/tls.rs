@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
@@ -22,6 +21,7 @@ use crate::{
     ConnConfig, WsError,
     transport::{
         Transport,
+        raw::Raw,
         sealed::{Sealed, Sleeve},
     },
 };
@@ -73,7 +73,7 @@ impl ServerTls {
     }
 
     /// Makes the TLS handshake with a client, or returns the reason why not.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Transport, String> {
+    pub(crate) async fn accept(&self, stream: Raw) -> Result<Transport, String> {
         match TlsAcceptor::from(self.0.clone()).accept(Sleeve::from(stream)).await {
             Ok(stream) => Ok(Transport::Tls(Box::new(Sealed::new(stream.into(), self.0.max_fragment_size)))),
             Err(error) => Err(match reason(&error) {
@@ -173,7 +173,7 @@ impl ClientTls {
     }
 
     /// Makes the TLS handshake with a server.
-    pub(crate) async fn connect(&self, stream: TcpStream, endpoint: &ConnConfig) -> Result<Transport, WsError> {
+    pub(crate) async fn connect(&self, stream: Raw, endpoint: &ConnConfig) -> Result<Transport, WsError> {
         let name = ServerName::try_from(endpoint.host_without_zone().to_owned())
             .map_err(|error| unusable(format!("the host {}", endpoint.host()), error))?;
         match TlsConnector::from(self.config.clone()).connect(name, Sleeve::from(stream)).await {

@@ -1,0 +1,100 @@
+//! A server's side of the opening handshake where another HTTP server reads the request and writes the answer.
+
+use std::io;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, request::Parts};
+use http_body_util::Full;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use tokio::{net::TcpStream, sync::oneshot};
+
+use super::{Entrant, Grant, Policy, Refused, admission::Permit, answer::Answer, head::Head, server};
+use crate::{Addr, transport::raw::Given};
+
+/// A request that another HTTP server has read.
+pub(crate) struct Mounted {
+    head: Head,
+    /// The grant of the program's own handler, instead of one by `authorize`.
+    grant: Option<Grant>,
+    /// Resolves when the answer is written.
+    upgrade: OnUpgrade,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// The answer to such a request, which is on its way.
+pub(crate) struct Replying(oneshot::Receiver<Answer>);
+
+impl Mounted {
+    /// `path` takes the place of the request's own.
+    pub(crate) fn new<B>(mut request: Request<B>, path: Option<String>, grant: Option<Grant>) -> (Self, Replying) {
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (parts, _) = request.into_parts();
+        let (reply, replying) = oneshot::channel();
+        (Self { head: head(parts, path), grant, upgrade, reply }, Replying(replying))
+    }
+
+    /// Decides on the request, and opens the connection once the other server has written the answer. The caller bounds the
+    /// time.
+    pub(crate) async fn accept<R>(
+        self,
+        addr: Addr,
+        permit: &mut Permit,
+        policy: &Policy,
+        register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
+    ) -> Result<R, Refused> {
+        let Self { head, grant, upgrade, reply } = self;
+        let judged = Box::pin(server::judge(head, addr, permit, policy, grant)).await;
+        let (answer, asked) = match judged {
+            Ok(let_in) => let_in,
+            Err(answer) => {
+                let (status, reason) = (Some(answer.status.as_u16()), answer.line.as_str().into());
+                // An error means that the other server has given up the request.
+                let _ = reply.send(answer);
+                return Err(Refused { status, reason, stream: None });
+            }
+        };
+        let gone = |error: &dyn ToString| Refused::unanswered(error.to_string());
+        reply.send(answer).map_err(|_| gone(&"the server in front has given up the request"))?;
+        let (stream, early_bytes) = stream(upgrade.await.map_err(|error| gone(&error))?);
+        let stream = stream.into_raw().map_err(|error| gone(&error))?.into();
+        let server::Asked { request, subprotocol, grant } = asked;
+        let entrant = Entrant { stream, early_bytes, answer: Vec::new(), request, subprotocol, grant };
+        register(entrant).await.map_err(|error| gone(&error))
+    }
+}
+
+impl Replying {
+    /// The answer, once it is decided. `otherwise` is the line of a refusal for want of a decision.
+    pub(crate) async fn reply(self, otherwise: &str) -> Response<Full<Bytes>> {
+        self.0.await.unwrap_or_else(|_| unavailable(otherwise)).into_response()
+    }
+}
+
+/// The answer of a server that has no room, or is ending.
+pub(crate) fn refusal(line: &str) -> Response<Full<Bytes>> {
+    unavailable(line).into_response()
+}
+
+fn unavailable(line: &str) -> Answer {
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, line)
+}
+
+/// Without the request's extensions: axum keeps a slice of its read buffer of 16 KiB in them.
+fn head(parts: Parts, path: Option<String>) -> Head {
+    let Parts { method, uri, version, headers, .. } = parts;
+    let path = path.unwrap_or_else(|| uri.path().to_owned());
+    Head { method, path: path.into(), query: uri.query().map(Into::into), version, headers }
+}
+
+/// The stream below an upgraded connection, and the bytes that came with the request. The TCP socket itself where there is
+/// one, since through hyper and the reactor of the other server an echo costs half as much again.
+fn stream(upgraded: Upgraded) -> (Given, Bytes) {
+    let tcp = auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded).map(|parts| (parts.io, parts.read_buf));
+    let tcp = tcp.or_else(|upgraded| upgraded.downcast().map(|parts| (parts.io, parts.read_buf)));
+    match tcp {
+        // Copied: a slice would keep hyper's read buffer.
+        Ok((stream, early_bytes)) => (Given::Tcp(stream.into_inner()), Bytes::copy_from_slice(&early_bytes)),
+        Err(upgraded) => (Given::new(TokioIo::new(upgraded)), Bytes::new()),
+    }
+}

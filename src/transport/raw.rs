@@ -1,0 +1,182 @@
+//! [`Raw`]: the stream below TLS.
+
+use std::{
+    any::Any,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::{
+    Addr,
+    transport::{socket::Socket, tcp::Tcp},
+};
+
+/// How many bytes at most are read of a stream that is no TCP socket once its connection is over: as much as a socket may hold.
+const ARRIVED_LEN: usize = 1024 * 1024;
+
+/// A stream of bytes: a TCP socket, or any other that a program has given.
+pub(crate) enum Raw {
+    Tcp(Tcp),
+    /// A Unix socket, one in memory, TLS or HTTP/2 of another library.
+    Other(Box<dyn Stream>),
+}
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// A stream of the program's, which may belong to another runtime than the one that is to drive it.
+pub(crate) enum Given {
+    Tcp(TcpStream),
+    Other(Box<dyn Stream>, Addr),
+}
+
+impl Given {
+    pub(crate) fn new<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Self {
+        let mut stream = Some(stream);
+        let any: &mut dyn Any = &mut stream;
+        if let Some(tcp) = any.downcast_mut::<Option<TcpStream>>().and_then(Option::take) {
+            return Self::Tcp(tcp);
+        }
+        let addr = if any.is::<Option<DuplexStream>>() {
+            Addr::Memory
+        } else if is_unix(any) {
+            Addr::Unix
+        } else {
+            Addr::Unknown
+        };
+        Self::Other(Box::new(stream.expect("only a TCP stream is taken out")), addr)
+    }
+
+    /// The address of the peer, as far as the stream tells it.
+    pub(crate) fn addr(&self) -> Addr {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map_or(Addr::Unknown, Addr::from),
+            Self::Other(_, addr) => addr.clone(),
+        }
+    }
+
+    /// Moves a TCP socket to the runtime that this is called in: driven from the thread of another one, each wake-up would
+    /// cross threads, which costs an echo half as much again.
+    pub(crate) fn into_raw(self) -> io::Result<Raw> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?)?.try_into(),
+            Self::Other(stream, _) => Ok(Raw::Other(stream)),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_unix(stream: &dyn Any) -> bool {
+    stream.is::<Option<tokio::net::UnixStream>>()
+}
+
+#[cfg(not(unix))]
+fn is_unix(_: &dyn Any) -> bool {
+    false
+}
+
+impl Raw {
+    /// Waits until the first byte of the peer is there, where that can be told without a buffer.
+    pub(crate) async fn peek(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.peek().await,
+            Self::Other(_) => Ok(()),
+        }
+    }
+
+    fn as_tcp(&self) -> Option<&Tcp> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// Sends small messages at once (`TCP_NODELAY`).
+impl TryFrom<TcpStream> for Raw {
+    type Error = io::Error;
+
+    fn try_from(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream.into()))
+    }
+}
+
+impl Socket for Raw {
+    fn reset_when_dropped(&self) {
+        if let Some(tcp) = self.as_tcp() {
+            tcp.reset_when_dropped();
+        }
+    }
+
+    fn has_arrived(&self) -> bool {
+        self.as_tcp().is_some_and(Tcp::has_arrived)
+    }
+
+    fn arrived_len(&self) -> usize {
+        self.as_tcp().map_or(ARRIVED_LEN, Tcp::arrived_len)
+    }
+
+    fn insist(&mut self, insists: bool) {
+        if let Self::Tcp(tcp) = self {
+            tcp.insist(insists);
+        }
+    }
+}
+
+impl AsyncRead for Raw {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, space),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, space),
+        }
+    }
+}
+
+impl AsyncWrite for Raw {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
