@@ -6,6 +6,7 @@ use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
     CloseReport, ServerEvent, WsDatatype, WsError,
+    handshake::Refused,
     link::READ_AHEAD,
     runtime::debts::Debts,
     server::{
@@ -68,15 +69,9 @@ async fn serve_all<D: WsDatatype>(
         };
         tokio::select! {
             came = accepting => match came {
-                Came::Accepted(Ok((stream, addr))) => match server.admission.enter(Some(addr.ip())) {
-                    Some(permit) => {
-                        let arrival = Arrival { addr: addr.into(), permit, opening: Opening::Accepted(stream) };
-                        serving.spawn(serving::serve(server.clone(), arrival));
-                    }
-                    None => {
-                        let refused = server.turn_away(Given::Tcp(stream));
-                        debts.incur(|| server.report_refusal(addr.into(), refused));
-                    }
+                Came::Accepted(Ok((stream, addr))) => match admit(&server, stream, addr) {
+                    Ok(arrival) => _ = serving.spawn(serving::serve(server.clone(), arrival)),
+                    Err(refused) => debts.incur(|| server.report_refusal(addr.into(), refused)),
                 },
                 Came::Arrived(arrival) => _ = serving.spawn(serving::serve(server.clone(), arrival)),
                 // A peer that left before it was its turn (POSIX, `accept`).
@@ -93,6 +88,13 @@ async fn serve_all<D: WsDatatype>(
     while serving.join_next().await.is_some() {}
     let report = CloseReport::from(server.unsent());
     server.component.end(report, || server.last(report)).await;
+}
+
+fn admit<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) -> Result<Arrival, Refused> {
+    match server.admission.enter(Some(addr.ip())) {
+        Some(permit) => Ok(Arrival { addr: addr.into(), permit, opening: Opening::Accepted(stream) }),
+        None => Err(server.turn_away(Given::Tcp(stream))),
+    }
 }
 
 async fn recover<D: WsDatatype>(server: &ServerCore<D>, error: io::Error) {
