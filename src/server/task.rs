@@ -62,10 +62,7 @@ async fn serve_all<D: WsDatatype>(
             debts.settle().await;
             // Each connection is an event: while no subscriber takes those, no more connections are let in.
             at_most(&*server.component.events.backlog(), READ_AHEAD).await;
-            tokio::select! {
-                accepted = listener.accept() => Came::Accepted(accepted),
-                Some(arrival) = arrivals.recv() => Came::Arrived(arrival),
-            }
+            next_peer(&mut listener, &mut arrivals).await
         };
         tokio::select! {
             came = accepting => match came {
@@ -88,6 +85,14 @@ async fn serve_all<D: WsDatatype>(
     while serving.join_next().await.is_some() {}
     let report = CloseReport::from(server.unsent());
     server.component.end(report, || server.last(report)).await;
+}
+
+/// Cancel safe.
+async fn next_peer(listener: &mut Listener, arrivals: &mut mpsc::UnboundedReceiver<Arrival>) -> Came {
+    tokio::select! {
+        accepted = listener.accept() => Came::Accepted(accepted),
+        Some(arrival) = arrivals.recv() => Came::Arrived(arrival),
+    }
 }
 
 fn admit<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) -> Result<Arrival, Refused> {
