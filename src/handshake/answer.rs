@@ -51,6 +51,12 @@ impl Answer {
         Self { status, headers: Vec::new(), line: line.into(), content }
     }
 
+    /// Without any content.
+    #[cfg(feature = "http2")]
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), line: String::new(), content: Content::None }
+    }
+
     /// As an answer to HEAD.
     pub(super) fn measured(mut self) -> Self {
         if self.content == Content::Sent {

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::{
     answer::{Answer, added_header},
-    head::Head,
+    head::{Form, Head},
 };
 use crate::{Addr, Tag, runtime::callback};
 
@@ -45,8 +45,8 @@ impl UpgradeRequest {
 
     /// That of a stream whose handshake the program has made: without headers.
     pub(crate) fn made_elsewhere(path: Tag, peer_addr: Addr) -> Self {
-        let headers = HeaderMap::new();
-        Self::new(Head { method: Method::GET, path, query: None, version: Version::HTTP_11, headers }, peer_addr)
+        let (method, version, headers) = (Method::GET, Version::HTTP_11, HeaderMap::new());
+        Self::new(Head { method, path, query: None, version, headers, form: Form::Upgrade }, peer_addr)
     }
 
     /// Whether it asks for a WebSocket connection. A server's `authorize` sees other requests only after

@@ -32,6 +32,17 @@ pub(super) struct Head {
     pub(super) query: Option<Box<str>>,
     pub(super) version: Version,
     pub(super) headers: HeaderMap,
+    pub(super) form: Form,
+}
+
+/// How a request asks for a WebSocket connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Form {
+    /// By an upgrade of HTTP/1.1 (RFC 6455, section 4).
+    Upgrade,
+    /// By an extended CONNECT of HTTP/2 (RFC 8441).
+    #[cfg(feature = "http2")]
+    Connect,
 }
 
 /// The reason why there is no request.
@@ -100,7 +111,7 @@ fn convert(parsed: &httparse::Request<'_, '_>) -> Option<Head> {
     let method = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
     let (path, query) = path_and_query(parsed.path?);
     let version = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    Some(Head { method, path: path.into(), query: query.map(Into::into), version, headers })
+    Some(Head { method, path: path.into(), query: query.map(Into::into), version, headers, form: Form::Upgrade })
 }
 
 /// The path and the query of a request target (RFC 9112, section 3.2). Everything that the parser accepts is taken as it
@@ -123,6 +134,14 @@ fn path_and_query(target: &str) -> (&str, Option<&str>) {
 impl Head {
     /// Whether it asks for a WebSocket connection, in whatever version of that protocol.
     pub(super) fn asks_to_upgrade(&self) -> bool {
+        match self.form {
+            Form::Upgrade => self.has_upgrade_headers(),
+            #[cfg(feature = "http2")]
+            Form::Connect => true,
+        }
+    }
+
+    fn has_upgrade_headers(&self) -> bool {
         self.version >= Version::HTTP_11
             && has_token(&self.headers, &UPGRADE, "websocket")
             && has_token(&self.headers, &CONNECTION, "upgrade")

@@ -3,13 +3,19 @@
 use std::io;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, header::HOST, request::Parts};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::{net::TcpStream, sync::oneshot};
 
-use super::{Entrant, Grant, Policy, Refused, admission::Permit, answer::Answer, head::Head, server};
+use super::{
+    Entrant, Grant, Policy, Refused,
+    admission::Permit,
+    answer::Answer,
+    head::{Form, Head},
+    server,
+};
 use crate::{Addr, transport::raw::Given};
 
 /// A request that another HTTP server has read.
@@ -82,9 +88,26 @@ fn unavailable(line: &str) -> Answer {
 
 /// Without the request's extensions: axum keeps a slice of its read buffer of 16 KiB in them.
 fn head(parts: Parts, path: Option<String>) -> Head {
-    let Parts { method, uri, version, headers, .. } = parts;
+    let form = form(&parts);
+    let Parts { method, uri, version, mut headers, .. } = parts;
+    // HTTP/2 has it beside the headers (RFC 9113, section 8.3.1).
+    if let Some(host) = uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok()) {
+        headers.entry(HOST).or_insert(host);
+    }
     let path = path.unwrap_or_else(|| uri.path().to_owned());
-    Head { method, path: path.into(), query: uri.query().map(Into::into), version, headers }
+    Head { method, path: path.into(), query: uri.query().map(Into::into), version, headers, form }
+}
+
+#[cfg(feature = "http2")]
+fn form(parts: &Parts) -> Form {
+    let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+    let is_websocket = protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"));
+    if is_websocket && parts.method == http::Method::CONNECT { Form::Connect } else { Form::Upgrade }
+}
+
+#[cfg(not(feature = "http2"))]
+fn form(_: &Parts) -> Form {
+    Form::Upgrade
 }
 
 /// The stream below an upgraded connection, and the bytes that came with the request. The TCP socket itself where there is

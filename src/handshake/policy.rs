@@ -11,7 +11,14 @@ use http::{
 };
 use tungstenite::handshake::derive_accept_key;
 
-use super::{Authorize, answer::Answer, head::Head, only, origin::Origin, tokens};
+use super::{
+    Authorize,
+    answer::Answer,
+    head::{Form, Head},
+    only,
+    origin::Origin,
+    tokens,
+};
 
 /// Decides on requests by the paths, origins and subprotocols that a server serves.
 #[derive(Clone, Debug, Default)]
@@ -37,13 +44,17 @@ pub(super) struct Opening {
 impl Policy {
     /// Checks a request against RFC 6455, section 4.2.1, and against the paths and origins of this server.
     pub(super) fn judge(&self, request: &Head) -> Result<Opening, Answer> {
-        let key = well_formed(request)?;
+        let invitation = invitation(request)?;
         self.serves(request)?;
         let headers = &request.headers;
         // Exactly as it was offered: the client compares it with its own list (RFC 6455, section 4.1).
         let is_offered = |name: &&String| tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == **name);
         let subprotocol = self.subprotocols.iter().find(is_offered);
-        Ok(Opening { answer: switching(key, subprotocol), subprotocol: subprotocol.cloned() })
+        let answer = match subprotocol.map(HeaderValue::try_from) {
+            Some(Ok(name)) => invitation.with(SEC_WEBSOCKET_PROTOCOL, name),
+            _ => invitation,
+        };
+        Ok(Opening { answer, subprotocol: subprotocol.cloned() })
     }
 
     /// Whether the program is to answer a request that asks for no connection.
@@ -68,6 +79,26 @@ impl Policy {
     }
 }
 
+/// The answer that lets a request in, if it asks for a connection as it should.
+fn invitation(request: &Head) -> Result<Answer, Answer> {
+    match request.form {
+        Form::Upgrade => well_formed(request).map(switching),
+        // Without a key: a CONNECT cannot be taken for another request (RFC 8441, section 5).
+        #[cfg(feature = "http2")]
+        Form::Connect => has_version_and_path(request).map(|()| Answer::empty(StatusCode::OK)),
+    }
+}
+
+fn has_version_and_path(request: &Head) -> Result<(), Answer> {
+    if only(&request.headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Answer::upgrade_required("this server speaks version 13 of the WebSocket protocol"));
+    }
+    if !request.path.starts_with('/') {
+        return Err(Answer::new(StatusCode::BAD_REQUEST, "the request is for no path"));
+    }
+    Ok(())
+}
+
 /// The key of a request that asks for a connection as RFC 6455, section 4.2.1, says.
 fn well_formed(request: &Head) -> Result<&HeaderValue, Answer> {
     let headers = &request.headers;
@@ -82,12 +113,7 @@ fn well_formed(request: &Head) -> Result<&HeaderValue, Answer> {
     if !request.asks_to_upgrade() {
         return Err(Answer::upgrade_required("this is a WebSocket server; connect with a WebSocket client"));
     }
-    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(Answer::upgrade_required("this server speaks version 13 of the WebSocket protocol"));
-    }
-    if !request.path.starts_with('/') {
-        return bad("the request is for no path");
-    }
+    has_version_and_path(request)?;
     // The bytes after the head are frames: a body in their place would be read as frames. Of several lengths, all count: a
     // proxy may have used another one than this server.
     if headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).into_iter().any(|len| len != "0") {
@@ -110,14 +136,10 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
 }
 
-fn switching(key: &HeaderValue, subprotocol: Option<&String>) -> Answer {
+fn switching(key: &HeaderValue) -> Answer {
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is a header value");
-    let answer = Answer::new(StatusCode::SWITCHING_PROTOCOLS, "")
+    Answer::new(StatusCode::SWITCHING_PROTOCOLS, "")
         .with(CONNECTION, HeaderValue::from_static("Upgrade"))
         .with(UPGRADE, HeaderValue::from_static("websocket"))
-        .with(SEC_WEBSOCKET_ACCEPT, accept);
-    match subprotocol.map(HeaderValue::try_from) {
-        Some(Ok(name)) => answer.with(SEC_WEBSOCKET_PROTOCOL, name),
-        _ => answer,
-    }
+        .with(SEC_WEBSOCKET_ACCEPT, accept)
 }
