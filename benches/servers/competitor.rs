@@ -12,6 +12,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+#[cfg(feature = "mount")]
+use crate::mounted;
 use crate::{baseline, baseline::Answer, client, ours};
 
 /// The path of who speaks in a fan-out, and of those who listen.
@@ -45,6 +47,12 @@ pub(crate) fn run(args: &[String]) {
         "ours" => ours::connections(),
         "ours-tagged" => ours::tagged(),
         "ours-fan-out" => ours::fan_out(),
+        #[cfg(feature = "mount")]
+        "mounted" => mounted::moved(),
+        #[cfg(feature = "mount")]
+        "mounted-here" => mounted::on_the_programs_runtime(),
+        #[cfg(feature = "mount")]
+        "axum" => mounted::axums(),
         "tuned" => baseline::tuned(Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
         "bare" => baseline::bare(),

@@ -13,6 +13,8 @@ mod competitor;
 mod load;
 #[cfg(target_os = "linux")]
 mod machine;
+#[cfg(all(target_os = "linux", feature = "mount"))]
+mod mounted;
 #[cfg(target_os = "linux")]
 mod ours;
 #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@ use rxplus::prelude::*;
 use crate::competitor::LISTENERS;
 
 /// Far beyond a run: the load counts bytes, and pings would be among them. The timers are set all the same.
-const PING_INTERVAL: Duration = Duration::from_secs(100 * 24 * 3600);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(100 * 24 * 3600);
 
 fn server() -> RxWsServer<WsStr> {
     RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(PING_INTERVAL).bind().expect("a free port")
@@ -15,11 +15,14 @@ fn server() -> RxWsServer<WsStr> {
 
 /// An echo through each connection on its own.
 pub(crate) fn connections() -> SocketAddr {
-    let server = server();
+    stay(echo(server()))
+}
+
+pub(crate) fn echo(server: RxWsServer<WsStr>) -> RxWsServer<WsStr> {
     server.connections().subscribe(|connection| {
         connection.clone().subscribe_with(connection);
     });
-    stay(server)
+    server
 }
 
 /// An echo through the server's own subject: what comes from a path goes to that path.

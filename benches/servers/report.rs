@@ -37,6 +37,8 @@ pub(crate) enum Target {
     Most(f64, f64),
     /// Our figure divided by the baseline's, at most.
     Growth(Option<f64>),
+    /// The same, for a server that is mounted against one that listens.
+    Mounted(f64),
 }
 
 struct Line {
@@ -75,7 +77,7 @@ impl Report {
 
     /// A table for each kind of target.
     pub(crate) fn tables(&self) -> String {
-        let (mut cpu, mut memory, mut growth) = (String::new(), String::new(), String::new());
+        let [mut cpu, mut memory, mut growth, mut mounted] = [const { String::new() }; 4];
         for line in &self.lines {
             let (scenario, which) = (&line.scenario, line.ours);
             let Some(ours) = self.row(scenario, which) else { continue };
@@ -100,10 +102,16 @@ impl Report {
                     ours.ratio_to(baseline),
                     most.map_or("".into(), |most| most.to_string()),
                 ),
+                Target::Mounted(most) => writeln!(
+                    mounted,
+                    "| {scenario} | {which} | {figure} | {baseline_figure} | {} | **{:.2}** | {most} |",
+                    self.row(scenario, "axum").map_or(String::new(), Row::shown),
+                    ours.ratio_to(baseline),
+                ),
             };
         }
         let mut tables = String::new();
-        for (head, lines) in [(CPU_HEAD, cpu), (MEMORY_HEAD, memory), (GROWTH_HEAD, growth)] {
+        for (head, lines) in [(CPU_HEAD, cpu), (MEMORY_HEAD, memory), (GROWTH_HEAD, growth), (MOUNTED_HEAD, mounted)] {
             if !lines.is_empty() {
                 let gap = if tables.is_empty() { "" } else { "\n" };
                 let _ = write!(tables, "{gap}{head}{lines}");
@@ -136,6 +144,11 @@ const CPU_HEAD: &str = "\
 const MEMORY_HEAD: &str = "\
     | memory for each connection | ours | at most | aim | tuned | usual |\n\
     |---|--:|--:|--:|--:|--:|\n";
+
+const MOUNTED_HEAD: &str = "\
+| mounted in axum | which | its figure | our own listener | axum's own socket | its ÷ own listener | at most |
+|---|---|--:|--:|--:|--:|--:|
+";
 
 const GROWTH_HEAD: &str = "\
     | CPU time for one echo among few and among many | few | many | many ÷ few | at most |\n\

@@ -10,7 +10,7 @@ use crate::{
     machine::{self, Machine},
     report::{
         Report,
-        Target::{self, Growth, Most, Ratio},
+        Target::{self, Growth, Most, Mounted, Ratio},
     },
     wire::connect_all,
 };
@@ -36,6 +36,10 @@ pub(crate) fn run(args: &[String]) {
     let mut bench = Bench { report: Report::default(), quick, only, skipped: false };
     bench.echoes();
     bench.fan_outs();
+    if cfg!(feature = "mount") {
+        bench.mounted();
+        bench.mounted_memory();
+    }
     bench.handshakes();
     bench.clients();
     bench.memory_after_large_messages();
@@ -120,6 +124,46 @@ impl Bench {
             }
         }
         ours.iter().for_each(|(name, target)| self.report.compare(scenario, name, "tuned", *target));
+    }
+
+    /// Compares servers that are mounted in axum with our own listener.
+    fn mounted(&mut self) {
+        const PEERS: usize = 64;
+        let names = ["ours", "mounted", "mounted-here", "axum"];
+        for (scenario, in_flight) in
+            [("mounted: echo 128 B, 1 in flight", 1), ("mounted: echo 128 B, 16 in flight", 16)]
+        {
+            if !self.wants(scenario, names.len() * PEERS) {
+                continue;
+            }
+            let burst = Burst::echoed(128, in_flight);
+            let mut contest: Vec<_> = names.into_iter().map(|name| (name, Echo::start(name, PEERS))).collect();
+            contest.iter_mut().for_each(|(_, echo)| _ = echo.cost(&burst, 16));
+            for _ in 0..self.rounds() {
+                for (name, echo) in &mut contest {
+                    self.report.add(scenario, name, "ns", echo.cost(&burst, 60) / in_flight as f64);
+                }
+            }
+            self.report.compare(scenario, "mounted", "ours", Mounted(1.05));
+            self.report.compare(scenario, "mounted-here", "ours", Mounted(1.1));
+        }
+    }
+
+    /// What an idle connection keeps.
+    fn mounted_memory(&mut self) {
+        let (idle, connections) = ("mounted: idle connection", 1000);
+        if !self.wants(idle, connections) {
+            return;
+        }
+        for name in ["ours", "mounted", "axum"] {
+            let server = Competitor::start(name, &[]);
+            // A few go ahead, for what the process itself keeps.
+            let _first = Swarm::connect(server.addr, paths(100));
+            let before = server.memory();
+            let _open = Swarm::connect(server.addr, paths(connections));
+            self.report.add(idle, name, "B", (server.memory() - before) / connections as f64);
+        }
+        self.report.compare(idle, "mounted", "ours", Mounted(1.2));
     }
 
     fn fan_outs(&mut self) {
