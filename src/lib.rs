@@ -52,6 +52,8 @@
 //!
 //! - `json`: `WsJson`, any serde type as JSON in text frames.
 //! - `tls`: `wss://` for servers and clients, through rustls.
+//! - `mount`: a server as a service of axum, or of any other server that is built on hyper or tower.
+//! - `http2`: with `mount`, WebSocket over HTTP/2 (RFC 8441).
 //!
 //! # Layout
 //!
@@ -155,6 +157,10 @@ pub mod guide {
 
     #[doc = include_str!("../docs/guide/recipes.md")]
     pub mod recipes {}
+
+    #[cfg_attr(feature = "mount", doc = include_str!("../docs/guide/mounting.md"))]
+    #[cfg_attr(not(feature = "mount"), doc = "A server inside another HTTP server: needs the feature `mount`.")]
+    pub mod mounting {}
 }
 
 #[doc = include_str!("../docs/guide/compiler_errors.md")]

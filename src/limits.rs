@@ -254,7 +254,8 @@ impl Limits {
     /// limit: behind a proxy, all clients have the proxy's address.
     ///
     /// A further one is answered with HTTP status 503. IPv6 addresses of one /64 network, which a provider gives to one
-    /// subscriber, count as one. It has no effect on a client.
+    /// subscriber, count as one. Connections without an address ([`Addr`](crate::Addr)) are not counted here. It has no effect on a
+    /// client.
     ///
     /// # Panics
     ///
