@@ -4,7 +4,7 @@ use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// A cheaply cloned string that says where data belongs: a path, a topic, a name.
 ///

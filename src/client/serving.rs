@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
     DatatypeError, Frame, SendError, WsDatatype, WsError,

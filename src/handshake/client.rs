@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
-use tungstenite::handshake::{client::generate_key, derive_accept_key};
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{
     Connector, Opened, has_token, only,

@@ -25,7 +25,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tungstenite::protocol::{CloseFrame, Role, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, frame::coding::CloseCode};
 
 use crate::{
     Frame, WsError,

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{task::unconstrained, time::sleep_until};
-use tungstenite::Message;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     Frame, WsError,

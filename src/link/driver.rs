@@ -19,7 +19,7 @@ use tokio::{
     io::ReadBuf,
     time::{Instant, Sleep},
 };
-use tungstenite::{
+use tokio_tungstenite::tungstenite::{
     Error, Message,
     protocol::{Role, frame::coding::CloseCode},
 };

@@ -57,7 +57,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tungstenite::protocol::{Role, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use crate::{
     Frame, WsError,

@@ -24,7 +24,7 @@ use std::{
 };
 
 use tokio::{io::ReadBuf, task::unconstrained, time::Instant};
-use tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
     link::{

@@ -1,6 +1,6 @@
 //! The close codes that this side chooses (RFC 6455, section 7.4.1).
 
-use tungstenite::{Error, error::CapacityError, protocol::frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Error, error::CapacityError, protocol::frame::coding::CloseCode};
 
 use crate::limits::Limits;
 

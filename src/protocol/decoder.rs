@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tungstenite::{
+use tokio_tungstenite::tungstenite::{
     Error, Message, Utf8Bytes,
     error::{CapacityError, ProtocolError},
     protocol::{

@@ -74,7 +74,7 @@ impl Block {
 
 #[cfg(test)]
 mod tests {
-    use tungstenite::{Message, protocol::Role};
+    use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
     use super::*;
     use crate::{

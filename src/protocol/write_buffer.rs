@@ -29,7 +29,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{io::AsyncWrite, time::Instant};
-use tungstenite::protocol::{
+use tokio_tungstenite::tungstenite::protocol::{
     Role,
     frame::{
         FrameHeader,
@@ -337,7 +337,7 @@ impl WriteBuffer {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tungstenite::protocol::frame::FrameSocket;
+    use tokio_tungstenite::tungstenite::protocol::frame::FrameSocket;
 
     use super::*;
 

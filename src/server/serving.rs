@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use rxrust::context::Context;
 use tokio::time::timeout;
-use tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
     Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, TaggedData, Tally, UpgradeRequest, WsDatatype,

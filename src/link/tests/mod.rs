@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 use tokio_tungstenite::WebSocketStream;
-use tungstenite::{Message, protocol::frame::FrameSocket};
+use tokio_tungstenite::tungstenite::{Message, protocol::frame::FrameSocket};
 
 use self::sockets::{ARRIVED_LEN, Breaking, Mute, broken_after, full, unbroken};
 use super::{read_buffer::READ_BUFFER_LEN, *};
