@@ -19,7 +19,11 @@ pub(crate) fn echo_server_at<D: WsDatatype<Item: Into<D::Outgoing>>>(
 
 /// A server with options of its own that sends back what it receives.
 pub(crate) fn echo_server_with<D: WsDatatype<Item: Into<D::Outgoing>>>(options: ServerBuilder<D>) -> RxWsServer<D> {
-    let server = options.bind().expect("the address is free");
+    echoing(options.bind().expect("the address is free"))
+}
+
+/// Makes a server send back what it receives.
+pub(crate) fn echoing<D: WsDatatype<Item: Into<D::Outgoing>>>(server: RxWsServer<D>) -> RxWsServer<D> {
     server.connections().subscribe(|connection| {
         connection.clone().subscribe_with(connection);
     });

@@ -17,7 +17,7 @@ use std::{
 };
 
 pub(crate) use captured::{Bomb, Sentinel, hold, sentinel};
-pub(crate) use echo::{connected, echo_server, echo_server_at, echo_server_with, url};
+pub(crate) use echo::{connected, echo_server, echo_server_at, echo_server_with, echoing, url};
 pub(crate) use heard::{Heard, Pen, Recorder, answers, event_on};
 use rxplus::prelude::*;
 pub(crate) use sums::{add, announced_by_client, announced_by_server, assert_accounted, tally};
