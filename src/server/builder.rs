@@ -169,13 +169,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// As [`RxWsServer::bind`], and when an option cannot be used.
     pub fn bind(self) -> Result<RxWsServer<D>, WsError> {
         let endpoint = self.endpoint.clone().unwrap_or_else(|| Err(no_address()))?;
-        if let Some(mistake) = self.mistake {
-            return Err(mistake);
-        }
-        if endpoint.is_tls() && self.tls.is_none() {
-            let reason = "a server needs a certificate; give it one with .tls(ServerTls::..), of the feature \"tls\"";
-            return Err(WsError::TlsSetup { what: endpoint.to_string(), reason: reason.into() });
-        }
+        self.check()?;
         let sockets = listen(&endpoint)?;
         self.start(sockets, |error| WsError::Bind { endpoint: endpoint.clone(), source: Arc::new(error) })
     }
@@ -193,7 +187,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
     ///
     /// # Errors
     ///
-    /// When an option is invalid, the listener cannot be used, or the I/O thread cannot be started.
+    /// When an option is invalid, the listener cannot be used, or the I/O thread cannot be started. An address given to
+    /// [`builder`](RxWsServer::builder) is not listened on, but `wss` asks for a certificate all the same.
     pub fn listen_on(self, listener: std::net::TcpListener) -> Result<RxWsServer<D>, WsError> {
         let failed = |error| WsError::Transport { peer: "the listener".into(), source: Arc::new(error) };
         listener.set_nonblocking(true).map_err(failed)?;
@@ -212,14 +207,25 @@ impl<D: WsDatatype> ServerBuilder<D> {
         })
     }
 
+    /// Finds the first mistake in the options.
+    fn check(&self) -> Result<(), WsError> {
+        let endpoint = self.endpoint.clone().transpose()?;
+        if let Some(mistake) = &self.mistake {
+            return Err(mistake.clone());
+        }
+        if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.is_tls() && self.tls.is_none()) {
+            let reason = "a server needs a certificate; give it one with .tls(ServerTls::..), of the feature \"tls\"";
+            return Err(WsError::TlsSetup { what: endpoint.to_string(), reason: reason.into() });
+        }
+        Ok(())
+    }
+
     fn start(
         self,
         sockets: Vec<std::net::TcpListener>,
         failed: impl Fn(io::Error) -> WsError,
     ) -> Result<RxWsServer<D>, WsError> {
-        if let Some(mistake) = self.mistake {
-            return Err(mistake);
-        }
+        self.check()?;
         let runtime = self.options.runtime()?;
         let listener = {
             let _inside = runtime.handle().enter();

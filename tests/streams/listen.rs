@@ -63,3 +63,16 @@ fn option_that_cannot_be_used_makes_no_server_without_an_address_either() {
         assert!(matches!(error, Some(WsError::InvalidOrigin(_))), "{error:?}");
     }
 }
+
+/// It would have been served in the clear.
+#[test]
+fn wss_address_without_a_certificate_makes_no_server_however_it_is_made() {
+    let builder = || RxWsServer::builder("wss://127.0.0.1:0", WsStr);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for server in [builder().bind(), builder().build(), builder().listen_on(listener)] {
+        let text = mistake(server);
+        assert!(text.contains("certificate"), "{text}");
+    }
+    let text = mistake(RxWsServer::builder("nonsense", WsStr).build());
+    assert!(text.contains("nonsense"), "{text}");
+}
