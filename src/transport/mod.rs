@@ -1,6 +1,7 @@
 //! The stream below a connection: TCP or any other, plain or with TLS. One type for all, so that the driver is compiled once
 //! per side.
 
+mod foreign;
 pub(crate) mod listen;
 pub(crate) mod raw;
 #[cfg(feature = "tls")]

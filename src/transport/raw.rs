@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Addr,
-    transport::{socket::Socket, tcp::Tcp},
+    transport::{foreign::Foreign, socket::Socket, tcp::Tcp},
 };
 
 /// How many bytes at most are read of a stream that is no TCP socket once its connection is over: as much as a socket may hold.
@@ -24,17 +24,13 @@ const ARRIVED_LEN: usize = 1024 * 1024;
 pub(crate) enum Raw {
     Tcp(Tcp),
     /// A Unix socket, one in memory, TLS or HTTP/2 of another library.
-    Other(Box<dyn Stream>),
+    Other(Foreign),
 }
-
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// A stream of the program's, which may belong to another runtime than the one that is to drive it.
 pub(crate) enum Given {
     Tcp(TcpStream),
-    Other(Box<dyn Stream>, Addr),
+    Other(Foreign, Addr),
 }
 
 impl Given {
@@ -51,7 +47,7 @@ impl Given {
         } else {
             Addr::Unknown
         };
-        Self::Other(Box::new(stream.expect("only a TCP stream is taken out")), addr)
+        Self::Other(Foreign::new(stream.expect("only a TCP stream is taken out")), addr)
     }
 
     /// The address of the peer, as far as the stream tells it.

@@ -7,6 +7,7 @@ mod connector;
 mod endings;
 mod limits;
 mod listen;
+mod panics;
 mod proxies;
 mod refusals;
 #[path = "../support/mod.rs"]

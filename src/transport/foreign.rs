@@ -1,0 +1,88 @@
+//! [`Foreign`]: a stream of the program's. If it panics, its own connection ends, and nothing else.
+
+use std::{
+    io::{self, IoSlice},
+    mem::replace,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::runtime::callback;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// A Unix socket, a stream in memory, TLS or HTTP/2 of another library.
+///
+/// It is polled by the task of its connection, by the one that writes for all connections, and by threads that push. A panic
+/// in it would end those; here it is an error of the stream.
+pub(crate) struct Foreign {
+    /// The message of its panic once it has panicked: what it holds then may be in any state.
+    stream: Result<Box<dyn Stream>, String>,
+}
+
+impl Foreign {
+    pub(crate) fn new<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Self {
+        Self { stream: Ok(Box::new(stream)) }
+    }
+
+    fn poll<R>(&mut self, poll: impl FnOnce(Pin<&mut dyn Stream>) -> Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if let Ok(stream) = &mut self.stream {
+            match callback::attempt("a stream", || poll(Pin::new(&mut **stream))) {
+                Ok(polled) => return polled,
+                Err(panic) => self.end(panic),
+            }
+        }
+        let panic = self.stream.as_ref().err().map_or("", String::as_str);
+        Poll::Ready(Err(io::Error::other(format!("the stream panicked: {panic}"))))
+    }
+
+    /// Drops the stream, whose destructor may panic too.
+    fn end(&mut self, why: String) {
+        let stream = replace(&mut self.stream, Err(why));
+        callback::isolate("the destructor of a stream", || drop(stream));
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        self.end(String::new());
+    }
+}
+
+impl AsyncRead for Foreign {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll(|stream| stream.poll_read(cx, space))
+    }
+}
+
+impl AsyncWrite for Foreign {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(|stream| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll(|stream| stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        let asked =
+            callback::attempt("a stream", || self.stream.as_ref().is_ok_and(|stream| stream.is_write_vectored()));
+        asked.unwrap_or(false)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|stream| stream.poll_shutdown(cx))
+    }
+}
