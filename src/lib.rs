@@ -53,6 +53,7 @@
 //! - `json`: `WsJson`, any serde type as JSON in text frames.
 //! - `tls`: `wss://` for servers and clients, through rustls.
 //! - `mount`: a server as a service of axum, or of any other server that is built on hyper or tower.
+//! - `test`: `testing`, a network in memory on a paused clock.
 //! - `http2`: with `mount`, WebSocket over HTTP/2 (RFC 8441).
 //!
 //! # Layout
@@ -81,6 +82,7 @@ mod one_line;
 mod operators;
 mod outbox;
 mod protocol;
+mod random;
 mod runtime;
 mod server;
 mod sparse;
@@ -91,6 +93,9 @@ mod subject;
 mod subject_tests;
 mod sync;
 mod tagged;
+#[cfg(feature = "test")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test")))]
+pub mod testing;
 mod time;
 mod transport;
 
@@ -161,6 +166,10 @@ pub mod guide {
     #[cfg_attr(feature = "mount", doc = include_str!("../docs/guide/mounting.md"))]
     #[cfg_attr(not(feature = "mount"), doc = "A server inside another HTTP server: needs the feature `mount`.")]
     pub mod mounting {}
+
+    #[cfg_attr(feature = "test", doc = include_str!("../docs/guide/testing.md"))]
+    #[cfg_attr(not(feature = "test"), doc = "Tests without sockets and without waiting: needs the feature `test`.")]
+    pub mod testing {}
 }
 
 #[doc = include_str!("../docs/guide/compiler_errors.md")]

@@ -17,6 +17,7 @@ use crate::{
     link::READ_AHEAD,
     outbox::Closing,
     protocol::close::POLICY_VIOLATION,
+    random,
     runtime::{callback, guard::isolated},
     subject::at_most,
     time::after,
@@ -131,7 +132,7 @@ impl<D: WsDatatype> Attempts<'_, D> {
             _ => None,
         };
         let verdict = Verdict { then: decide(self.client, error), retry_after };
-        self.client.dialing.retry.delay(self.failed, self.since.elapsed(), verdict, rand::random())
+        self.client.dialing.retry.delay(self.failed, self.since.elapsed(), verdict, random::fraction())
     }
 
     /// Drops the message at the head of the outbox if it makes links end, as the last one did with `error`.

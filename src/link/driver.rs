@@ -33,6 +33,7 @@ use crate::{
         writer::{Progress, WriteStatus, WriterHandle},
     },
     protocol::{close::close_code_of, decoder::Decoder, heartbeat::Pulse, read_block::Block},
+    random,
     runtime::{
         self, callback,
         debts::{Debts, Standing},
@@ -118,7 +119,7 @@ where
             write_status: WriteStatus::default(),
             waker: Waker::noop().clone(),
             close_by: None,
-            pulse: Pulse::new(link.heartbeat, now, rand::random()),
+            pulse: Pulse::new(link.heartbeat, now, random::fraction()),
             is_pinging: false,
             // Copied, since a slice would keep the memory of the whole opening handshake.
             unread: Bytes::copy_from_slice(&take(&mut link.early_bytes)),

@@ -196,7 +196,7 @@ impl RunLoop {
             if after_turns.end_turn() {
                 self.parker.wake_by_ref();
             }
-            if self.parker.park(patience, due.get()) == Parked::OutOfPatience {
+            if self.parker.park(patience, due.get().map(tokio::time::Instant::into_std)) == Parked::OutOfPatience {
                 return None;
             }
         }

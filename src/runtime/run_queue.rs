@@ -10,11 +10,11 @@ use std::{
     pin::Pin,
     sync::{Arc, PoisonError, Weak},
     task::{Context, Poll, Wake, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rxrust::{scheduler::TaskHandle, subscription::Subscription};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::task_handle;
 use crate::{
@@ -305,9 +305,9 @@ impl Drive {
             self.timer = None;
             return Poll::Pending;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
-        if timer.deadline() != due.into() {
-            timer.as_mut().reset(due.into());
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
         }
         timer.as_mut().poll(cx)
     }
