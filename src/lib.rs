@@ -170,6 +170,9 @@ pub mod guide {
     #[cfg_attr(feature = "test", doc = include_str!("../docs/guide/testing.md"))]
     #[cfg_attr(not(feature = "test"), doc = "Tests without sockets and without waiting: needs the feature `test`.")]
     pub mod testing {}
+
+    #[doc = include_str!("../docs/guide/streams.md")]
+    pub mod streams {}
 }
 
 #[doc = include_str!("../docs/guide/compiler_errors.md")]
