@@ -102,10 +102,10 @@ macro_rules! client_options {
         /// Reaches the server by a stream of the program's instead of TCP: through a proxy, over a Unix socket, in memory.
         ///
         /// `connect` is called on the I/O thread before each attempt, with the address of that attempt. On a `wss://` address
-        /// TLS goes on top of the stream. A tokio `TcpStream` moves to the client's runtime if it is of another. Its error, or
-        /// its panic, is a [`WsError::Connect`]($crate::WsError::Connect), after which the retry policy decides; the time to
-        /// connect includes it. Other streams than TCP are polled under a lock of the connection, so their code must not push
-        /// into this endpoint.
+        /// TLS goes on top of the stream. An error of `connect`, or a panic, is a
+        /// [`WsError::Connect`]($crate::WsError::Connect), after which the retry policy decides; the time to connect includes
+        /// it. A tokio `TcpStream` or `UnixStream` moves to the client's runtime if it is of another. Other streams are polled
+        /// under a lock of the connection, so their code must not push into this endpoint.
         ///
         /// ```no_run
         /// use rxplus::prelude::*;

@@ -1,12 +1,6 @@
 //! A server's HTTP answers, and their safe arrival.
 
-use std::{
-    io::Write,
-    net::TcpStream,
-    pin::Pin,
-    task::{Context, Waker},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderName, HeaderValue, StatusCode,
@@ -184,12 +178,7 @@ fn spelled(name: &HeaderName) -> String {
 pub(crate) fn turn_away(stream: Given, line: &str) {
     let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, line).bytes();
     // A best effort: the peer is dropped in any case.
-    match stream {
-        Given::Tcp(stream) => _ = stream.into_std().and_then(|mut stream: TcpStream| stream.write(&answer)),
-        Given::Other(mut stream, _) => {
-            let _ = Pin::new(&mut stream).poll_write(&mut Context::from_waker(Waker::noop()), &answer);
-        }
-    }
+    let _ = stream.write_last(&answer);
 }
 
 #[cfg(test)]

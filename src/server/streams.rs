@@ -66,10 +66,10 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// server's own listener, TLS included if the server has it. Returns at once.
     ///
     /// Any stream will do: a Unix socket, one in memory, one that another library has decrypted, one of another runtime. A
-    /// tokio `TcpStream` moves to the server's I/O thread. Others are driven from there as they are; they are polled under a
-    /// lock of the connection, so their code must not push into this server. A panic in it ends that one connection. Limits
-    /// per address hold for TCP. A peer that is refused is an [event](Self::events), as any; once the server has ended, the
-    /// stream is dropped.
+    /// tokio `TcpStream` or `UnixStream` moves to the server's I/O thread. Others are driven from there as they are; they
+    /// are polled under a lock of the connection, so their code must not push into this server. A panic in it ends that one
+    /// connection. Limits per address hold for TCP. A peer that is refused is an [event](Self::events), as any; once the
+    /// server has ended, the stream is dropped.
     ///
     /// ```
     /// use rxplus::prelude::*;

@@ -2,11 +2,13 @@
 
 use std::{
     any::Any,
-    io::{self, IoSlice},
+    io::{self, IoSlice, Write},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
@@ -30,6 +32,8 @@ pub(crate) enum Raw {
 /// A stream of the program's, which may belong to another runtime than the one that is to drive it.
 pub(crate) enum Given {
     Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
     Other(Foreign, Addr),
 }
 
@@ -40,42 +44,48 @@ impl Given {
         if let Some(tcp) = any.downcast_mut::<Option<TcpStream>>().and_then(Option::take) {
             return Self::Tcp(tcp);
         }
-        let addr = if any.is::<Option<DuplexStream>>() {
-            Addr::Memory
-        } else if is_unix(any) {
-            Addr::Unix
-        } else {
-            Addr::Unknown
-        };
-        Self::Other(Foreign::new(stream.expect("only a TCP stream is taken out")), addr)
+        #[cfg(unix)]
+        if let Some(unix) = any.downcast_mut::<Option<UnixStream>>().and_then(Option::take) {
+            return Self::Unix(unix);
+        }
+        let addr = if any.is::<Option<DuplexStream>>() { Addr::Memory } else { Addr::Unknown };
+        Self::Other(Foreign::new(stream.expect("only sockets are taken out")), addr)
     }
 
     /// The address of the peer, as far as the stream tells it.
     pub(crate) fn addr(&self) -> Addr {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map_or(Addr::Unknown, Addr::from),
+            #[cfg(unix)]
+            Self::Unix(_) => Addr::Unix,
             Self::Other(_, addr) => addr.clone(),
         }
     }
 
-    /// Moves a TCP socket to the runtime that this is called in: driven from the thread of another one, each wake-up would
-    /// cross threads, which costs an echo half as much again.
+    /// Moves a socket to the runtime that this is called in: driven from the thread of another one, each wake-up would cross
+    /// threads, which costs an echo half as much again, and the socket would end with that runtime.
     pub(crate) fn into_raw(self) -> io::Result<Raw> {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?)?.try_into(),
+            #[cfg(unix)]
+            Self::Unix(stream) => Ok(Raw::Other(Foreign::new(UnixStream::from_std(stream.into_std()?)?))),
             Self::Other(stream, _) => Ok(Raw::Other(stream)),
         }
     }
-}
 
-#[cfg(unix)]
-fn is_unix(stream: &dyn Any) -> bool {
-    stream.is::<Option<tokio::net::UnixStream>>()
-}
-
-#[cfg(not(unix))]
-fn is_unix(_: &dyn Any) -> bool {
-    false
+    /// Writes what the stream takes at once, and drops it.
+    pub(crate) fn write_last(self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.into_std()?.write(bytes)?,
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.into_std()?.write(bytes)?,
+            Self::Other(mut stream, _) => {
+                let polled = Pin::new(&mut stream).poll_write(&mut Context::from_waker(Waker::noop()), bytes);
+                if let Poll::Ready(written) = polled { written? } else { 0 }
+            }
+        };
+        Ok(())
+    }
 }
 
 impl Raw {

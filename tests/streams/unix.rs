@@ -6,9 +6,9 @@ use rxplus::{Addr, prelude::*};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
-    another_runtime, echoes, open, run,
-    support::{PATIENCE, Recorder},
-    unbound,
+    another_runtime, echoes, memory, open, rest, run,
+    support::{PATIENCE, Recorder, each_runtime},
+    unbound, unbound_with,
 };
 
 /// A socket of the file system, which goes with this.
@@ -38,6 +38,41 @@ fn pair_of_sockets_is_served() {
     });
     let connection = connections.item();
     assert_eq!((connection.peer_addr(), &**connection.path()), (Addr::Unix, "/chat"));
+    server.complete();
+}
+
+#[test]
+fn socket_of_another_runtime_moves_and_outlives_it() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let server = unbound_with(|builder| builder.runtime(runtime));
+        let another = another_runtime();
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_read_timeout(Some(PATIENCE)).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let inside = another.enter();
+        server.accept(UnixStream::from_std(far).unwrap());
+        drop(inside);
+        let mut peer = tungstenite::client("ws://robot/", near).unwrap().0;
+        drop(another);
+        for text in ["one", "two"] {
+            peer.send(text.into()).unwrap();
+            assert_eq!(peer.read().unwrap(), text.into());
+        }
+        server.complete();
+    }
+}
+
+#[test]
+fn socket_for_which_there_is_no_room_is_told_so() {
+    let server = unbound_with(|builder| builder.limits(Limits::server().handshakes(1)));
+    run(async {
+        let _young = memory(&server);
+        let (near, far) = UnixStream::pair().unwrap();
+        server.accept(far);
+        let answer = rest(near).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Limits::handshakes"), "{answer}");
+    });
     server.complete();
 }
 
