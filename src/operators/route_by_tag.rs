@@ -23,12 +23,17 @@ use rxrust::{
 use super::ref_count::{Leave, RefCounted, lock};
 use crate::{Io, IoScheduler, SerializedSubject, SerializedSubscription, TaggedData, sparse};
 
+/// How many routes an observer remembers at most, also some that have gone. With more tags than this, items of the others take the
+/// router's lock.
+const REMEMBERED: usize = 1_024;
+
 /// A router forgets the routes that have gone once more of them have than this, and than half of all that it knows.
 const FORGOTTEN_AT_ONCE: usize = 64;
 
 /// Gives each subscriber the items of one tag. Made by [`route_by_tag`](crate::ObservableExt::route_by_tag).
 ///
-/// Clones share one subscription to the source. A tag costs memory while it has a subscriber, and nothing before or after.
+/// Clones share one subscription to the source. A tag costs memory while it has a subscriber. Afterwards it may be remembered, with an
+/// empty route, until some more items have come: at most 1,024 such tags are.
 /// A tag's `Hash` and `Eq` are called under the router's lock, so they must not use the router.
 ///
 /// When the last `Router` is gone and the last subscriber has left, the source is told by `is_closed`, as RxRust's operators
@@ -202,7 +207,9 @@ where
             self.core.unrouted.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        self.known.insert(tag, hub.clone());
+        if self.known.len() < REMEMBERED || self.known.contains_key(&tag) {
+            self.known.insert(tag, hub.clone());
+        }
         hub.relay(data);
     }
 
@@ -679,6 +686,20 @@ mod tests {
         }
         inbound.next(TaggedData::new("/a", 3));
         assert_eq!((heard.heard(), router.unrouted()), (["0", "1", "2"].map(String::from).into(), 1));
+    }
+
+    #[test]
+    fn no_more_routes_are_remembered_than_that_many() {
+        let (_, router) = routed();
+        let mut observer = RouteObserver::new(router.core.clone());
+        let heard = Recorder::default();
+        for n in 0..2 * REMEMBERED {
+            router.tag(format!("/{n}")).subscribe_with(heard.clone());
+        }
+        for n in 0..2 * REMEMBERED {
+            Observer::<_, Infallible>::next(&mut observer, TaggedData::new(format!("/{n}"), n));
+        }
+        assert_eq!((observer.known.len(), heard.heard().len()), (REMEMBERED, 2 * REMEMBERED));
     }
 
     #[test]

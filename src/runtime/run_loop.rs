@@ -193,7 +193,7 @@ impl RunLoop {
             if let Poll::Ready(result) = turns.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Some(result);
             }
-            if after_turns.end_turn() {
+            if after_turns.end_turn(&mut Context::from_waker(&waker)) {
                 self.parker.wake_by_ref();
             }
             if self.parker.park(patience, due.get().map(tokio::time::Instant::into_std)) == Parked::OutOfPatience {

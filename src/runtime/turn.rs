@@ -143,6 +143,15 @@ impl Handed {
         if self.deliveries.is_some() { Rest::Much } else { Rest::Little }
     }
 
+    /// Whether it waits for the threads that make the owed deliveries. Then the task of `cx` is woken in time.
+    fn waits(&mut self, cx: &Context<'_>) -> bool {
+        let waits = self.debts.until().is_some();
+        if waits {
+            self.debts.wake_in_time(cx);
+        }
+        waits
+    }
+
     /// Lets the thread look at its sockets, and waits for the threads that make the owed deliveries.
     async fn end_turn(&mut self) {
         if self.debts.until().is_none() {
@@ -192,13 +201,13 @@ impl LoopTurns {
         Self { outer: AFTER_TURN.replace(Some(AfterTurn { number: super::next_id(), next: Vec::new() })) }
     }
 
-    /// Runs the continuations that wait for the end of a turn. Returns whether there were any.
-    pub(super) fn end_turn(&self) -> bool {
+    /// Runs the continuations that wait for the end of a turn. Returns whether another turn is due at once; those that wait for
+    /// another thread wake the loop, which is the task of `cx`.
+    pub(super) fn end_turn(&self, cx: &mut Context<'_>) -> bool {
         let next =
             AFTER_TURN.with_borrow_mut(|list| list.as_mut().map(|list| take(&mut list.next)).unwrap_or_default());
-        let any = !next.is_empty();
-        next.into_iter().for_each(Next::go_on);
-        any
+        let goes_on = next.into_iter().map(|next| next.go_on(cx));
+        goes_on.fold(false, |any, goes_on| any | goes_on)
     }
 }
 
@@ -215,14 +224,18 @@ impl Drop for LoopTurns {
 }
 
 impl Next {
-    fn go_on(self) {
+    /// Returns whether the loop is to go on at once.
+    fn go_on(self, cx: &mut Context<'_>) -> bool {
         match self {
             Self::Task(task) => callback::wake(task),
             Self::Deliveries(mut handed) => {
-                if handed.turn(&mut Context::from_waker(Waker::noop())) == Rest::Much {
+                if handed.turn(cx) == Rest::Much {
+                    let waits = handed.waits(cx);
                     go_on_in_loop(Self::Deliveries(handed)).unwrap_or_else(drop);
+                    return !waits;
                 }
             }
         }
+        true
     }
 }

@@ -119,6 +119,24 @@ fn silent_peers_are_turned_away_at_once_beside_a_callback_that_blocks() {
     }
 }
 
+#[test]
+fn loop_that_is_asked_not_to_wait_does_not_wait_for_another_thread() {
+    let (stuck, let_go, emitting) = stuck_subject();
+    let (run_loop, source) = (RunLoop::new(), Numbers::new());
+    // Each of its items is for the subject that is stuck, and more of them wait than a turn delivers.
+    let first = Numbers::new();
+    Io::new(first.clone()).merge_into(&stuck);
+    Io::new(source.clone()).deliver_local(&run_loop).subscribe(move |n| (0..2_000).for_each(|m| first.next(n + m + 1)));
+    source.next(0);
+    let began = Instant::now();
+    (0..10).for_each(|_| run_loop.run_pending());
+    let took = began.elapsed();
+    drop(let_go);
+    emitting.join().unwrap();
+    // Once it waited for a second each time.
+    assert!(took < Duration::from_millis(900), "it took {took:?}");
+}
+
 /// A scheduler of the program's own, which polls a task once, with a waker that panics, and gives it away.
 #[derive(Clone)]
 struct PolledOnce(Sender<Box<dyn Any + Send>>);
