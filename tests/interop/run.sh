@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# WebSocket programs that are not rxplus's talk to its server and to its client (`peer/main.rs`): Node's `ws`, RxJS, Python's
+# `websockets`, Chromium, and Autobahn's suite.
+#
+#   bash tests/interop/run.sh                    # all parts
+#   bash tests/interop/run.sh ws_client browser  # these
+#   RXPLUS_INTEROP=skip bash tests/interop/run.sh
+#
+# `install.sh` installs what is missing. Fails if a check does, or if something cannot be installed.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=tests/interop
+
+ALL=(ws_client rxjs browser websockets_client ws_server websockets_server autobahn_server autobahn_client)
+
+if [ "${RXPLUS_INTEROP:-run}" = skip ]; then
+  echo 'interop: skipped, since RXPLUS_INTEROP=skip is set; nothing was checked against other implementations'
+  exit 0
+fi
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+place=$target/interop
+source $here/install.sh
+
+# Each part, and the seconds after which it counts as hung: about ten times what it takes.
+run_part() {
+  case $1 in
+    browser) timeout 120 node $here/javascript/browser.mjs ;;
+    ws_client | rxjs | ws_server) timeout 60 node $here/javascript/"$1".mjs ;;
+    websockets_client | websockets_server) timeout 60 "$place/python/bin/python" -B $here/python/"$1".py ;;
+    autobahn_server | autobahn_client) timeout 150 "$place/python/bin/python" -B $here/python/autobahn.py "${1#autobahn_}" ;;
+    *) echo "no such part; there are ${ALL[*]}" && return 1 ;;
+  esac
+}
+
+cargo build --quiet --all-features --example interop_peer
+export INTEROP_PEER=$target/debug/examples/interop_peer INTEROP_NODE=$place/node INTEROP_BROWSER
+install_all
+echo "interop: $(versions)"
+
+failed=()
+for part in "${@:-${ALL[@]}}"; do
+  printf '\n-- %s\n' "$part"
+  begin=$SECONDS
+  status=0
+  run_part "$part" || status=$?
+  [ $status = 124 ] && echo "$part took too long and was ended"
+  [ $status = 0 ] || failed+=("$part")
+  echo "-- $part: $((SECONDS - begin)) s"
+done
+
+if [ ${#failed[@]} -gt 0 ]; then
+  printf '\ninterop: FAILED in %s, after %s s\n' "${failed[*]}" $SECONDS
+  exit 1
+fi
+printf '\ninterop: no check failed, in %s s\n' $SECONDS
