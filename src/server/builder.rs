@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     ConnConfig, IoScheduler, Refuse, RxWsServer, UpgradeRequest, WsDatatype, WsError,
@@ -233,7 +233,9 @@ impl<D: WsDatatype> ServerBuilder<D> {
         };
         let local_addrs = listener.local_addrs().map_err(&failed)?;
         let home = IoScheduler::on(&runtime);
-        let (arrivals, arriving) = mpsc::unbounded_channel();
+        // While its task is busy, no more peers wait for it than may have their handshakes under way.
+        let room = self.options.limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
+        let (arrivals, arriving) = mpsc::channel(room);
         let (options, policy) = (self.options, self.policy);
         let core = Arc::new(ServerCore::new(self.datatype, options, policy, self.tls, home.clone(), arrivals));
         let dead = core.clone();

@@ -19,7 +19,10 @@ use crate::{
         options::Options,
         routing_table::RoutingTable,
     },
-    handshake::{self, Policy, Refused, admission::Admission},
+    handshake::{
+        self, Policy, Refused,
+        admission::{Admission, Permit},
+    },
     link::write_scheduler::WriteScheduler,
     outbox::Refusal,
     protocol::close::{GOING_AWAY, INTERNAL_ERROR},
@@ -34,6 +37,7 @@ use crate::{
 pub(crate) const NO_ROOM: &str = "this server has as many handshakes under way as it allows (Limits::handshakes)";
 
 /// The server no longer takes peers in.
+#[cfg(feature = "mount")]
 pub(crate) struct Ended;
 
 /// A server, as its handles and its tasks share it.
@@ -53,7 +57,7 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) admission: Arc<Admission>,
     open: Mutex<Open<D>>,
     /// Peers that do not come through the listener.
-    arrivals: mpsc::UnboundedSender<Arrival>,
+    arrivals: mpsc::Sender<Arrival>,
     /// Tells the tasks that the server is to end.
     closing: watch::Sender<bool>,
     /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
@@ -132,7 +136,7 @@ impl<D: WsDatatype> ServerCore<D> {
         policy: Policy,
         tls: Option<ServerTls>,
         home: IoScheduler,
-        arrivals: mpsc::UnboundedSender<Arrival>,
+        arrivals: mpsc::Sender<Arrival>,
     ) -> Self {
         let component = Component::keeping_early(options.name.clone(), home.clone());
         let on_panic = component.events.on_panic();
@@ -233,9 +237,17 @@ impl<D: WsDatatype> ServerCore<D> {
         ServerEvent::Closed(report)
     }
 
+    /// Gives a peer that the program brings a place in the server, and one among those that wait for its task. `None` when
+    /// there is no room; nobody else is then evicted for it.
+    pub(crate) fn admit(&self, addr: &Addr) -> Option<(Permit, mpsc::Permit<'_, Arrival>)> {
+        let place = self.arrivals.try_reserve().ok()?;
+        Some((self.admission.enter(addr.ip())?, place))
+    }
+
     /// Takes in a peer that has its permit.
+    #[cfg(feature = "mount")]
     pub(crate) fn arrive(&self, arrival: Arrival) -> Result<(), Ended> {
-        self.arrivals.send(arrival).map_err(|_| Ended)
+        self.arrivals.try_send(arrival).map_err(|_| Ended)
     }
 
     /// Refuses a peer at once, since there is no room even to read its request.

@@ -90,9 +90,12 @@ impl<D: WsDatatype> RxWsServer<D> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (core, stream) = (&self.inner.core, Given::new(stream));
+        if core.is_closing() {
+            return;
+        }
         let addr = stream.addr();
-        match core.admission.enter(addr.ip()) {
-            Some(permit) => self.arrive(Arrival { addr, permit, opening: Opening::Given(stream) }),
+        match core.admit(&addr) {
+            Some((permit, place)) => place.send(Arrival { addr, permit, opening: Opening::Given(stream) }),
             None => core.post_refusal(addr, core.turn_away(stream)),
         }
     }
@@ -119,19 +122,15 @@ impl<D: WsDatatype> RxWsServer<D> {
     {
         let Adopted { path, early_bytes, subprotocol, grant, peer_addr } = adopted;
         let (core, stream) = (&self.inner.core, Given::new(stream));
+        if core.is_closing() {
+            return;
+        }
         let addr = peer_addr.map_or_else(|| stream.addr(), Addr::from);
-        let Some(permit) = core.admission.enter(addr.ip()) else {
+        let Some((permit, place)) = core.admit(&addr) else {
             return core.post_refusal(addr, Refused::unanswered(NO_ROOM));
         };
         let grant = grant.map(Grant::into_value);
         let made = Made { stream, path, early_bytes, subprotocol, grant };
-        self.arrive(Arrival { addr, permit, opening: Opening::Made(Box::new(made)) });
-    }
-
-    fn arrive(&self, arrival: Arrival) {
-        if !self.inner.core.is_closing() {
-            // A server that has ended drops the stream.
-            let _ = self.inner.core.arrive(arrival);
-        }
+        place.send(Arrival { addr, permit, opening: Opening::Made(Box::new(made)) });
     }
 }

@@ -31,7 +31,7 @@ enum Came {
 pub(crate) async fn run<D: WsDatatype>(
     server: Arc<ServerCore<D>>,
     listener: Listener,
-    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    arrivals: mpsc::Receiver<Arrival>,
 ) {
     let scheduler = server.scheduler.clone();
     let flushing = async {
@@ -51,7 +51,7 @@ pub(crate) async fn run<D: WsDatatype>(
 async fn serve_all<D: WsDatatype>(
     server: Arc<ServerCore<D>>,
     mut listener: Listener,
-    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+    mut arrivals: mpsc::Receiver<Arrival>,
 ) {
     let mut serving = JoinSet::new();
     let mut closing = pin!(server.until_closing());
@@ -80,15 +80,23 @@ async fn serve_all<D: WsDatatype>(
             () = &mut closing => break,
         }
     }
-    drop((listener, arrivals));
+    drop(listener);
+    dismiss(arrivals).await;
     server.close_connections();
     while serving.join_next().await.is_some() {}
     let report = CloseReport::from(server.unsent());
     server.component.end(report, || server.last(report)).await;
 }
 
+/// Drops the peers that nobody will serve any more.
+async fn dismiss(mut arrivals: mpsc::Receiver<Arrival>) {
+    arrivals.close();
+    // To the end: another thread that has reserved a place may be about to put a peer into it, and the peer would stay there.
+    while arrivals.recv().await.is_some() {}
+}
+
 /// Cancel safe.
-async fn next_peer(listener: &mut Listener, arrivals: &mut mpsc::UnboundedReceiver<Arrival>) -> Came {
+async fn next_peer(listener: &mut Listener, arrivals: &mut mpsc::Receiver<Arrival>) -> Came {
     tokio::select! {
         accepted = listener.accept() => Came::Accepted(accepted),
         Some(arrival) = arrivals.recv() => Came::Arrived(arrival),

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use rxplus::{Adopted, Limits, prelude::*};
 use tokio::{
-    io::{AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
+    runtime::Builder,
+    time::advance,
 };
 use tokio_tungstenite::client_async;
 
 use crate::{
     ROOM, echoes, memory, open, refusal, rest, run,
-    support::{Recorder, foreign::upgrade_request, until},
+    support::{Recorder, foreign::upgrade_request, stall, until},
     unbound_with,
 };
 
@@ -135,5 +138,28 @@ fn limit_per_address_counts_streams_that_have_one() {
         assert_eq!(rest(adopted(&server, Adopted::new("/").peer_addr("127.0.0.1:9".parse().unwrap()))).await, "");
         assert!(refusal(&events).1.contains("Limits::connections_per_address"));
     });
+    server.complete();
+}
+
+/// Nobody is taken in while a callback blocks the server, so a program that goes on accepting must not fill the memory.
+#[test]
+fn streams_that_wait_for_a_busy_server_are_bounded() {
+    let runtime = IoRuntime::new("busy").unwrap();
+    let server = unbound_with(|builder| builder.runtime(&runtime).limits(Limits::server().handshakes(2)));
+    let held = stall(&runtime);
+    // The clock of this thread alone: each stream finds the ones before it old enough to make room.
+    let clock = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let mut streams = clock.block_on(async {
+        let mut streams = Vec::new();
+        for _ in 0..10 {
+            streams.push(memory(&server));
+            advance(Duration::from_secs(1)).await;
+        }
+        streams
+    });
+    streams.retain_mut(|stream| stream.read(&mut [0]).now_or_never().is_none());
+    assert_eq!(streams.len(), 2, "waiting streams");
+    drop(held);
+    run(async { echoes(&mut open(streams.pop().unwrap(), "/").await, "waited").await });
     server.complete();
 }
