@@ -96,7 +96,7 @@ fn streams_race_with_the_end_of_the_server() {
 }
 
 #[test]
-fn server_without_handles_completes_when_its_last_stream_has_ended() {
+fn server_without_a_listener_completes_when_its_last_handle_is_gone() {
     let server = RxWsServer::unbound(WsStr).build().unwrap();
     let events = Recorder::on(server.events());
     drop(server);
