@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=tests/interop
 
-ALL=(ws_client rxjs browser websockets_client ws_server websockets_server autobahn_server autobahn_client)
+ALL=(ws_client rxjs browser dashboard websockets_client ws_server websockets_server autobahn_server autobahn_client)
 
 if [ "${RXPLUS_INTEROP:-run}" = skip ]; then
   echo 'interop: skipped, since RXPLUS_INTEROP=skip is set; nothing was checked against other implementations'
@@ -25,7 +25,7 @@ source $here/install.sh
 # Each part, and the seconds after which it counts as hung: about ten times what it takes.
 run_part() {
   case $1 in
-    browser) timeout 120 node $here/javascript/browser.mjs ;;
+    browser | dashboard) timeout 120 node $here/javascript/"$1".mjs ;;
     ws_client | rxjs | ws_server) timeout 60 node $here/javascript/"$1".mjs ;;
     websockets_client | websockets_server) timeout 60 "$place/python/bin/python" -B $here/python/"$1".py ;;
     autobahn_server | autobahn_client) timeout 150 "$place/python/bin/python" -B $here/python/autobahn.py "${1#autobahn_}" ;;
@@ -33,8 +33,9 @@ run_part() {
   esac
 }
 
-cargo build --quiet --all-features --example interop_peer
-export INTEROP_PEER=$target/debug/examples/interop_peer INTEROP_NODE=$place/node INTEROP_BROWSER
+cargo build --quiet --all-features --example interop_peer --example dashboard
+export INTEROP_PEER=$target/debug/examples/interop_peer INTEROP_DASHBOARD=$target/debug/examples/dashboard
+export INTEROP_NODE=$place/node INTEROP_BROWSER
 install_all
 echo "interop: $(versions)"
 

@@ -1,11 +1,9 @@
 // Serves `browser.html` on 127.0.0.1 to a headless Chromium, and prints what the page reports.
 
-import { spawn } from 'node:child_process';
-import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 
+import { Chromium } from './chromium.mjs';
 import { Peer } from './peer.mjs';
 
 /** Ends a browser that does not report. */
@@ -18,15 +16,7 @@ const TYPES = {
   '/standard.mjs': 'text/javascript',
 };
 
-/** It talks to 127.0.0.1 and to nobody else. */
-const WITHOUT_NETWORK = [
-  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', '--no-proxy-server', '--disable-background-networking',
-  '--disable-component-update', '--disable-default-apps', '--disable-extensions', '--disable-sync', '--no-first-run',
-  '--no-default-browser-check',
-];
-
 const peer = await Peer.start('server', 100);
-const profile = mkdtempSync(join(tmpdir(), 'rxplus-browser-'));
 let browser;
 let finished = false;
 
@@ -50,13 +40,7 @@ page.listen(0, '127.0.0.1', () => {
 });
 
 function browse(url) {
-  const flags = [
-    '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', `--user-data-dir=${profile}`,
-    ...WITHOUT_NETWORK,
-  ];
-  browser = spawn(process.env.INTEROP_BROWSER, [...flags, url], { stdio: 'ignore', detached: true });
-  browser.on('error', (error) => fail(`the browser does not start: ${error.message}`));
-  browser.on('exit', (code) => fail(`the browser ended with ${code} before the page had reported`));
+  browser = new Chromium(url, (why) => fail(`${why} before the page had reported`));
   setTimeout(() => fail(`the page has not reported within ${PATIENCE / 1000} s`), PATIENCE);
 }
 
@@ -68,12 +52,7 @@ function fail(why) {
 async function finish(good) {
   if (finished) return;
   finished = true;
-  if (browser?.pid && browser.exitCode === null && browser.signalCode === null) {
-    const ended = new Promise((resolve) => browser.once('exit', resolve));
-    process.kill(-browser.pid, 'SIGKILL'); // its helpers are in its process group
-    await ended;
-  }
-  rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+  await browser?.end();
   await peer.end();
   process.exit(good ? 0 : 1);
 }
