@@ -36,10 +36,6 @@ use crate::{
 /// Why a peer is refused for which there is not even room to read its request.
 pub(crate) const NO_ROOM: &str = "this server has as many handshakes under way as it allows (Limits::handshakes)";
 
-/// The server no longer takes peers in.
-#[cfg(feature = "mount")]
-pub(crate) struct Ended;
-
 /// A server, as its handles and its tasks share it.
 pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, ServerEvent>,
@@ -242,12 +238,6 @@ impl<D: WsDatatype> ServerCore<D> {
     pub(crate) fn admit(&self, addr: &Addr) -> Option<(Permit, mpsc::Permit<'_, Arrival>)> {
         let place = self.arrivals.try_reserve().ok()?;
         Some((self.admission.enter(addr.ip())?, place))
-    }
-
-    /// Takes in a peer that has its permit.
-    #[cfg(feature = "mount")]
-    pub(crate) fn arrive(&self, arrival: Arrival) -> Result<(), Ended> {
-        self.arrivals.try_send(arrival).map_err(|_| Ended)
     }
 
     /// Refuses a peer at once, since there is no room even to read its request.

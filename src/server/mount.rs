@@ -150,15 +150,13 @@ impl<D: WsDatatype> RxWsServer<D> {
         if core.is_closing() {
             return mounted::refusal(CLOSING);
         }
-        let Some(permit) = core.admission.enter(addr.ip()) else {
+        let Some((permit, place)) = core.admit(&addr) else {
             core.post_refusal(addr, Refused { status: Some(503), reason: NO_ROOM.into(), stream: None });
             return mounted::refusal(NO_ROOM);
         };
         let (mounted, replying) = Mounted::new(request, path, grant);
-        match core.arrive(Arrival { addr, permit, opening: Opening::Mounted(Box::new(mounted)) }) {
-            Ok(()) => replying.reply(GIVEN_UP).await,
-            Err(_) => mounted::refusal(CLOSING),
-        }
+        place.send(Arrival { addr, permit, opening: Opening::Mounted(Box::new(mounted)) });
+        replying.reply(GIVEN_UP).await
     }
 }
 

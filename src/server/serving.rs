@@ -88,9 +88,10 @@ async fn open<'a, D: WsDatatype>(
     let stream = match opening {
         Opening::Accepted(stream) => Raw::try_from(stream),
         Opening::Given(stream) => stream.into_raw(),
-        Opening::Made(made) => return register(made.enter(addr, permit)?).await.map_err(broken),
+        // In boxes: thousands of tasks may be parked in a handshake, and each would have room for these too.
+        Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await.map_err(broken),
         #[cfg(feature = "mount")]
-        Opening::Mounted(mounted) => return mounted.accept(addr, permit, &server.policy, register).await,
+        Opening::Mounted(mounted) => return Box::pin(mounted.accept(addr, permit, &server.policy, register)).await,
     };
     let (policy, limits) = (&server.policy, &server.options.limits);
     handshake::accept(stream.map_err(broken)?, addr, permit, policy, server.tls.as_ref(), limits, register).await
