@@ -39,7 +39,7 @@ pub(crate) use mounted::Mounted;
 pub(crate) use origin::Origin;
 pub(crate) use policy::Policy;
 pub use response::HttpResponse;
-pub(crate) use server::{Entrant, Refused, accept};
+pub(crate) use server::{Asked, Entrant, Refused, accept};
 
 /// A client's stream after its opening handshake.
 pub(crate) struct Opened {

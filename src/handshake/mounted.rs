@@ -10,13 +10,16 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::{net::TcpStream, sync::oneshot};
 
 use super::{
-    Entrant, Grant, Policy, Refused,
+    Asked, Grant, Policy, Refused,
     admission::Permit,
     answer::Answer,
     head::{Form, Head},
     server,
 };
-use crate::{Addr, transport::raw::Given};
+use crate::{
+    Addr,
+    transport::{Transport, raw::Given},
+};
 
 /// A request that another HTTP server has read.
 pub(crate) struct Mounted {
@@ -24,6 +27,13 @@ pub(crate) struct Mounted {
     /// The grant of the program's own handler, instead of one by `authorize`.
     grant: Option<Grant>,
     /// Resolves when the answer is written.
+    upgrade: OnUpgrade,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// A request that is let in, before the answer is written.
+pub(crate) struct Upgrading {
+    answer: Answer,
     upgrade: OnUpgrade,
     reply: oneshot::Sender<Answer>,
 }
@@ -40,33 +50,34 @@ impl Mounted {
         (Self { head: head(parts, path), grant, upgrade, reply }, Replying(replying))
     }
 
-    /// Decides on the request, and opens the connection once the other server has written the answer. The caller bounds the
-    /// time.
-    pub(crate) async fn accept<R>(
+    /// Decides on the request. The caller bounds the time.
+    pub(crate) async fn decide(
         self,
         addr: Addr,
         permit: &mut Permit,
         policy: &Policy,
-        register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
-    ) -> Result<R, Refused> {
+    ) -> Result<(Asked, Upgrading), Refused> {
         let Self { head, grant, upgrade, reply } = self;
-        let judged = Box::pin(server::judge(head, addr, permit, policy, grant)).await;
-        let (answer, asked) = match judged {
-            Ok(let_in) => let_in,
+        match server::judge(head, addr, permit, policy, grant).await {
+            Ok((answer, asked)) => Ok((asked, Upgrading { answer, upgrade, reply })),
             Err(answer) => {
                 let (status, reason) = (Some(answer.status.as_u16()), answer.line.as_str().into());
                 // An error means that the other server has given up the request.
                 let _ = reply.send(answer);
-                return Err(Refused { status, reason, stream: None });
+                Err(Refused { status, reason, stream: None })
             }
-        };
-        let gone = |error: &dyn ToString| Refused::unanswered(error.to_string());
-        reply.send(answer).map_err(|_| gone(&"the server in front has given up the request"))?;
-        let (stream, early_bytes) = stream(upgrade.await.map_err(|error| gone(&error))?);
-        let stream = stream.into_raw().map_err(|error| gone(&error))?.into();
-        let server::Asked { request, subprotocol, grant } = asked;
-        let entrant = Entrant { stream, early_bytes, answer: Vec::new(), request, subprotocol, grant };
-        register(entrant).await.map_err(|error| gone(&error))
+        }
+    }
+}
+
+impl Upgrading {
+    /// Has the other server write the answer. Returns the stream, and the bytes that came with the request.
+    pub(crate) async fn stream(self) -> io::Result<(Transport, Bytes)> {
+        let Self { answer, upgrade, reply } = self;
+        let given_up = |_| io::Error::other("the server in front has given up the request");
+        reply.send(answer).map_err(given_up)?;
+        let (stream, early_bytes) = stream(upgrade.await.map_err(io::Error::other)?);
+        Ok((stream.into_raw()?.into(), early_bytes))
     }
 }
 

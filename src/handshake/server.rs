@@ -25,17 +25,14 @@ pub(crate) struct Entrant {
     pub(crate) early_bytes: Bytes,
     /// The answer that tells the peer that it is let in, unless it has been told.
     pub(crate) answer: Vec<u8>,
-    pub(crate) request: UpgradeRequest,
-    pub(crate) subprotocol: Option<String>,
-    /// The value that `authorize` gave.
-    pub(crate) grant: Option<Granted>,
+    pub(crate) asked: Asked,
 }
 
 /// A request that is let in, and the subprotocol chosen for it.
-pub(super) struct Asked {
-    pub(super) request: UpgradeRequest,
-    pub(super) subprotocol: Option<String>,
-    pub(super) grant: Option<Granted>,
+pub(crate) struct Asked {
+    pub(crate) request: UpgradeRequest,
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) grant: Option<Granted>,
 }
 
 /// The reason why a request was answered with an HTTP status instead of a connection.
@@ -98,9 +95,8 @@ async fn reply<R>(
     };
     match verdict {
         Ok(((answer, asked), early_bytes)) => {
-            let Asked { request, subprotocol, grant } = asked;
             let answer = answer.bytes();
-            register(Entrant { stream, early_bytes, answer, request, subprotocol, grant }).await.map_err(broken)
+            register(Entrant { stream, early_bytes, answer, asked }).await.map_err(broken)
         }
         Err(answer) => {
             let answer = if is_head { answer.measured() } else { answer };

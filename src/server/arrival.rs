@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     Addr, Tag, UpgradeRequest,
-    handshake::{Entrant, Granted, Refused, admission::Permit},
+    handshake::{Asked, Entrant, Granted, Refused, admission::Permit},
     transport::raw::Given,
 };
 
@@ -46,6 +46,7 @@ impl Made {
         permit.enter(&path).map_err(Refused::unanswered)?;
         let stream = stream.into_raw().map_err(|error| Refused::unanswered(error.to_string()))?.into();
         let request = UpgradeRequest::made_elsewhere(path, addr);
-        Ok(Entrant { stream, early_bytes, answer: Vec::new(), request, subprotocol, grant })
+        let asked = Asked { request, subprotocol, grant };
+        Ok(Entrant { stream, early_bytes, answer: Vec::new(), asked })
     }
 }

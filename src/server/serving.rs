@@ -13,8 +13,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, TaggedData, Tally, UpgradeRequest, WsDatatype,
-    WsError,
+    Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, TaggedData, Tally, WsDatatype, WsError,
     endpoint::{
         self, Component, Received,
         codec::Codec,
@@ -25,7 +24,7 @@ use crate::{
         routing_table::Route,
     },
     handshake::{
-        self, Entrant, Granted, Refused,
+        self, Asked, Entrant, Refused,
         admission::{MADE_ROOM, Permit},
     },
     link::{Ending, Link, OpenLink, Receipt, drive},
@@ -91,7 +90,7 @@ async fn open<'a, D: WsDatatype>(
         // In boxes: thousands of tasks may be parked in a handshake, and each would have room for these too.
         Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await.map_err(broken),
         #[cfg(feature = "mount")]
-        Opening::Mounted(mounted) => return Box::pin(mounted.accept(addr, permit, &server.policy, register)).await,
+        Opening::Mounted(mounted) => return Box::pin(Registered::mount(server, *mounted, addr, permit)).await,
     };
     let (policy, limits) = (&server.policy, &server.options.limits);
     handshake::accept(stream.map_err(broken)?, addr, permit, policy, server.tls.as_ref(), limits, register).await
@@ -124,21 +123,41 @@ struct Registered<'a, D: WsDatatype> {
 impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Makes a connection to a peer, and sends the peer the answer that says so.
     async fn open(server: &'a ServerCore<D>, entrant: Entrant) -> io::Result<Self> {
-        let Entrant { stream, early_bytes, answer, request, subprotocol, grant } = entrant;
-        let connection = Connection::new(new_core(server, request, subprotocol, grant));
-        let (path, outbox) = (connection.path().clone(), connection.core().outbox.clone());
-        let serving = Serving { server, connection };
+        let Entrant { stream, early_bytes, answer, asked } = entrant;
+        let serving = Serving::new(server, asked);
         // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
         // peer.
         let link = serving.link(early_bytes).open(stream, answer);
-        // Outbound: messages pushed for its path go into its outbox.
-        let route = server.routes.add(path, outbox);
-        server.add(&serving.connection);
-        let registered = Self { serving, link: Some(link), route, is_over: false };
+        let registered = Self::register(serving, Some(link));
         if let Some(link) = &registered.link {
             link.answered().await?;
         }
         Ok(registered)
+    }
+
+    /// As [`open`](Self::open), where another server sends the answer: pushes wait in the outbox until it has.
+    #[cfg(feature = "mount")]
+    async fn mount(
+        server: &'a ServerCore<D>,
+        mounted: handshake::Mounted,
+        addr: Addr,
+        permit: &mut Permit,
+    ) -> Result<Self, Refused> {
+        let (asked, upgrading) = mounted.decide(addr, permit, &server.policy).await?;
+        let mut registered = Self::register(Serving::new(server, asked), None);
+        let upgraded = upgrading.stream().await;
+        let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
+        registered.link = Some(registered.serving.link(early_bytes).open(stream, Vec::new()));
+        Ok(registered)
+    }
+
+    /// Puts a connection on its path.
+    fn register(serving: Serving<'a, D>, link: Option<OpenLink<Transport>>) -> Self {
+        let Serving { server, connection } = &serving;
+        // Outbound: messages pushed for its path go into its outbox.
+        let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());
+        server.add(connection);
+        Self { serving, link, route, is_over: false }
     }
 
     /// Serves the connection to its end.
@@ -179,7 +198,11 @@ pub(crate) struct Serving<'a, D: WsDatatype> {
     pub(crate) connection: Connection<D>,
 }
 
-impl<D: WsDatatype> Serving<'_, D> {
+impl<'a, D: WsDatatype> Serving<'a, D> {
+    fn new(server: &'a ServerCore<D>, asked: Asked) -> Self {
+        Self { server, connection: Connection::new(new_core(server, asked)) }
+    }
+
     fn link(&self, early_bytes: Bytes) -> Link {
         let (server, core) = (self.server, self.connection.core());
         Link {
@@ -280,12 +303,8 @@ impl<D: WsDatatype> Clone for Serving<'_, D> {
     }
 }
 
-fn new_core<D: WsDatatype>(
-    server: &ServerCore<D>,
-    request: UpgradeRequest,
-    subprotocol: Option<String>,
-    grant: Option<Granted>,
-) -> ConnectionCore<D> {
+fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCore<D> {
+    let Asked { request, subprotocol, grant } = asked;
     let peer = Peer { id: server.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
     let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
     // Messages that nobody hears go into the early buffer that all connections share.

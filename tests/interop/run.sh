@@ -11,7 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=tests/interop
 
-ALL=(ws_client rxjs browser dashboard websockets_client ws_server websockets_server autobahn_server autobahn_client)
+ALL=(ws_client rxjs browser dashboard websockets_client ws_server websockets_server autobahn_server autobahn_client
+  ws_client:mounted rxjs:mounted browser:mounted websockets_client:mounted autobahn_server:mounted)
 
 if [ "${RXPLUS_INTEROP:-run}" = skip ]; then
   echo 'interop: skipped, since RXPLUS_INTEROP=skip is set; nothing was checked against other implementations'
@@ -22,8 +23,13 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 place=$target/interop
 source $here/install.sh
 
-# Each part, and the seconds after which it counts as hung: about ten times what it takes.
+# Each part, and the seconds after which it counts as hung: about ten times what it takes. With the suffix `:mounted` the server is
+# mounted in axum.
 run_part() {
+  if [[ $1 = *:mounted ]]; then
+    INTEROP_MOUNTED=1 run_part "${1%:mounted}"
+    return
+  fi
   case $1 in
     browser | dashboard) timeout 120 node $here/javascript/"$1".mjs ;;
     ws_client | rxjs | ws_server) timeout 60 node $here/javascript/"$1".mjs ;;

@@ -139,3 +139,18 @@ fn extensions_of_a_request_are_not_kept() {
     assert_eq!(server.connection_count(), 1);
     drop(client);
 }
+
+/// As on a listener of its own: the connection is on its path before the client knows of it.
+#[test]
+fn push_reaches_a_client_that_knows_that_it_is_connected() {
+    let server = RxWsServer::unbound(WsStr).build().unwrap();
+    let addr = serve(Router::new().fallback_service(server.service()));
+    for n in 0..200 {
+        let mut client = support::foreign::foreign_client(addr, "/x");
+        server.next(TaggedData::new("/x", n.to_string()));
+        assert_eq!(support::foreign::read(&mut client), tungstenite::Message::text(n.to_string()));
+        client.close(None).unwrap();
+        while client.read().is_ok() {}
+        until("leaving", || server.connection_count() == 0);
+    }
+}

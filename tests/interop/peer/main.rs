@@ -7,10 +7,11 @@
 //! ```
 //!
 //! `PING_MS` is the time between two pings of the heartbeat; `0` and none switch it off. A server and a client end when their
-//! standard input does.
+//! standard input does. With `INTEROP_MOUNTED` in the environment, the server is mounted in axum.
 
 mod cases;
 mod client;
+mod mounted;
 mod server;
 
 use std::{env, error::Error, time::Duration};

@@ -1,9 +1,11 @@
 //! A server whose paths do what a peer has to meet once.
 
-use std::{error::Error, io, time::Duration};
+use std::{env, error::Error, io, time::Duration};
 
 use rxplus::prelude::*;
 use serde_json::json;
+
+use crate::mounted;
 
 /// Its preferred subprotocol comes first.
 const SUBPROTOCOLS: [&str; 2] = ["rxplus.v2", "rxplus.v1"];
@@ -18,16 +20,20 @@ const SUBPROTOCOLS: [&str; 2] = ["rxplus.v2", "rxplus.v1"];
 /// - `/refused` is answered with 401.
 /// - All others echo.
 pub(crate) fn run(ping: Option<Duration>) -> Result<(), Box<dyn Error>> {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsFrame)
-        .limits(crate::large(Limits::server()))
-        .ping_interval(ping)
-        .subprotocols(SUBPROTOCOLS)
-        .authorize(admit)
-        .bind()?;
+    let with_options = |builder: ServerBuilder<WsFrame>| {
+        let builder = builder.limits(crate::large(Limits::server())).ping_interval(ping);
+        builder.subprotocols(SUBPROTOCOLS).authorize(admit)
+    };
+    let is_mounted = env::var_os("INTEROP_MOUNTED").is_some();
+    let server = match is_mounted {
+        true => with_options(RxWsServer::unbound(WsFrame)).build()?,
+        false => with_options(RxWsServer::builder("ws://127.0.0.1:0", WsFrame)).bind()?,
+    };
     server.connections().subscribe(serve);
     server.clone().filter(|td| td.tag == *"/room").merge_into(&server);
     server.events().filter_map(ending).map(|text| TaggedData::new("/events", text)).merge_into(&server);
-    println!("ws://{}", server.local_addr());
+    let addr = if is_mounted { mounted::serve(&server)?.into() } else { server.local_addr() };
+    println!("ws://{addr}");
 
     io::copy(&mut io::stdin(), &mut io::sink())?;
     server.clone().complete();
