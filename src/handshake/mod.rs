@@ -35,7 +35,7 @@ pub use authorize::{Grant, Refuse, UpgradeRequest};
 pub(crate) use client::{ConnectAsk, Connected, connect};
 pub(crate) use connector::Connector;
 #[cfg(feature = "mount")]
-pub(crate) use mounted::Mounted;
+pub(crate) use mounted::{Mounted, Upgrading};
 pub(crate) use origin::Origin;
 pub(crate) use policy::Policy;
 pub use response::HttpResponse;

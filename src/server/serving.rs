@@ -45,7 +45,12 @@ pub(crate) async fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, Arrival { a
     let mut evicted = pin!(permit.evicted());
     let shaking = Box::pin(shake_hands(&server, opening, addr.clone(), &mut permit, evicted.as_mut()));
     let shaken = isolated("an opening handshake", shaking).await;
-    match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
+    let shaken = shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}"))));
+    let opened = match shaken {
+        Ok(registered) => Box::pin(registered.upgraded()).await,
+        refused => refused,
+    };
+    match opened {
         Ok(registered) => Box::pin(registered.run()).await,
         Err(mut refused) => {
             let stream = refused.stream.take();
@@ -115,6 +120,9 @@ struct Registered<'a, D: WsDatatype> {
     serving: Serving<'a, D>,
     /// Until [`run`](Self::run) takes it.
     link: Option<OpenLink<Transport>>,
+    /// Until the other server has written the answer.
+    #[cfg(feature = "mount")]
+    upgrading: Option<handshake::Upgrading>,
     /// The place of its outbox in the routing table.
     route: Route,
     is_over: bool,
@@ -145,10 +153,27 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     ) -> Result<Self, Refused> {
         let (asked, upgrading) = mounted.decide(addr, permit, &server.policy).await?;
         let mut registered = Self::register(Serving::new(server, asked), None);
-        let upgraded = upgrading.stream().await;
-        let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
-        registered.link = Some(registered.serving.link(early_bytes).open(stream, Vec::new()));
+        registered.upgrading = Some(upgrading);
         Ok(registered)
+    }
+
+    /// Waits for the stream of a mounted connection. Also while the server ends: the peer is to hear that from it.
+    #[cfg(feature = "mount")]
+    async fn upgraded(mut self) -> Result<Self, Refused> {
+        if let Some(upgrading) = self.upgrading.take() {
+            let limits = &self.serving.server.options.limits;
+            let late = || io::Error::other("the server in front took too long to answer");
+            let limit = limits.handshake.min(limits.close_timeout);
+            let upgraded = timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
+            let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
+            self.link = Some(self.serving.link(early_bytes).open(stream, Vec::new()));
+        }
+        Ok(self)
+    }
+
+    #[cfg(not(feature = "mount"))]
+    async fn upgraded(self) -> Result<Self, Refused> {
+        Ok(self)
     }
 
     /// Puts a connection on its path.
@@ -157,7 +182,14 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         // Outbound: messages pushed for its path go into its outbox.
         let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());
         server.add(connection);
-        Self { serving, link, route, is_over: false }
+        Self {
+            serving,
+            link,
+            #[cfg(feature = "mount")]
+            upgrading: None,
+            route,
+            is_over: false,
+        }
     }
 
     /// Serves the connection to its end.

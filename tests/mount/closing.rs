@@ -90,3 +90,24 @@ fn request_that_is_given_up_leaves_nothing_behind() {
     server.clone().complete();
     server.wait_closed(PATIENCE).unwrap();
 }
+
+#[test]
+fn client_that_has_just_been_let_in_gets_1001() {
+    for _ in 0..100 {
+        let server = unbound_echo();
+        let addr = serve(Router::new().fallback_service(server.service()));
+        let mut client = support::foreign::foreign_client(addr, "/x");
+        server.clone().complete();
+        let closed = loop {
+            match client.read() {
+                Ok(tungstenite::Message::Close(close)) => break close.map(|close| u16::from(close.code)),
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(closed, Some(1001));
+        // It has answered; the server hears that.
+        while client.read().is_ok() {}
+        server.wait_closed(PATIENCE).unwrap();
+    }
+}
