@@ -45,19 +45,16 @@ pub(crate) async fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, Arrival { a
     let mut evicted = pin!(permit.evicted());
     let shaking = Box::pin(shake_hands(&server, opening, addr.clone(), &mut permit, evicted.as_mut()));
     let shaken = isolated("an opening handshake", shaking).await;
-    let shaken = shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}"))));
-    let opened = match shaken {
-        Ok(registered) => Box::pin(registered.upgraded()).await,
-        refused => refused,
-    };
-    match opened {
-        Ok(registered) => Box::pin(registered.run()).await,
-        Err(mut refused) => {
-            let stream = refused.stream.take();
-            server.paying(|| server.report_refusal(addr, refused)).await;
-            if let Some(stream) = stream {
-                see_off(&server, stream, evicted).await;
-            }
+    let refused =
+        match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
+            Ok(registered) => Box::pin(registered.run()).await.err(),
+            Err(refused) => Some(refused),
+        };
+    if let Some(mut refused) = refused {
+        let stream = refused.stream.take();
+        server.paying(|| server.report_refusal(addr, refused)).await;
+        if let Some(stream) = stream {
+            see_off(&server, stream, evicted).await;
         }
     }
 }
@@ -122,7 +119,7 @@ struct Registered<'a, D: WsDatatype> {
     link: Option<OpenLink<Transport>>,
     /// Until the other server has written the answer.
     #[cfg(feature = "mount")]
-    upgrading: Option<handshake::Upgrading>,
+    upgrading: Option<Box<handshake::Upgrading>>,
     /// The place of its outbox in the routing table.
     route: Route,
     is_over: bool,
@@ -153,27 +150,20 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     ) -> Result<Self, Refused> {
         let (asked, upgrading) = mounted.decide(addr, permit, &server.policy).await?;
         let mut registered = Self::register(Serving::new(server, asked), None);
-        registered.upgrading = Some(upgrading);
+        registered.upgrading = Some(Box::new(upgrading));
         Ok(registered)
     }
 
     /// Waits for the stream of a mounted connection. Also while the server ends: the peer is to hear that from it.
     #[cfg(feature = "mount")]
-    async fn upgraded(mut self) -> Result<Self, Refused> {
-        if let Some(upgrading) = self.upgrading.take() {
-            let limits = &self.serving.server.options.limits;
-            let late = || io::Error::other("the server in front took too long to answer");
-            let limit = limits.handshake.min(limits.close_timeout);
-            let upgraded = timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
-            let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
-            self.link = Some(self.serving.link(early_bytes).open(stream, Vec::new()));
-        }
-        Ok(self)
-    }
-
-    #[cfg(not(feature = "mount"))]
-    async fn upgraded(self) -> Result<Self, Refused> {
-        Ok(self)
+    async fn upgrade(&mut self, upgrading: handshake::Upgrading) -> Result<(), Refused> {
+        let limits = &self.serving.server.options.limits;
+        let late = || io::Error::other("the server in front took too long to answer");
+        let limit = limits.handshake.min(limits.close_timeout);
+        let upgraded = timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
+        let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
+        self.link = Some(self.serving.link(early_bytes).open(stream, Vec::new()));
+        Ok(())
     }
 
     /// Puts a connection on its path.
@@ -193,13 +183,18 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     }
 
     /// Serves the connection to its end.
-    async fn run(mut self) {
-        let Some(link) = self.link.take() else { return };
+    async fn run(mut self) -> Result<(), Refused> {
+        #[cfg(feature = "mount")]
+        if let Some(upgrading) = self.upgrading.take() {
+            Box::pin(self.upgrade(*upgrading)).await?;
+        }
+        let Some(link) = self.link.take() else { return Ok(()) };
         let serving = self.serving.clone();
         let ending = serving.drive(link).await;
         serving.server.routes.remove(&self.route);
         serving.end(ending).await;
         self.is_over = true;
+        Ok(())
     }
 }
 
