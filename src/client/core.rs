@@ -14,13 +14,13 @@ use crate::{
         self, Component, EndpointCore, Received,
         codec::Codec,
         event::{ClientEvent, CloseReport, ConnectionState},
+        events::Events,
         inbound::Inbound,
         incoming::{Incoming, IncomingCounts},
         options::Options,
         reporting_at,
     },
     handshake::ConnectAsk,
-    one_line::OneLine,
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     runtime::guard::Death,
@@ -187,7 +187,7 @@ impl<D: WsDatatype> ClientCore<D> {
         self.set_state(ConnectionState::Closed);
         self.states.clone().complete();
         report_drops(&self.outbox, &self.component.events);
-        ClientEvent::Closed(report)
+        self.component.events.traced(ClientEvent::Closed(report))
     }
 
     /// Notes that an attempt has ended, and returns how many calls of `reconnect()` it has served.
@@ -208,7 +208,6 @@ impl<D: WsDatatype> ClientCore<D> {
     }
 
     pub(crate) fn set_state(&self, state: ConnectionState) {
-        tracing::debug!(name = %OneLine(&self.component.name), ?state, "client");
         self.states.next(state);
         // After the emission, so that a caller who has waited for a state finds it in `state()`.
         self.standing.send_modify(|standing| standing.state = state);
@@ -216,6 +215,6 @@ impl<D: WsDatatype> ClientCore<D> {
 }
 
 /// Reports the drops of the outbox as events.
-pub(crate) fn report_drops(outbox: &Outbox, events: &SerializedSubject<ClientEvent>) {
-    endpoint::report_drops(outbox, &[events], |reason, dropped| ClientEvent::Dropped { reason, dropped });
+pub(crate) fn report_drops(outbox: &Outbox, events: &Events<ClientEvent>) {
+    endpoint::report_drops(outbox, events, None, |reason, dropped| ClientEvent::Dropped { reason, dropped });
 }

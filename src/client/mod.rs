@@ -37,7 +37,9 @@ use crate::{
         options::Options,
         subject::endpoint,
         subscribe::subscribe,
+        trace,
     },
+    runtime::in_span::InSpan,
     stats::Stats,
 };
 
@@ -128,7 +130,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// Runs the client as a task of `runtime`.
     pub(crate) fn start(&self, runtime: &IoRuntime) {
         let (core, dead) = (self.inner.core.clone(), self.inner.core.clone());
-        runtime.serve(task::run(core), move |death| dead.died(&death));
+        let span = trace::client_span(&core.component.name, &core.ask.endpoint);
+        runtime.serve(InSpan::new(span, task::run(core)), move |death| dead.died(&death));
     }
 
     /// The state of the connection: the current one first, then each change, until `Closed`.

@@ -1,6 +1,6 @@
 //! One link of a client: a connection to the server, from its opening to its end.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -62,8 +62,9 @@ pub(crate) async fn serve<D: WsDatatype>(
     });
     client.set_response(None);
     let has_received = client.incoming.counts.received() != received_before;
-    let proven = client.dialing.is_proven(began.elapsed(), has_received);
-    LinkEnd { outcome: end(client, ending, peer).await, proven }
+    let lasted = began.elapsed();
+    let proven = client.dialing.is_proven(lasted, has_received);
+    LinkEnd { outcome: end(client, ending, peer, lasted).await, proven }
 }
 
 fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes) -> Link {
@@ -95,13 +96,13 @@ fn receive<D: WsDatatype>(client: &ClientCore<D>, frame: Frame) -> Receipt {
 }
 
 /// Emits the end of a link, after everything that arrived on it.
-async fn end<D: WsDatatype>(client: &ClientCore<D>, ending: Ending, peer: String) -> Outcome {
+async fn end<D: WsDatatype>(client: &ClientCore<D>, ending: Ending, peer: String, lasted: Duration) -> Outcome {
     let Ending { code, reason, error, unconfirmed } = ending;
     // With several threads another one may still be delivering messages of this connection.
     client.component.inbound.delivered().await;
     client.set_state(ConnectionState::Disconnected);
     report_drops(&client.outbox, &client.component.events);
-    let event = ClientEvent::Disconnected { code, reason: reason.clone(), error: error.clone(), unconfirmed };
+    let event = ClientEvent::Disconnected { code, reason: reason.clone(), error: error.clone(), unconfirmed, lasted };
     client.component.events.next(event);
     match error {
         // The error of `drive` for a link that was cut short.

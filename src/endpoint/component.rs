@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     CloseReport, Io, IoScheduler, SerializedSubject, Tally, WsError,
-    endpoint::{Arrived, event::EndpointEvent, feed::Feed},
+    endpoint::{Arrived, event::EndpointEvent, events::Events, feed::Feed},
     runtime::guard::Death,
     stats::AtomicTally,
     subject::replay::{EarlyBounds, Replay},
@@ -32,7 +32,7 @@ pub(crate) struct Component<T, V> {
     pub(crate) name: Arc<str>,
     pub(crate) home: IoScheduler,
     pub(crate) inbound: SerializedSubject<T, WsError>,
-    pub(crate) events: SerializedSubject<V>,
+    pub(crate) events: Events<V>,
     /// How the subscribers are to end, once somebody has asked for it.
     terminal: Mutex<Option<Result<(), WsError>>>,
     /// The messages before the first subscriber that found no room; `None` where the server or the group counts them.
@@ -44,7 +44,7 @@ pub(crate) struct Component<T, V> {
 impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     /// A component that keeps no events for later subscribers, and only the messages that `replay` keeps.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler, replay: Replay<T>) -> Self {
-        let events = SerializedSubject::reporting(home.clone(), Replay::Nothing, V::subscriber_panicked);
+        let events = Events::new(name.clone(), home.clone(), Replay::Nothing);
         Self::of(name, home, events, replay, None)
     }
 
@@ -53,13 +53,15 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     where
         T: Arrived,
     {
-        let events = SerializedSubject::reporting(home.clone(), Replay::first(EARLY_EVENTS), V::subscriber_panicked);
+        let events = Events::new(name.clone(), home.clone(), Replay::first(EARLY_EVENTS));
         let early_lost = Arc::new(AtomicTally::default());
-        let (lost, mut untold) = (early_lost.clone(), Some(events.clone()));
+        let (lost, mut untold) = (early_lost.clone(), Some((events.clone(), home.clone())));
         let on_loss = move |len| {
             lost.add(len);
-            if let Some(events) = untold.take() {
-                events.post(V::early_lost());
+            if let Some((events, home)) = untold.take() {
+                events.copies().post(V::early_lost());
+                // Not here, where a lock is held: a subscriber of `tracing` is user code.
+                home.spawn(async move { events.trace(&V::early_lost()) });
             }
         };
         Self::of(name, home, events, Replay::early(EARLY_MESSAGES, T::len, on_loss), Some(early_lost))
@@ -68,7 +70,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     fn of(
         name: Arc<str>,
         home: IoScheduler,
-        events: SerializedSubject<V>,
+        events: Events<V>,
         replay: Replay<T>,
         early_lost: Option<Arc<AtomicTally>>,
     ) -> Self {
@@ -127,7 +129,8 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
     }
 
-    /// Ends the events, with `last()` as the last one, then the subscribers, and then the waits for the end.
+    /// Ends the events, with `last()` as the last one, then the subscribers, and then the waits for the end. `last` is to
+    /// [trace](Events::traced) the event, unless that of a server stands for it.
     pub(crate) async fn end(&self, report: CloseReport, last: impl FnOnce() -> V) {
         self.emit_end(last);
         // With several threads another one may still be delivering. A wait for the end is over only after all deliveries.
@@ -148,8 +151,8 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
             return;
         }
         // Both at once: an event behind the last one, such as that of a subscriber that panics on it, comes too late.
-        self.events.enqueue(last());
-        self.events.clone().complete();
+        self.events.copies().enqueue(last());
+        self.events.copies().clone().complete();
         match self.terminal() {
             Some(error) => self.inbound.clone().error(error),
             None => self.inbound.clone().complete(),

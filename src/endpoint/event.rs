@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     Addr, DatatypeError, DropReason, HttpResponse, Tag, TaggedData, Tally, WsError,
+    endpoint::trace,
     subject::{Merge, Merged},
 };
 
@@ -82,6 +83,8 @@ pub enum ClientEvent {
         /// Messages written since the last ping that a pong answered: at most this many can have been lost. After a closing
         /// handshake that this side began and the peer answered, the peer has read them all.
         unconfirmed: u64,
+        /// How long it was open, from the end of its opening handshake.
+        lasted: Duration,
     },
     /// The next attempt will be made after a wait.
     Reconnecting {
@@ -194,6 +197,8 @@ pub enum ServerEvent {
         /// Messages written since the last ping that a pong answered: at most this many can have been lost. After a closing
         /// handshake that this side began and the peer answered, the peer has read them all.
         unconfirmed: u64,
+        /// How long it was open, from the end of its opening handshake.
+        lasted: Duration,
     },
     /// A request was answered with an HTTP status instead of a connection, or not at all.
     Rejected {
@@ -268,6 +273,9 @@ pub(crate) trait EndpointEvent: Clone + Merge + Send + Sync + 'static {
     fn subscriber_panicked() -> Self;
 
     fn failed(error: WsError) -> Self;
+
+    /// Makes a `tracing` event of it, of the endpoint with this name.
+    fn trace(&self, name: &str);
 }
 
 impl EndpointEvent for ClientEvent {
@@ -281,6 +289,10 @@ impl EndpointEvent for ClientEvent {
 
     fn failed(error: WsError) -> Self {
         Self::Failed { error }
+    }
+
+    fn trace(&self, name: &str) {
+        trace::client_event(name, None, self);
     }
 }
 
@@ -296,6 +308,10 @@ impl EndpointEvent for ServerEvent {
     fn failed(error: WsError) -> Self {
         Self::Failed { error }
     }
+
+    fn trace(&self, name: &str) {
+        trace::server_event(name, self);
+    }
 }
 
 /// Of a group as a whole, so without a path.
@@ -310,6 +326,10 @@ impl EndpointEvent for TaggedData<ClientEvent> {
 
     fn failed(error: WsError) -> Self {
         Self::new("", ClientEvent::failed(error))
+    }
+
+    fn trace(&self, name: &str) {
+        trace::client_event(name, Some(&*self.tag).filter(|path| !path.is_empty()), &self.data);
     }
 }
 
@@ -392,7 +412,13 @@ mod tests {
 
     #[test]
     fn what_a_connection_sent_is_not_told_as_that_of_the_one_before() {
-        let mut ended = ClientEvent::Disconnected { code: 1006, reason: "".into(), error: None, unconfirmed: 0 };
+        let mut ended = ClientEvent::Disconnected {
+            code: 1006,
+            reason: "".into(),
+            error: None,
+            unconfirmed: 0,
+            lasted: Duration::ZERO,
+        };
         assert_eq!(ended.merge(&undecodable()), Merged::Never);
     }
 

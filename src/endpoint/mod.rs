@@ -14,6 +14,7 @@ pub(crate) mod component;
 pub(crate) mod drop_guard;
 pub(crate) mod emitter;
 pub(crate) mod event;
+pub(crate) mod events;
 pub(crate) mod feed;
 pub(crate) mod inbound;
 pub(crate) mod incoming;
@@ -21,6 +22,7 @@ pub(crate) mod options;
 pub(crate) mod routing_table;
 pub(crate) mod subject;
 pub(crate) mod subscribe;
+pub(crate) mod trace;
 
 pub(crate) use component::Component;
 pub use event::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};
@@ -30,7 +32,9 @@ use std::sync::Arc;
 
 use crate::{
     DatatypeError, DropReason, IoScheduler, SendError, SerializedSubject, TaggedData, Tally, WsError,
-    endpoint::event::EndpointEvent, outbox::Outbox, subject::branch::FromBranch,
+    endpoint::{event::EndpointEvent, events::Events},
+    outbox::Outbox,
+    subject::branch::FromBranch,
 };
 
 /// A message that arrived, how many bytes it took, and the number of the connection that it came from (0 on a client).
@@ -122,17 +126,23 @@ pub(crate) trait EndpointCore: Send + Sync + 'static {
     }
 }
 
-/// Reports the drops of an outbox, as events of `subjects`.
+/// Reports the drops of an outbox as events, and to `copy` as well if there is one.
 pub(crate) fn report_drops<V: EndpointEvent>(
     outbox: &Outbox,
-    subjects: &[&SerializedSubject<V>],
+    events: &Events<V>,
+    copy: Option<&SerializedSubject<V>>,
     event: impl Fn(DropReason, Tally) -> V,
 ) {
+    let subjects = || copy.into_iter().chain([events.copies()]);
+    let mut reported = Vec::new();
     outbox.report_drops(|reason, dropped| {
         let event = event(reason, dropped);
-        subjects.iter().for_each(|events| events.enqueue(event.clone()));
+        subjects().for_each(|subject| subject.enqueue(event.clone()));
+        reported.push(event);
     });
-    subjects.iter().for_each(|events| events.wake_home());
+    // A subscriber of `tracing` is user code: not under the lock of the outbox.
+    reported.iter().for_each(|event| events.trace(event));
+    subjects().for_each(SerializedSubject::wake_home);
 }
 
 /// Reports an outbox's drops by `report` on the home thread; drops that have come together until then share one event.

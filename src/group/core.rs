@@ -197,7 +197,7 @@ impl<D: WsDatatype> GroupCore<D> {
                 core.end_if_alone();
             }
         };
-        client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events);
+        client.events().tag(path.clone()).on_complete(retire).merge_into(self.component.events.copies());
     }
 
     /// Makes the client for `path` send its queued messages and close.
@@ -239,7 +239,12 @@ impl<D: WsDatatype> GroupCore<D> {
         let Some(unsent) = children.unsent.filter(|_| children.are_gone()) else { return };
         drop(children);
         let report = CloseReport::from(unsent);
-        self.component.end_at_once(report, || TaggedData::new("", ClientEvent::Closed(report)));
+        self.component.end_at_once(report, || self.last(report));
+    }
+
+    /// Makes the last event.
+    pub(crate) fn last(&self, report: CloseReport) -> TaggedData<ClientEvent> {
+        self.component.events.traced(TaggedData::new("", ClientEvent::Closed(report)))
     }
 
     /// Reports the messages that found no room; those that have come together until now share one event.

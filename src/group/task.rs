@@ -29,7 +29,7 @@ pub(crate) async fn run<D: WsDatatype>(group: Arc<GroupCore<D>>) {
         report.unsent_len += own.unsent_len;
     }
     group.report_refusals();
-    group.component.end(report, || TaggedData::new("", ClientEvent::Closed(report))).await;
+    group.component.end(report, || group.last(report)).await;
 }
 
 /// Closes the clients that have been idle for too long, as long as it is polled.

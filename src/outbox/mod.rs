@@ -367,7 +367,7 @@ impl Outbox {
     /// Passes the drops that were not reported yet to `tell`.
     ///
     /// `tell` must not call observers: it runs under the lock, so that no report comes after the report of the end.
-    pub(crate) fn report_drops(&self, tell: impl Fn(DropReason, Tally)) {
+    pub(crate) fn report_drops(&self, mut tell: impl FnMut(DropReason, Tally)) {
         let mut state = self.lock();
         state.take_unreported().into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
     }

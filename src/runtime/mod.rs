@@ -11,12 +11,14 @@
 //! | `turn` | the end of a turn: a thread looks at its sockets before it goes on |
 //! | `debts` | a task whose callbacks push faster than observers take makes the deliveries itself |
 //! | `guard` | a task that dies reports it |
+//! | `in_span` | a task inside its `tracing` span |
 
 pub(crate) mod callback;
 pub(crate) mod debts;
 mod event_loop;
 mod executor;
 pub(crate) mod guard;
+pub(crate) mod in_span;
 mod io_scheduler;
 mod run_loop;
 pub(crate) mod run_queue;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::{
     Addr, DatatypeError, IoScheduler, SendError, Tag, TaggedData, WsDatatype, WsError,
@@ -69,6 +70,7 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) incoming: Incoming<D>,
     pub(crate) outbox: Outbox,
     pub(crate) peer: Peer,
+    pub(crate) began: Instant,
     /// Made when it is first asked for, since it contains a path.
     pub(crate) name: OnceLock<Box<str>>,
     pub(crate) request: UpgradeRequest,

@@ -230,7 +230,7 @@ impl<D: WsDatatype> ServerCore<D> {
     /// Ends all but the events and what arrives, and makes the last event.
     pub(crate) fn last(&self, report: CloseReport) -> ServerEvent {
         self.connections.clone().complete();
-        ServerEvent::Closed(report)
+        self.component.events.traced(ServerEvent::Closed(report))
     }
 
     /// Gives a peer that the program brings a place in the server, and one among those that wait for its task. `None` when

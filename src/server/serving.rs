@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use rxrust::context::Context;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
@@ -19,9 +19,11 @@ use crate::{
         codec::Codec,
         emitter::Emitting,
         event::{Peer, ServerEvent},
+        events::Events,
         incoming::{Incoming, IncomingCounts},
         reporting_at,
         routing_table::Route,
+        trace,
     },
     handshake::{
         self, Asked, Entrant, Refused,
@@ -29,7 +31,10 @@ use crate::{
     },
     link::{Ending, Link, OpenLink, Receipt, drive},
     outbox::Outbox,
-    runtime::guard::{Death, isolated},
+    runtime::{
+        guard::{Death, isolated},
+        in_span::InSpan,
+    },
     server::{
         arrival::{Arrival, Opening},
         connection::ConnectionCore,
@@ -47,7 +52,7 @@ pub(crate) async fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, Arrival { a
     let shaken = isolated("an opening handshake", shaking).await;
     let refused =
         match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
-            Ok(registered) => Box::pin(registered.run()).await.err(),
+            Ok(registered) => registered.spanned().await.err(),
             Err(refused) => Some(refused),
         };
     if let Some(mut refused) = refused {
@@ -182,6 +187,13 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         }
     }
 
+    /// Serves the connection to its end, inside its span.
+    fn spanned(self) -> InSpan<impl Future<Output = Result<(), Refused>>> {
+        let Serving { server, connection } = &self.serving;
+        let span = trace::connection_span(&server.component.name, &connection.core().peer);
+        InSpan::new(span, self.run())
+    }
+
     /// Serves the connection to its end.
     async fn run(mut self) -> Result<(), Refused> {
         #[cfg(feature = "mount")]
@@ -280,7 +292,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
 
     /// Emits an event of the connection, and of its server.
     fn emit_event(&self, event: ServerEvent) {
-        self.connection.core().component.events.next(event.clone());
+        self.connection.core().component.events.copies().next(event.clone());
         self.server.component.events.next(event);
     }
 
@@ -307,10 +319,10 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let core = connection.core();
         let peer = core.peer.clone();
         core.outbox.end();
-        report_drops(&core.outbox, &peer, &[&core.component.events, &server.component.events]);
+        report_drops(&core.outbox, &peer, core.component.events.copies(), &server.component.events);
         server.connections.forget(peer.id);
         let Ending { code, reason, error, unconfirmed } = ending;
-        let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed };
+        let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed, lasted: core.began.elapsed() };
         let unsent = connection.stats().sent.dropped.closed;
         // Once only: a server that dies also ends connections whose tasks may be about to do so.
         if let Some(acquaintance) = server.forget(connection, unsent) {
@@ -347,9 +359,10 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
     };
     ConnectionCore {
         incoming,
-        outbox: outbox(server, &peer, component.events.clone()),
+        outbox: outbox(server, &peer, component.events.copies().clone()),
         branch: Branch::new(peer.id, component.inbound.clone(), main),
         component,
+        began: Instant::now(),
         peer,
         name: OnceLock::new(),
         request,
@@ -361,12 +374,12 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
 
 fn outbox<D: WsDatatype>(server: &ServerCore<D>, peer: &Peer, own: SerializedSubject<ServerEvent>) -> Outbox {
     let (peer, events) = (peer.clone(), server.component.events.clone());
-    let report = move |outbox: &Outbox| report_drops(outbox, &peer, &[&own, &events]);
+    let report = move |outbox: &Outbox| report_drops(outbox, &peer, &own, &events);
     Outbox::new(server.options.outbox, reporting_at(server.component.home.clone(), report))
 }
 
 /// Reports the drops of a connection's outbox, as events of the connection and of its server.
-fn report_drops(outbox: &Outbox, peer: &Peer, subjects: &[&SerializedSubject<ServerEvent>]) {
+fn report_drops(outbox: &Outbox, peer: &Peer, own: &SerializedSubject<ServerEvent>, of_server: &Events<ServerEvent>) {
     let event = |reason, dropped| ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
-    endpoint::report_drops(outbox, subjects, event);
+    endpoint::report_drops(outbox, of_server, Some(own), event);
 }

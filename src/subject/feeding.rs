@@ -81,7 +81,11 @@ impl<T, E> SerializedSubject<T, E> {
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubject<T, E> {
     /// As [`at_home`](Self::at_home). When an observer of this subject panicked, or its [hook](Self::on_panic) is called, it
     /// emits the item that `panicked` makes. Items that wait are [merged](Merge).
-    pub(crate) fn reporting(home: IoScheduler, replay: Replay<T>, panicked: fn() -> T) -> Self
+    pub(crate) fn reporting(
+        home: IoScheduler,
+        replay: Replay<T>,
+        panicked: impl Fn() -> T + Send + Sync + 'static,
+    ) -> Self
     where
         T: Merge,
     {
