@@ -72,6 +72,7 @@ mod context;
 mod datatype;
 mod endpoint;
 mod error;
+mod figures;
 mod group;
 mod handshake;
 mod limits;
@@ -110,6 +111,7 @@ pub use datatype::WsJson;
 pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
 pub use endpoint::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};
 pub use error::{DatatypeError, SendError, WsError};
+pub use figures::{Figure, FigureKind};
 pub use group::{GroupBuilder, RxWsClientGroup};
 pub use handshake::{Grant, HttpResponse, Refuse, UpgradeRequest};
 pub use http::HeaderMap;
@@ -121,7 +123,7 @@ pub use server::{Adopted, Connection, RxWsServer, ServerBuilder};
 #[cfg(feature = "mount")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mount")))]
 pub use server::{RxWsService, Upgrade};
-pub use stats::{DropReason, Dropped, GroupStats, PathStats, SendStats, ServerStats, Stats, Tally};
+pub use stats::{DropReason, Dropped, GroupStats, PathStats, Rejections, SendStats, ServerStats, Stats, Tally};
 pub use subject::{SerializedSubject, SerializedSubscription};
 pub use tagged::{Tag, TaggedData, WsText};
 #[cfg(feature = "tls")]
@@ -173,6 +175,9 @@ pub mod guide {
 
     #[doc = include_str!("../docs/guide/streams.md")]
     pub mod streams {}
+
+    #[doc = include_str!("../docs/guide/observability.md")]
+    pub mod observability {}
 }
 
 #[doc = include_str!("../docs/guide/compiler_errors.md")]

@@ -138,6 +138,55 @@ impl AddAssign for SendStats {
     }
 }
 
+/// How many requests a server has refused, by the HTTP status of its answer.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// Without an answer: the handshake broke, took too long or came while the server was closing.
+    pub unanswered: u64,
+    /// With 400: no handshake, or none that RFC 6455 allows.
+    pub bad_request: u64,
+    /// With 401, by `authorize`.
+    pub unauthorized: u64,
+    /// With 403: by its origin, or by `authorize`.
+    pub forbidden: u64,
+    /// With 404: by its path, or by `authorize`.
+    pub not_found: u64,
+    /// With 426: a plain HTTP request, or another version of WebSocket.
+    pub upgrade_required: u64,
+    /// With 429, by `authorize`.
+    pub too_many_requests: u64,
+    /// With 503: for want of room.
+    pub unavailable: u64,
+    /// With any other status, such as the 200 of a health check.
+    pub other: u64,
+}
+
+impl Rejections {
+    /// Counts a request that was answered with `status`.
+    pub(crate) fn add(&mut self, status: Option<u16>) {
+        let count = match status {
+            None => &mut self.unanswered,
+            Some(400) => &mut self.bad_request,
+            Some(401) => &mut self.unauthorized,
+            Some(403) => &mut self.forbidden,
+            Some(404) => &mut self.not_found,
+            Some(426) => &mut self.upgrade_required,
+            Some(429) => &mut self.too_many_requests,
+            Some(503) => &mut self.unavailable,
+            Some(_) => &mut self.other,
+        };
+        *count += 1;
+    }
+
+    /// The sum over all of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let answered = self.bad_request + self.unauthorized + self.forbidden + self.not_found + self.upgrade_required;
+        self.unanswered + answered + self.too_many_requests + self.unavailable + self.other
+    }
+}
+
 /// The counts of a server so far, over all its connections, including those that are gone.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +195,8 @@ pub struct ServerStats {
     pub connections: usize,
     /// How many connections there have been.
     pub accepted: u64,
+    /// Requests that did not become connections; as many as the [`Rejected`](crate::ServerEvent::Rejected) events count.
+    pub rejected: Rejections,
     /// Messages given to `next` and `send` that could be encoded; each counts once, however many connections it went to.
     pub pushed: u64,
     /// Messages among those whose path had no connection, or only connections that were ending.

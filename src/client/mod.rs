@@ -146,6 +146,16 @@ impl<D: WsDatatype> RxWsClient<D> {
         self.inner.core.stats()
     }
 
+    /// The round trip of the last ping that the peer has answered, to the microsecond; `None` before the first answer, and as
+    /// long as the heartbeat is off. It may be one of a connection that is gone.
+    ///
+    /// It includes the time in which either side was busy. The ping is counted from the moment at which the operating system
+    /// has taken it, with all that was written before it.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        self.inner.core.outbox.latency()
+    }
+
     /// Its name, as set by the builder.
     #[must_use]
     pub fn name(&self) -> &str {

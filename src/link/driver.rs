@@ -290,9 +290,7 @@ where
             match self.decoder.decode(&mut bytes, block, &mut self.answers) {
                 Ok(Message::Text(text)) => self.hand_on(Frame::Text(WsText::from_utf8_bytes(text))),
                 Ok(Message::Binary(bytes)) => self.hand_on(Frame::Binary(bytes)),
-                Ok(Message::Pong(payload)) => {
-                    self.confirmed = self.confirmed.max(confirmed_by(&payload, self.writer.begun()));
-                }
+                Ok(Message::Pong(payload)) => self.on_pong(&payload),
                 Ok(Message::Close(frame)) => self.on_close_frame(frame),
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -304,6 +302,14 @@ where
             }
         }
         &[]
+    }
+
+    fn on_pong(&mut self, payload: &[u8]) {
+        let Some(confirmed) = confirmed_by(payload, self.writer.begun()) else { return };
+        self.confirmed = self.confirmed.max(confirmed);
+        if let Some(round_trip) = self.pulse.ponged(self.now) {
+            self.link.outbox.note_latency(round_trip);
+        }
     }
 
     /// Hands a message on. A server drops a peer that sends only undecodable messages.
@@ -357,6 +363,6 @@ where
 
 /// How many messages a pong confirms: each ping carries the number of messages before it. An unsolicited pong may carry
 /// anything.
-fn confirmed_by(payload: &[u8], begun: u64) -> u64 {
-    payload.try_into().map(u64::from_be_bytes).ok().filter(|count| *count <= begun).unwrap_or(0)
+fn confirmed_by(payload: &[u8], begun: u64) -> Option<u64> {
+    payload.try_into().map(u64::from_be_bytes).ok().filter(|count| *count <= begun)
 }

@@ -36,7 +36,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool,
+            AtomicBool, AtomicU32,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -119,6 +119,9 @@ struct Core {
     /// The driver found nothing to take and wants to be woken by the next message. Set under the lock.
     asleep: AtomicBool,
     overflow: Overflow,
+    /// The round trip of the last ping that was answered, in microseconds; 0 before. It is here since the outbox is what a link
+    /// and its endpoint share.
+    latency: AtomicU32,
     /// Notified of the closing, for a client that has no driver at the time.
     closing: Notify,
     /// Called, outside the lock, when drops begin to wait for a report.
@@ -136,6 +139,7 @@ impl Outbox {
             overflown: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             overflow: bound.overflow,
+            latency: AtomicU32::new(0),
             closing: Notify::new(),
             on_drop: Box::new(on_drop),
         };
@@ -379,6 +383,17 @@ impl Outbox {
 
     pub(crate) fn stats(&self) -> SendStats {
         self.lock().stats()
+    }
+
+    /// Notes the round trip of a ping, to the microsecond.
+    pub(crate) fn note_latency(&self, round_trip: Duration) {
+        self.core.latency.store(u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX).max(1), Relaxed);
+    }
+
+    /// The round trip of the last ping that was answered.
+    pub(crate) fn latency(&self) -> Option<Duration> {
+        let micros = self.core.latency.load(Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
     /// How many messages are written, or on their way.

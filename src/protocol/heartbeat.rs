@@ -32,6 +32,8 @@ pub(crate) struct Pulse {
     next_ping: Option<Instant>,
     /// When the operating system took the first ping after that.
     asked: Option<Instant>,
+    /// When the operating system took the first ping that no pong has answered.
+    flying: Option<Instant>,
     /// The peer was pinged once more instead of being judged, since this side was too late.
     was_spared: bool,
 }
@@ -40,7 +42,7 @@ impl Pulse {
     /// `random`, uniform in 0 to 1, places the first ping, so that thousands of connections do not ping at once.
     pub(crate) fn new(heartbeat: Heartbeat, now: Instant, random: f64) -> Self {
         let next_ping = heartbeat.interval.map(|interval| after(now, interval.mul_f64(random)));
-        Self { heartbeat, heard: now, next_ping, asked: None, was_spared: false }
+        Self { heartbeat, heard: now, next_ping, asked: None, flying: None, was_spared: false }
     }
 
     /// Any inbound byte is a sign of life. Also called while reading is paused, so that the clock stands still.
@@ -62,6 +64,13 @@ impl Pulse {
     /// Notes that the operating system has taken a ping.
     pub(crate) fn pinged(&mut self, now: Instant) {
         self.asked.get_or_insert(now);
+        self.flying.get_or_insert(now);
+    }
+
+    /// Notes that a pong answers a ping, and returns the time that this took. A peer may answer the latest of several pings
+    /// only (RFC 6455, section 5.5.3); the time then counts from the first of them.
+    pub(crate) fn ponged(&mut self, now: Instant) -> Option<Duration> {
+        self.flying.take().map(|taken| now.saturating_duration_since(taken))
     }
 
     /// Whether the peer's time is over.
@@ -135,6 +144,17 @@ mod tests {
         assert!(pulse.ping_due(start + 18 * SECOND));
         assert_eq!(pulse.deadline(), Some(start + 19 * SECOND));
         assert_eq!(pulse.silence(start + 19 * SECOND), Some(19 * SECOND));
+    }
+
+    #[test]
+    fn round_trip_is_from_the_first_unanswered_ping_to_the_pong_whatever_else_is_heard() {
+        let (mut pulse, start) = pulse(Some(10 * SECOND), Some(5 * SECOND));
+        assert_eq!(pulse.ponged(start), None, "it was not asked");
+        pulse.pinged(start + SECOND);
+        pulse.hear(start + 2 * SECOND);
+        pulse.pinged(start + 3 * SECOND);
+        assert_eq!(pulse.ponged(start + 4 * SECOND), Some(3 * SECOND));
+        assert_eq!(pulse.ponged(start + 5 * SECOND), None, "it has been answered");
     }
 
     #[test]

@@ -166,6 +166,16 @@ impl<D: WsDatatype> Connection<D> {
         }
     }
 
+    /// The round trip of the last ping that the peer has answered, to the microsecond; `None` before the first answer, and as
+    /// long as the heartbeat is off. The first ping goes out within the `ping_interval`, 30 s by default.
+    ///
+    /// It includes the time in which either side was busy. The ping is counted from the moment at which the operating system
+    /// has taken it, with all that was written before it.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        self.core().outbox.latency()
+    }
+
     pub(crate) fn core(&self) -> &Arc<ConnectionCore<D>> {
         &self.inner.core
     }

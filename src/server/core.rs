@@ -28,7 +28,7 @@ use crate::{
     protocol::close::{GOING_AWAY, INTERNAL_ERROR},
     runtime::{debts, guard::Death},
     server::{arrival::Arrival, serving::Serving},
-    stats::{PathStats, SendStats, ServerStats, Tally},
+    stats::{PathStats, Rejections, SendStats, ServerStats, Tally},
     subject::{branch::Listeners, replay::Replay},
     transport::{raw::Given, tls::ServerTls},
 };
@@ -70,6 +70,7 @@ struct Open<D: WsDatatype> {
     /// The number of the latest one.
     numbers: u64,
     accepted: u64,
+    rejected: Rejections,
     sent: SendStats,
     received: Tally,
     undecodable: u64,
@@ -79,6 +80,25 @@ struct Open<D: WsDatatype> {
     leaving: usize,
     /// The server's task has died.
     is_dead: bool,
+}
+
+// Not derived: the datatype need not be `Default`.
+impl<D: WsDatatype> Default for Open<D> {
+    fn default() -> Self {
+        Self {
+            connections: BTreeMap::new(),
+            untold: BTreeSet::new(),
+            numbers: 0,
+            accepted: 0,
+            rejected: Rejections::default(),
+            sent: SendStats::default(),
+            received: Tally::default(),
+            undecodable: 0,
+            unsent: Tally::default(),
+            leaving: 0,
+            is_dead: false,
+        }
+    }
 }
 
 impl<D: WsDatatype> EndpointCore for ServerCore<D> {
@@ -148,18 +168,7 @@ impl<D: WsDatatype> ServerCore<D> {
             options,
             policy,
             tls,
-            open: Mutex::new(Open {
-                connections: BTreeMap::new(),
-                untold: BTreeSet::new(),
-                numbers: 0,
-                accepted: 0,
-                sent: SendStats::default(),
-                received: Tally::default(),
-                undecodable: 0,
-                unsent: Tally::default(),
-                leaving: 0,
-                is_dead: false,
-            }),
+            open: Mutex::default(),
             arrivals,
             closing: watch::Sender::new(false),
             close_code: AtomicU16::new(0),
@@ -201,6 +210,7 @@ impl<D: WsDatatype> ServerCore<D> {
         let mut stats = ServerStats {
             connections: open.connections.len(),
             accepted: open.accepted,
+            rejected: open.rejected,
             pushed: self.routes.pushed(),
             unrouted: self.routes.unrouted() + self.missed.load(Ordering::Relaxed),
             unencodable: self.codec.unencodable(),
@@ -251,12 +261,18 @@ impl<D: WsDatatype> ServerCore<D> {
     }
 
     /// As [`report_refusal`](Self::report_refusal), from a thread of the program's: the event is emitted on the I/O thread.
-    pub(crate) fn post_refusal(&self, addr: Addr, Refused { status, reason, .. }: Refused) {
-        self.component.events.post(ServerEvent::Rejected { addr, status, reason, count: 1 });
+    pub(crate) fn post_refusal(&self, addr: Addr, refused: Refused) {
+        self.component.events.post(self.count_refusal(addr, refused));
     }
 
-    pub(crate) fn report_refusal(&self, addr: Addr, Refused { status, reason, .. }: Refused) {
-        self.component.events.next(ServerEvent::Rejected { addr, status, reason, count: 1 });
+    pub(crate) fn report_refusal(&self, addr: Addr, refused: Refused) {
+        self.component.events.next(self.count_refusal(addr, refused));
+    }
+
+    /// Counts a peer that was refused, and makes the event about it.
+    fn count_refusal(&self, addr: Addr, Refused { status, reason, .. }: Refused) -> ServerEvent {
+        self.lock().rejected.add(status);
+        ServerEvent::Rejected { addr, status, reason, count: 1 }
     }
 
     pub(crate) fn next_number(&self) -> u64 {
