@@ -166,7 +166,7 @@ impl<D: WsDatatype> ClientCore<D> {
         // An error is impossible: `self` holds the sender.
         match standing.wait_for(settled).await.map(|standing| standing.state) {
             Ok(ConnectionState::Connected) => Ok(()),
-            _ => Err(self.component.terminal().unwrap_or_else(|| WsError::Closed(self.component.name.to_string()))),
+            _ => Err(self.component.terminal().unwrap_or_else(|| WsError::Closed(self.component.name().to_string()))),
         }
     }
 

@@ -130,7 +130,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// Runs the client as a task of `runtime`.
     pub(crate) fn start(&self, runtime: &IoRuntime) {
         let (core, dead) = (self.inner.core.clone(), self.inner.core.clone());
-        let span = trace::client_span(&core.component.name, &core.ask.endpoint);
+        let span = trace::client_span(core.component.name(), &core.ask.endpoint);
         runtime.serve(InSpan::new(span, task::run(core)), move |death| dead.died(&death));
     }
 
@@ -159,7 +159,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// Its name, as set by the builder.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.core.component.name
+        self.inner.core.component.name()
     }
 
     /// The server's answer that opened the connection, with its headers; `None` while there is no connection.

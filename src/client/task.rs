@@ -234,5 +234,5 @@ async fn pause(delay: Duration, cut_short: impl Future<Output = ()>) {
 
 fn overflow<D: WsDatatype>(client: &ClientCore<D>) -> WsError {
     let dropped = client.outbox.stats().dropped.overflow;
-    WsError::OutboxFull { name: client.component.name.to_string(), messages: dropped.messages, len: dropped.len }
+    WsError::OutboxFull { name: client.component.name().to_string(), messages: dropped.messages, len: dropped.len }
 }

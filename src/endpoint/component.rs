@@ -29,7 +29,6 @@ const EARLY_EVENTS: usize = 256;
 /// The common part of servers, clients, groups and connections. `T` is the type of the messages that arrive, `V` of the
 /// events.
 pub(crate) struct Component<T, V> {
-    pub(crate) name: Arc<str>,
     pub(crate) home: IoScheduler,
     pub(crate) inbound: SerializedSubject<T, WsError>,
     pub(crate) events: Events<V>,
@@ -44,8 +43,8 @@ pub(crate) struct Component<T, V> {
 impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     /// A component that keeps no events for later subscribers, and only the messages that `replay` keeps.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler, replay: Replay<T>) -> Self {
-        let events = Events::new(name.clone(), home.clone(), Replay::Nothing);
-        Self::of(name, home, events, replay, None)
+        let events = Events::new(name, home.clone(), Replay::Nothing);
+        Self::of(home, events, replay, None)
     }
 
     /// A component that keeps messages and events for its first subscribers, and emits an event when it has to lose messages.
@@ -53,7 +52,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     where
         T: Arrived,
     {
-        let events = Events::new(name.clone(), home.clone(), Replay::first(EARLY_EVENTS));
+        let events = Events::new(name, home.clone(), Replay::first(EARLY_EVENTS));
         let early_lost = Arc::new(AtomicTally::default());
         let (lost, mut untold) = (early_lost.clone(), Some((events.clone(), home.clone())));
         let on_loss = move |len| {
@@ -64,19 +63,12 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
                 home.spawn(async move { events.trace(&V::early_lost()) });
             }
         };
-        Self::of(name, home, events, Replay::early(EARLY_MESSAGES, T::len, on_loss), Some(early_lost))
+        Self::of(home, events, Replay::early(EARLY_MESSAGES, T::len, on_loss), Some(early_lost))
     }
 
-    fn of(
-        name: Arc<str>,
-        home: IoScheduler,
-        events: Events<V>,
-        replay: Replay<T>,
-        early_lost: Option<Arc<AtomicTally>>,
-    ) -> Self {
+    fn of(home: IoScheduler, events: Events<V>, replay: Replay<T>, early_lost: Option<Arc<AtomicTally>>) -> Self {
         let inbound = SerializedSubject::at_home(home.clone(), replay, events.on_panic());
         Self {
-            name,
             home,
             inbound,
             events,
@@ -85,6 +77,11 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
             is_ending: AtomicBool::new(false),
             closed: Latch::default(),
         }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        self.events.name()
     }
 
     /// The messages that came before the first subscriber and were lost.
@@ -110,7 +107,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     /// Notes that the task has died, emits that as an event, and returns it as an error. The subscribers end with this
     /// error, even if a clean end had been asked for, unless the program has given an error of its own.
     pub(crate) fn fail(&self, death: &Death) -> WsError {
-        let error = death.of(&self.name);
+        let error = death.of(self.name());
         let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
         // An error that the program gave stays.
         let is_new = !matches!(*terminal, Some(Err(_)));

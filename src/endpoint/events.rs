@@ -23,6 +23,11 @@ impl<V: EndpointEvent> Events<V> {
         Self { subject: SerializedSubject::reporting(home, replay, panicked), name }
     }
 
+    /// The name of the endpoint.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// As [`SerializedSubject::next`].
     pub(crate) fn next(&self, event: V) {
         event.trace(&self.name);

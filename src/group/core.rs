@@ -147,7 +147,7 @@ impl<D: WsDatatype> GroupCore<D> {
     /// The client for `path`, made if there is none, which stays open however long it is idle.
     pub(crate) fn open(self: &Arc<Self>, path: &Tag) -> Result<RxWsClient<D>, WsError> {
         let mut children = self.lock();
-        let name = || self.component.name.to_string();
+        let name = || self.component.name().to_string();
         if children.closing {
             return Err(WsError::Closed(name()));
         }
@@ -183,7 +183,7 @@ impl<D: WsDatatype> GroupCore<D> {
         let group = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
         let member = Member { number, path: path.clone(), group, events: self.component.events.backlog() };
         let dialing = self.dialing.of(member);
-        let options = Options { name: format!("{}:{path}", self.component.name).into(), ..self.options.clone() };
+        let options = Options { name: format!("{}:{path}", self.component.name()).into(), ..self.options.clone() };
         let (endpoint, home) = (self.endpoint.with_path(path), self.component.home.clone());
         RxWsClient::new(endpoint, self.codec.datatype(), options, dialing, home)
     }

@@ -125,7 +125,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
     /// Its name, as set by the builder.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.core.component.name
+        self.inner.core.component.name()
     }
 }
 

@@ -150,7 +150,7 @@ impl<D: WsDatatype> Connection<D> {
     #[must_use]
     pub fn name(&self) -> &str {
         let ConnectionCore { component, peer, name, .. } = &**self.core();
-        name.get_or_init(|| format!("{}:{}#{}", component.name, peer.path, peer.id).into())
+        name.get_or_init(|| format!("{}:{}#{}", component.name(), peer.path, peer.id).into())
     }
 
     /// How many messages were sent and received so far.

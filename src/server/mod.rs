@@ -193,7 +193,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// Its name, as set by the builder.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.core.component.name
+        self.inner.core.component.name()
     }
 }
 

@@ -190,7 +190,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Serves the connection to its end, inside its span.
     fn spanned(self) -> InSpan<impl Future<Output = Result<(), Refused>>> {
         let Serving { server, connection } = &self.serving;
-        let span = trace::connection_span(&server.component.name, &connection.core().peer);
+        let span = trace::connection_span(server.component.name(), &connection.core().peer);
         InSpan::new(span, self.run())
     }
 
@@ -349,7 +349,7 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
     // Messages that nobody hears go into the early buffer that all connections share.
     let path = peer.path.clone();
     let early = kept_in(main.subject.clone(), move |received| TaggedData::new(path.clone(), received));
-    let component = Component::new(server.component.name.clone(), server.component.home.clone(), early);
+    let component = Component::new(server.component.name().clone(), server.component.home.clone(), early);
     let incoming = Incoming {
         codec: Codec::new(server.codec.datatype()),
         path: peer.path.clone(),

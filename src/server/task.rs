@@ -113,7 +113,7 @@ fn admit<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketA
 async fn recover<D: WsDatatype>(server: &ServerCore<D>, error: io::Error) {
     // We may be out of file descriptors.
     server.admission.evict_older_half();
-    let peer = server.component.name.to_string();
+    let peer = server.component.name().to_string();
     let error = WsError::Transport { peer, source: Arc::new(error) };
     server.component.events.next(ServerEvent::AcceptFailed { error, count: 1 });
     sleep(ACCEPT_PAUSE).await;
