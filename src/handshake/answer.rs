@@ -25,12 +25,12 @@ pub(super) struct Answer {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Without its line break; empty on an answer that is no refusal.
     pub(super) line: String,
-    content: Content,
+    pub(super) content: Content,
 }
 
 /// Whether the line is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Content {
+pub(super) enum Content {
     Sent,
     /// Only its length is sent: the request was a HEAD (RFC 9110, section 9.3.2).
     Measured,

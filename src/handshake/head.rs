@@ -10,6 +10,8 @@ use http::{
 use httparse::Status;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+#[cfg(feature = "mount")]
+use super::answer::Answer;
 use super::has_token;
 use crate::{Tag, limits::Limits};
 
@@ -128,6 +130,31 @@ fn path_and_query(target: &str) -> (&str, Option<&str>) {
             (rest.find('/').map_or("/", |at| &rest[at..]), query)
         }
         _ => (path, query),
+    }
+}
+
+#[cfg(feature = "mount")]
+impl Form {
+    /// The answer that refuses such a request: to a CONNECT, any status of success opens the tunnel (RFC 9110, section 9.3.6).
+    pub(super) fn refusal(self, answer: Answer) -> Answer {
+        match self {
+            Self::Upgrade => answer,
+            #[cfg(feature = "http2")]
+            Self::Connect if answer.status.is_success() => Answer { status: http::StatusCode::FORBIDDEN, ..answer },
+            #[cfg(feature = "http2")]
+            Self::Connect => answer,
+        }
+    }
+}
+
+#[cfg(feature = "mount")]
+impl Head {
+    /// Whether it is within the limits of a head that this server reads itself.
+    pub(super) fn fits(&self, limits: &Limits) -> bool {
+        let target = self.path.len() + self.query.as_ref().map_or(0, |query| query.len());
+        // Each line has a colon, a space and a line break (RFC 9112, section 5).
+        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        self.headers.len() <= limits.headers && target + lines.sum::<usize>() <= limits.header_len
     }
 }
 

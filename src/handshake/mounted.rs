@@ -18,8 +18,12 @@ use super::{
 };
 use crate::{
     Addr,
+    limits::Limits,
     transport::{Transport, raw::Given},
 };
+
+/// Why a request has no answer.
+const GIVEN_UP: &str = "the server in front has given up the request";
 
 /// A request that another HTTP server has read.
 pub(crate) struct Mounted {
@@ -50,17 +54,30 @@ impl Mounted {
         (Self { head: head(parts, path), grant, upgrade, reply }, Replying(replying))
     }
 
-    /// Decides on the request. The caller bounds the time.
+    /// Decides on the request, unless the other server gives it up meanwhile. The caller bounds the time.
     pub(crate) async fn decide(
         self,
         addr: Addr,
         permit: &mut Permit,
         policy: &Policy,
+        limits: &Limits,
     ) -> Result<(Asked, Upgrading), Refused> {
-        let Self { head, grant, upgrade, reply } = self;
-        match server::judge(head, addr, permit, policy, grant).await {
+        let Self { head, grant, upgrade, mut reply } = self;
+        let form = head.form;
+        let judged = async {
+            if !head.fits(limits) {
+                return Err(server::too_large());
+            }
+            server::judge(head, addr, permit, policy, grant).await
+        };
+        let judged = tokio::select! {
+            judged = judged => judged,
+            () = reply.closed() => return Err(Refused::unanswered(GIVEN_UP)),
+        };
+        match judged {
             Ok((answer, asked)) => Ok((asked, Upgrading { answer, upgrade, reply })),
             Err(answer) => {
+                let answer = form.refusal(answer);
                 let (status, reason) = (Some(answer.status.as_u16()), answer.line.as_str().into());
                 // An error means that the other server has given up the request.
                 let _ = reply.send(answer);
@@ -74,8 +91,7 @@ impl Upgrading {
     /// Has the other server write the answer. Returns the stream, and the bytes that came with the request.
     pub(crate) async fn stream(self) -> io::Result<(Transport, Bytes)> {
         let Self { answer, upgrade, reply } = self;
-        let given_up = |_| io::Error::other("the server in front has given up the request");
-        reply.send(answer).map_err(given_up)?;
+        reply.send(answer).map_err(|_| io::Error::other(GIVEN_UP))?;
         let (stream, early_bytes) = stream(upgrade.await.map_err(io::Error::other)?);
         Ok((stream.into_raw()?.into(), early_bytes))
     }

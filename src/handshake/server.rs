@@ -143,7 +143,7 @@ pub(super) async fn judge(
     Ok((answer, Asked { request, subprotocol, grant }))
 }
 
-fn too_large() -> Answer {
+pub(super) fn too_large() -> Answer {
     let line = "the head of the request is too large (Limits::header_len, Limits::headers)";
     Answer::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, line)
 }

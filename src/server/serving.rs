@@ -153,7 +153,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         addr: Addr,
         permit: &mut Permit,
     ) -> Result<Self, Refused> {
-        let (asked, upgrading) = mounted.decide(addr, permit, &server.policy).await?;
+        let (asked, upgrading) = mounted.decide(addr, permit, &server.policy, &server.options.limits).await?;
         let mut registered = Self::register(Serving::new(server, asked), None);
         registered.upgrading = Some(Box::new(upgrading));
         Ok(registered)

@@ -56,6 +56,15 @@ fn extended_connect_becomes_a_connection() {
 }
 
 #[test]
+fn refusal_with_a_status_of_success_opens_no_tunnel() {
+    let authorize = async |_| Err::<(), _>(Refuse::status(200).because("fine"));
+    let server = RxWsServer::unbound(WsStr).authorize(authorize).build().unwrap();
+    let addr = serve(Router::new().fallback_service(server.service()));
+    let (status, _) = Builder::new_current_thread().enable_all().build().unwrap().block_on(ask(addr, "/x"));
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[test]
 fn extended_connect_for_an_unknown_path_is_refused() {
     let server = RxWsServer::unbound(WsStr).paths(["/x"]).build().unwrap();
     let addr = serve(Router::new().fallback_service(server.service()));

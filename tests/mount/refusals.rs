@@ -104,6 +104,41 @@ fn limits_hold_for_mounted_connections_and_their_places_are_given_back() {
 }
 
 #[test]
+fn head_over_the_limits_is_refused_as_on_the_servers_own_listener() {
+    let limits = || Limits::server().header_len(8192).headers(16);
+    let own = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits()).bind().unwrap();
+    let mounted = RxWsServer::unbound(WsStr).limits(limits()).build().unwrap();
+    let addrs = [own.local_addr().as_tcp().unwrap(), serve(Router::new().fallback_service(mounted.service()))];
+    let long = format!("X: {}", "x".repeat(20_000));
+    let many: Vec<_> = (0..20).map(|n| format!("X-{n}: x")).collect();
+    for line in [long, many.join("\r\n")] {
+        let request = request("GET /x HTTP/1.1", &[("X", &line)]);
+        let statuses = addrs.map(|addr| answer(addr, &request).0);
+        assert_eq!(statuses, ["431", "431"]);
+    }
+}
+
+#[test]
+fn place_of_a_request_that_is_given_up_is_given_back_at_once() {
+    let (say, asked) = std::sync::mpsc::channel();
+    let authorize = move |_| {
+        say.send(()).unwrap();
+        std::future::pending::<Result<(), Refuse>>()
+    };
+    let server = RxWsServer::unbound(WsStr).authorize(authorize).build().unwrap();
+    let events = Recorder::on(server.events());
+    let addr = serve(Router::new().fallback_service(server.service()));
+    let mut stream = tcp(addr);
+    stream.write_all(request("GET / HTTP/1.1", &[]).as_bytes()).unwrap();
+    asked.recv_timeout(PATIENCE).unwrap();
+    drop(stream);
+    // The handshake may last as long as the test is patient.
+    let began = std::time::Instant::now();
+    assert_eq!(events.find(rejection).0, None);
+    assert!(began.elapsed() < PATIENCE / 2);
+}
+
+#[test]
 fn authorize_that_panics_or_never_decides_harms_nobody_else() {
     let authorize = async |request: UpgradeRequest| match request.path() {
         "/panics" => panic!("on purpose"),
