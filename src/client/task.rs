@@ -18,7 +18,7 @@ use crate::{
     outbox::Closing,
     protocol::close::POLICY_VIOLATION,
     random,
-    runtime::{callback, guard::isolated},
+    runtime::{callback, debts, guard::isolated},
     subject::at_most,
     time::after,
 };
@@ -155,6 +155,7 @@ impl<D: WsDatatype> Attempts<'_, D> {
 
 /// As [`connect`]. An attempt that panics counts as failed: looking up a name panics when no thread can be started for it.
 async fn try_to_connect<D: WsDatatype>(client: &ClientCore<D>, attempt: u32) -> Result<Established, WsError> {
+    debts::paid().await;
     // Each attempt is an event: while no subscriber takes those, no more attempts are made.
     at_most(&*client.events, READ_AHEAD).await;
     at_most(&*client.states.backlog(), READ_AHEAD).await;

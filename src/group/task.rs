@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use crate::{ClientEvent, CloseReport, TaggedData, WsDatatype, group::core::GroupCore};
+use crate::{ClientEvent, CloseReport, TaggedData, WsDatatype, group::core::GroupCore, runtime::debts};
 
 /// How many times within the idle timeout the group looks which clients are idle.
 const LOOKS: u32 = 4;
@@ -37,6 +37,7 @@ async fn close_idle_ones<D: WsDatatype>(group: &GroupCore<D>) {
     let Some(limit) = group.bounds.idle else { return std::future::pending().await };
     loop {
         sleep(limit / LOOKS).await;
+        debts::paid().await;
         let idle = group.lock().release_idle(limit, Instant::now());
         for (path, client) in idle {
             group.component.events.next(TaggedData::with_key(path, ClientEvent::Idle));

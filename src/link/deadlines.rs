@@ -18,6 +18,7 @@ use crate::{
         driver::{Driver, Intake},
     },
     protocol::memory_stream::MemoryStream,
+    runtime::debts,
     time::after,
     transport::socket::Socket,
 };
@@ -89,8 +90,8 @@ where
     fn set_timer(&mut self, cx: &mut Context<'_>) -> Turn {
         let stalled = self.write_status.stalled.map(|since| after(since, self.link.limits.write_stalled));
         let deadlines = match &self.draining {
-            Some(draining) => [draining.until, None, None, self.debts.until()],
-            None => [self.pulse.deadline(), stalled, self.closing_deadline(), self.debts.until()],
+            Some(draining) => [draining.until, None, None, debts::until()],
+            None => [self.pulse.deadline(), stalled, self.closing_deadline(), debts::until()],
         };
         let Some(next) = deadlines.into_iter().flatten().min() else { return Turn::Wait };
         // A timer that fires too early costs one turn; setting it again for each message would cost more.

@@ -36,7 +36,7 @@ use crate::{
     random,
     runtime::{
         self, callback,
-        debts::{Debts, Standing},
+        debts::{self, Standing},
     },
     subject::Backlog,
     transport::socket::Socket,
@@ -98,8 +98,6 @@ pub(crate) struct Driver<S: Socket, F> {
     confirmed: u64,
     /// How many messages in a row could not be decoded.
     undecodable: usize,
-    /// Deliveries that callbacks have caused and nobody has made: nothing is read before they are made.
-    pub(crate) debts: Debts,
 }
 
 impl<S, F> Driver<S, F>
@@ -127,7 +125,6 @@ where
             timer: None,
             confirmed: 0,
             undecodable: 0,
-            debts: Debts::default(),
             link,
             receive,
         }
@@ -191,25 +188,23 @@ where
         self.answers.len() + self.write_status.answers_len > self.link.limits.write_buffer_len
     }
 
-    /// Reads and dispatches the waiting bytes, unless items that callbacks have pushed still wait.
+    /// Reads and dispatches the waiting bytes, once the deliveries are made that the callbacks of this task have caused.
     fn read(&mut self, cx: &mut Context<'_>) -> Flow<Intake> {
-        let mut debts = take(&mut self.debts);
-        let intake = match debts.pay(cx) {
+        let standing = debts::pay(cx);
+        if debts::until().is_some() {
+            // Time in which this side waits for another thread does not count against the peer.
+            self.pulse.hear(self.now);
+        }
+        match standing {
             Standing::Clear => {
                 let mut buffer = ReadBuffer::take();
-                let intake = debts.incur(|| self.read_into(&mut buffer, cx));
+                let intake = self.read_into(&mut buffer, cx);
                 buffer.recycle();
                 intake
             }
             Standing::InDebt => Continue(Intake::Part),
             Standing::Waiting => Continue(Intake::Held),
-        };
-        if debts.until().is_some() {
-            // Time in which this side waits for another thread does not count against the peer.
-            self.pulse.hear(self.now);
         }
-        self.debts = debts;
-        intake
     }
 
     /// Whether received messages wait for their subscribers; or whether events do, if this connection causes them by

@@ -7,7 +7,8 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    mem::take,
+    mem::{swap, take},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -40,9 +41,9 @@ thread_local! {
     static OWED: RefCell<Option<Owed>> = const { RefCell::new(None) };
 }
 
-/// The debts that a task incurs at the moment.
+/// The debts of a task while it incurs them.
 struct Owed {
-    debts: Vec<Debt>,
+    debts: Debts,
     generation: u8,
 }
 
@@ -97,7 +98,7 @@ struct Incurring<'a> {
 
 impl Drop for Incurring<'_> {
     fn drop(&mut self) {
-        self.debts.owed = replace_owed(self.outer.take()).map_or_else(Vec::new, |owed| owed.debts);
+        *self.debts = replace_owed(self.outer.take()).map_or_else(Debts::default, |owed| owed.debts);
         callback::set_in_debt(self.was_in_debt);
     }
 }
@@ -124,9 +125,15 @@ impl Debts {
         self.incur_of(0, f)
     }
 
+    /// As `work`, a part of this task, in which all callbacks [incur](Self::incur) debts. It pays them by [`paid`] and the
+    /// like, before it takes up anything new.
+    pub(crate) fn owing<F: Future + Unpin>(&mut self, mut work: F) -> impl Future<Output = F::Output> {
+        poll_fn(move |cx| self.incur(|| Pin::new(&mut work).poll(cx)))
+    }
+
     fn incur_of<R>(&mut self, generation: u8, f: impl FnOnce() -> R) -> R {
         let was_in_debt = callback::set_in_debt(false);
-        let outer = replace_owed(Some(Owed { debts: take(&mut self.owed), generation }));
+        let outer = replace_owed(Some(Owed { debts: take(self), generation }));
         let _incurring = Incurring { debts: self, outer, was_in_debt };
         f()
     }
@@ -158,6 +165,10 @@ impl Debts {
     /// The time at which a task that is [`Waiting`](Standing::Waiting) must be polled again at the latest.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.until
+    }
+
+    pub(crate) fn are_owed(&self) -> bool {
+        !self.owed.is_empty()
     }
 
     /// Makes the owed deliveries, and those that they cause, as far as this turn reaches.
@@ -226,42 +237,66 @@ impl Debts {
         self.owed.push(debt);
         Standing::Waiting
     }
-
-    /// Makes the owed deliveries, in turns, but does not wait for those of another thread.
-    pub(crate) async fn settle(&mut self) {
-        poll_fn(|cx| {
-            if self.owed.is_empty() {
-                return Poll::Ready(());
-            }
-            callback::begin_turn();
-            if self.pay(cx) == Standing::InDebt {
-                yield_now(cx);
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
-    }
 }
 
-/// Runs `f`, in which a task calls observers now and then, and makes the deliveries that they cause before it returns.
-pub(crate) async fn paying<R>(f: impl FnOnce() -> R) -> R {
+/// As [`Debts::pay`], for the polled task.
+pub(crate) fn pay(cx: &mut Context<'_>) -> Standing {
+    if are_owed() { with_own(|debts| debts.pay(cx)) } else { Standing::Clear }
+}
+
+/// As [`Debts::until`], for the polled task.
+pub(crate) fn until() -> Option<Instant> {
+    OWED.try_with(|owed| owed.borrow().as_ref()?.debts.until).ok().flatten()
+}
+
+/// Whether the polled task owes anything.
+pub(crate) fn are_owed() -> bool {
+    OWED.try_with(|owed| owed.borrow().as_ref().is_some_and(|owed| owed.debts.are_owed())).unwrap_or(false)
+}
+
+/// Runs `f` with the debts of the polled task: none, if it does not incur any.
+fn with_own<R>(f: impl FnOnce(&mut Debts) -> R) -> R {
     let mut debts = Debts::default();
-    let result = debts.incur(f);
-    poll_fn(|cx| {
-        if debts.owed.is_empty() {
-            return Poll::Ready(());
+    swap_own(&mut debts);
+    let result = f(&mut debts);
+    swap_own(&mut debts);
+    result
+}
+
+fn swap_own(debts: &mut Debts) {
+    let _ = OWED.try_with(|owed| owed.borrow_mut().as_mut().map(|owed| swap(&mut owed.debts, debts)));
+}
+
+/// Makes the deliveries that the polled task owes, in turns, and waits for those of other threads.
+pub(crate) async fn paid() {
+    poll_fn(|cx| match pay_for_a_turn(cx) {
+        Standing::Clear => Poll::Ready(()),
+        Standing::InDebt => Poll::Pending,
+        Standing::Waiting => {
+            with_own(|debts| debts.wake_in_time(cx));
+            Poll::Pending
         }
-        callback::begin_turn();
-        match debts.pay(cx) {
-            Standing::Clear => return Poll::Ready(()),
-            Standing::InDebt => yield_now(cx),
-            Standing::Waiting => debts.wake_in_time(cx),
-        }
-        Poll::Pending
     })
     .await;
-    result
+}
+
+/// As [`paid`], but does not wait for other threads.
+pub(crate) async fn settled() {
+    poll_fn(|cx| match pay_for_a_turn(cx) {
+        Standing::InDebt => Poll::Pending,
+        Standing::Clear | Standing::Waiting => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// Pays in a turn of its own, and begins another one if that is not enough.
+fn pay_for_a_turn(cx: &mut Context<'_>) -> Standing {
+    callback::begin_turn();
+    let standing = pay(cx);
+    if standing == Standing::InDebt {
+        yield_now(cx);
+    }
+    standing
 }
 
 /// Obliges the polled task, if it pays debts, to make so many deliveries before it takes up anything new.
@@ -271,6 +306,7 @@ pub(crate) fn owe(subject: &Arc<dyn Drain>, deliveries: usize) {
         let Some(Owed { debts, generation }) = owed.as_mut().filter(|owed| owed.generation < GENERATIONS) else {
             return;
         };
+        let debts = &mut debts.owed;
         callback::set_in_debt(true);
         match debts.iter_mut().find(|debt| Arc::ptr_eq(&debt.subject, subject)) {
             Some(debt) => {

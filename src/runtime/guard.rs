@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     WsError,
-    runtime::{IoRuntime, callback},
+    runtime::{IoRuntime, callback, debts::Debts},
 };
 
 /// The cause that ended a task before its work was done.
@@ -35,6 +35,8 @@ impl Death {
 pub(crate) struct Guard<F, D: FnOnce(Death)> {
     /// `None` once it is over.
     work: Option<Pin<Box<F>>>,
+    /// Its debts: all that it tells its subscribers is told in its work.
+    debts: Debts,
     on_death: Option<D>,
     runtime: IoRuntime,
 }
@@ -42,7 +44,7 @@ pub(crate) struct Guard<F, D: FnOnce(Death)> {
 impl<F: Future<Output = ()>, D: FnOnce(Death)> Guard<F, D> {
     /// Runs `work`. If it does not end by itself, `on_death` receives the cause, on whatever thread that happens.
     pub(crate) fn new(runtime: IoRuntime, work: F, on_death: D) -> Self {
-        Self { work: Some(Box::pin(work)), on_death: Some(on_death), runtime }
+        Self { work: Some(Box::pin(work)), debts: Debts::default(), on_death: Some(on_death), runtime }
     }
 }
 
@@ -61,9 +63,10 @@ impl<F: Future<Output = ()>, D: FnOnce(Death) + Unpin> Future for Guard<F, D> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.runtime.note_thread();
-        let Some(work) = &mut self.work else { return Poll::Ready(()) };
-        let death = match callback::attempt("a task", || work.as_mut().poll(cx)) {
+        let Self { work, debts, runtime, .. } = &mut *self;
+        runtime.note_thread();
+        let Some(work) = work else { return Poll::Ready(()) };
+        let death = match callback::attempt("a task", || debts.incur(|| work.as_mut().poll(cx))) {
             Ok(polled) => {
                 ready!(polled);
                 None

@@ -16,17 +16,15 @@ use tokio::{
 
 use super::{
     IoScheduler,
-    callback::{self, Rest},
+    callback::{self, Drain, Rest},
     debts::{Debts, Standing},
 };
 use crate::IoRuntime;
 
 /// A source of deliveries that a task is to make.
-pub(crate) trait Deliver: Send + Sync {
-    /// Makes the waiting deliveries, unless another thread is doing so already, as far as this thread's
-    /// [share](callback::SHARE) reaches. The task that was asked at `place` is done when little is left; until then no other
-    /// one is asked there.
-    fn deliver_as_asked(self: Arc<Self>, place: Place) -> Rest;
+pub(crate) trait Deliver: Drain {
+    /// Whether the task that was asked at `place` is done, since little is left; until then no other one is asked there.
+    fn is_done_at(&self, place: Place) -> bool;
 
     /// Whether the next delivery is the end, or a mark that a task waits for: those do not wait until debts are paid.
     fn is_at_end(&self) -> bool;
@@ -134,9 +132,9 @@ impl Handed {
         callback::begin_turn();
         let Some(deliveries) = self.deliveries.clone() else { return Rest::Little };
         if deliveries.is_at_end() || self.debts.pay(cx) == Standing::Clear {
-            let place = self.place;
-            let rest = self.debts.incur(|| callback::run(|| deliveries.deliver_as_asked(place)));
-            if rest == Rest::Little {
+            self.debts.incur(|| callback::run(|| deliveries.clone().drain()));
+            // Not while it owes: what comes meanwhile would find another task, which owes nothing.
+            if !self.debts.are_owed() && deliveries.is_done_at(self.place) {
                 self.deliveries = None;
             }
         }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
     Addr, Connection, DatatypeError, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
@@ -26,7 +26,10 @@ use crate::{
     link::write_scheduler::WriteScheduler,
     outbox::Refusal,
     protocol::close::{GOING_AWAY, INTERNAL_ERROR},
-    runtime::{debts, guard::Death},
+    runtime::{
+        debts::{self, Debts},
+        guard::Death,
+    },
     server::{arrival::Arrival, serving::Serving},
     stats::{PathStats, Rejections, SendStats, ServerStats, Tally},
     subject::{branch::Listeners, replay::Replay},
@@ -35,6 +38,10 @@ use crate::{
 
 /// Why a peer is refused for which there is not even room to read its request.
 pub(crate) const NO_ROOM: &str = "this server has as many handshakes under way as it allows (Limits::handshakes)";
+
+/// How many connections at once make the deliveries that their beginnings and ends have caused. While more have to, no peer
+/// is accepted: a program's subjects grow by what this many connections, and the handshakes under way, make it push.
+const PAYERS: usize = 8;
 
 /// A server, as its handles and its tasks share it.
 pub(crate) struct ServerCore<D: WsDatatype> {
@@ -54,6 +61,8 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     open: Mutex<Open<D>>,
     /// Peers that do not come through the listener.
     arrivals: mpsc::Sender<Arrival>,
+    /// The places of the connections that make deliveries which their beginnings and ends have caused.
+    payers: Semaphore,
     /// Tells the tasks that the server is to end.
     closing: watch::Sender<bool>,
     /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
@@ -156,11 +165,10 @@ impl<D: WsDatatype> ServerCore<D> {
     ) -> Self {
         let component = Component::keeping_early(options.name.clone(), home.clone());
         let on_panic = component.events.on_panic();
-        let connections = SerializedSubject::at_home(home.clone(), Replay::members(Connection::id), on_panic);
         Self {
             component,
             listeners: Listeners::default(),
-            connections,
+            connections: SerializedSubject::at_home(home.clone(), Replay::members(Connection::id), on_panic),
             routes: RoutingTable::default(),
             scheduler: home.runtime().has_one_thread().then(Arc::default),
             codec: Codec::new(Arc::new(datatype)),
@@ -170,6 +178,7 @@ impl<D: WsDatatype> ServerCore<D> {
             tls,
             open: Mutex::default(),
             arrivals,
+            payers: Semaphore::new(PAYERS),
             closing: watch::Sender::new(false),
             close_code: AtomicU16::new(0),
             missed: AtomicU64::new(0),
@@ -185,14 +194,30 @@ impl<D: WsDatatype> ServerCore<D> {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
-    /// Runs `tell`, which calls subscribers, and makes the deliveries that they cause, until the server ends.
-    pub(crate) async fn paying(&self, tell: impl FnOnce()) {
-        tokio::select! {
-            // It is polled first, so that `tell` is run in any case.
-            biased;
-            () = debts::paying(tell) => {}
-            () = self.until_closing() => {}
+    /// Makes the deliveries that the connection of this task has caused as it began or ended, until the server ends.
+    pub(crate) async fn paid(&self) {
+        if debts::are_owed() {
+            let paid = async {
+                let _payer = self.payers.acquire().await;
+                debts::paid().await;
+            };
+            tokio::select! {
+                () = paid => {}
+                () = self.until_closing() => {}
+            }
         }
+    }
+
+    /// As [`paid`](Self::paid), for a task with these debts. In a box, since thousands of tasks may be parked in a handshake.
+    pub(crate) async fn pay(&self, debts: &mut Debts) {
+        if debts.are_owed() {
+            debts.owing(Box::pin(self.paid())).await;
+        }
+    }
+
+    /// Waits until few connections have deliveries to [make](Self::paid).
+    pub(crate) async fn until_few_owe(&self) {
+        let _ = self.payers.acquire().await;
     }
 
     fn begin_closing(&self, code: u16) {

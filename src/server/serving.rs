@@ -32,6 +32,7 @@ use crate::{
     link::{Ending, Link, OpenLink, Receipt, drive},
     outbox::Outbox,
     runtime::{
+        debts::Debts,
         guard::{Death, isolated},
         in_span::InSpan,
     },
@@ -49,18 +50,23 @@ pub(crate) async fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, Arrival { a
     // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
     let mut evicted = pin!(permit.evicted());
     let shaking = Box::pin(shake_hands(&server, opening, addr.clone(), &mut permit, evicted.as_mut()));
-    let shaken = isolated("an opening handshake", shaking).await;
+    let mut debts = Debts::default();
+    let shaken = debts.owing(isolated("an opening handshake", shaking)).await;
     let refused =
         match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
-            Ok(registered) => registered.spanned().await.err(),
+            Ok(registered) => debts.owing(registered.spanned()).await.err(),
             Err(refused) => Some(refused),
         };
-    if let Some(mut refused) = refused {
-        let stream = refused.stream.take();
-        server.paying(|| server.report_refusal(addr, refused)).await;
-        if let Some(stream) = stream {
-            see_off(&server, stream, evicted).await;
-        }
+    let Some(mut refused) = refused else {
+        // Its place is free from now on.
+        drop(permit);
+        return server.pay(&mut debts).await;
+    };
+    let stream = refused.stream.take();
+    debts.incur(|| server.report_refusal(addr, refused));
+    server.pay(&mut debts).await;
+    if let Some(stream) = stream {
+        see_off(&server, stream, evicted).await;
     }
 }
 
@@ -265,10 +271,14 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let received = Io::from_parts(Emitting::new(), server.component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let peer = connection.core().peer.clone();
-        server.paying(|| self.emit_event(ServerEvent::Connected { peer })).await;
+        self.emit_event(ServerEvent::Connected { peer });
+        server.paid().await;
         // Nothing is read before `connections()` has emitted the connection, so its subscribers miss nothing. This does not
         // wait for the connections behind it, which may come in an endless rush.
-        server.connections.deliver_at_home(connection.clone()).await;
+        tokio::select! {
+            () = server.connections.deliver_at_home(connection.clone()) => {}
+            () = server.until_closing() => {}
+        }
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
         let driving = drive(link, receive, pending());
         let ending = isolated("a connection", driving).await;

@@ -8,7 +8,7 @@ use crate::{
     CloseReport, ServerEvent, WsDatatype, WsError,
     handshake::Refused,
     link::READ_AHEAD,
-    runtime::debts::Debts,
+    runtime::debts,
     server::{
         arrival::{Arrival, Opening},
         core::ServerCore,
@@ -55,20 +55,21 @@ async fn serve_all<D: WsDatatype>(
 ) {
     let mut serving = JoinSet::new();
     let mut closing = pin!(server.until_closing());
-    let mut debts = Debts::default();
     loop {
         let accepting = async {
             // Deliveries on other threads are not waited for: their observers may block.
-            debts.settle().await;
-            // Each connection is an event: while no subscriber takes those, no more connections are let in.
+            debts::settled().await;
+            server.until_few_owe().await;
+            // Each connection is an event, and an item of `connections()`: while no subscriber takes those, no more are let in.
             at_most(&*server.component.events.backlog(), READ_AHEAD).await;
+            at_most(&*server.connections.backlog(), READ_AHEAD).await;
             next_peer(&mut listener, &mut arrivals).await
         };
         tokio::select! {
             came = accepting => match came {
                 Came::Accepted(Ok((stream, addr))) => match admit(&server, stream, addr) {
                     Ok(arrival) => _ = serving.spawn(serving::serve(server.clone(), arrival)),
-                    Err(refused) => debts.incur(|| server.report_refusal(addr.into(), refused)),
+                    Err(refused) => server.report_refusal(addr.into(), refused),
                 },
                 Came::Arrived(arrival) => _ = serving.spawn(serving::serve(server.clone(), arrival)),
                 // A peer that left before it was its turn (POSIX, `accept`).

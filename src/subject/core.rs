@@ -430,19 +430,14 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Room for Core<
 }
 
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Core<T, E> {
-    fn deliver_as_asked(self: Arc<Self>, place: Place) -> Rest {
+    fn is_done_at(&self, place: Place) -> bool {
         let mut state = self.lock();
-        if !state.emitting {
-            _ = self.deliver(state, None);
-            state = self.lock();
-        }
-        if state.emitting || state.is_idle() {
-            // Even when another thread is emitting: an entry left in `asked` would keep the next delivery from being asked
-            // for.
+        // Even when another thread is emitting: an entry left in `asked` would keep the next delivery from being asked for.
+        let is_done = state.emitting || state.is_idle();
+        if is_done {
             state.asked.retain(|asked| *asked != place);
-            return Rest::Little;
         }
-        Rest::Much
+        is_done
     }
 
     fn is_at_end(&self) -> bool {

@@ -78,7 +78,8 @@ use crate::{
 /// effect is still to come.
 ///
 /// If the callbacks of a connection push more than is delivered, the connection makes as many deliveries itself before it
-/// reads on, and so does a [`deliver_on`](crate::ObservableExt::deliver_on) before it delivers its next item. While another
+/// reads on. So does a client before it connects again, a server before it accepts, and a
+/// [`deliver_on`](crate::ObservableExt::deliver_on) before it delivers its next item. While another
 /// thread delivers and more than 1,024 items wait, it waits for that thread, for a second at most. So a fast peer is slowed
 /// down to the pace of the observers.
 ///

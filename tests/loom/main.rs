@@ -174,8 +174,8 @@ mod runtime {
     /// A subject of the user's own has no home thread; to those of components, every thread is one.
     use std::{cell::RefCell, sync::Arc, task::Context};
 
-    pub(crate) trait Deliver: Send + Sync {
-        fn deliver_as_asked(self: Arc<Self>, place: Place) -> callback::Rest;
+    pub(crate) trait Deliver: callback::Drain {
+        fn is_done_at(&self, place: Place) -> bool;
         fn is_at_end(&self) -> bool;
     }
 
@@ -210,10 +210,12 @@ mod runtime {
     /// Does what this thread's runtime does once the thread is back in it.
     pub(crate) fn serve() {
         while let Some(deliveries) = HANDED.with(|handed| handed.borrow_mut().pop()) {
-            let turn = || callback::run(|| deliveries.clone().deliver_as_asked(place(None)));
-            callback::begin_turn();
-            while turn() == callback::Rest::Much {
+            loop {
                 callback::begin_turn();
+                callback::run(|| _ = deliveries.clone().drain());
+                if deliveries.is_done_at(place(None)) {
+                    break;
+                }
             }
         }
     }

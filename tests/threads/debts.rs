@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     task::{self, Wake, Waker},
 };
 
@@ -11,7 +11,7 @@ use rxrust::scheduler::{Scheduler, TaskHandle};
 use tungstenite::Message;
 
 use super::*;
-use crate::turns::{peer_of, runtimes, stuck_subject};
+use crate::turns::{Backlog, peer_of, runtimes, stuck_subject};
 
 /// Shorter than one wait of a second for each of many, and longer than anything else takes.
 const MUCH_SOONER: Duration = Duration::from_secs(10);
@@ -171,4 +171,117 @@ fn subject_goes_on_though_the_waker_of_a_task_panics() {
     emitting.join().unwrap();
     subject.next(5_000);
     while hear(&heard) != 5_000 {}
+}
+
+/// How many connections are made and ended, one after the other.
+const ENDED: usize = 40;
+
+/// How many items the callback of each pushes.
+const ITEMS: usize = 500;
+
+/// Checks that what a callback pushes does not pile up, on each kind of runtime. `rush` makes the callback be called
+/// [`ENDED`] times, as fast as it can, and returns what must live meanwhile.
+fn check_that_nothing_piles_up<T>(rush: impl Fn(&IoRuntime, Box<dyn FnMut() + Send>) -> T) {
+    let two = IoRuntime::with_threads("two", 2).unwrap();
+    for runtime in runtimes().into_iter().chain([two]) {
+        let (backlog, subject) = Backlog::of_slow_subject(Duration::from_micros(20));
+        let (pushing, mut calls) = (backlog.clone(), 0..ENDED);
+        let push = move || _ = calls.next().map(|_| pushing.push(&subject, ITEMS));
+        let _going = rush(&runtime, Box::new(push));
+        backlog.check(ENDED * ITEMS);
+    }
+}
+
+/// Peers come and go.
+fn rush_to(server: RxWsServer<WsStr>) -> RxWsServer<WsStr> {
+    for _ in 0..ENDED {
+        let mut peer = peer_of(&server);
+        peer.close(None).unwrap();
+        while peer.read().is_ok() {}
+    }
+    server
+}
+
+#[test]
+fn what_the_events_of_connections_that_end_cause_does_not_pile_up() {
+    check_that_nothing_piles_up(|runtime, mut push| {
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime).bind().unwrap();
+        server.events().filter(|event| matches!(event, ServerEvent::Disconnected { .. })).subscribe(move |_| push());
+        rush_to(server)
+    });
+}
+
+#[test]
+fn what_the_ends_of_connections_cause_does_not_pile_up() {
+    check_that_nothing_piles_up(|runtime, push| {
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime).bind().unwrap();
+        let push = Arc::new(Mutex::new(push));
+        server.connections().subscribe(move |connection| {
+            let push = push.clone();
+            connection.log_errors().on_complete(move || (push.lock().unwrap())()).subscribe(|_| {});
+        });
+        rush_to(server)
+    });
+}
+
+/// A client whose server refuses it, again and again.
+fn refused_client(runtime: &IoRuntime) -> RxWsClient<WsStr> {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let retry = RetryPolicy::fixed(Duration::from_millis(1));
+    RxWsClient::builder(format!("ws://{free}"), WsStr).runtime(runtime).retry(retry).connect().unwrap()
+}
+
+#[test]
+fn what_the_events_of_a_client_without_a_server_cause_does_not_pile_up() {
+    check_that_nothing_piles_up(|runtime, mut push| {
+        let client = refused_client(runtime);
+        client.events().subscribe(move |_| push());
+        client
+    });
+}
+
+#[test]
+fn what_the_states_of_a_client_without_a_server_cause_does_not_pile_up() {
+    check_that_nothing_piles_up(|runtime, mut push| {
+        let client = refused_client(runtime);
+        client.state().subscribe(move |_| push());
+        client
+    });
+}
+
+/// A subject whose observers take half a minute for what `push` pushes, which says when it has.
+fn half_a_minute() -> (impl Fn() + Send + 'static, mpsc::Receiver<()>) {
+    let (subject, (say, pushed)) = (Numbers::new(), mpsc::channel());
+    Io::new(subject.clone()).subscribe(|_| thread::sleep(Duration::from_millis(1)));
+    let push = move || {
+        (0..30_000).for_each(|n| subject.next(n));
+        say.send(()).unwrap_or(());
+    };
+    (push, pushed)
+}
+
+#[test]
+fn server_ends_in_time_though_the_end_of_a_connection_causes_much() {
+    for runtime in runtimes() {
+        let (push, pushed) = half_a_minute();
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        server.events().filter(|event| matches!(event, ServerEvent::Disconnected { .. })).subscribe(move |_| push());
+        peer_of(&server).close(None).unwrap();
+        hear(&pushed);
+        server.clone().complete();
+        server.wait_closed(Duration::from_secs(15)).unwrap();
+    }
+}
+
+#[test]
+fn client_ends_in_time_though_its_events_cause_much() {
+    for runtime in runtimes() {
+        let (push, pushed) = half_a_minute();
+        let client = refused_client(&runtime);
+        client.events().take(1).subscribe(move |_| push());
+        hear(&pushed);
+        client.next("queued");
+        client.clone().complete();
+        client.wait_closed(Duration::from_secs(15)).unwrap();
+    }
 }

@@ -162,7 +162,7 @@ fn message_beside_callbacks_that_each_push_many_is_heard_within_a_few_turns() {
 
 /// How many items more than its observer has heard a subject was given, at the utmost.
 #[derive(Default)]
-struct Backlog {
+pub(crate) struct Backlog {
     pushed: AtomicUsize,
     heard: AtomicUsize,
     longest: AtomicUsize,
@@ -171,13 +171,22 @@ struct Backlog {
 impl Backlog {
     /// A subject whose backlog is counted.
     fn of_subject() -> (Arc<Self>, Numbers) {
+        Self::of_slow_subject(Duration::ZERO)
+    }
+
+    /// As [`of_subject`](Self::of_subject). Each delivery takes `time`.
+    pub(crate) fn of_slow_subject(time: Duration) -> (Arc<Self>, Numbers) {
         let (backlog, subject) = (Arc::<Self>::default(), Numbers::new());
         let counted = backlog.clone();
-        Io::new(subject.clone()).subscribe(move |_| _ = counted.heard.fetch_add(1, SeqCst));
+        Io::new(subject.clone()).subscribe(move |_| {
+            let began = Instant::now();
+            while began.elapsed() < time {}
+            counted.heard.fetch_add(1, SeqCst);
+        });
         (backlog, subject)
     }
 
-    fn push(&self, subject: &Numbers, items: usize) {
+    pub(crate) fn push(&self, subject: &Numbers, items: usize) {
         (0..items).for_each(|n| subject.next(n));
         let pushed = self.pushed.fetch_add(items, SeqCst) + items;
         self.longest.fetch_max(pushed.saturating_sub(self.heard.load(SeqCst)), SeqCst);
@@ -192,7 +201,7 @@ impl Backlog {
     }
 
     /// Waits until so many items are heard, and checks that they were not kept waiting.
-    fn check(&self, items: usize) {
+    pub(crate) fn check(&self, items: usize) {
         self.wait_for(items);
         let longest = self.longest.load(SeqCst);
         assert!(longest < items / 2, "{longest} of {items} items were waiting");

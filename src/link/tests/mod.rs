@@ -28,6 +28,7 @@ use crate::{
     SerializedSubject, Tag, WsText,
     endpoint::routing_table::RoutingTable,
     outbox::{OutboxBound, Overflow},
+    runtime::debts::Debts,
 };
 
 mod closing;
@@ -54,7 +55,8 @@ fn drive<S: Socket>(
     receive: impl FnMut(Frame) -> Receipt,
     cut: impl Future<Output = ()>,
 ) -> impl Future<Output = Ending> {
-    super::drive(link.open(socket, Vec::new()), receive, cut)
+    let driving = Box::pin(super::drive(link.open(socket, Vec::new()), receive, cut));
+    async move { Debts::default().owing(driving).await }
 }
 
 /// A driver at work, and the other end of its socket.
