@@ -14,13 +14,15 @@
 //!
 //! In any phase the connection may begin to drain instead: a write failed or stalled, the time for closing is over, or
 //! another connection is wanted. Then nothing is written any more, but the bytes that have arrived are still read and
-//! dispatched, and they count: if the peer's close frame is among them, that frame decides the ending.
+//! dispatched, and they count: if the peer's close frame is among them, that frame decides the ending. Once the time for closing
+//! is over, that lasts a second at most.
 
 use std::{
     io,
     ops::ControlFlow::{Break, Continue},
+    pin::Pin,
     sync::Arc,
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -72,10 +74,12 @@ impl Phase {
 /// A decided end: nothing more is written, but the bytes that have arrived are dispatched before the end is reported.
 pub(crate) struct Draining {
     pub(crate) error: WsError,
-    /// The latest time at which it ends. `None` if the socket has failed, and ends by itself.
+    /// The latest time at which it ends. `None` if the socket has failed: it ends by itself, unless closing is asked for.
     pub(crate) until: Option<Instant>,
     /// How many more bytes may be read: as many as can have arrived.
     pub(crate) left: usize,
+    /// Resolves when closing is asked for.
+    closing: Pin<Box<dyn Future<Output = Closing> + Send>>,
 }
 
 impl<S, F> Driver<S, F>
@@ -83,13 +87,20 @@ where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    /// Ends all writing, and goes on dispatching the bytes that have arrived. The first call decides the error.
+    /// Ends all writing, and goes on dispatching the bytes that have arrived, `until` then. The first call decides the error,
+    /// but one with a limit replaces one without.
     pub(crate) fn begin_draining(&mut self, error: WsError, until: Option<Instant>) {
-        if self.draining.is_none() {
-            self.writer.stop_writing();
-            let left = self.writer.arrived_len().saturating_add(READ_BUFFER_LEN);
-            self.draining = Some(Draining { error, until, left });
-            self.drop_answers();
+        match &mut self.draining {
+            Some(draining) if draining.until.is_none() => (draining.error, draining.until) = (error, until),
+            Some(_) => {}
+            None => {
+                self.writer.stop_writing();
+                let left = self.writer.arrived_len().saturating_add(READ_BUFFER_LEN);
+                let outbox = self.link.outbox.clone();
+                let closing = Box::pin(async move { outbox.until_closing().await });
+                self.draining = Some(Draining { error, until, left, closing });
+                self.drop_answers();
+            }
         }
     }
 
@@ -101,8 +112,14 @@ where
 
     /// Takes the place of a turn's write while the connection drains. After the peer's last message there is nothing to wait
     /// for.
-    pub(crate) fn skip_write(&mut self) -> Flow<()> {
+    pub(crate) fn skip_write(&mut self, cx: &mut Context<'_>) -> Flow<()> {
         self.drop_answers();
+        if self.close_by.is_none()
+            && let Some(draining) = &mut self.draining
+            && let Poll::Ready(closing) = draining.closing.as_mut().poll(cx)
+        {
+            self.close_by = Some(closing.deadline);
+        }
         if self.phase.hears_messages() { Continue(()) } else { Break(self.drained()) }
     }
 

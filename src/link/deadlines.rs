@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{task::unconstrained, time::sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, sleep_until},
+};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
@@ -30,27 +33,22 @@ where
 {
     /// Pings if it is time to, ends whatever takes too long, and sets the timer.
     pub(crate) fn keep_deadlines(&mut self, intake: Intake, cx: &mut Context<'_>) -> Flow<Turn> {
-        self.end_if_late()?;
-        if let Some(draining) = &self.draining {
-            let is_heard = intake == Intake::Whole && !self.writer.has_arrived();
-            if is_heard || draining.until.is_some_and(|until| until <= self.now) {
-                return Break(self.drained());
-            }
+        if self.draining.is_none() && self.phase.hears_messages() {
+            self.end_if_silent()?;
+        }
+        if self.is_late() {
+            self.end_late()?;
+        }
+        if self.draining.is_some() && intake == Intake::Whole && !self.writer.has_arrived() {
+            return Break(self.drained());
         }
         let pinged = self.ping_if_due();
         let timed = self.set_timer(cx);
         Continue(if pinged == Turn::Again { pinged } else { timed })
     }
 
-    /// Ends the connection, or its writing, if something has taken too long.
-    fn end_if_late(&mut self) -> Flow<()> {
-        if self.draining.is_some() {
-            return Continue(());
-        }
-        let is_late = self.closing_deadline().is_some_and(|deadline| deadline <= self.now);
-        if !self.phase.hears_messages() {
-            return if is_late { Break(self.ending_of_phase()) } else { Continue(()) };
-        }
+    /// Ends a connection whose peer gives no sign of life, or its writing if the peer takes nothing.
+    fn end_if_silent(&mut self) -> Flow<()> {
         let peer = || self.link.peer.to_string();
         if self.pulse.is_overdue(self.now) && self.writer.has_arrived() {
             // The peer is alive; the reactor has not reported its bytes yet.
@@ -61,9 +59,29 @@ where
         let stall = self.link.limits.write_stalled;
         if self.write_status.stalled.is_some_and(|since| after(since, stall) <= self.now) {
             self.begin_draining(WsError::WriteStalled { peer: peer(), stalled: stall }, None);
-        } else if is_late {
-            self.begin_draining(WsError::ClosingTimedOut { peer: peer() }, Some(self.now + LINGER));
         }
+        Continue(())
+    }
+
+    /// The time at which the connection ends at the latest, or begins to drain.
+    fn deadline(&self) -> Option<Instant> {
+        self.draining.as_ref().and_then(|draining| draining.until).or_else(|| self.closing_deadline())
+    }
+
+    /// Whether this turn is the last one, or the last one before the connection drains.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= self.now)
+    }
+
+    fn end_late(&mut self) -> Flow<()> {
+        if !self.phase.hears_messages() {
+            return Break(self.ending_of_phase());
+        }
+        if self.draining.as_ref().is_some_and(|draining| draining.until.is_some()) {
+            return Break(self.drained());
+        }
+        let peer = self.link.peer.to_string();
+        self.begin_draining(WsError::ClosingTimedOut { peer }, Some(self.now + LINGER));
         Continue(())
     }
 
@@ -90,10 +108,11 @@ where
     fn set_timer(&mut self, cx: &mut Context<'_>) -> Turn {
         let stalled = self.write_status.stalled.map(|since| after(since, self.link.limits.write_stalled));
         let deadlines = match &self.draining {
-            Some(draining) => [draining.until, None, None, debts::until()],
-            None => [self.pulse.deadline(), stalled, self.closing_deadline(), debts::until()],
+            Some(_) => [None, None],
+            None => [self.pulse.deadline(), stalled],
         };
-        let Some(next) = deadlines.into_iter().flatten().min() else { return Turn::Wait };
+        let deadlines = deadlines.into_iter().chain([self.deadline(), debts::until()]);
+        let Some(next) = deadlines.flatten().min() else { return Turn::Wait };
         // A timer that fires too early costs one turn; setting it again for each message would cost more.
         if self.timer.as_ref().is_some_and(|(set, _)| self.now < *set && *set <= next) {
             return Turn::Wait;

@@ -190,7 +190,8 @@ where
 
     /// Reads and dispatches the waiting bytes, once the deliveries are made that the callbacks of this task have caused.
     fn read(&mut self, cx: &mut Context<'_>) -> Flow<Intake> {
-        let standing = debts::pay(cx);
+        // In the last turn a close frame that has arrived counts, whatever is owed.
+        let standing = if self.is_late() { Standing::Clear } else { debts::pay(cx) };
         if debts::until().is_some() {
             // Time in which this side waits for another thread does not count against the peer.
             self.pulse.hear(self.now);
@@ -343,7 +344,7 @@ where
                 Err(error) => self.begin_draining(self.transport_error(error), None),
             }
         }
-        self.skip_write()?;
+        self.skip_write(cx)?;
         Continue(Turn::Wait)
     }
 

@@ -227,3 +227,45 @@ async fn close_frame_that_came_with_the_handshake_is_answered() {
     assert_eq!(read_frame(&mut rig.peer).await, (CLOSE, vec![3, 232]));
     assert!(rig.ending().await.0.error.is_none());
 }
+
+/// A subject whose observer is in a callback, on another thread, until what is returned beside it is dropped; more items wait
+/// than a task may be ahead.
+fn stuck_subject() -> (SerializedSubject<usize>, std::sync::mpsc::Sender<()>) {
+    let (subject, (let_go, told)) = (SerializedSubject::new(), std::sync::mpsc::channel());
+    let (begin, begun) = std::sync::mpsc::channel();
+    let mut first = Some((begin, told));
+    Io::new(subject.clone()).subscribe(move |_| {
+        if let Some((begin, told)) = first.take() {
+            begin.send(()).unwrap();
+            let _ = told.recv();
+        }
+    });
+    let emitting = subject.clone();
+    std::thread::spawn(move || emitting.next(0));
+    begun.recv().unwrap();
+    (0..=debts::CREDIT).for_each(|n| subject.next(n));
+    (subject, let_go)
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_frame_that_has_come_counts_at_the_deadline_though_deliveries_are_owed() {
+    for role in [Role::Server, Role::Client] {
+        let (subject, _let_go) = stuck_subject();
+        let (socket, mut peer) = duplex(1 << 20);
+        let (outbox, (say, mut heard)) = (outbox(), mpsc::unbounded_channel());
+        let receive = move |frame| {
+            callback::run(|| subject.next(0));
+            receipt(say.send(frame))
+        };
+        let task = tokio::spawn(drive(socket, Plan::new(role).link(&outbox), receive, std::future::pending()));
+        peer.write_all(&wire(other(role), TEXT, b"")).await.unwrap();
+        heard.recv().await.unwrap();
+        // Shorter than the time for which the task waits for the other thread.
+        outbox.close(1000, "", SECOND / 2);
+        let began = Instant::now();
+        peer.write_all(&close_frame(other(role), 4000)).await.unwrap();
+        let ending = task.await.unwrap();
+        assert!(ending.error.is_none() && ending.code == 4000, "{ending:?}");
+        assert_eq!(began.elapsed(), SECOND / 2);
+    }
+}

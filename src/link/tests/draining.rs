@@ -107,6 +107,31 @@ async fn what_has_arrived_is_heard_when_the_time_for_closing_is_over_but_for_no_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_has_arrived_when_a_write_failed_is_heard_until_the_time_for_closing_is_over_and_a_second_more() {
+    for (held_for, is_heard) in [(SECOND, true), (5 * SECOND + SECOND / 2, true), (60 * SECOND, false)] {
+        let subscribers = Arc::new(Subscribers::default());
+        let mut rig = Plan { inbound: subscribers.clone(), ..Plan::new(Role::Server) }.start_on(broken_after(0));
+        rig.outbox.push(text("an answer")).unwrap();
+        rig.peer.write_all(&[burst(Role::Client), close_frame(Role::Client, 4000)].concat()).await.unwrap();
+        assert!(rig.is_open_after(SECOND).await);
+        rig.outbox.close(1001, "", 5 * SECOND);
+        let began = Instant::now();
+        let catching_up = tokio::spawn(async move {
+            sleep(held_for).await;
+            subscribers.catch_up();
+        });
+        let (count, ending) = rig.heard_until_the_end().await;
+        if is_heard {
+            assert_eq!((count, ending.code, began.elapsed()), (BURST, 4000, held_for), "{ending:?}");
+        } else {
+            assert!(matches!(ending.error, Some(WsError::ClosingTimedOut { .. })), "{ending:?}");
+            assert_eq!((count, began.elapsed()), (0, 6 * SECOND));
+        }
+        catching_up.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_lies_behind_pings_is_heard_when_their_answers_are_not_taken() {
     let limits = Limits::server().write_buffer_len(100);
     let mut rig = Plan { limits, ..Plan::new(Role::Server) }.start_on(full);

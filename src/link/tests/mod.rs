@@ -13,6 +13,7 @@ use std::{
 
 use futures::{SinkExt, StreamExt};
 use proptest::prelude::*;
+use rxrust::{Observable as _, context::Context as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     sync::{mpsc, oneshot},
@@ -25,10 +26,13 @@ use tokio_tungstenite::tungstenite::{Message, protocol::frame::FrameSocket};
 use self::sockets::{ARRIVED_LEN, Breaking, Mute, broken_after, full, unbroken};
 use super::{read_buffer::READ_BUFFER_LEN, *};
 use crate::{
-    SerializedSubject, Tag, WsText,
+    Io, SerializedSubject, Tag, WsText,
     endpoint::routing_table::RoutingTable,
     outbox::{OutboxBound, Overflow},
-    runtime::debts::Debts,
+    runtime::{
+        callback,
+        debts::{self, Debts},
+    },
 };
 
 mod closing;
