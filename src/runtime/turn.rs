@@ -26,7 +26,8 @@ pub(crate) trait Deliver: Drain {
     /// Whether the task that was asked at `place` is done, since little is left; until then no other one is asked there.
     fn is_done_at(&self, place: Place) -> bool;
 
-    /// Whether the next delivery is the end, or a mark that a task waits for: those do not wait until debts are paid.
+    /// Whether the end comes within a turn, or the next delivery is a mark that a task waits for: those do not wait until
+    /// debts are paid.
     fn is_at_end(&self) -> bool;
 }
 

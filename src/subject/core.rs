@@ -441,7 +441,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Co
     }
 
     fn is_at_end(&self) -> bool {
-        matches!(self.lock().inbox.front(), Some(Event::Terminal(_) | Event::Mark(_)))
+        let state = self.lock();
+        let ends_soon = self.closed.load(Ordering::Relaxed) && state.inbox.len() <= callback::SHARE;
+        ends_soon || matches!(state.inbox.front(), Some(Event::Terminal(_) | Event::Mark(_)))
     }
 }
 
