@@ -88,7 +88,7 @@ impl Mounted {
 }
 
 impl Upgrading {
-    /// Has the other server write the answer. Returns the stream, and the bytes that came with the request.
+    /// Sends the answer to the other server, which writes it. Returns the stream, and the bytes that came with the request.
     pub(crate) async fn stream(self) -> io::Result<(Transport, Bytes)> {
         let Self { answer, upgrade, reply } = self;
         reply.send(answer).map_err(|_| io::Error::other(GIVEN_UP))?;
