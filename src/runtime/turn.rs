@@ -132,14 +132,21 @@ impl Handed {
     fn turn(&mut self, cx: &mut Context<'_>) -> Rest {
         callback::begin_turn();
         let Some(deliveries) = self.deliveries.clone() else { return Rest::Little };
-        if deliveries.is_at_end() || self.debts.pay(cx) == Standing::Clear {
-            self.debts.incur(|| callback::run(|| deliveries.clone().drain()));
-            // Not while it owes: what comes meanwhile would find another task, which owes nothing.
-            if !self.debts.are_owed() && deliveries.is_done_at(self.place) {
-                self.deliveries = None;
-            }
+        if deliveries.is_at_end() {
+            self.drain(&deliveries);
+        }
+        if self.debts.pay(cx) == Standing::Clear {
+            self.drain(&deliveries);
+        }
+        // Not while it owes: what comes meanwhile would find another task, which owes nothing.
+        if !self.debts.are_owed() && deliveries.is_done_at(self.place) {
+            self.deliveries = None;
         }
         if self.deliveries.is_some() { Rest::Much } else { Rest::Little }
+    }
+
+    fn drain(&mut self, deliveries: &Arc<dyn Deliver>) {
+        self.debts.incur(|| callback::run(|| deliveries.clone().drain()));
     }
 
     /// Whether it waits for the threads that make the owed deliveries. Then the task of `cx` is woken in time.

@@ -442,7 +442,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Co
 
     fn is_at_end(&self) -> bool {
         let state = self.lock();
-        let ends_soon = self.closed.load(Ordering::Relaxed) && state.inbox.len() <= callback::SHARE;
+        let is_near = (1..=callback::SHARE).contains(&state.inbox.len());
+        let ends_soon = is_near && self.closed.load(Ordering::Relaxed);
         ends_soon || matches!(state.inbox.front(), Some(Event::Terminal(_) | Event::Mark(_)))
     }
 }

@@ -11,6 +11,7 @@ use rxrust::scheduler::{Scheduler, TaskHandle};
 use tungstenite::Message;
 
 use super::*;
+use crate::support::until;
 use crate::turns::{Backlog, peer_of, runtimes, stuck_subject};
 
 /// Shorter than one wait of a second for each of many, and longer than anything else takes.
@@ -135,6 +136,38 @@ fn loop_that_is_asked_not_to_wait_does_not_wait_for_another_thread() {
     emitting.join().unwrap();
     // Once it waited for a second each time.
     assert!(took < Duration::from_millis(900), "it took {took:?}");
+}
+
+/// How many threads of this process have names that begin so.
+#[cfg(target_os = "linux")]
+fn threads_named(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|comm| comm.starts_with(name)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_of_an_endpoint_that_ended_in_debt_end() {
+    for _ in 0..3 {
+        let (subject, let_go, emitting) = stuck_subject();
+        let runtime = IoRuntime::with_threads("debtor", 2).unwrap();
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&runtime).bind().unwrap();
+        let (of_event, of_connection) = (subject.clone(), subject);
+        server.events().subscribe(move |_| of_event.next(1));
+        server.connections().subscribe(move |connection| {
+            let into = of_connection.clone();
+            connection.log_errors().subscribe(move |_| into.next(1));
+        });
+        let mut peer = peer_of(&server);
+        peer.send(Message::text("")).unwrap();
+        drop((server, runtime));
+        while peer.read().is_ok() {}
+        let_go.send(()).unwrap();
+        emitting.join().unwrap();
+    }
+    // Once they went round for ever, since what had ended never paid.
+    until("the end of their threads", || threads_named("debtor") == 0);
 }
 
 /// A scheduler of the program's own, which polls a task once, with a waker that panics, and gives it away.
