@@ -1,0 +1,128 @@
+//! The inbound half of a session: how far this end has come in the other's messages, and when it says so.
+
+use super::verb::{Malformed, Verb};
+
+/// An ack is due at so many messages. Rarer is not cheaper: what the other end retains is then in no cache when it is let go.
+const ACK_MESSAGES: u64 = 64;
+
+/// An ack is due at so many bytes, for the same reason.
+const ACK_LEN: usize = 32 * 1024;
+
+/// Counts what arrives. A message counts when it has been handed to the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Receiving {
+    received: u64,
+    /// The position that the other end was told last.
+    acked: u64,
+    /// Bytes received since then.
+    unacked_len: usize,
+}
+
+impl Receiving {
+    /// Counts a payload of `len` bytes.
+    #[inline]
+    pub(crate) fn take(&mut self, len: usize) {
+        self.received += 1;
+        self.unacked_len = self.unacked_len.saturating_add(len);
+    }
+
+    /// The next payload is at `position`. Returns how many do not come.
+    pub(crate) fn at(&mut self, position: u64) -> Result<u64, Malformed> {
+        let gap = position.checked_sub(self.received).ok_or(Malformed("`at` or `resumed` goes back"))?;
+        self.received = position;
+        Ok(gap)
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether an ack is due already, without a deadline.
+    #[inline]
+    pub(crate) fn is_ack_due(&self) -> bool {
+        self.received - self.acked >= ACK_MESSAGES || self.unacked_len >= ACK_LEN
+    }
+
+    /// Whether anything is unacknowledged, so that an ack is due some time.
+    #[inline]
+    pub(crate) fn owes_ack(&self) -> bool {
+        self.received > self.acked
+    }
+
+    pub(crate) fn ack(&mut self) -> Verb {
+        Verb::Ack(self.told())
+    }
+
+    /// The position, which the caller tells the other end: in `ack`, `resume`, `resumed`.
+    pub(crate) fn told(&mut self) -> u64 {
+        (self.acked, self.unacked_len) = (self.received, 0);
+        self.received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(messages: u64, len: usize) -> Receiving {
+        let mut receiving = Receiving::default();
+        (0..messages).for_each(|_| receiving.take(len));
+        receiving
+    }
+
+    #[test]
+    fn nothing_is_owed_before_the_first_message() {
+        let receiving = Receiving::default();
+        assert_eq!((receiving.received(), receiving.is_ack_due(), receiving.owes_ack()), (0, false, false));
+    }
+
+    #[test]
+    fn ack_is_due_at_64_messages() {
+        assert!(received(1, 0).owes_ack() && !received(1, 0).is_ack_due());
+        assert!(!received(63, 10).is_ack_due());
+        assert!(received(64, 10).is_ack_due());
+    }
+
+    #[test]
+    fn ack_is_due_at_32_kib() {
+        assert!(!received(1, 32 * 1024 - 1).is_ack_due());
+        assert!(received(1, 32 * 1024).is_ack_due());
+        assert!(received(2, 16 * 1024).is_ack_due());
+        assert!(received(2, usize::MAX).is_ack_due());
+    }
+
+    #[test]
+    fn nothing_is_owed_after_an_ack() {
+        let mut receiving = received(64, 1024);
+        assert_eq!(receiving.ack(), Verb::Ack(64));
+        assert!(!receiving.owes_ack() && !receiving.is_ack_due());
+        receiving.take(31 * 1024);
+        assert!(receiving.owes_ack() && !receiving.is_ack_due());
+        assert_eq!(receiving.ack(), Verb::Ack(65));
+    }
+
+    #[test]
+    fn position_told_in_a_resume_is_as_good_as_an_ack() {
+        let mut receiving = received(64, 1024);
+        assert_eq!(receiving.told(), 64);
+        assert!(!receiving.owes_ack() && !receiving.is_ack_due());
+    }
+
+    #[test]
+    fn what_does_not_come_is_a_gap_and_counts() {
+        let mut receiving = received(3, 1);
+        assert_eq!(receiving.at(3), Ok(0));
+        assert_eq!(receiving.at(10), Ok(7));
+        assert_eq!(receiving.received(), 10);
+        assert_eq!(receiving.ack(), Verb::Ack(10));
+        assert_eq!(receiving.at(1 << 53), Ok((1 << 53) - 10));
+        assert!(receiving.is_ack_due());
+    }
+
+    #[test]
+    fn position_never_falls() {
+        let mut receiving = received(3, 1);
+        assert!(receiving.at(2).is_err());
+        assert_eq!(receiving.received(), 3);
+    }
+}
