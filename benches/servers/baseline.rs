@@ -8,7 +8,7 @@ use std::{
 
 use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
@@ -22,6 +22,11 @@ use tokio_tungstenite::{
 };
 
 use crate::competitor::SPEAKER;
+
+/// A socket, or what encrypts over one.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for T {}
 
 /// Where what a speaker says goes.
 type Listeners = Arc<Mutex<Vec<UnboundedSender<Message>>>>;
@@ -61,7 +66,7 @@ async fn send_back(socket: &mut TcpStream) -> Option<()> {
     socket.write_all(&bytes[..len.checked_sub(KEY_LEN)?]).await.ok()
 }
 
-fn serve<F>(connection: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+pub(crate) fn serve<F>(connection: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -81,7 +86,7 @@ where
     receive.recv().expect("the server starts")
 }
 
-async fn handshake(socket: TcpStream, config: WebSocketConfig) -> Option<(WebSocketStream<TcpStream>, String)> {
+async fn handshake<T: Transport>(socket: T, config: WebSocketConfig) -> Option<(WebSocketStream<T>, String)> {
     let mut path = String::new();
     #[expect(clippy::result_large_err, reason = "tungstenite's own signature")]
     let note_path = |request: &Request, response: Response| {
@@ -92,7 +97,7 @@ async fn handshake(socket: TcpStream, config: WebSocketConfig) -> Option<(WebSoc
     Some((stream, path))
 }
 
-async fn tuned_connection(socket: TcpStream, answer: Answer) {
+pub(crate) async fn tuned_connection(socket: impl Transport, answer: Answer) {
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024);
     let Some((mut stream, path)) = Box::pin(handshake(socket, config)).await else { return };
     match answer {
@@ -109,7 +114,7 @@ async fn tuned_connection(socket: TcpStream, answer: Answer) {
     }
 }
 
-async fn echo_batch(stream: &mut WebSocketStream<TcpStream>) -> Option<()> {
+async fn echo_batch(stream: &mut WebSocketStream<impl Transport>) -> Option<()> {
     let mut received = stream.next().await;
     loop {
         let message = received?.ok()?;
@@ -125,7 +130,7 @@ async fn echo_batch(stream: &mut WebSocketStream<TcpStream>) -> Option<()> {
 }
 
 async fn publish_batch(
-    stream: &mut WebSocketStream<TcpStream>,
+    stream: &mut WebSocketStream<impl Transport>,
     published: &mut UnboundedReceiver<Message>,
 ) -> Option<()> {
     tokio::select! {

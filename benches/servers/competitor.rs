@@ -14,6 +14,8 @@ use rustix::{
 
 #[cfg(feature = "mount")]
 use crate::mounted;
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::{baseline, baseline::Answer, client, ours};
 
 /// The path of who speaks in a fan-out, and of those who listen.
@@ -53,6 +55,10 @@ pub(crate) fn run(args: &[String]) {
         "mounted-here" => mounted::on_the_programs_runtime(),
         #[cfg(feature = "mount")]
         "axum" => mounted::axums(),
+        #[cfg(feature = "tls")]
+        "tls-ours" => tls::ours(&args[1..]),
+        #[cfg(feature = "tls")]
+        "tls-by-hand" => tls::by_hand(&args[1..]),
         "tuned" => baseline::tuned(Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
         "bare" => baseline::bare(),

@@ -2,12 +2,13 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
-    os::fd::OwnedFd,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
 };
 
 use rustix::{
     event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    io::ioctl_fionbio,
     time::Timespec,
 };
 
@@ -15,6 +16,11 @@ use crate::wire::{PATIENCE, connect_all, masked_frame, plain_frame};
 
 /// Larger than any socket buffer hands over at once.
 const READ_LEN: usize = 1024 * 1024;
+
+/// A socket, or what encrypts over one.
+pub(crate) trait Stream: Read + Write + AsFd {}
+
+impl<S: Read + Write + AsFd> Stream for S {}
 
 pub(crate) struct Swarm {
     epoll: OwnedFd,
@@ -26,7 +32,7 @@ pub(crate) struct Swarm {
 
 /// One connection. It sends bursts, each of them once the answer to the former is there.
 struct Peer {
-    socket: TcpStream,
+    stream: Box<dyn Stream>,
     bursts: usize,
     unsent: usize,
     unheard: usize,
@@ -35,6 +41,7 @@ struct Peer {
 /// What each peer sends at once, and how many bytes it gets for that.
 pub(crate) struct Burst {
     bytes: Vec<u8>,
+    pub(crate) messages: usize,
     answer_len: usize,
 }
 
@@ -43,6 +50,7 @@ impl Burst {
     pub(crate) fn echoed(payload_len: usize, in_flight: usize) -> Self {
         Self {
             bytes: masked_frame(payload_len).repeat(in_flight),
+            messages: in_flight,
             answer_len: plain_frame(payload_len).len() * in_flight,
         }
     }
@@ -50,11 +58,16 @@ impl Burst {
 
 impl Swarm {
     pub(crate) fn connect(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Self {
+        Self::over(connect_all(addr, paths))
+    }
+
+    /// Over connections that are open.
+    pub(crate) fn over(open: Vec<impl Stream + 'static>) -> Self {
         let epoll = epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance");
-        let peers: Vec<_> = connect_all(addr, paths).into_iter().map(Peer::new).collect();
+        let peers: Vec<_> = open.into_iter().map(Peer::new).collect();
         for (number, peer) in peers.iter().enumerate() {
             let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-            epoll::add(&epoll, &peer.socket, EventData::new_u64(number as u64), flags).expect("room in epoll");
+            epoll::add(&epoll, &*peer.stream, EventData::new_u64(number as u64), flags).expect("room in epoll");
         }
         Self { epoll, peers, buffer: vec![0; READ_LEN], waiting: 0 }
     }
@@ -107,9 +120,9 @@ impl Swarm {
 }
 
 impl Peer {
-    fn new(socket: TcpStream) -> Self {
-        socket.set_nonblocking(true).expect("a connected socket");
-        Self { socket, bursts: 0, unsent: 0, unheard: 0 }
+    fn new(stream: impl Stream + 'static) -> Self {
+        ioctl_fionbio(&stream, true).expect("a connected socket");
+        Self { stream: Box::new(stream), bursts: 0, unsent: 0, unheard: 0 }
     }
 
     fn begin(&mut self, burst: &Burst) {
@@ -138,7 +151,7 @@ impl Peer {
     fn write(&mut self, burst: &Burst) {
         while self.unsent > 0 {
             let from = burst.bytes.len() - self.unsent;
-            match self.socket.write(&burst.bytes[from..]) {
+            match self.stream.write(&burst.bytes[from..]) {
                 Ok(len) => self.unsent -= len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("the server went away: {error}"),
@@ -148,7 +161,7 @@ impl Peer {
 
     fn read(&mut self, buffer: &mut [u8]) {
         while self.unheard > 0 {
-            match self.socket.read(buffer) {
+            match self.stream.read(buffer) {
                 Ok(0) => panic!("the server hung up"),
                 Ok(len) => self.unheard = self.unheard.checked_sub(len).expect("no more than was asked for"),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,

@@ -21,6 +21,8 @@ mod ours;
 mod report;
 #[cfg(target_os = "linux")]
 mod scenario;
+#[cfg(all(target_os = "linux", feature = "tls"))]
+mod tls;
 #[cfg(target_os = "linux")]
 mod wire;
 

@@ -40,7 +40,7 @@ pub(crate) fn fan_out() -> SocketAddr {
 }
 
 /// Leaves the server running until the process ends.
-fn stay(server: RxWsServer<WsStr>) -> SocketAddr {
+pub(crate) fn stay(server: RxWsServer<WsStr>) -> SocketAddr {
     let addr = server.local_addr().as_tcp().expect("it listens on TCP");
     std::mem::forget(server);
     addr

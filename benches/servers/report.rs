@@ -39,6 +39,9 @@ pub(crate) enum Target {
     Growth(Option<f64>),
     /// The same, for a server that is mounted against one that listens.
     Mounted(f64),
+    /// The baseline's figure divided by ours, over TLS, at least.
+    #[cfg(feature = "tls")]
+    Tls(f64),
 }
 
 struct Line {
@@ -75,49 +78,53 @@ impl Report {
         self.rows.iter().find(|row| row.scenario == scenario && row.competitor == competitor)
     }
 
-    /// A table for each kind of target.
+    /// A table for each kind of target, in the order of their first lines.
     pub(crate) fn tables(&self) -> String {
-        let [mut cpu, mut memory, mut growth, mut mounted] = [const { String::new() }; 4];
-        for line in &self.lines {
-            let (scenario, which) = (&line.scenario, line.ours);
-            let Some(ours) = self.row(scenario, which) else { continue };
-            let Some(baseline) = self.row(scenario, line.baseline) else { continue };
-            let usual = self.row(scenario, "usual").map_or(String::new(), Row::shown);
-            let (figure, baseline_figure) = (ours.shown(), baseline.shown());
-            let _ = match line.target {
-                Target::Ratio(least, aim) => writeln!(
-                    cpu,
-                    "| {scenario} | {which} | {figure} | {baseline_figure} | {usual} | **{:.2}** | {least} | {aim} |",
-                    baseline.ratio_to(ours),
-                ),
-                Target::Most(most, aim) => writeln!(
-                    memory,
-                    "| {scenario} | **{figure}** | {} | {} | {baseline_figure} | {usual} |",
-                    shown(most, ours.unit),
-                    shown(aim, ours.unit),
-                ),
-                Target::Growth(most) => writeln!(
-                    growth,
-                    "| {scenario} | {baseline_figure} | {figure} | **{:.2}** | {} |",
-                    ours.ratio_to(baseline),
-                    most.map_or("".into(), |most| most.to_string()),
-                ),
-                Target::Mounted(most) => writeln!(
-                    mounted,
-                    "| {scenario} | {which} | {figure} | {baseline_figure} | {} | **{:.2}** | {most} |",
-                    self.row(scenario, "axum").map_or(String::new(), Row::shown),
-                    ours.ratio_to(baseline),
-                ),
-            };
-        }
-        let mut tables = String::new();
-        for (head, lines) in [(CPU_HEAD, cpu), (MEMORY_HEAD, memory), (GROWTH_HEAD, growth), (MOUNTED_HEAD, mounted)] {
-            if !lines.is_empty() {
-                let gap = if tables.is_empty() { "" } else { "\n" };
-                let _ = write!(tables, "{gap}{head}{lines}");
+        let mut tables: Vec<(&str, String)> = Vec::new();
+        for (head, line) in self.lines.iter().filter_map(|line| self.shown(line)) {
+            match tables.iter_mut().find(|(known, _)| *known == head) {
+                Some((_, lines)) => lines.push_str(&line),
+                None => tables.push((head, line)),
             }
         }
-        tables
+        let tables: Vec<_> = tables.into_iter().map(|(head, lines)| format!("{head}{lines}")).collect();
+        tables.join("\n")
+    }
+
+    /// The head of the table that the line belongs to, and the line; none if it was not measured.
+    fn shown(&self, line: &Line) -> Option<(&'static str, String)> {
+        let (scenario, which) = (&line.scenario, line.ours);
+        let ours = self.row(scenario, which)?;
+        let baseline = self.row(scenario, line.baseline)?;
+        let other = |name| self.row(scenario, name).map_or(String::new(), Row::shown);
+        let (figure, baseline_figure, usual) = (ours.shown(), baseline.shown(), other("usual"));
+        Some(match line.target {
+            Target::Ratio(least, aim) => {
+                let ratio = baseline.ratio_to(ours);
+                let figures = format!("{figure} | {baseline_figure} | {usual}");
+                (CPU_HEAD, format!("| {scenario} | {which} | {figures} | **{ratio:.2}** | {least} | {aim} |\n"))
+            }
+            Target::Most(most, aim) => {
+                let (most, aim) = (shown(most, ours.unit), shown(aim, ours.unit));
+                let others = format!("{baseline_figure} | {usual}");
+                (MEMORY_HEAD, format!("| {scenario} | **{figure}** | {most} | {aim} | {others} |\n"))
+            }
+            Target::Growth(most) => {
+                let ratio = ours.ratio_to(baseline);
+                let most = most.map_or(String::new(), |most| most.to_string());
+                (GROWTH_HEAD, format!("| {scenario} | {baseline_figure} | {figure} | **{ratio:.2}** | {most} |\n"))
+            }
+            Target::Mounted(most) => {
+                let ratio = ours.ratio_to(baseline);
+                let figures = format!("{figure} | {baseline_figure} | {}", other("axum"));
+                (MOUNTED_HEAD, format!("| {scenario} | {which} | {figures} | **{ratio:.2}** | {most} |\n"))
+            }
+            #[cfg(feature = "tls")]
+            Target::Tls(least) => {
+                let ratio = baseline.ratio_to(ours);
+                (TLS_HEAD, format!("| {scenario} | {figure} | {baseline_figure} | **{ratio:.2}** | {least} |\n"))
+            }
+        })
     }
 
     /// All samples, one competitor a line; that of ours names its baseline, and the ratio to reach.
@@ -149,6 +156,11 @@ const MOUNTED_HEAD: &str = "\
 | mounted in axum | which | its figure | our own listener | axum's own socket | its ÷ own listener | at most |
 |---|---|--:|--:|--:|--:|--:|
 ";
+
+#[cfg(feature = "tls")]
+const TLS_HEAD: &str = "\
+    | CPU time for each message over TLS | TLS, ours | tokio-rustls by hand | by hand ÷ ours | at least |\n\
+    |---|--:|--:|--:|--:|\n";
 
 const GROWTH_HEAD: &str = "\
     | CPU time for one echo among few and among many | few | many | many ÷ few | at most |\n\

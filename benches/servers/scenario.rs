@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, time::Duration};
 
+#[cfg(feature = "tls")]
+use crate::tls::Identity;
 use crate::{
     client::Link,
     competitor::{Competitor, LISTENERS, SPEAKER, prepare_load},
@@ -17,6 +19,11 @@ use crate::{
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+#[cfg(feature = "tls")]
+const TLS_OURS: &str = "TLS, ours";
+#[cfg(feature = "tls")]
+const TLS_BY_HAND: &str = "tokio-rustls by hand";
 
 struct Bench {
     report: Report,
@@ -36,14 +43,16 @@ pub(crate) fn run(args: &[String]) {
     let mut bench = Bench { report: Report::default(), quick, only, skipped: false };
     bench.echoes();
     bench.fan_outs();
-    if cfg!(feature = "mount") {
-        bench.mounted();
-        bench.mounted_memory();
-    }
     bench.handshakes();
     bench.clients();
     bench.memory_after_large_messages();
     bench.many_connections();
+    if cfg!(feature = "mount") {
+        bench.mounted();
+        bench.mounted_memory();
+    }
+    #[cfg(feature = "tls")]
+    bench.over_tls();
     let tables = bench.report.tables();
     print!("{tables}");
     if !bench.only.is_empty() || bench.skipped {
@@ -114,16 +123,21 @@ impl Bench {
         }
         let burst = Burst::echoed(payload_len, in_flight);
         let names = ours.iter().map(|(name, _)| *name).chain(["tuned", "usual"]);
-        let mut contest: Vec<_> = names.map(|name| (name, Echo::start(name, peers))).collect();
-        contest.iter_mut().for_each(|(_, echo)| _ = echo.cost(&burst, bursts / 4 + 1));
+        let contest = names.map(|name| (name, Echo::start(name, peers))).collect();
+        self.contest(scenario, contest, &burst, bursts);
+        ours.iter().for_each(|(name, target)| self.report.compare(scenario, name, "tuned", *target));
+    }
+
+    /// Measures echoes in turn, round after round.
+    fn contest(&mut self, scenario: &str, mut contest: Vec<(&str, Echo)>, burst: &Burst, bursts: usize) {
+        contest.iter_mut().for_each(|(_, echo)| _ = echo.cost(burst, bursts / 4 + 1));
         for round in 0..self.rounds() {
             for (name, echo) in &mut contest {
                 if is_sampled(name, round) {
-                    self.report.add(scenario, name, "ns", echo.cost(&burst, bursts) / in_flight as f64);
+                    self.report.add(scenario, name, "ns", echo.cost(burst, bursts));
                 }
             }
         }
-        ours.iter().for_each(|(name, target)| self.report.compare(scenario, name, "tuned", *target));
     }
 
     /// Compares servers that are mounted in axum with our own listener.
@@ -137,13 +151,8 @@ impl Bench {
                 continue;
             }
             let burst = Burst::echoed(128, in_flight);
-            let mut contest: Vec<_> = names.into_iter().map(|name| (name, Echo::start(name, PEERS))).collect();
-            contest.iter_mut().for_each(|(_, echo)| _ = echo.cost(&burst, 16));
-            for _ in 0..self.rounds() {
-                for (name, echo) in &mut contest {
-                    self.report.add(scenario, name, "ns", echo.cost(&burst, 60) / in_flight as f64);
-                }
-            }
+            let contest = names.into_iter().map(|name| (name, Echo::start(name, PEERS))).collect();
+            self.contest(scenario, contest, &burst, 60);
             self.report.compare(scenario, "mounted", "ours", Mounted(1.05));
             self.report.compare(scenario, "mounted-here", "ours", Mounted(1.1));
         }
@@ -164,6 +173,29 @@ impl Bench {
             self.report.add(idle, name, "B", (server.memory() - before) / connections as f64);
         }
         self.report.compare(idle, "mounted", "ours", Mounted(1.2));
+    }
+
+    /// Compares our server with the tuned one, both over TLS.
+    #[cfg(feature = "tls")]
+    fn over_tls(&mut self) {
+        const PEERS: usize = 64;
+        for (scenario, (payload_len, in_flight), bursts, least) in [
+            ("TLS: echo 128 B, 1 in flight", (128, 1), 60, 0.9),
+            ("TLS: echo 128 B, 16 in flight", (128, 16), 60, 0.9),
+            ("TLS: echo 16 KiB, 1 in flight", (16 * KIB, 1), 20, 0.95),
+        ] {
+            if !self.wants(scenario, 2 * PEERS) {
+                continue;
+            }
+            let identity = Identity::new();
+            let contest = [(TLS_OURS, "tls-ours"), (TLS_BY_HAND, "tls-by-hand")].map(|(name, started)| {
+                let server = Competitor::start(started, &identity.args());
+                let swarm = Swarm::over(identity.connect_all(server.addr, paths(PEERS)));
+                (name, Echo { server, swarm })
+            });
+            self.contest(scenario, contest.into(), &Burst::echoed(payload_len, in_flight), bursts);
+            self.report.compare(scenario, TLS_OURS, TLS_BY_HAND, Target::Tls(least));
+        }
     }
 
     fn fan_outs(&mut self) {
@@ -332,11 +364,11 @@ impl Echo {
         Self { server, swarm }
     }
 
-    /// The server's CPU time for a message of each burst, all peers at once, in nanoseconds.
+    /// The server's CPU time for a message, all peers at once, in nanoseconds.
     fn cost(&mut self, burst: &Burst, bursts: usize) -> f64 {
         let before = self.server.cpu();
         self.swarm.echo(0..self.swarm.len(), burst, bursts);
-        (self.server.cpu() - before) / (self.swarm.len() * bursts) as f64
+        (self.server.cpu() - before) / (self.swarm.len() * bursts * burst.messages) as f64
     }
 
     /// As [`cost`](Self::cost), ten peers at a time.

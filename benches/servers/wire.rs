@@ -39,32 +39,35 @@ fn header(payload_len: usize, mask_bit: u8) -> Vec<u8> {
     }
 }
 
-/// Asks for a connection, without waiting for the answer.
-pub(crate) fn ask(addr: SocketAddr, path: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(addr).expect("the server listens");
+fn dial(addr: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(addr).expect("the server listens");
     socket.set_nodelay(true).expect("a connected socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a connected socket");
+    socket
+}
+
+/// Asks for a connection, without waiting for the answer.
+fn ask(stream: &mut impl Write, addr: SocketAddr, path: &str) {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
-    socket.write_all(request.as_bytes()).expect("the server reads");
-    socket
+    stream.write_all(request.as_bytes()).expect("the server reads");
 }
 
 /// Waits for the answer to [`ask`].
-pub(crate) fn answered(mut socket: TcpStream) -> TcpStream {
-    let head = read_head(&mut socket);
+fn answered<S: Read>(mut stream: S) -> S {
+    let head = read_head(&mut stream);
     assert!(head.starts_with("HTTP/1.1 101"), "the server answered {head}");
-    socket
+    stream
 }
 
 /// Reads an HTTP head; nothing may follow it before we speak.
-pub(crate) fn read_head(socket: &mut TcpStream) -> String {
+pub(crate) fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while !head.ends_with(b"\r\n\r\n") {
-        let len = socket.read(&mut buffer).expect("an HTTP head in time");
+        let len = stream.read(&mut buffer).expect("an HTTP head in time");
         assert!(len > 0, "the peer hung up in its handshake");
         head.extend(&buffer[..len]);
     }
@@ -73,12 +76,23 @@ pub(crate) fn read_head(socket: &mut TcpStream) -> String {
 
 /// Opens as many connections as `paths` has.
 pub(crate) fn connect_all(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Vec<TcpStream> {
+    connect_all_over(|socket| socket, addr, paths)
+}
+
+/// As [`connect_all`], over what `wrap` makes of a socket.
+pub(crate) fn connect_all_over<S: Read + Write>(
+    wrap: impl Fn(TcpStream) -> S,
+    addr: SocketAddr,
+    paths: impl Iterator<Item = String>,
+) -> Vec<S> {
     /// Below the backlog of any listener.
     const AT_A_TIME: usize = 50;
     let mut open = Vec::new();
     let mut asked = Vec::new();
     for path in paths {
-        asked.push(ask(addr, &path));
+        let mut stream = wrap(dial(addr));
+        ask(&mut stream, addr, &path);
+        asked.push(stream);
         if asked.len() == AT_A_TIME {
             open.extend(asked.drain(..).map(answered));
         }
