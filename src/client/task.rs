@@ -212,7 +212,7 @@ fn is_done<D: WsDatatype>(client: &ClientCore<D>) -> bool {
     client.outbox.closing().is_some_and(is_over)
 }
 
-/// Runs `work`. `None` when the client is asked to end meanwhile and has nothing to send, or no time left for it.
+/// Runs `work`. `None` when the client is asked to end, before or meanwhile, and has nothing to send, or no time left for it.
 async fn unless_done<D: WsDatatype, T>(client: &ClientCore<D>, work: impl Future<Output = T>) -> Option<T> {
     let done = async {
         let closing = client.outbox.until_closing().await;
@@ -220,7 +220,12 @@ async fn unless_done<D: WsDatatype, T>(client: &ClientCore<D>, work: impl Future
             sleep_until(closing.deadline).await;
         }
     };
+    if is_done(client) {
+        return None;
+    }
     tokio::select! {
+        biased;
+        // First: a connection that is made in the same moment is closed as any other, not dropped.
         result = work => Some(result),
         () = done => None,
     }
@@ -228,6 +233,7 @@ async fn unless_done<D: WsDatatype, T>(client: &ClientCore<D>, work: impl Future
 
 async fn pause(delay: Duration, cut_short: impl Future<Output = ()>) {
     tokio::select! {
+        biased;
         () = sleep(delay) => {}
         () = cut_short => {}
     }

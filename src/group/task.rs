@@ -12,6 +12,7 @@ const LOOKS: u32 = 4;
 /// Keeps the group's thread until the group is to end, and then waits until all its clients are closed.
 pub(crate) async fn run<D: WsDatatype>(group: Arc<GroupCore<D>>) {
     tokio::select! {
+        biased;
         () = group.ending.notified() => {}
         () = close_idle_ones(&group) => {}
     }

@@ -71,8 +71,10 @@ impl Mounted {
             server::judge(head, addr, permit, policy, grant).await
         };
         let judged = tokio::select! {
-            judged = judged => judged,
+            biased;
+            // First: the program is not asked about a request that nobody waits for.
             () = reply.closed() => return Err(Refused::unanswered(GIVEN_UP)),
+            judged = judged => judged,
         };
         match judged {
             Ok((answer, asked)) => Ok((asked, Upgrading { answer, upgrade, reply })),

@@ -28,6 +28,7 @@ async fn first_to_connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             attempts.spawn(TcpStream::connect(address));
         }
         let attempt = tokio::select! {
+            biased;
             attempt = attempts.join_next() => attempt,
             () = sleep(HEAD_START), if !waiting.as_slice().is_empty() => continue,
         };

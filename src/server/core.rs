@@ -202,6 +202,7 @@ impl<D: WsDatatype> ServerCore<D> {
                 debts::paid().await;
             };
             tokio::select! {
+                biased;
                 () = paid => {}
                 () = self.until_closing() => {}
             }

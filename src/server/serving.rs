@@ -80,6 +80,8 @@ async fn shake_hands<'a, D: WsDatatype>(
     let limits = &server.options.limits;
     let gone = |reason: &str| Err(Refused::unanswered(reason));
     tokio::select! {
+        biased;
+        // First: a peer that has its answer is told why its connection ends.
         shaken = timeout(limits.handshake, open(server, opening, addr, permit)) => {
             shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
         }
@@ -116,6 +118,7 @@ async fn see_off<D: WsDatatype>(
     evicted: Pin<&mut impl Future<Output = ()>>,
 ) {
     tokio::select! {
+        biased;
         () = handshake::see_off(stream) => {}
         () = evicted => {}
         () = server.until_closing() => {}
@@ -276,6 +279,8 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         // Nothing is read before `connections()` has emitted the connection, so its subscribers miss nothing. This does not
         // wait for the connections behind it, which may come in an endless rush.
         tokio::select! {
+            biased;
+            // First: `connections()` emits each connection, also while the server ends.
             () = server.connections.deliver_at_home(connection.clone()) => {}
             () = server.until_closing() => {}
         }

@@ -66,19 +66,12 @@ async fn serve_all<D: WsDatatype>(
             next_peer(&mut listener, &mut arrivals).await
         };
         tokio::select! {
-            came = accepting => match came {
-                Came::Accepted(Ok((stream, addr))) => match admit(&server, stream, addr) {
-                    Ok(arrival) => _ = serving.spawn(serving::serve(server.clone(), arrival)),
-                    Err(refused) => server.report_refusal(addr.into(), refused),
-                },
-                Came::Arrived(arrival) => _ = serving.spawn(serving::serve(server.clone(), arrival)),
-                // A peer that left before it was its turn (POSIX, `accept`).
-                Came::Accepted(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Came::Accepted(Err(error)) => recover(&server, error).await,
-            },
-            // A finished task is forgotten, so that the set holds no more than there are connections.
-            Some(_) = serving.join_next() => {}
+            biased;
             () = &mut closing => break,
+            // A finished task is forgotten, so that the set holds no more than there are connections. Before the next peer, or a
+            // rush of peers would keep it; and peers come soon, since no more tasks finish than peers were accepted.
+            Some(_) = serving.join_next() => {}
+            came = accepting => take_in(&server, came, &mut serving).await,
         }
     }
     drop(listener);
@@ -98,10 +91,26 @@ async fn dismiss(mut arrivals: mpsc::Receiver<Arrival>) {
 
 /// Cancel safe.
 async fn next_peer(listener: &mut Listener, arrivals: &mut mpsc::Receiver<Arrival>) -> Came {
+    // In random order: a rush at either does not keep the other waiting.
     tokio::select! {
         accepted = listener.accept() => Came::Accepted(accepted),
         Some(arrival) = arrivals.recv() => Came::Arrived(arrival),
     }
+}
+
+/// Serves a peer in a task of its own, if it may stay.
+async fn take_in<D: WsDatatype>(server: &Arc<ServerCore<D>>, came: Came, serving: &mut JoinSet<()>) {
+    let arrival = match came {
+        Came::Accepted(Ok((stream, addr))) => match admit(server, stream, addr) {
+            Ok(arrival) => arrival,
+            Err(refused) => return server.report_refusal(addr.into(), refused),
+        },
+        Came::Arrived(arrival) => arrival,
+        // A peer that left before it was its turn (POSIX, `accept`).
+        Came::Accepted(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => return,
+        Came::Accepted(Err(error)) => return recover(server, error).await,
+    };
+    serving.spawn(serving::serve(server.clone(), arrival));
 }
 
 fn admit<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) -> Result<Arrival, Refused> {

@@ -4,6 +4,7 @@
 mod faults;
 mod outages;
 mod recordings;
+mod repetition;
 
 use std::time::Duration;
 
