@@ -132,7 +132,7 @@ impl<D: WsDatatype> Children<D> {
         }
     }
 
-    /// Frees the paths of the clients that have been idle for `limit`, and returns them.
+    /// Frees the paths of the clients that have been idle for `limit`, and returns them, the oldest client first.
     pub(crate) fn release_idle(&mut self, limit: Duration, now: Instant) -> Vec<(Tag, RxWsClient<D>)> {
         let Self { takers, clients, .. } = self;
         let mut idle = Vec::new();
@@ -140,11 +140,11 @@ impl<D: WsDatatype> Children<D> {
             let Some(child) = clients.get_mut(number) else { return false };
             let is_idle = child.is_idle(limit, now);
             if is_idle {
-                idle.push((path.clone(), child.client.clone()));
+                idle.push((*number, (path.clone(), child.client.clone())));
             }
             !is_idle
         });
-        idle
+        in_order(idle)
     }
 
     /// Takes out a client that has ended, whose sums remain.
@@ -176,8 +176,9 @@ impl<D: WsDatatype> Children<D> {
         self.clients.is_empty()
     }
 
+    /// The clients, the oldest first.
     pub(crate) fn all(&self) -> Vec<RxWsClient<D>> {
-        self.clients.values().map(|child| child.client.clone()).collect()
+        in_order(self.clients.iter().map(|(number, child)| (*number, child.client.clone())).collect())
     }
 
     /// The paths that have a client, sorted.
@@ -192,6 +193,12 @@ impl<D: WsDatatype> Children<D> {
         self.clients.values().for_each(|child| all += child.client.stats());
         GroupStats { clients: self.takers.len(), refused: self.refused, all }
     }
+}
+
+/// What belongs to numbers, in their order.
+fn in_order<T>(mut numbered: Vec<(u64, T)>) -> Vec<T> {
+    numbered.sort_unstable_by_key(|(number, _)| *number);
+    numbered.into_iter().map(|(_, value)| value).collect()
 }
 
 impl<D: WsDatatype> Child<D> {

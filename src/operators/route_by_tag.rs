@@ -81,12 +81,15 @@ struct Core<K, T, E> {
 
 struct Routes<K, T, E> {
     by_key: HashMap<K, Route<T, E>>,
+    /// How many routes there have been.
+    begun: u64,
     /// Set by the source's terminal event, which it gives to those who come late.
     over: Option<SerializedSubject<T, E>>,
 }
 
 struct Route<T, E> {
     hub: SerializedSubject<T, E>,
+    number: u64,
     /// At least one, and the entry goes with the last one.
     subscribers: usize,
 }
@@ -108,7 +111,7 @@ where
     // So that the pipelines behind the router use the threads of the component before it.
     let scheduler = (source.scheduler() as &dyn Any).downcast_ref::<IoScheduler>().cloned();
     let handle = Arc::new(());
-    let routes = Mutex::new(Routes { by_key: HashMap::new(), over: None });
+    let routes = Mutex::new(Routes { by_key: HashMap::new(), begun: 0, over: None });
     let (unrouted, gone) = (Arc::default(), AtomicUsize::new(0));
     let core = Arc::new(Core { routes, unrouted, handles: Arc::downgrade(&handle), gone });
     source.subscribe_with(RouteObserver::new(core.clone()));
@@ -123,7 +126,7 @@ impl<K, T, E> Router<K, T, E> {
     /// # Emission
     ///
     /// On the source's thread, inside the source's emission, in its order. The source's terminal event ends the
-    /// subscribers of all tags; who subscribes after it hears it at once, on its own thread.
+    /// subscribers of all tags, in the order in which the tags were first subscribed to; who subscribes after it hears it at once, on its own thread.
     pub fn tag(&self, key: impl Into<K>) -> Io<Routed<K, T, E>> {
         let scheduler = self.scheduler.clone().unwrap_or_default();
         Io::from_parts(Routed { router: self.clone(), key: key.into() }, scheduler)
@@ -158,7 +161,9 @@ where
             return hub;
         }
         let hub = SerializedSubject::counting(self.unrouted.clone());
-        routes.by_key.insert(key, Route { hub: hub.clone(), subscribers: 1 });
+        routes.begun += 1;
+        let route = Route { hub: hub.clone(), number: routes.begun, subscribers: 1 };
+        routes.by_key.insert(key, route);
         hub
     }
 
@@ -174,7 +179,9 @@ where
         routes.over = Some(over);
         let by_key = take(&mut routes.by_key);
         drop(routes);
-        for route in by_key.into_values() {
+        let mut ending: Vec<_> = by_key.into_values().collect();
+        ending.sort_unstable_by_key(|route| route.number);
+        for route in ending {
             route.hub.relay_end(error.clone());
         }
     }
@@ -394,6 +401,18 @@ mod tests {
             start.wait();
             right();
         });
+    }
+
+    #[test]
+    fn end_reaches_the_tags_in_the_order_of_their_first_subscribers() {
+        let (inbound, router) = routed();
+        let ended = Arc::new(Mutex::new(Vec::new()));
+        for n in 0..32 {
+            let ended = ended.clone();
+            router.tag(format!("/{n}")).on_complete(move || ended.lock().unwrap().push(n)).subscribe(drop);
+        }
+        inbound.complete();
+        assert_eq!(*ended.lock().unwrap(), (0..32).collect::<Vec<_>>());
     }
 
     #[test]

@@ -101,6 +101,42 @@ fn clients_that_find_a_stall_together_tell_it_in_the_same_order_each_time() {
     }
 }
 
+/// A group whose clients become idle together, and are opened again, and end together.
+async fn idleness() -> Vec<String> {
+    let network = TestNetwork::new();
+    let _server = echo_on(&network);
+    let log = Log::new(&network);
+    let group = network.group(ROBOT, WsStr).idle_timeout(MINUTE).build().unwrap();
+    let (events, items) = (log.clone(), log.clone());
+    group.events().subscribe(move |event| events.note(&format!("{event:?}")));
+    group.clone().log_errors().subscribe(move |item| items.note(&format!("{} {}", item.tag, item.data)));
+    for round in 0..2 {
+        (0..20).for_each(|n| group.next(TaggedData::new(format!("/{n}"), round.to_string())));
+        network.advance(MINUTE / 2 + MINUTE * (1 - round)).await;
+    }
+    group.complete();
+    network.advance(MINUTE).await;
+    log.take()
+}
+
+/// The paths in the lines that have `part`.
+fn paths_of<'a>(log: &'a [String], part: &str) -> Vec<&'a str> {
+    let path = |line: &'a String| line.split('"').nth(1);
+    log.iter().filter(|line| line.contains(part)).filter_map(path).collect()
+}
+
+#[test]
+fn clients_of_a_group_become_idle_and_end_in_the_order_in_which_they_were_opened() {
+    let log = run(idleness());
+    let opened: Vec<_> = (0..20).map(|n| format!("/{n}")).collect();
+    assert_eq!(paths_of(&log, "Idle"), opened);
+    // The event without a path is the group's own.
+    assert_eq!(paths_of(&log, "Closed"), [&opened[..], &opened, &[String::new()]].concat());
+    for _ in 1..TIMES {
+        assert_same(&run(idleness()), &log);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn client_that_is_completed_before_it_begins_goes_nowhere() {
     let network = TestNetwork::new();
