@@ -51,6 +51,8 @@ use executor::Executor;
 use guard::{Death, Guard};
 pub use io_scheduler::IoScheduler;
 pub use run_loop::{RunLoop, RunLoopScheduler};
+#[cfg(feature = "test")]
+pub(crate) use turn::go_on_in_test;
 pub(crate) use turn::{Deliver, Place, deliver_on, hand_over, place, yield_now};
 
 use crate::WsError;

@@ -49,6 +49,12 @@ thread_local! {
     static AFTER_TURN: RefCell<Option<AfterTurn>> = const { RefCell::new(None) };
 }
 
+#[cfg(feature = "test")]
+thread_local! {
+    /// The runtime that the test of this thread drives.
+    static OF_TEST: std::cell::Cell<Option<runtime::Id>> = const { std::cell::Cell::new(None) };
+}
+
 struct AfterTurn {
     number: u64,
     next: Vec<Next>,
@@ -82,9 +88,32 @@ pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
         return Place::Loop(number);
     }
     match Handle::try_current() {
-        Ok(runtime) if task::try_id().is_some() => Place::Runtime(runtime.id()),
+        Ok(runtime) if runs_tasks(&runtime) => Place::Runtime(runtime.id()),
         _ => Place::Global,
     }
+}
+
+/// Whether `runtime`, in which this thread is, goes on to run tasks.
+fn runs_tasks(runtime: &Handle) -> bool {
+    task::try_id().is_some() || is_of_test(runtime)
+}
+
+/// Whether the test of this thread drives `runtime`: that goes on as soon as the test waits.
+#[cfg(feature = "test")]
+fn is_of_test(runtime: &Handle) -> bool {
+    OF_TEST.get() == Some(runtime.id())
+}
+
+#[cfg(not(feature = "test"))]
+fn is_of_test(_: &Handle) -> bool {
+    false
+}
+
+/// Continues on `runtime`, from now on, what the test of this thread leaves: in its order, and on its clock.
+#[cfg(feature = "test")]
+pub(crate) fn go_on_in_test(runtime: &Handle) {
+    OF_TEST.set(Some(runtime.id()));
+    callback::begin_turn();
 }
 
 /// Continues `deliveries` at `place` after this turn. `home` is the [`Place::Home`].

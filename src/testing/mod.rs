@@ -6,9 +6,8 @@
 //! ```
 //!
 //! Everything runs on the one thread of the test, on tokio's paused clock: when nothing is left to do, time goes on to the next
-//! timer at once. So an outage of an hour takes a moment, and the same test gives the same log each time, but for the order of what
-//! several endpoints do at the same instant: three clients whose heartbeats find a stall together may come back in another order. Servers, clients and
-//! groups are the real ones; the network in between is not.
+//! timer at once. So an outage of an hour takes a moment, and the same test gives the same log each time, also in the order of what
+//! several endpoints do at the same instant. Servers, clients and groups are the real ones; the network in between is not.
 //!
 //! ```
 //! use rxplus::{prelude::*, testing::TestNetwork};

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ClientBuilder, ConnConfig, GroupBuilder, IoRuntime, RxWsClient, RxWsClientGroup, RxWsServer, ServerBuilder,
-    WsDatatype, WsError, random::seeded,
+    WsDatatype, WsError, random::seeded, runtime::go_on_in_test,
 };
 
 /// The first bytes of something that is no HTTP.
@@ -53,7 +53,9 @@ impl TestNetwork {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         seeded::seed(Some(seed));
-        let runtime = IoRuntime::from_tokio(Handle::current());
+        let runtime = Handle::current();
+        go_on_in_test(&runtime);
+        let runtime = IoRuntime::from_tokio(runtime);
         Self { hosts: Arc::default(), runtime, begun: Instant::now() }
     }
 

@@ -137,6 +137,31 @@ fn clients_of_a_group_become_idle_and_end_in_the_order_in_which_they_were_opened
     }
 }
 
+/// A burst that the test itself causes, in pipelines that belong to no endpoint.
+async fn burst() -> Vec<String> {
+    let network = TestNetwork::new();
+    let log = Log::new(&network);
+    let subject = || Io::from_parts(SerializedSubject::<u32>::new(), IoScheduler::on(network.runtime()));
+    let (one, all) = (subject(), subject());
+    let (pushed, noted) = (all.clone(), log.clone());
+    one.clone().subscribe(move |n| (0..1000).for_each(|m| pushed.clone().next(1000 * n + m)));
+    all.subscribe(move |n| noted.note(&n.to_string()));
+    for n in 1..3 {
+        one.clone().next(n);
+        network.advance(SECOND).await;
+    }
+    log.take()
+}
+
+#[test]
+fn burst_that_a_test_causes_is_delivered_on_its_thread_and_at_its_time() {
+    let at = |second: u32, n: u32| format!("{:?} {n}", second * SECOND);
+    let expected: Vec<_> = (0..2).flat_map(|n| (0..1000).map(move |m| at(n, 1000 * (n + 1) + m))).collect();
+    for _ in 0..TIMES {
+        assert_same(&run(burst()), &expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn client_that_is_completed_before_it_begins_goes_nowhere() {
     let network = TestNetwork::new();
