@@ -16,7 +16,7 @@ use axum::{
     response::{Html, IntoResponse},
     routing::{any, get},
 };
-use rxplus::{Upgrade, prelude::*};
+use rxplus::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -59,7 +59,7 @@ async fn enter(
     State(rooms): State<RxWsServer<WsJson<Said>>>,
     request: Request,
 ) -> impl IntoResponse {
-    rooms.upgrade(request, Upgrade::new().path(format!("/{room}")).grant(name)).await
+    rooms.upgrade(request, Upgrade::new().path(room).grant(name)).await
 }
 
 #[tokio::main]

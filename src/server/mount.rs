@@ -50,9 +50,11 @@ impl Upgrade {
 
     /// Sets the path of the connection, which is its tag, in place of the request's own.
     ///
-    /// It begins with a `/`, and is taken as it stands. axum's `Path` decodes percent signs; the request's own path keeps them.
+    /// A missing `/` at the start is added; else it is taken as it stands. axum's `Path` decodes percent signs; the request's
+    /// own path keeps them.
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.path = Some(path.into());
+        let path = path.into();
+        self.path = Some(if path.starts_with('/') { path } else { format!("/{path}") });
         self
     }
 
@@ -125,14 +127,14 @@ impl<D: WsDatatype> RxWsServer<D> {
     ///
     /// ```
     /// use axum::{extract::{Path, Request, State}, response::IntoResponse, routing::any};
-    /// use rxplus::{Upgrade, prelude::*};
+    /// use rxplus::prelude::*;
     ///
     /// async fn enter(
     ///     Path(room): Path<String>,
     ///     State(rooms): State<RxWsServer<WsStr>>,
     ///     request: Request,
     /// ) -> impl IntoResponse {
-    ///     rooms.upgrade(request, Upgrade::new().path(format!("/{room}")).grant("ann")).await
+    ///     rooms.upgrade(request, Upgrade::new().path(room).grant("ann")).await
     /// }
     ///
     /// let rooms = RxWsServer::unbound(WsStr).build()?;

@@ -86,6 +86,18 @@ fn handler_decides_on_path_grant_and_address() {
 }
 
 #[test]
+fn path_that_a_handler_gives_without_a_slash_gets_one() {
+    let rooms = RxWsServer::unbound(WsStr).build().unwrap();
+    let connections = Recorder::on(rooms.connections().log_errors());
+    let enter = |Path(room): Path<String>, State(rooms): State<RxWsServer<WsStr>>, request: Request| async move {
+        rooms.upgrade(request, Upgrade::new().path(room)).await
+    };
+    let addr = serve(Router::new().route("/rooms/{room}", any(enter)).with_state(rooms));
+    let _client = RxWsClient::connect(format!("ws://{addr}/rooms/tea"), WsStr).unwrap();
+    assert_eq!(connections.item().path().to_string(), "/tea");
+}
+
+#[test]
 fn refusal_of_a_handler_reaches_the_client() {
     let (rooms, addr) = rooms();
     let error = refused(format!("ws://{addr}/rooms/tea"));
