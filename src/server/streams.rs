@@ -107,7 +107,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// it has read ahead cannot be had from it. `accept_async` and `accept_hdr_async` read none ahead.
     ///
     /// ```
-    /// use rxplus::{Adopted, prelude::*};
+    /// use rxplus::prelude::*;
     ///
     /// # async fn example(stream: tokio::net::TcpStream) -> Result<(), Box<dyn std::error::Error>> {
     /// let server = RxWsServer::unbound(WsStr).build()?;
