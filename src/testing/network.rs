@@ -138,7 +138,8 @@ impl TestNetwork {
         }
     }
 
-    /// Refuses the next `times` connections to the host of `url`.
+    /// Refuses the next `times` connections to the host of `url`: `u32::MAX` begins an outage, and 0 ends it. The connections
+    /// that there are stay.
     pub fn refuse(&self, url: &str, times: u32) {
         self.at(url, |host| host.refusals = times);
     }

@@ -45,13 +45,13 @@ impl<T> Recording<T> {
         Pen { noted: self.noted.clone(), begun }
     }
 
-    /// Takes what has come so far, with the times since the network was made.
+    /// Takes what has come so far, with the times since the network was made. The recording is empty then.
     #[must_use]
     pub fn take(&self) -> Vec<(Duration, Noted<T>)> {
         std::mem::take(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes the items that have come so far.
+    /// Takes what has come so far, as [`take`](Self::take), and returns the items alone.
     #[must_use]
     pub fn items(&self) -> Vec<T> {
         self.take()
@@ -60,7 +60,7 @@ impl<T> Recording<T> {
             .collect()
     }
 
-    /// Takes what has come so far, a line each: `120s next "hello"`, `1.5s error ...`, `3600s complete`.
+    /// Takes what has come so far, as [`take`](Self::take), a line each: `120s next "hello"`, `1.5s error ...`, `3600s complete`.
     #[must_use]
     pub fn log(&self) -> Vec<String>
     where
