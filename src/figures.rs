@@ -67,9 +67,9 @@ macro_rules! tallies {
 
 macro_rules! send_stats {
     ($prefix:literal, $stats:expr) => {{
-        let SendStats { accepted, written, queued, dropped } = $stats;
+        let SendStats { accepted, written, queued, dropped, acknowledged, retained, lost, resent } = $stats;
         let Dropped { overflow, closed, cleared, greeting, undeliverable } = dropped;
-        tallies!(
+        let mut figures = Vec::from(tallies!(
             $prefix,
             "accepted" Counter accepted,
             "sent" Counter written,
@@ -79,14 +79,22 @@ macro_rules! send_stats {
             "dropped.cleared" Counter cleared,
             "dropped.greeting" Counter greeting,
             "dropped.undeliverable" Counter undeliverable,
-        )
+        ));
+        figures.extend(counts!(
+            $prefix,
+            "messages.acknowledged" Counter "{message}" acknowledged,
+            "messages.retained" Gauge "{message}" retained,
+            "messages.lost" Counter "{message}" lost,
+            "messages.resent" Counter "{message}" resent,
+        ));
+        figures
     }};
 }
 
 macro_rules! stats {
     ($prefix:literal, $stats:expr) => {{
         let Stats { sent, unencodable, received, undecodable, early_lost, reconnects } = $stats;
-        let mut figures = Vec::from(send_stats!($prefix, sent));
+        let mut figures = send_stats!($prefix, sent);
         figures.extend(tallies!($prefix, "received" Counter received, "early_lost" Counter early_lost));
         figures.extend(counts!(
             $prefix,
@@ -197,7 +205,9 @@ mod tests {
             greeting: tally(4),
             undeliverable: tally(5),
         };
-        let sent = SendStats { accepted: tally(6), written: tally(7), queued: tally(8), dropped };
+        let (acknowledged, retained, lost, resent) = (41, 42, 43, 44);
+        let (accepted, written, queued) = (tally(6), tally(7), tally(8));
+        let sent = SendStats { accepted, written, queued, dropped, acknowledged, retained, lost, resent };
         Stats { sent, unencodable: 9, received: tally(10), undecodable: 11, early_lost: tally(12), reconnects: 13 }
     }
 
@@ -214,7 +224,7 @@ mod tests {
     #[test]
     fn each_field_of_the_stats_of_a_client_and_a_group_is_a_figure() {
         let tallies = (1..=8).chain([10, 12]).flat_map(|n| [n, n + 1000]);
-        let values: Vec<_> = tallies.chain([9, 11, 13]).collect();
+        let values: Vec<_> = tallies.chain([9, 11, 13]).chain(41..=44).collect();
         check(&stats().figures(), "rxplus.client.", values.clone());
         let group = GroupStats { clients: 14, refused: tally(15), all: stats() };
         check(&group.figures(), "rxplus.group.", values.into_iter().chain([14, 15, 1015]));
@@ -246,7 +256,7 @@ mod tests {
             early_lost: tally(30),
         };
         let tallies = (1..=8).chain([19, 30]).flat_map(|n| [n, n + 1000]);
-        check(&server.figures(), "rxplus.server.", tallies.chain((14..=18).chain(20..=29)));
+        check(&server.figures(), "rxplus.server.", tallies.chain((14..=18).chain(20..=29).chain(41..=44)));
         assert_eq!(rejected.total(), (21..=29).sum::<u64>());
     }
 
@@ -254,9 +264,9 @@ mod tests {
     fn queue_and_connections_are_gauges_and_the_rest_are_counters() {
         let figures = [ServerStats::default().figures(), GroupStats::default().figures()].concat();
         let gauges: Vec<_> = figures.iter().filter(|f| f.kind == FigureKind::Gauge).map(|f| f.name).collect();
-        let server =
-            ["active_connections", "messages.queued", "bytes.queued"].map(|name| format!("rxplus.server.{name}"));
-        let group = ["messages.queued", "bytes.queued", "active_clients"].map(|name| format!("rxplus.group.{name}"));
-        assert_eq!(gauges, [server, group].concat());
+        let queue = ["messages.queued", "bytes.queued", "messages.retained"];
+        let server = ["active_connections"].into_iter().chain(queue).map(|name| format!("rxplus.server.{name}"));
+        let group = queue.into_iter().chain(["active_clients"]).map(|name| format!("rxplus.group.{name}"));
+        assert_eq!(gauges, server.chain(group).collect::<Vec<_>>());
     }
 }

@@ -111,7 +111,8 @@ impl Dropped {
     }
 }
 
-/// The fate of the messages given to an outbox. At any moment `accepted` is `written + queued + dropped`.
+/// The fate of the messages given to an outbox. At any moment `accepted` is `written + queued + dropped`, and the messages
+/// of `written` are `acknowledged + retained + lost`.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendStats {
@@ -123,6 +124,17 @@ pub struct SendStats {
     pub queued: Tally,
     /// Messages that will never be written.
     pub dropped: Dropped,
+    /// How many written messages have arrived. In the [resumable mode](crate::Resume) the peer has handed them to its
+    /// subscribers; otherwise a pong that answers a later ping shows that its WebSocket has them.
+    pub acknowledged: u64,
+    /// How many written messages may still be acknowledged. In the resumable mode they are kept, and written again if the link
+    /// breaks.
+    pub retained: u64,
+    /// How many written messages will not be acknowledged any more: their link, or in the resumable mode their session, ended
+    /// before, and nobody knows whether they have arrived.
+    pub lost: u64,
+    /// How often a message was written once more, in the resumable mode; `written` counts it once.
+    pub resent: u64,
 }
 
 impl AddAssign for SendStats {
@@ -135,6 +147,10 @@ impl AddAssign for SendStats {
         self.dropped.cleared += other.dropped.cleared;
         self.dropped.greeting += other.dropped.greeting;
         self.dropped.undeliverable += other.dropped.undeliverable;
+        self.acknowledged += other.acknowledged;
+        self.retained += other.retained;
+        self.lost += other.lost;
+        self.resent += other.resent;
     }
 }
 

@@ -143,6 +143,7 @@ where
         self.writer.close_socket();
         // Only now: until then other threads may have written.
         ending.unconfirmed = self.writer.written().saturating_sub(self.confirmed);
+        self.link.outbox.note_unconfirmed(ending.unconfirmed);
     }
 
     /// Begins to drop the connection, since another one is wanted.
@@ -302,7 +303,10 @@ where
 
     fn on_pong(&mut self, payload: &[u8]) {
         let Some(confirmed) = confirmed_by(payload, self.writer.begun()) else { return };
-        self.confirmed = self.confirmed.max(confirmed);
+        if confirmed > self.confirmed {
+            self.link.outbox.note_confirmed(confirmed - self.confirmed);
+            self.confirmed = confirmed;
+        }
         if let Some(round_trip) = self.pulse.ponged(self.now) {
             self.link.outbox.note_latency(round_trip);
         }

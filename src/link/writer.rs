@@ -329,7 +329,7 @@ impl<S: Socket> SharedWriter<S> {
             Some(buffer) => WRITE_BATCH_LEN.saturating_sub(buffer.len()),
             None => WRITE_BATCH_LEN,
         };
-        self.outbox.take_each(budget, |frame| {
+        self.outbox.take_each(budget, |frame, _| {
             writer.buffer.get_or_insert_with(WriteBuffer::spare).append(frame, self.role);
         })
     }

@@ -25,10 +25,12 @@
 
 mod effects;
 mod overflow;
+mod places;
 mod queue;
 mod spent;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::{
     hint::black_box,
@@ -36,7 +38,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool, AtomicU32,
+            AtomicBool, AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -51,6 +53,7 @@ pub(crate) use overflow::{OutboxBound, Refusal};
 use queue::State;
 pub(crate) use queue::{Closing, Head};
 pub(crate) use spent::{Spent, discard};
+pub(crate) use window::{Beyond, Leftover};
 
 use crate::{
     Frame,
@@ -122,6 +125,10 @@ struct Core {
     /// The round trip of the last ping that was answered, in microseconds; 0 before. It is here since the outbox is what a link
     /// and its endpoint share.
     latency: AtomicU32,
+    /// How many messages pongs have confirmed, and how many links have left unconfirmed, unless written messages are kept.
+    /// Set under the lock.
+    confirmed: AtomicU64,
+    unconfirmed: AtomicU64,
     /// Notified of the closing, for a client that has no driver at the time.
     closing: Notify,
     /// Called, outside the lock, when drops begin to wait for a report.
@@ -140,6 +147,8 @@ impl Outbox {
             asleep: AtomicBool::new(false),
             overflow: bound.overflow,
             latency: AtomicU32::new(0),
+            confirmed: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             closing: Notify::new(),
             on_drop: Box::new(on_drop),
         };
@@ -196,8 +205,7 @@ impl Outbox {
             return self.offer_to_full(frame);
         }
         // The usual case: the message has a place, and nothing else changes.
-        state.queued += Tally::of(&frame);
-        state.queue.push_back(frame);
+        state.append(frame);
         let wake = if self.take_asleep() { state.link.clone() } else { None };
         drop(state);
         if let Some(link) = wake {
@@ -269,29 +277,35 @@ impl Outbox {
     /// the closing handshake that was asked for, once every message is taken.
     ///
     /// Shows each message to `f` where it lies, under the lock: copying a handle and dropping it cost more than copying a
-    /// short message. A long message is shown without the lock. One caller at a time, which holds the link's lock.
-    pub(crate) fn take_each(&self, budget: usize, mut f: impl FnMut(&Frame)) -> Option<Closing> {
+    /// short message. A long message is shown without the lock. One caller at a time, which holds the link's lock. Where
+    /// written messages are kept, the second argument is the position of a message that the peer does not expect next.
+    pub(crate) fn take_each(&self, budget: usize, mut f: impl FnMut(&Frame, Option<u64>)) -> Option<Closing> {
         let mut state = self.lock();
         let (mut len, before) = (0, state.taken);
-        while len < budget
-            && let Some(frame) = state.queue.get(state.taken)
-        {
+        while len < budget && state.has_window() {
+            let leap = state.leap();
+            let Some(frame) = state.queue.get(state.under_way()) else { break };
             len += FRAME_HEAD_LEN + frame.len();
             if frame.len() < LONG_LEN {
-                f(frame);
+                f(frame, leap);
                 state.taken += 1;
             } else {
                 let long = frame.clone();
                 state.taken += 1;
                 drop(state);
-                f(&long);
+                f(&long, leap);
                 state = self.lock();
             }
         }
-        let drained = state.taken == state.queue.len();
-        // A driver that takes nothing because its socket is blocked is woken by the socket.
-        self.core.asleep.store(state.taken == before && budget > 0, Relaxed);
-        if drained { state.closing() } else { None }
+        // A driver that takes nothing because its socket is blocked is woken by the socket; one that may not take more, by
+        // the peer's acknowledgement.
+        self.core.asleep.store(state.taken == before && budget > 0 && !state.is_held(), Relaxed);
+        if state.is_drained() { state.closing() } else { None }
+    }
+
+    /// Whether messages wait that may not be written before the peer has acknowledged others.
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock().is_held()
     }
 
     /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue. A link
@@ -299,7 +313,7 @@ impl Outbox {
     pub(crate) fn confirm(&self, count: usize, may_sleep: bool) -> Confirmed {
         let mut state = self.lock();
         let spent = state.confirm(count);
-        let sleeps = may_sleep && state.queue.is_empty() && !state.is_closing();
+        let sleeps = may_sleep && state.is_drained() && !state.is_closing();
         if sleeps {
             self.core.asleep.store(true, Relaxed);
         }
@@ -333,6 +347,60 @@ impl Outbox {
     /// `has_begun` says whether it has written a part of the first message that waits.
     pub(crate) fn detach(&self, has_begun: bool) {
         self.change(|state| state.detach(has_begun));
+    }
+}
+
+/// The session's side, if what is written is kept until the peer has acknowledged it.
+impl Outbox {
+    /// Keeps what is written from now on, `bound` at most.
+    pub(crate) fn keep_written(&self, bound: Tally) {
+        self.lock().keep_written(bound);
+    }
+
+    /// Begins a session, with `greetings` as its first messages.
+    pub(crate) fn begin_session(&self, greetings: Vec<Frame>) {
+        self.change(|state| state.begin_session(greetings));
+    }
+
+    /// Notes that the peer has come to a position on this link.
+    pub(crate) fn acknowledge(&self, position: u64) -> Result<(), Beyond> {
+        let spent = self.lock().acknowledge(position)?;
+        drop(spent);
+        Ok(())
+    }
+
+    /// Notes that the peer has everything that was written.
+    pub(crate) fn acknowledge_all(&self) {
+        let spent = self.lock().acknowledge_all();
+        drop(spent);
+    }
+
+    /// Begins a new link, on which the peer has come to `position`. Returns the position of the next message.
+    pub(crate) fn rewind(&self, position: u64) -> Result<u64, Beyond> {
+        let (next, spent) = self.lock().rewind(position)?;
+        drop(spent);
+        Ok(next)
+    }
+
+    /// The position behind the last message, if the peer has to be told.
+    pub(crate) fn untold_end(&self) -> Option<u64> {
+        self.lock().untold_end()
+    }
+
+    /// The position behind the last message.
+    pub(crate) fn end_position(&self) -> u64 {
+        self.lock().end_position()
+    }
+
+    /// Takes leave of a session that is lost, in which the peer had come to the position `known`.
+    pub(crate) fn lose_session(&self, known: Option<u64>, resends: bool) -> Leftover {
+        self.change(|state| state.lose_session(known, resends))
+    }
+
+    /// Gives up the first message, which the peer has refused. Returns its length.
+    pub(crate) fn give_up_first(&self) -> Option<usize> {
+        let given_up = self.lock().give_up_first();
+        given_up.map(|(len, _)| len)
     }
 }
 
@@ -382,7 +450,25 @@ impl Outbox {
     }
 
     pub(crate) fn stats(&self) -> SendStats {
-        self.lock().stats()
+        let state = self.lock();
+        let stats = state.stats();
+        if state.keeps_written() {
+            return stats;
+        }
+        let (acknowledged, lost) = (self.core.confirmed.load(Relaxed), self.core.unconfirmed.load(Relaxed));
+        SendStats { acknowledged, lost, retained: stats.written.messages - acknowledged - lost, ..stats }
+    }
+
+    /// Notes that a pong has confirmed `count` more of the messages that this link has written.
+    pub(crate) fn note_confirmed(&self, count: u64) {
+        let _state = self.lock();
+        self.core.confirmed.fetch_add(count, Relaxed);
+    }
+
+    /// Notes that a link has ended with this many written messages unconfirmed.
+    pub(crate) fn note_unconfirmed(&self, count: u64) {
+        let _state = self.lock();
+        self.core.unconfirmed.fetch_add(count, Relaxed);
     }
 
     /// Notes the round trip of a ping, to the microsecond.
@@ -399,7 +485,7 @@ impl Outbox {
     /// How many messages are written, or on their way.
     pub(crate) fn begun(&self) -> u64 {
         let state = self.lock();
-        state.written.messages + state.taken as u64
+        state.written.messages + u64::from(state.taken)
     }
 
     pub(crate) fn closing(&self) -> Option<Closing> {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     Frame,
-    outbox::{OutboxBound, Outflow, Overflow, Refusal, Spent},
+    outbox::{OutboxBound, Outflow, Overflow, Refusal, Spent, window::Window},
     protocol::close::TRY_AGAIN_LATER,
     stats::{DropReason, Dropped, SendStats, Tally},
     time::after,
@@ -61,7 +61,9 @@ pub(crate) struct State {
     pub(crate) queue: VecDeque<Frame>,
     pub(crate) queued: Tally,
     /// How many messages at the head of the queue the link has taken and is writing.
-    pub(crate) taken: usize,
+    pub(crate) taken: u32,
+    /// How many before those the link has written, and the peer has not acknowledged: none without a [`Window`].
+    pub(crate) retained: u32,
     /// How much the queue may hold.
     room: Tally,
     pub(crate) link: Option<Arc<dyn Outflow>>,
@@ -92,11 +94,13 @@ pub(crate) struct Rare {
     unreported: VecDeque<(DropReason, Tally)>,
     /// Messages that have left the queue since the lock was taken.
     pub(crate) spent: Spent,
+    /// There if written messages are kept until the peer has acknowledged them.
+    pub(super) window: Option<Window>,
 }
 
 impl Rare {
     /// Counts a message that has left the head of the queue as written.
-    fn count_written(&mut self, frame: &Frame) {
+    pub(super) fn count_written(&mut self, frame: &Frame) {
         self.head_was_begun = false;
         if self.greetings.messages > 0 {
             self.greetings -= Tally::of(frame);
@@ -112,6 +116,7 @@ impl State {
             queue: VecDeque::new(),
             queued: Tally::default(),
             taken: 0,
+            retained: 0,
             room: Tally { messages: bound.messages as u64, len: bound.len as u64 },
             link: None,
             written: Tally::default(),
@@ -125,27 +130,39 @@ impl State {
             return Err(Refusal::Closed);
         }
         let has_room = self.has_room(&frame);
-        self.queued += Tally::of(&frame);
         if has_room {
-            self.queue.push_back(frame);
+            self.append(frame);
             return Ok(());
         }
         match overflow {
             Overflow::DropLatest => {
+                self.queued += Tally::of(&frame);
                 self.drop_later(frame, DropReason::Overflow);
                 Err(Refusal::Full)
             }
             Overflow::DropOldest => {
-                self.queue.push_back(frame);
+                self.append(frame);
                 self.make_room()
             }
             Overflow::Disconnect => {
-                self.queue.push_back(frame);
+                self.append(frame);
                 self.drop_untaken(DropReason::Overflow);
                 self.rare().overflown = true;
                 self.close(TRY_AGAIN_LATER, "too slow", OVERFLOW_GRACE);
                 Err(Refusal::Full)
             }
+        }
+    }
+
+    /// Puts a message at the end.
+    #[inline]
+    pub(crate) fn append(&mut self, frame: Frame) {
+        self.queued += Tally::of(&frame);
+        self.queue.push_back(frame);
+        if let Some(rare) = &mut self.rare
+            && let Some(window) = &mut rare.window
+        {
+            window.places.push();
         }
     }
 
@@ -192,7 +209,13 @@ impl State {
             && self.try_drop_oldest(DropReason::Overflow)
         {}
         // The newest is the last one that can go.
-        if self.droppable() < self.queue.len() { Ok(()) } else { Err(Refusal::Full) }
+        if self.droppable() < self.queue.len() {
+            return Ok(());
+        }
+        if let Some(window) = self.window_mut() {
+            window.places.take_back_end();
+        }
+        Err(Refusal::Full)
     }
 }
 
@@ -201,6 +224,10 @@ impl State {
     /// Takes the first `count` messages out of the queue and counts them as written.
     pub(crate) fn confirm(&mut self, count: usize) -> Spent {
         self.note_progress();
+        if self.window().is_some() {
+            self.retain_written(count);
+            return Spent::default();
+        }
         let Self { queue, taken, queued, written, rare, .. } = self;
         let count = count.min(queue.len());
         let mut done = Tally::default();
@@ -210,23 +237,29 @@ impl State {
                 rare.count_written(frame);
             }
         }
-        *taken = taken.saturating_sub(count);
+        *taken = taken.saturating_sub(count as u32);
         *queued -= done;
         *written += done;
         let mut spent = Spent::default();
         spent.extend(queue.drain(..count));
-        if queue.is_empty() {
-            // The next message gets the first place again: the places of a long ring, used in turn, are in no cache.
-            queue.clear();
-            queue.shrink_to(KEPT_PLACES);
-        }
+        self.shrink_if_empty();
         spent
+    }
+
+    pub(super) fn shrink_if_empty(&mut self) {
+        if self.queue.is_empty() {
+            // The next message gets the first place again: the places of a long ring, used in turn, are in no cache.
+            self.queue.clear();
+            self.queue.shrink_to(KEPT_PLACES);
+        }
     }
 
     /// Makes the last `count` taken messages wait again. They are dropped, with all waiting messages, if there is a `reason`
     /// or the outbox has overflown.
     pub(crate) fn untake(&mut self, count: usize, reason: Option<DropReason>) {
-        self.taken = self.taken.saturating_sub(count);
+        let untaken = (count as u32).min(self.taken);
+        self.taken -= untaken;
+        self.untake_places(untaken as usize);
         let has_overflown = self.rare.as_ref().is_some_and(|rare| rare.overflown);
         if let Some(reason) = has_overflown.then_some(DropReason::Overflow).or(reason) {
             self.drop_untaken(reason);
@@ -240,10 +273,14 @@ impl State {
         }
     }
 
-    /// Lets the link go. Its greetings go with it.
+    /// Lets the link go. Its greetings go with it, unless what is written is kept: then they belong to the session.
     pub(crate) fn detach(&mut self, has_begun: bool) {
-        self.taken = 0;
-        let greetings = self.rare.as_mut().map_or_else(Tally::default, |rare| take(&mut rare.greetings));
+        self.link = None;
+        self.rewind_places();
+        if self.window().is_some() {
+            return;
+        }
+        let greetings = self.take_greetings();
         if has_begun || self.rare.is_some() {
             self.rare().head_was_begun = has_begun && greetings.messages == 0;
         }
@@ -252,7 +289,10 @@ impl State {
                 self.drop_later(frame, DropReason::Greeting);
             }
         }
-        self.link = None;
+    }
+
+    pub(super) fn take_greetings(&mut self) -> Tally {
+        self.rare.as_mut().map_or_else(Tally::default, |rare| take(&mut rare.greetings))
     }
 }
 
@@ -260,7 +300,8 @@ impl State {
 impl State {
     /// The index of the first message that can be dropped.
     pub(crate) fn droppable(&self) -> usize {
-        self.taken.max(self.greetings())
+        let written_end = self.window().map_or(0, |window| window.places.written_end());
+        self.under_way().max(self.greetings()).max(written_end)
     }
 
     /// Whether the first message that can be dropped is the head.
@@ -280,13 +321,20 @@ impl State {
         if self.is_head_untaken() {
             self.skip(usize::from(at < self.queue.len()));
         }
+        if let Some(window) = self.window_mut() {
+            window.places.remove(at);
+        }
         self.queue.remove(at).map(|frame| self.drop_later(frame, reason)).is_some()
     }
 
     /// Drops all messages that can be dropped.
     pub(crate) fn drop_untaken(&mut self, reason: DropReason) {
-        let untaken = self.queue.split_off(self.droppable());
-        if self.is_head_untaken() {
+        let kept = self.droppable();
+        let untaken = self.queue.split_off(kept);
+        if let Some(window) = self.window_mut() {
+            window.places.truncate(kept);
+        }
+        if kept == self.greetings() {
             self.skip(untaken.len());
         }
         for frame in untaken {
@@ -304,7 +352,7 @@ impl State {
     }
 
     /// Counts a message as dropped. It is dropped once the lock is released.
-    fn drop_later(&mut self, frame: Frame, reason: DropReason) {
+    pub(super) fn drop_later(&mut self, frame: Frame, reason: DropReason) {
         let tally = Tally::of(&frame);
         self.queued -= tally;
         let rare = self.rare();
@@ -343,7 +391,10 @@ impl State {
     pub(crate) fn end(&mut self) -> Tally {
         // Never sent: this code stands for an end without a closing handshake (RFC 6455, section 7.4.1).
         self.close(1006, "", Duration::ZERO);
-        (self.taken, self.rare().greetings) = (0, Tally::default());
+        self.rewind_places();
+        self.rare().greetings = Tally::default();
+        let (_, spent) = self.forget_written();
+        self.rare().spent.append(spent);
         let unsent = self.queued;
         self.drop_untaken(DropReason::Closed);
         unsent
@@ -360,6 +411,18 @@ impl State {
 
 /// The present state.
 impl State {
+    /// How many messages at the head of the queue the link has taken or written.
+    #[inline]
+    pub(crate) fn under_way(&self) -> usize {
+        (self.retained + self.taken) as usize
+    }
+
+    /// Whether the link has taken every message.
+    #[inline]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.under_way() == self.queue.len()
+    }
+
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -382,7 +445,11 @@ impl State {
         let mut accepted = dropped.total();
         accepted += self.written;
         accepted += self.queued;
-        SendStats { accepted, written: self.written, queued: self.queued, dropped }
+        let stats = SendStats { accepted, written: self.written, queued: self.queued, dropped, ..SendStats::default() };
+        match self.window() {
+            Some(window) => window.add_to(stats),
+            None => stats,
+        }
     }
 }
 

@@ -34,6 +34,11 @@ impl Spent {
         self.0.extend(frames);
     }
 
+    /// The bytes of all payloads.
+    pub(crate) fn len(&self) -> u64 {
+        self.0.iter().map(|frame| frame.len() as u64).sum()
+    }
+
     pub(crate) fn append(&mut self, mut more: Self) {
         if self.0.is_empty() {
             swap(self, &mut more);

@@ -1,6 +1,7 @@
 //! The outbox and its queue, by example.
 
 mod model;
+mod window;
 
 use std::{
     future::poll_fn,
@@ -40,7 +41,7 @@ impl Outbox {
     /// Takes messages as the link of a task does that sleeps.
     pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Option<Closing> {
         self.attach(Arc::new(Sleeper { task: cx.waker().clone(), outbox: self.clone() }));
-        self.take_each(budget, |frame| batch.push(frame.clone()))
+        self.take_each(budget, |frame, _| batch.push(frame.clone()))
     }
 }
 
@@ -263,7 +264,7 @@ fn nobody_who_pushes_waits_while_a_long_message_is_copied() {
     let outbox = outbox(9, 1 << 20, Overflow::DropLatest);
     (1..=3).for_each(|n| outbox.push(message(n, if n == 2 { LONG_LEN } else { 0 })).unwrap());
     let mut taken = Vec::new();
-    outbox.take_each(1 << 20, |frame| {
+    outbox.take_each(1 << 20, |frame, _| {
         if frame.len() >= LONG_LEN {
             outbox.push(message(4, 0)).unwrap();
         }

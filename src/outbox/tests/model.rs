@@ -140,7 +140,7 @@ impl Model {
         // Once it has overflown, nothing is left for a later turn.
         let state = self.outbox.lock();
         let kept = if self.outbox.has_overflown() { state.droppable() } else { before.len() };
-        assert!(state.taken == self.taken.len() && state.queue == &before[..kept]);
+        assert!(state.taken as usize == self.taken.len() && state.queue == &before[..kept]);
     }
 
     fn greet(&mut self, count: usize) {
@@ -220,7 +220,7 @@ impl Model {
         let bounded = state.bounded();
         assert!(bounded.messages <= 1 || bounded.messages <= self.bound.messages as u64);
         assert!(bounded.messages <= 1 || bounded.len <= self.bound.len as u64);
-        assert!(state.taken <= state.queue.len() && state.greetings() <= state.queue.len());
+        assert!(state.taken as usize <= state.queue.len() && state.greetings() <= state.queue.len());
         let mut greetings = Tally::default();
         state.queue.iter().take(state.greetings()).for_each(|frame| greetings += Tally::of(frame));
         assert_eq!(state.bounded().len, stats.queued.len - greetings.len);

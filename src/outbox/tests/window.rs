@@ -1,0 +1,301 @@
+//! The outbox that keeps what it has written, against a peer that receives it over links that break.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::{PATIENCE, message};
+use crate::{
+    Frame,
+    outbox::{Outbox, OutboxBound, Overflow, window::Beyond},
+    stats::Tally,
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(usize),
+    Take(usize),
+    Write(usize),
+    Untake(usize),
+    /// The peer acknowledges what has come, up to that share of it.
+    Acknowledge(usize),
+    /// The link breaks: of what was written, the peer gets that many messages more.
+    Break(usize),
+    Lose {
+        knows: bool,
+        resends: bool,
+    },
+    Clear,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0..9usize).prop_map(Step::Push),
+        6 => (0..100usize).prop_map(Step::Take),
+        6 => (0..6usize).prop_map(Step::Write),
+        2 => (0..4usize).prop_map(Step::Untake),
+        4 => (0..6usize).prop_map(Step::Acknowledge),
+        3 => (0..6usize).prop_map(Step::Break),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(knows, resends)| Step::Lose { knows, resends }),
+        1 => Just(Step::Clear),
+    ]
+}
+
+fn overflow() -> impl Strategy<Value = Overflow> {
+    prop_oneof![Just(Overflow::DropOldest), Just(Overflow::DropLatest)]
+}
+
+/// What lies on a link, in order.
+#[derive(Clone, Debug)]
+enum Sent {
+    At(u64),
+    Message(u32),
+}
+
+/// Both ends of a session.
+struct World {
+    outbox: Outbox,
+    numbers: std::ops::RangeFrom<u32>,
+    accepted: BTreeSet<u32>,
+    /// Taken and not written.
+    buffer: Vec<Sent>,
+    /// Written and not received.
+    under_way: Vec<Sent>,
+    /// What the peer has come to, and what it has acknowledged.
+    received: u64,
+    acked: u64,
+    arrived: Vec<u32>,
+    missed: u64,
+    doubtful: u64,
+}
+
+fn number(frame: &Frame) -> u32 {
+    let Frame::Binary(bytes) = frame else { unreachable!("all messages are binary") };
+    u32::from_be_bytes(bytes[..4].try_into().unwrap())
+}
+
+impl World {
+    fn new(bound: OutboxBound, window: u64) -> Self {
+        let outbox = Outbox::new(bound, |_| {});
+        outbox.keep_written(Tally { messages: window, len: 40 });
+        let (buffer, under_way, arrived) = (vec![], vec![], vec![]);
+        let (accepted, numbers) = (BTreeSet::new(), 0..);
+        let world = Self {
+            outbox,
+            numbers,
+            accepted,
+            buffer,
+            under_way,
+            received: 0,
+            acked: 0,
+            arrived,
+            missed: 0,
+            doubtful: 0,
+        };
+        world.outbox.begin_session(vec![]);
+        world
+    }
+
+    fn next_message(&mut self, len: usize) -> (u32, Frame) {
+        let number = self.numbers.next().unwrap();
+        (number, message(number, len))
+    }
+
+    fn push(&mut self, len: usize) {
+        let (number, frame) = self.next_message(len);
+        if self.outbox.push(frame).is_ok() {
+            self.accepted.insert(number);
+        }
+    }
+
+    fn take(&mut self, budget: usize) {
+        let buffer = &mut self.buffer;
+        self.outbox.take_each(budget, |frame, leap| {
+            buffer.extend(leap.map(Sent::At));
+            buffer.push(Sent::Message(number(frame)));
+        });
+    }
+
+    /// Writes up to `count` messages, and what lies between them.
+    fn write(&mut self, count: usize) {
+        let mut written = 0;
+        while written < count && !self.buffer.is_empty() {
+            let sent = self.buffer.remove(0);
+            written += usize::from(matches!(sent, Sent::Message(_)));
+            self.under_way.push(sent);
+        }
+        let _ = self.outbox.confirm(written, false);
+    }
+
+    fn untake(&mut self, count: usize) {
+        let last_at = self.buffer.iter().rposition(|sent| matches!(sent, Sent::At(_)));
+        let kept = last_at.map_or(0, |at| at + 1).max(self.buffer.len().saturating_sub(count));
+        let untaken = self.buffer.split_off(kept).len();
+        drop(self.outbox.untake(untaken, None).run());
+    }
+
+    /// The peer receives up to `count` of what is under way.
+    fn receive(&mut self, count: usize) {
+        for sent in self.under_way.drain(..count.min(self.under_way.len())) {
+            match sent {
+                Sent::At(position) => {
+                    assert!(position > self.received, "at {position} behind {}", self.received);
+                    self.missed += position - self.received;
+                    self.received = position;
+                }
+                Sent::Message(number) => {
+                    self.received += 1;
+                    self.arrived.push(number);
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, count: usize) {
+        self.receive(count);
+        self.acked = self.received;
+        assert_eq!(self.outbox.acknowledge(self.acked), Ok(()));
+        assert_eq!(self.outbox.acknowledge(self.acked + 1000), Err(Beyond));
+    }
+
+    fn break_link(&mut self, arrived: usize) {
+        self.receive(arrived);
+        self.under_way.clear();
+        self.outbox.detach(!self.buffer.is_empty());
+        self.buffer.clear();
+    }
+
+    fn resume(&mut self, arrived: usize) {
+        self.break_link(arrived);
+        assert_eq!(self.outbox.rewind(self.received + 1000), Err(Beyond));
+        let next = self.outbox.rewind(self.received).unwrap();
+        assert!(next >= self.received);
+        self.missed += next - self.received;
+        self.received = next;
+    }
+
+    fn lose(&mut self, knows: bool, resends: bool) {
+        self.break_link(usize::from(resends));
+        let known = knows.then_some(self.received);
+        let end = self.outbox.end_position();
+        let leftover = self.outbox.lose_session(known, resends);
+        if known.is_some() {
+            assert_eq!(leftover.unconfirmed, 0);
+            self.missed += end - self.received - leftover.kept;
+        } else {
+            self.doubtful += leftover.unconfirmed;
+        }
+        let (number, greeting) = self.next_message(0);
+        self.accepted.insert(number);
+        self.outbox.begin_session(vec![greeting]);
+        (self.received, self.acked) = (0, 0);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Push(len) => self.push(len),
+            Step::Take(budget) => self.take(budget),
+            Step::Write(count) => self.write(count),
+            Step::Untake(count) => self.untake(count),
+            Step::Acknowledge(count) => self.acknowledge(count),
+            Step::Break(arrived) => self.resume(arrived),
+            Step::Lose { knows, resends } => self.lose(knows, resends),
+            Step::Clear => self.outbox.clear(),
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        let stats = self.outbox.stats();
+        let mut sum = stats.written;
+        sum += stats.queued;
+        sum += stats.dropped.total();
+        assert_eq!(stats.accepted, sum);
+        assert_eq!(stats.written.messages, stats.acknowledged + stats.retained + stats.lost);
+        let state = self.outbox.lock();
+        assert_eq!(state.queue.len() as u64, stats.queued.messages + stats.retained);
+        assert!(state.under_way() <= state.queue.len());
+    }
+
+    /// Lets everything arrive.
+    fn settle(&mut self) {
+        while !self.outbox.is_empty() {
+            self.take(1000);
+            self.write(1000);
+            self.acknowledge(usize::MAX);
+        }
+        self.under_way.extend(self.outbox.untold_end().map(Sent::At));
+        self.receive(usize::MAX);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_was_accepted_arrives_once_and_in_order_or_is_dropped_or_in_doubt(
+        messages in 1..6usize,
+        window in 1..6u64,
+        overflow in overflow(),
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut world = World::new(OutboxBound { messages, len: 60, overflow }, window);
+        let (mut lost, mut resent_doubtful) = (false, false);
+        for step in steps {
+            lost |= matches!(step, Step::Lose { .. });
+            resent_doubtful |= matches!(step, Step::Lose { knows: false, resends: true });
+            world.step(step);
+        }
+        world.settle();
+        world.check();
+        let stats = world.outbox.stats();
+        let arrived: BTreeSet<_> = world.arrived.iter().copied().collect();
+        // A greeting comes before what waited, and what is in doubt may come twice if that is asked for.
+        prop_assert!(lost || world.arrived.is_sorted_by(|a, b| a < b), "{:?}", world.arrived);
+        prop_assert!(resent_doubtful || arrived.len() == world.arrived.len(), "{:?}", world.arrived);
+        let missing = (world.accepted.len() - arrived.len()) as u64;
+        if !resent_doubtful {
+            prop_assert!(missing <= stats.dropped.total().messages + stats.lost);
+            prop_assert!(stats.lost <= world.doubtful);
+        }
+        if !lost {
+            prop_assert_eq!(missing, world.missed);
+            prop_assert_eq!((stats.lost, stats.retained), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn full_window_holds_the_rest_until_the_peer_acknowledges() {
+    let outbox = super::outbox(9, 100, Overflow::DropLatest);
+    outbox.keep_written(Tally { messages: 2, len: 100 });
+    outbox.begin_session(vec![]);
+    (0..3).for_each(|n| outbox.push(message(n, 0)).unwrap());
+    let take = || {
+        let mut taken = Vec::new();
+        let _ = outbox.take_each(1000, |frame, _| taken.push(number(frame)));
+        taken
+    };
+    assert_eq!(take(), [0, 1]);
+    let _ = outbox.confirm(2, true);
+    assert_eq!((take(), outbox.is_held()), (vec![], true));
+    outbox.close(1000, "", PATIENCE);
+    assert!(outbox.take_each(1000, |_, _| {}).is_none(), "a message waits");
+    assert_eq!(outbox.acknowledge(1), Ok(()));
+    assert_eq!((take(), outbox.is_held()), (vec![2], false));
+}
+
+#[test]
+fn end_gives_up_what_was_written_and_drops_the_rest() {
+    let outbox = super::outbox(9, 100, Overflow::DropLatest);
+    outbox.keep_written(Tally { messages: 9, len: 100 });
+    outbox.begin_session(vec![]);
+    (0..5).for_each(|n| outbox.push(message(n, 0)).unwrap());
+    let _ = outbox.take_each(1000, |_, _| {});
+    let _ = outbox.confirm(3, true);
+    assert_eq!(outbox.acknowledge(1), Ok(()));
+    assert_eq!(outbox.end().messages, 2);
+    let stats = outbox.stats();
+    assert_eq!((stats.written.messages, stats.acknowledged, stats.lost, stats.retained), (3, 1, 2, 0));
+    assert_eq!((stats.dropped.closed.messages, stats.queued.messages, outbox.is_empty()), (2, 0, true));
+}

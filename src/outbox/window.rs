@@ -1,0 +1,319 @@
+//! [`Window`]: the messages that an outbox keeps after they were written, until the peer has acknowledged them.
+//!
+//! ```text
+//!      written on this link   taken by the link   written before      waiting
+//!     +---------------------+-------------------+---------------+----------------+
+//!     |      retained       |       taken       | .. of an earlier link ..       |  <- push
+//!     +---------------------+-------------------+---------------+----------------+
+//!       acknowledge takes                         the link takes
+//! ```
+//!
+//! A new link begins with the position that the peer has come to: everything before leaves the queue, and the rest is
+//! written again. So a message is never written twice for a peer that has it.
+
+use std::collections::VecDeque;
+
+use super::{
+    Spent,
+    places::Places,
+    queue::{Rare, State},
+};
+use crate::{
+    Frame,
+    stats::{DropReason, SendStats, Tally},
+};
+
+/// A peer claims to have come to a position that it cannot have come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beyond;
+
+/// The written messages, and where a peer is in them.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(super) places: Places,
+    /// How much may be written and not acknowledged.
+    bound: Tally,
+    /// The bytes that this link has written or taken, and the peer has not acknowledged.
+    len: u64,
+    /// The position that the peer expects next on this link.
+    expects: u64,
+    /// The highest position that a peer of this session can have heard of.
+    told: u64,
+    acknowledged: u64,
+    lost: u64,
+    resent: u64,
+}
+
+/// What is left of the messages of a session that is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Leftover {
+    /// How many were written, and nobody can know whether the peer has them.
+    pub(crate) unconfirmed: u64,
+    /// How many go on into the next session.
+    pub(crate) kept: u64,
+    pub(crate) spent: Spent,
+}
+
+impl Window {
+    fn new(bound: Tally, waiting: usize) -> Self {
+        let places = Places::anew(0, 0, waiting);
+        Self { places, bound, len: 0, expects: 0, told: 0, acknowledged: 0, lost: 0, resent: 0 }
+    }
+
+    /// How many messages are written and not acknowledged.
+    fn retained(&self) -> u64 {
+        self.places.written() as u64
+    }
+
+    pub(super) fn add_to(&self, stats: SendStats) -> SendStats {
+        let &Self { acknowledged, lost, resent, .. } = self;
+        SendStats { acknowledged, retained: self.retained(), lost, resent, ..stats }
+    }
+
+    fn has_room(&self, under_way: usize) -> bool {
+        under_way == 0 || ((under_way as u64) < self.bound.messages && self.len < self.bound.len)
+    }
+
+    fn expect(&mut self, position: u64) {
+        self.expects = position;
+        self.told = self.told.max(position);
+    }
+
+    /// Notes that the link takes the message at `index`. Returns its position if it is not the one that the peer expects.
+    fn take(&mut self, index: usize, frame: &Frame) -> Option<u64> {
+        let position = self.places.at(index);
+        let leap = (position != self.expects).then_some(position);
+        self.len += frame.len() as u64;
+        self.expect(position + 1);
+        leap
+    }
+}
+
+impl Rare {
+    fn window(&mut self) -> Option<&mut Window> {
+        self.window.as_mut()
+    }
+
+    /// Whether the message at `index` was never written.
+    fn is_fresh(&self, index: usize) -> bool {
+        self.window.as_ref().is_some_and(|window| !window.places.is_written(index))
+    }
+}
+
+/// The link takes messages and writes them.
+impl State {
+    /// Keeps what is written from now on, `bound` at most.
+    pub(crate) fn keep_written(&mut self, bound: Tally) {
+        let waiting = self.queue.len();
+        self.rare().window = Some(Window::new(bound, waiting));
+    }
+
+    pub(crate) fn keeps_written(&self) -> bool {
+        self.window().is_some()
+    }
+
+    pub(super) fn window(&self) -> Option<&Window> {
+        self.rare.as_ref()?.window.as_ref()
+    }
+
+    pub(super) fn window_mut(&mut self) -> Option<&mut Window> {
+        self.rare.as_mut()?.window()
+    }
+
+    /// Whether messages wait that may not be written before the peer has acknowledged others.
+    pub(crate) fn is_held(&self) -> bool {
+        self.under_way() < self.queue.len() && !self.has_window()
+    }
+
+    pub(super) fn has_window(&self) -> bool {
+        self.window().is_none_or(|window| window.has_room(self.under_way()))
+    }
+
+    /// Notes that the link takes the next message. Returns its position if it is not the one that the peer expects.
+    pub(super) fn leap(&mut self) -> Option<u64> {
+        let index = self.under_way();
+        let Self { queue, rare, .. } = self;
+        rare.as_mut()?.window()?.take(index, queue.get(index)?)
+    }
+
+    /// Notes that the last `count` messages that the link took wait again.
+    pub(super) fn untake_places(&mut self, count: usize) {
+        let index = self.under_way();
+        let Self { queue, rare, .. } = self;
+        let Some(window) = rare.as_mut().and_then(|rare| rare.window()) else { return };
+        let end = (index + count).min(queue.len());
+        window.len -= queue.range(index..end).map(|frame| frame.len() as u64).sum::<u64>();
+        if index < end {
+            window.expects = window.places.at(index);
+        }
+    }
+
+    /// Notes that the first `count` messages which the link has taken are written, and keeps them.
+    pub(super) fn retain_written(&mut self, count: usize) {
+        let first = self.retained as usize;
+        let count = count.min(self.queue.len() - first);
+        let Self { queue, rare: Some(rare), queued, written, .. } = self else { return };
+        let mut fresh = Tally::default();
+        for (index, frame) in queue.range(first..first + count).enumerate() {
+            if rare.is_fresh(first + index) {
+                fresh += Tally::of(frame);
+                rare.count_written(frame);
+            }
+        }
+        if let Some(window) = &mut rare.window {
+            window.places.mark_written(first, count);
+            window.resent += count as u64 - fresh.messages;
+        }
+        *queued -= fresh;
+        *written += fresh;
+        self.retained += count as u32;
+        self.taken = self.taken.saturating_sub(count as u32);
+    }
+
+    /// Begins anew on a link, with everything that is still in the queue.
+    pub(super) fn rewind_places(&mut self) {
+        (self.retained, self.taken) = (0, 0);
+        if let Some(window) = self.window_mut() {
+            window.len = 0;
+        }
+    }
+}
+
+/// The peer acknowledges, comes back, or has lost its session.
+impl State {
+    /// Begins a session, with `greetings` as its first messages.
+    pub(crate) fn begin_session(&mut self, greetings: Vec<Frame>) {
+        self.rewind_places();
+        let written = self.window().map_or(0, |window| window.places.written());
+        self.greet(greetings);
+        let fresh = self.greetings();
+        let waiting = self.queue.len() - fresh - written;
+        if let Some(window) = self.window_mut() {
+            window.places = Places::anew(fresh, written, waiting);
+            (window.expects, window.told) = (0, 0);
+        }
+    }
+
+    /// Notes that the peer has come to a position on this link: the messages before it leave the queue.
+    pub(crate) fn acknowledge(&mut self, position: u64) -> Result<Spent, Beyond> {
+        let retained = self.retained as usize;
+        let window = self.window_mut().ok_or(Beyond)?;
+        if position > window.expects {
+            return Err(Beyond);
+        }
+        let count = window.places.count_before(position).min(retained);
+        self.retained -= count as u32;
+        let spent = self.pop_acknowledged(count);
+        if let Some(window) = self.window_mut() {
+            window.len -= spent.len();
+        }
+        Ok(spent)
+    }
+
+    /// Notes that the peer has everything that was written.
+    pub(crate) fn acknowledge_all(&mut self) -> Spent {
+        let count = self.window().map_or(0, |window| window.places.written_in_front());
+        self.rewind_places();
+        self.pop_acknowledged(count)
+    }
+
+    fn pop_acknowledged(&mut self, count: usize) -> Spent {
+        let mut spent = Spent::default();
+        spent.extend(self.queue.drain(..count));
+        if let Some(window) = self.window_mut() {
+            window.places.pop_front(count);
+            window.acknowledged += count as u64;
+        }
+        self.shrink_if_empty();
+        spent
+    }
+
+    /// Begins a new link of the session, on which the peer has come to `position`. Returns the position of the next message,
+    /// which the peer is to be told.
+    pub(crate) fn rewind(&mut self, position: u64) -> Result<(u64, Spent), Beyond> {
+        let window = self.window().ok_or(Beyond)?;
+        let count = window.places.count_before(position);
+        if position > window.told || count > window.places.written_in_front() {
+            return Err(Beyond);
+        }
+        self.rewind_places();
+        let spent = self.pop_acknowledged(count);
+        let window = self.window_mut().ok_or(Beyond)?;
+        let next = window.places.at(0);
+        window.expect(next);
+        Ok((next, spent))
+    }
+
+    /// The position behind the last message, if the peer has to be told because it expects another one.
+    pub(crate) fn untold_end(&mut self) -> Option<u64> {
+        let window = self.window_mut()?;
+        let end = window.places.end();
+        let is_untold = window.expects != end;
+        window.expect(end);
+        is_untold.then_some(end)
+    }
+
+    /// The position behind the last message.
+    pub(crate) fn end_position(&self) -> u64 {
+        self.window().map_or(0, |window| window.places.end())
+    }
+
+    /// Takes leave of a session that is lost. The peer had come to the position `known`; without it nobody can know what has
+    /// arrived of the written messages, and they are given up unless the program `resends` them.
+    pub(crate) fn lose_session(&mut self, known: Option<u64>, resends: bool) -> Leftover {
+        self.rewind_places();
+        self.drop_greetings();
+        let mut leftover = Leftover::default();
+        match known {
+            Some(position) => {
+                let window = self.window();
+                let count = window.map_or(0, |w| w.places.count_before(position).min(w.places.written_in_front()));
+                leftover.spent = self.pop_acknowledged(count);
+            }
+            None if resends => leftover.unconfirmed = self.window().map_or(0, Window::retained),
+            None => (leftover.unconfirmed, leftover.spent) = self.forget_written(),
+        }
+        leftover.kept = self.queue.len() as u64;
+        leftover
+    }
+
+    /// Gives up the first message, which the peer has refused. Returns its length.
+    pub(crate) fn give_up_first(&mut self) -> Option<(usize, Spent)> {
+        let window = self.window_mut().filter(|window| window.places.is_written(0))?;
+        window.places.pop_front(1);
+        window.lost += 1;
+        let frame = self.queue.pop_front()?;
+        let (len, mut spent) = (frame.len(), Spent::default());
+        spent.push(frame);
+        Some((len, spent))
+    }
+
+    /// Gives up the messages that were written: nobody will acknowledge them. Returns their number.
+    pub(super) fn forget_written(&mut self) -> (u64, Spent) {
+        let mut spent = Spent::default();
+        let Self { queue, rare, .. } = self;
+        let Some(window) = rare.as_mut().and_then(|rare| rare.window()) else { return (0, spent) };
+        let count = window.retained();
+        let mut rest = VecDeque::with_capacity(queue.len() - count as usize);
+        for (index, frame) in queue.drain(..).enumerate() {
+            if window.places.is_written(index) { spent.push(frame) } else { rest.push_back(frame) }
+        }
+        window.lost += count;
+        window.places = Places::anew(0, 0, rest.len());
+        *queue = rest;
+        (count, spent)
+    }
+
+    /// Drops the greetings that were not written: the next session has its own.
+    fn drop_greetings(&mut self) {
+        let first = self.window().map_or(0, |window| window.places.written_in_front());
+        for _ in 0..self.take_greetings().messages {
+            if let Some(window) = self.window_mut() {
+                window.places.remove(first);
+            }
+            if let Some(frame) = self.queue.remove(first) {
+                self.drop_later(frame, DropReason::Greeting);
+            }
+        }
+    }
+}
