@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, error::Error, fmt, io, iter, sync::Arc, time::Duration};
 
-use crate::{ConnConfig, HttpResponse, one_line::OneLine};
+use crate::{ConnConfig, HttpResponse, SessionLoss, one_line::OneLine};
 
 /// Why an endpoint could not be made, or why it ended.
 ///
@@ -229,6 +229,18 @@ pub enum WsError {
         messages: u64,
         /// The bytes of their payloads.
         len: u64,
+    },
+    /// The session of a [resumable](crate::Resume) client is over, without a closing handshake.
+    #[error("the session of {} is lost: {why}; {unconfirmed} messages are unconfirmed, {unsent} unsent", OneLine(.peer))]
+    SessionLost {
+        /// The client.
+        peer: String,
+        /// Why.
+        why: SessionLoss,
+        /// How many messages were written, and nobody knows whether they have arrived.
+        unconfirmed: u64,
+        /// How many messages were not written.
+        unsent: u64,
     },
     /// A blocking wait was called on the very thread whose work it waits for.
     #[error("{0} would wait for its own thread: call it on another one, await closed(), or subscribe to state()")]
@@ -470,6 +482,7 @@ mod tests {
             WsError::Cut(text()),
             WsError::ClosingTimedOut { peer: text() },
             WsError::OutboxFull { name: text(), messages: 1, len: 1 },
+            WsError::SessionLost { peer: text(), why: crate::SessionLoss::Expired, unconfirmed: 1, unsent: 2 },
             WsError::Closed(text()),
             WsError::Certificate { endpoint: endpoint(), reason: text() },
             WsError::InvalidOrigin(text()),

@@ -138,6 +138,7 @@ impl ServerStats {
     pub fn figures(&self) -> Vec<Figure> {
         let Self {
             connections,
+            parked,
             accepted,
             rejected,
             pushed,
@@ -151,6 +152,7 @@ impl ServerStats {
         let mut figures = Vec::from(counts!(
             "rxplus.server",
             "active_connections" Gauge "{connection}" connections as u64,
+            "parked_connections" Gauge "{connection}" parked as u64,
             "accepted_connections" Counter "{connection}" accepted,
             "messages.pushed" Counter "{message}" pushed,
             "messages.unrouted" Counter "{message}" unrouted,
@@ -245,6 +247,7 @@ mod tests {
         };
         let server = ServerStats {
             connections: 14,
+            parked: 45,
             accepted: 15,
             rejected,
             pushed: 16,
@@ -256,7 +259,7 @@ mod tests {
             early_lost: tally(30),
         };
         let tallies = (1..=8).chain([19, 30]).flat_map(|n| [n, n + 1000]);
-        check(&server.figures(), "rxplus.server.", tallies.chain((14..=18).chain(20..=29).chain(41..=44)));
+        check(&server.figures(), "rxplus.server.", tallies.chain((14..=18).chain(20..=29).chain(41..=45)));
         assert_eq!(rejected.total(), (21..=29).sum::<u64>());
     }
 
@@ -265,7 +268,10 @@ mod tests {
         let figures = [ServerStats::default().figures(), GroupStats::default().figures()].concat();
         let gauges: Vec<_> = figures.iter().filter(|f| f.kind == FigureKind::Gauge).map(|f| f.name).collect();
         let queue = ["messages.queued", "bytes.queued", "messages.retained"];
-        let server = ["active_connections"].into_iter().chain(queue).map(|name| format!("rxplus.server.{name}"));
+        let server = ["active_connections", "parked_connections"]
+            .into_iter()
+            .chain(queue)
+            .map(|name| format!("rxplus.server.{name}"));
         let group = queue.into_iter().chain(["active_clients"]).map(|name| format!("rxplus.group.{name}"));
         assert_eq!(gauges, server.chain(group).collect::<Vec<_>>());
     }

@@ -86,7 +86,6 @@ mod protocol;
 mod random;
 mod runtime;
 mod server;
-#[cfg_attr(not(test), expect(dead_code))]
 mod session;
 mod sparse;
 mod stats;
@@ -125,7 +124,7 @@ pub use server::{Adopted, Connection, RxWsServer, ServerBuilder};
 #[cfg(feature = "mount")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mount")))]
 pub use server::{RxWsService, Upgrade};
-pub use session::SessionLoss;
+pub use session::{Resume, SessionEvent, SessionLoss};
 pub use stats::{DropReason, Dropped, GroupStats, PathStats, Rejections, SendStats, ServerStats, Stats, Tally};
 pub use subject::{SerializedSubject, SerializedSubscription};
 pub use tagged::{Tag, TaggedData, WsText};

@@ -21,6 +21,8 @@ use std::time::Duration;
 /// | [`connections`](Self::connections) | 10,000 | | takes the place of a handshake silent for 0.5 s; if there is none, is answered with 503 |
 /// | [`connections_per_address`](Self::connections_per_address) | no limit | | is answered with 503 |
 /// | [`connections_per_path`](Self::connections_per_path) | no limit | | is answered with 503 |
+/// | [`sessions`](Self::sessions) | 10,000 without a link | | ends the session that has been without a link for longest |
+/// | [`parked_len`](Self::parked_len) | 256 MiB | | the same |
 ///
 /// How long a client waits for its server is the builder's `connect_timeout`; `outbox` bounds the messages that wait to be
 /// sent.
@@ -54,6 +56,8 @@ pub struct Limits {
     pub(crate) connections: Option<usize>,
     pub(crate) connections_per_address: Option<usize>,
     pub(crate) connections_per_path: Option<usize>,
+    pub(crate) sessions: usize,
+    pub(crate) parked_len: u64,
 }
 
 /// The smallest request head that hyper can be limited to.
@@ -83,6 +87,8 @@ impl Limits {
             connections: Some(10_000),
             connections_per_address: None,
             connections_per_path: None,
+            sessions: 10_000,
+            parked_len: 256 * 1024 * 1024,
         }
     }
 
@@ -264,6 +270,22 @@ impl Limits {
         self.connections_per_address = count.into();
         let some = self.connections_per_address != Some(0);
         assert!(some, "connections_per_address must be at least 1, or None for no limit");
+        self
+    }
+
+    /// Sets how many sessions of the [resumable mode](crate::Resume) may be without a link. The default is 10,000. Beyond it,
+    /// the one whose client has been away for longest is ended; that client hears so when it comes back. It has no effect on
+    /// a client.
+    pub fn sessions(mut self, count: usize) -> Self {
+        self.sessions = count;
+        self
+    }
+
+    /// Sets how many bytes may wait for all clients that are away, in the [resumable mode](crate::Resume). The default is 256
+    /// MiB. A message that waits for several of them counts for each. Beyond it, the same as beyond
+    /// [`sessions`](Self::sessions) happens.
+    pub fn parked_len(mut self, len: u64) -> Self {
+        self.parked_len = len;
         self
     }
 

@@ -209,6 +209,8 @@ impl Rejections {
 pub struct ServerStats {
     /// How many connections are open.
     pub connections: usize,
+    /// How many of them have no link: their clients may come back, in the [resumable mode](crate::Resume).
+    pub parked: usize,
     /// How many connections there have been.
     pub accepted: u64,
     /// Requests that did not become connections; as many as the [`Rejected`](crate::ServerEvent::Rejected) events count.

@@ -43,6 +43,12 @@ impl WsText {
         Self(text)
     }
 
+    /// The text behind its first character, which is a byte long. It shares the memory.
+    pub(crate) fn without_first(&self) -> Self {
+        let rest = self.to_bytes().slice(1..);
+        Self(Utf8Bytes::try_from(rest).expect("text behind a character is text"))
+    }
+
     /// Its bytes, which are not copied.
     pub(crate) fn to_bytes(&self) -> Bytes {
         self.0.clone().into()

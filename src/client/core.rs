@@ -8,7 +8,8 @@ use std::sync::{
 use tokio::sync::watch;
 
 use crate::{
-    ConnConfig, DatatypeError, HttpResponse, IoScheduler, SendError, SerializedSubject, Tag, WsDatatype, WsError,
+    ConnConfig, DatatypeError, Frame, HttpResponse, IoScheduler, SendError, SerializedSubject, Tag, WsDatatype,
+    WsError,
     client::dialing::Dialing,
     endpoint::{
         self, Component, EndpointCore, Received,
@@ -154,6 +155,12 @@ impl<D: WsDatatype> ClientCore<D> {
             early_lost: self.component.early_lost(),
             reconnects: self.links.load(Relaxed).saturating_sub(1),
         }
+    }
+
+    /// Begins a session, with these greetings.
+    pub(crate) fn begin_session(&self, greetings: Vec<Frame>) {
+        let window = self.dialing.resume.as_ref().map(|resume| resume.window);
+        self.outbox.begin_session(window.unwrap_or_default(), greetings);
     }
 
     /// Waits until the client is connected, after a `reconnect()` by another connection than before.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::HeaderMap;
 
 use crate::{
-    ConnConfig, ConnRequest, OnClose, RetryPolicy, WsDatatype, WsError,
+    ConnConfig, ConnRequest, OnClose, Resume, RetryPolicy, WsDatatype, WsError,
     client::request::{GivenHeader, check_subprotocols, given_header},
     endpoint::inbound::Member,
     handshake::{ConnectAsk, Connector},
@@ -40,6 +40,8 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) tls: Option<ClientTls>,
     pub(crate) follows_redirects: bool,
     pub(crate) connector: Option<Connector>,
+    /// `None` for plain links.
+    pub(crate) resume: Option<Resume>,
     headers: Result<HeaderMap, WsError>,
 }
 
@@ -57,6 +59,7 @@ impl<D: WsDatatype> Default for Dialing<D> {
             tls: None,
             follows_redirects: false,
             connector: None,
+            resume: None,
             headers: Ok(HeaderMap::new()),
         }
     }
@@ -77,6 +80,7 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             tls: self.tls.clone(),
             follows_redirects: self.follows_redirects,
             connector: self.connector.clone(),
+            resume: self.resume.clone(),
             headers: self.headers.clone(),
         }
     }

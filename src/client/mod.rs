@@ -17,6 +17,7 @@ pub(crate) mod request;
 mod retry;
 mod retry_fields;
 mod serving;
+mod session;
 mod suspicion;
 mod task;
 

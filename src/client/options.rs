@@ -51,6 +51,16 @@ macro_rules! client_options {
             self
         }
 
+        /// Goes on after a break where it was, with a server that does the same: see [`Resume`](crate::Resume). The default is
+        /// a plain link, which loses what is under way when it breaks.
+        ///
+        /// The client is [`Connected`](crate::ConnectionState::Connected) once the session is settled, which takes one round
+        /// trip more. Greetings are sent once in a session.
+        pub fn resumable(mut self, resume: $crate::Resume) -> Self {
+            self.dialing.resume = Some(resume);
+            self
+        }
+
         /// Adds a header to the opening handshake, such as `Authorization`. `Sec-WebSocket-Protocol` adds
         /// [`subprotocols`](Self::subprotocols).
         ///

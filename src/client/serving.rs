@@ -7,12 +7,19 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    DatatypeError, Frame, SendError, WsDatatype, WsError,
-    client::core::{ClientCore, report_drops},
+    DatatypeError, Frame, SendError, SessionEvent, WsDatatype, WsError,
+    client::{
+        core::{ClientCore, report_drops},
+        session::{self, Beginning},
+    },
     endpoint::event::{ClientEvent, ConnectionState},
     handshake::{Connected, Opened},
-    link::{Ending, Link, Receipt, drive},
+    link::{
+        Ending, Link, Receipt, drive,
+        session::{SessionLink, encode},
+    },
     runtime::{callback, guard::isolated},
+    session::verb::Verb,
 };
 
 /// A connection that the server has opened.
@@ -20,6 +27,7 @@ pub(crate) struct Established {
     pub(crate) connected: Connected,
     /// The server's address, as errors name it.
     pub(crate) peer: String,
+    pub(crate) beginning: Beginning,
 }
 
 /// How a link ended.
@@ -47,14 +55,17 @@ pub(crate) async fn serve<D: WsDatatype>(
     let began = Instant::now();
     let received_before = client.incoming.counts.received();
     client.links.fetch_add(1, Relaxed);
-    let Established { connected: Connected { opened, response }, peer } = established;
+    let Established { connected: Connected { opened, response }, peer, beginning } = established;
     let Opened { stream, early_bytes, subprotocol } = opened;
     client.set_response(Some(response.clone()));
-    client.outbox.greet(greetings(client));
+    let Begun { session, answer, event } = begin(client, beginning);
     // Before the subscribers know of the connection and push: waiting messages come first.
-    let link = link(client, &peer, early_bytes).open(stream, Vec::new());
+    let link = link(client, &peer, early_bytes, session).open(stream, answer);
     client.set_state(ConnectionState::Connected);
     client.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
+    if let Some(event) = event {
+        client.component.events.next(ClientEvent::Session(event));
+    }
     let driving = drive(link, |frame| receive(client, frame), client.asked_again(served));
     let ending = isolated("a connection", driving).await.unwrap_or_else(|panic| {
         let what = format!("the connection to {peer}");
@@ -67,7 +78,35 @@ pub(crate) async fn serve<D: WsDatatype>(
     LinkEnd { outcome: end(client, ending, peer, lasted).await, proven }
 }
 
-fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes) -> Link {
+/// What a link begins with.
+struct Begun {
+    session: Option<SessionLink>,
+    /// What the server is told before any message.
+    answer: Vec<u8>,
+    event: Option<SessionEvent>,
+}
+
+/// Makes the outbox ready for a link: messages wait in it in the order in which this link sends them.
+fn begin<D: WsDatatype>(client: &ClientCore<D>, beginning: Beginning) -> Begun {
+    let (mut answer, session) = (Vec::new(), |received| Some(session::link(client, received)));
+    let (session, event) = match beginning {
+        Beginning::Simple | Beginning::Plain => {
+            client.outbox.greet(greetings(client));
+            (None, matches!(beginning, Beginning::Plain).then_some(SessionEvent::Plain))
+        }
+        Beginning::Opened(received) => {
+            client.begin_session(greetings(client));
+            (session(received), Some(SessionEvent::Opened))
+        }
+        Beginning::Resumed { received, at, event } => {
+            answer = encode(&Verb::At(at), Role::Client);
+            (session(received), Some(event))
+        }
+    };
+    Begun { session, answer, event }
+}
+
+fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes, session: Option<SessionLink>) -> Link {
     Link {
         role: Role::Client,
         peer: Box::new(peer.to_owned()),
@@ -78,6 +117,7 @@ fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes) -
         inbound: client.inbound.backlog(),
         events: client.events.clone(),
         early_bytes,
+        session,
     }
 }
 

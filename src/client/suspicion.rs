@@ -4,7 +4,7 @@ use crate::outbox::Head;
 
 /// The close codes by which a peer refuses a message: it cannot take this kind, the content is malformed, it breaks a
 /// policy, it is too large (RFC 6455, section 7.4.1).
-const UNWANTED: [u16; 4] = [1003, 1007, 1008, 1009];
+pub(crate) const UNWANTED: [u16; 4] = [1003, 1007, 1008, 1009];
 
 /// How many of them in a row make the client give up a message: a single one may have been meant for another message.
 const MOST_REFUSALS: u32 = 2;

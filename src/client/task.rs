@@ -10,10 +10,11 @@ use crate::{
         core::{ClientCore, report_drops},
         retry::Verdict,
         serving::{self, Established, LinkEnd, Outcome},
+        session::{self, Session},
         suspicion::{Fate, Suspicion},
     },
     endpoint::event::{ClientEvent, ConnectionState},
-    handshake::{self, ConnectAsk},
+    handshake::{self, ConnectAsk, subprotocol},
     link::READ_AHEAD,
     outbox::Closing,
     protocol::close::POLICY_VIOLATION,
@@ -41,6 +42,7 @@ struct Attempts<'a, D: WsDatatype> {
     /// When the first of them began, or the good link ended.
     since: Instant,
     suspicion: Suspicion,
+    session: Session,
 }
 
 /// Runs a client to its end.
@@ -62,7 +64,13 @@ pub(crate) async fn run<D: WsDatatype>(client: Arc<ClientCore<D>>) {
 ///
 /// When the retry policy allows no further attempt.
 async fn keep_connected<D: WsDatatype>(client: &ClientCore<D>) -> Result<(), WsError> {
-    let mut attempts = Attempts { client, failed: 0, since: Instant::now(), suspicion: Suspicion::default() };
+    let mut attempts = Attempts {
+        client,
+        failed: 0,
+        since: Instant::now(),
+        suspicion: Suspicion::default(),
+        session: Session::default(),
+    };
     loop {
         match attempts.make_one().await {
             Exit::Done => return Ok(()),
@@ -82,7 +90,9 @@ impl<D: WsDatatype> Attempts<'_, D> {
     async fn make_one(&mut self) -> Exit {
         let (client, attempt) = (self.client, self.failed);
         client.set_state(ConnectionState::Connecting);
-        let Some(connected) = unless_done(client, try_to_connect(client, attempt)).await else { return Exit::Done };
+        let Some(connected) = unless_done(client, try_to_connect(client, &mut self.session, attempt)).await else {
+            return Exit::Done;
+        };
         // Before the subscribers know how the attempt ended, and ask for another one.
         let served = client.note_served();
         let exit = match connected {
@@ -100,6 +110,11 @@ impl<D: WsDatatype> Attempts<'_, D> {
         if proven {
             (self.failed, self.since) = (0, Instant::now());
         }
+        let error = match &outcome {
+            Outcome::Cut => None,
+            Outcome::Ended(error) => Some(error),
+        };
+        session::note_end(self.client, &mut self.session, error);
         match outcome {
             Outcome::Cut => Exit::AskedToReconnect,
             Outcome::Ended(error) => {
@@ -138,6 +153,10 @@ impl<D: WsDatatype> Attempts<'_, D> {
     /// Drops the message at the head of the outbox if it makes links end, as the last one did with `error`.
     fn give_up_what_ends_links(&mut self, error: &WsError) {
         let (outbox, events) = (&self.client.outbox, &self.client.component.events);
+        if outbox.keeps_written() {
+            // The server says which message it does not have.
+            return;
+        }
         let code = match error {
             WsError::ClosedByPeer { code, .. } => Some(*code),
             _ => None,
@@ -154,25 +173,40 @@ impl<D: WsDatatype> Attempts<'_, D> {
 }
 
 /// As [`connect`]. An attempt that panics counts as failed: looking up a name panics when no thread can be started for it.
-async fn try_to_connect<D: WsDatatype>(client: &ClientCore<D>, attempt: u32) -> Result<Established, WsError> {
+async fn try_to_connect<D: WsDatatype>(
+    client: &ClientCore<D>,
+    session: &mut Session,
+    attempt: u32,
+) -> Result<Established, WsError> {
     debts::paid().await;
     // Each attempt is an event: while no subscriber takes those, no more attempts are made.
     at_most(&*client.events, READ_AHEAD).await;
     at_most(&*client.states.backlog(), READ_AHEAD).await;
-    let connecting = isolated("an attempt to connect", Box::pin(connect(client, attempt)));
+    let connecting = isolated("an attempt to connect", Box::pin(connect(client, session, attempt)));
     connecting.await.unwrap_or_else(|panic| {
         let what = format!("an attempt to connect to {}", client.ask.endpoint);
         Err(WsError::Panicked { what, panic: panic.into() })
     })
 }
 
-async fn connect<D: WsDatatype>(client: &ClientCore<D>, attempt: u32) -> Result<Established, WsError> {
-    let ask = prepare(client, attempt)?;
+async fn connect<D: WsDatatype>(
+    client: &ClientCore<D>,
+    session: &mut Session,
+    attempt: u32,
+) -> Result<Established, WsError> {
+    let mut ask = prepare(client, attempt)?;
+    if client.dialing.resume.is_some() {
+        ask.subprotocols = subprotocol::offers(&ask.subprotocols).into();
+    }
     let limit = client.dialing.connect_timeout;
     let deadline = after(Instant::now(), limit);
-    let connecting = timeout_at(deadline, handshake::connect(&ask, &client.options.limits, deadline)).await;
+    let connecting = async {
+        let mut connected = handshake::connect(&ask, &client.options.limits, deadline).await?;
+        let beginning = session::settle(client, session, &mut connected.opened).await?;
+        Ok(Established { connected, peer: ask.endpoint.to_string(), beginning })
+    };
     let timed_out = |_| WsError::HandshakeTimedOut { endpoint: ask.endpoint.clone(), after: limit };
-    Ok(Established { connected: connecting.map_err(timed_out)??, peer: ask.endpoint.to_string() })
+    timeout_at(deadline, connecting).await.map_err(timed_out)?
 }
 
 /// The request to connect, as the program changes it for this attempt.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Addr, DatatypeError, DropReason, HttpResponse, Tag, TaggedData, Tally, WsError,
+    Addr, DatatypeError, DropReason, HttpResponse, SessionEvent, Tag, TaggedData, Tally, WsError,
     endpoint::trace,
     subject::{Merge, Merged},
 };
@@ -143,6 +143,8 @@ pub enum ClientEvent {
     EarlyLost,
     /// A subscriber panicked and was removed.
     SubscriberPanicked,
+    /// Something happened to the session of a [resumable](crate::Resume) client.
+    Session(SessionEvent),
     /// The client cannot go on, and its subject errors with this: the retry policy is used up, the outbox was full under
     /// [`Overflow::Disconnect`](crate::Overflow), or the tokio runtime that it ran on was shut down.
     Failed {
@@ -257,6 +259,13 @@ pub enum ServerEvent {
     EarlyLost,
     /// A subscriber panicked and was removed.
     SubscriberPanicked,
+    /// Something happened to the session of a [resumable](crate::Resume) client.
+    Session {
+        /// Its connection.
+        peer: Peer,
+        /// What.
+        event: SessionEvent,
+    },
     /// The server cannot go on, and its subject errors with this.
     Failed {
         /// Why.
@@ -342,6 +351,9 @@ impl Merge for ClientEvent {
             (Self::Dropped { reason, dropped }, Self::Dropped { reason: other, dropped: more }) if reason == other => {
                 *dropped += *more;
             }
+            (Self::Session(SessionEvent::Gap { missed }), Self::Session(SessionEvent::Gap { missed: more })) => {
+                *missed += more;
+            }
             // Undecodable frames of one connection must not be reported as those of another.
             (Self::Connected { .. } | Self::Disconnected { .. }, Self::Undecodable { .. }) => return Merged::Never,
             _ => return Merged::NotHere,
@@ -366,6 +378,10 @@ impl Merge for ServerEvent {
             {
                 *dropped += *more;
             }
+            (
+                Self::Session { peer, event: SessionEvent::Gap { missed } },
+                Self::Session { peer: other, event: SessionEvent::Gap { missed: more } },
+            ) if peer.id == other.id => *missed += more,
             _ => return Merged::NotHere,
         }
         Merged::Done

@@ -88,6 +88,7 @@ pub(crate) fn server_event(name: &str, event: &ServerEvent) {
         ServerEvent::Dropped { peer, reason, dropped } => {
             connection!(warn, name, peer, ?reason, messages = dropped.messages, len = dropped.len, "dropped");
         }
+        ServerEvent::Session { peer, event } => connection!(debug, name, peer, ?event, "session"),
         ServerEvent::EarlyLost => server!(warn, name, "early messages lost"),
         ServerEvent::SubscriberPanicked => server!(error, name, "subscriber panicked"),
         ServerEvent::Failed { error } => server!(error, name, error = cause(error), "failed"),
@@ -136,6 +137,7 @@ fn course_of_client(name: &str, path: Option<OneLine<&str>>, event: &ClientEvent
         ClientEvent::Undecodable { error, len, count } => {
             client!(debug, name, path, error = cause(error), len, count, "undecodable");
         }
+        ClientEvent::Session(event) => client!(debug, name, path, ?event, "session"),
         ClientEvent::Idle => client!(debug, name, path, "idle"),
         ClientEvent::Closed(report) => {
             client!(debug, name, path, unsent = report.unsent, len = report.unsent_len, "closed");

@@ -23,6 +23,7 @@ mod redirect;
 mod response;
 mod server;
 mod spelling;
+pub(crate) mod subprotocol;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};

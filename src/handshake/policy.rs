@@ -17,7 +17,7 @@ use super::{
     head::{Form, Head},
     only,
     origin::Origin,
-    tokens,
+    subprotocol, tokens,
 };
 
 /// Decides on requests by the paths, origins and subprotocols that a server serves.
@@ -29,6 +29,8 @@ pub(crate) struct Policy {
     pub(crate) origins: Option<Arc<[Origin]>>,
     /// In the order of preference.
     pub(crate) subprotocols: Arc<[String]>,
+    /// Whether clients are offered sessions.
+    pub(crate) is_resumable: bool,
     /// The program's own decision; `None` lets everybody in.
     pub(crate) authorize: Option<Authorize>,
     /// Whether the program also decides on requests that ask for no connection.
@@ -48,13 +50,13 @@ impl Policy {
         self.serves(request)?;
         let headers = &request.headers;
         // Exactly as it was offered: the client compares it with its own list (RFC 6455, section 4.1).
-        let is_offered = |name: &&String| tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == **name);
-        let subprotocol = self.subprotocols.iter().find(is_offered);
-        let answer = match subprotocol.map(HeaderValue::try_from) {
+        let offered = tokens(headers, &SEC_WEBSOCKET_PROTOCOL);
+        let chosen = subprotocol::choose(offered, &self.subprotocols, self.is_resumable);
+        let answer = match chosen.as_deref().map(HeaderValue::try_from) {
             Some(Ok(name)) => invitation.with(SEC_WEBSOCKET_PROTOCOL, name),
             _ => invitation,
         };
-        Ok(Opening { answer, subprotocol: subprotocol.cloned() })
+        Ok(Opening { answer, subprotocol: chosen })
     }
 
     /// Whether the program is to answer a request that asks for no connection.

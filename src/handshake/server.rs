@@ -11,6 +11,7 @@ use super::{
     answer::Answer,
     head::{self, Head, Unreadable},
     policy::Opening,
+    subprotocol::{self, Mode},
 };
 use crate::{
     Addr,
@@ -33,6 +34,22 @@ pub(crate) struct Asked {
     pub(crate) request: UpgradeRequest,
     pub(crate) subprotocol: Option<String>,
     pub(crate) grant: Option<Granted>,
+}
+
+impl Asked {
+    /// Whether the peer speaks the resumable mode.
+    #[cfg(feature = "mount")]
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.subprotocol.as_deref().is_some_and(|chosen| subprotocol::split(chosen).1 == Mode::Resumable)
+    }
+
+    /// Takes the mode out of the subprotocol, of which the application's part remains.
+    pub(crate) fn take_mode(&mut self) -> Mode {
+        let Some(chosen) = self.subprotocol.take() else { return Mode::Plain };
+        let (application, mode) = subprotocol::split(&chosen);
+        self.subprotocol = application.map(str::to_owned);
+        mode
+    }
 }
 
 /// The reason why a request was answered with an HTTP status instead of a connection.
@@ -60,7 +77,7 @@ pub(crate) async fn accept<R>(
     policy: &Policy,
     tls: Option<&ServerTls>,
     limits: &Limits,
-    register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
+    register: impl AsyncFnOnce(Entrant) -> Result<R, Refused>,
 ) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     // A peer that sends nothing costs no buffer.
@@ -81,7 +98,7 @@ async fn reply<R>(
     head: Result<(Head, Bytes), Unreadable>,
     permit: &mut Permit,
     policy: &Policy,
-    register: impl AsyncFnOnce(Entrant) -> io::Result<R>,
+    register: impl AsyncFnOnce(Entrant) -> Result<R, Refused>,
 ) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
@@ -96,7 +113,7 @@ async fn reply<R>(
     match verdict {
         Ok(((answer, asked), early_bytes)) => {
             let answer = answer.bytes();
-            register(Entrant { stream, early_bytes, answer, asked }).await.map_err(broken)
+            register(Entrant { stream, early_bytes, answer, asked }).await
         }
         Err(answer) => {
             let answer = if is_head { answer.measured() } else { answer };

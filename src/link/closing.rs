@@ -139,12 +139,17 @@ where
 
     /// Begins the closing handshake that the program asked for, once every message is on its way.
     pub(crate) fn begin_closing_handshake(&mut self, closing: Closing) {
+        self.say_last_words();
         self.send_close_frame(CloseCode::from(closing.code), &closing.reason);
         self.enter(Phase::CloseSent(closing));
     }
 
     /// Answers the peer's close frame, and notes it.
     pub(crate) fn on_close_frame(&mut self, frame: Option<CloseFrame>) {
+        match self.phase {
+            Phase::CloseSent(_) => self.acknowledge_all(),
+            _ => self.say_last_words(),
+        }
         // tungstenite has made the answer. The stream is memory, which takes all bytes; the error only says that the
         // connection is closed.
         let mut stream = MemoryStream::new(&[], &mut self.answers);

@@ -60,7 +60,7 @@ where
         if self.write_status.stalled.is_some_and(|since| after(since, stall) <= self.now) {
             self.begin_draining(WsError::WriteStalled { peer: peer(), stalled: stall }, None);
         }
-        Continue(())
+        self.end_if_unanswered()
     }
 
     /// The time at which the connection ends at the latest, or begins to drain.
@@ -108,8 +108,8 @@ where
     fn set_timer(&mut self, cx: &mut Context<'_>) -> Turn {
         let stalled = self.write_status.stalled.map(|since| after(since, self.link.limits.write_stalled));
         let deadlines = match &self.draining {
-            Some(_) => [None, None],
-            None => [self.pulse.deadline(), stalled],
+            Some(_) => [None; 3],
+            None => [self.pulse.deadline(), stalled, self.session_deadline()],
         };
         let deadlines = deadlines.into_iter().chain([self.deadline(), debts::until()]);
         let Some(next) = deadlines.flatten().min() else { return Turn::Wait };

@@ -38,6 +38,7 @@ use crate::{
         self, callback,
         debts::{self, Standing},
     },
+    session::verb,
     subject::Backlog,
     transport::socket::Socket,
 };
@@ -109,7 +110,7 @@ where
         let now = Instant::now();
         Self {
             writer,
-            decoder: Decoder::new(link.role, link.limits.message_len, link.limits.frame()),
+            decoder: decoder(&link),
             phase: Phase::Open,
             draining: None,
             has_hung_up: false,
@@ -142,8 +143,18 @@ where
         }
         self.writer.close_socket();
         // Only now: until then other threads may have written.
-        ending.unconfirmed = self.writer.written().saturating_sub(self.confirmed);
-        self.link.outbox.note_unconfirmed(ending.unconfirmed);
+        ending.unconfirmed = self.unconfirmed();
+        // What it counts belongs to the session from now on.
+        if self.link.session.take().is_none() {
+            self.link.outbox.note_unconfirmed(ending.unconfirmed);
+        }
+    }
+
+    fn unconfirmed(&self) -> u64 {
+        match self.link.session {
+            Some(_) => self.link.outbox.stats().retained,
+            None => self.writer.written().saturating_sub(self.confirmed),
+        }
     }
 
     /// Begins to drop the connection, since another one is wanted.
@@ -175,6 +186,7 @@ where
             self.writer.return_unwritten();
         }
         let intake = self.read(cx)?;
+        self.ack_if_due();
         let written = self.write(cx)?;
         self.shut_down_if_flushed(cx)?;
         let clock = self.keep_deadlines(intake, cx)?;
@@ -285,8 +297,8 @@ where
             }
             *share = share.saturating_sub(1);
             match self.decoder.decode(&mut bytes, block, &mut self.answers) {
-                Ok(Message::Text(text)) => self.hand_on(Frame::Text(WsText::from_utf8_bytes(text))),
-                Ok(Message::Binary(bytes)) => self.hand_on(Frame::Binary(bytes)),
+                Ok(Message::Text(text)) => self.hear(Frame::Text(WsText::from_utf8_bytes(text))),
+                Ok(Message::Binary(bytes)) => self.hear(Frame::Binary(bytes)),
                 Ok(Message::Pong(payload)) => self.on_pong(&payload),
                 Ok(Message::Close(frame)) => self.on_close_frame(frame),
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
@@ -303,7 +315,7 @@ where
 
     fn on_pong(&mut self, payload: &[u8]) {
         let Some(confirmed) = confirmed_by(payload, self.writer.begun()) else { return };
-        if confirmed > self.confirmed {
+        if confirmed > self.confirmed && self.link.session.is_none() {
             self.link.outbox.note_confirmed(confirmed - self.confirmed);
             self.confirmed = confirmed;
         }
@@ -313,7 +325,7 @@ where
     }
 
     /// Hands a message on. A server drops a peer that sends only undecodable messages.
-    fn hand_on(&mut self, message: Frame) {
+    pub(crate) fn hand_on(&mut self, message: Frame) {
         match (self.receive)(message) {
             Receipt::Taken => self.undecodable = 0,
             Receipt::Undecodable => {
@@ -340,7 +352,8 @@ where
                     return Continue(Turn::Wait);
                 }
                 Ok(Progress::Closing(closing)) => self.begin_closing_handshake(closing),
-                Ok(progress @ (Progress::Blocked | Progress::Unfinished)) => {
+                Ok(Progress::Held) if self.ask() == Turn::Again => {}
+                Ok(progress @ (Progress::Blocked | Progress::Held | Progress::Unfinished)) => {
                     // A closing handshake waits for the messages before it.
                     self.close_by = self.link.outbox.closing().map(|closing| closing.deadline);
                     return Continue(Turn::again_if(matches!(progress, Progress::Unfinished)));
@@ -359,6 +372,13 @@ where
             self.pulse.pinged(Instant::now());
         }
     }
+}
+
+fn decoder(link: &Link) -> Decoder {
+    let (message_len, frame_len) = (link.limits.message_len, link.limits.frame());
+    // What belongs to the session does not count as the program's.
+    let more = if link.session.is_some() { verb::MAX_LEN } else { 0 };
+    Decoder::new(link.role, message_len.saturating_add(more), frame_len.saturating_add(more))
 }
 
 /// How many messages a pong confirms: each ping carries the number of messages before it. An unsolicited pong may carry

@@ -64,6 +64,7 @@ use crate::{
     limits::Limits,
     link::{
         driver::Driver,
+        session::SessionLink,
         write_scheduler::WriteScheduler,
         writer::{Progress, SharedWriter, WriterHandle},
     },
@@ -77,7 +78,9 @@ use crate::{
 mod closing;
 mod deadlines;
 mod driver;
+pub(crate) mod greeting;
 mod read_buffer;
+pub(crate) mod session;
 pub(crate) mod write_scheduler;
 mod writer;
 
@@ -121,6 +124,8 @@ pub(crate) struct Link {
     pub(crate) events: Arc<dyn Backlog>,
     /// The bytes that came together with the opening handshake.
     pub(crate) early_bytes: Bytes,
+    /// The session that it belongs to, if there is one.
+    pub(crate) session: Option<SessionLink>,
 }
 
 /// The outcome of handing a message on.

@@ -28,11 +28,12 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
     link::{
-        Turn,
+        Turn, session,
         write_scheduler::{ScheduledWrite, WriteScheduler},
     },
     outbox::{Closing, Confirmed, Effects, Outbox, Outflow, Relief, Spent},
     protocol::write_buffer::WriteBuffer,
+    session::verb::Verb,
     stats::DropReason,
     transport::socket::Socket,
 };
@@ -60,6 +61,8 @@ pub(crate) struct SharedWriter<S> {
     /// It is on the scheduler's list, where one entry is enough.
     is_scheduled: AtomicBool,
     role: Role,
+    /// The link belongs to a session, which keeps what is written.
+    is_resumable: bool,
     /// The connection's task.
     task: Mutex<Option<Waker>>,
     /// How many messages the outbox had written before this link.
@@ -92,6 +95,8 @@ pub(crate) enum Progress {
     Closing(Closing),
     /// The socket takes nothing more; it wakes the task that asked once it does.
     Blocked,
+    /// The peer has to acknowledge messages before more are written.
+    Held,
     /// There may be more to write, in another turn.
     Unfinished,
 }
@@ -135,6 +140,7 @@ impl<S: Socket> SharedWriter<S> {
         writer.answer(&mut answer);
         let shared = Arc::new(Self {
             written_before: outbox.stats().written.messages,
+            is_resumable: outbox.keeps_written(),
             outbox,
             writer: Mutex::new(writer),
             is_open: AtomicBool::new(true),
@@ -298,7 +304,7 @@ impl<S: Socket> SharedWriter<S> {
                 return Ok(Progress::Closing(closing));
             }
             let (Some(buffer), Some(socket)) = (&mut writer.buffer, &mut writer.socket) else {
-                return Ok(Progress::Done);
+                return Ok(self.idle());
             };
             let polled = buffer.poll_write(socket, cx);
             // Even if the write was blocked or failed: earlier bytes may have reached the operating system by now.
@@ -321,6 +327,11 @@ impl<S: Socket> SharedWriter<S> {
         Ok(Progress::Unfinished)
     }
 
+    /// The progress when nothing is left in the write buffer.
+    fn idle(&self) -> Progress {
+        if self.is_resumable && self.outbox.is_held() { Progress::Held } else { Progress::Done }
+    }
+
     /// Moves messages from the outbox into the write buffer. Returns the closing handshake once the last message has gone.
     fn fill_buffer(&self, writer: &mut Writer<S>) -> Option<Closing> {
         let budget = match &writer.buffer {
@@ -329,8 +340,13 @@ impl<S: Socket> SharedWriter<S> {
             Some(buffer) => WRITE_BATCH_LEN.saturating_sub(buffer.len()),
             None => WRITE_BATCH_LEN,
         };
-        self.outbox.take_each(budget, |frame, _| {
-            writer.buffer.get_or_insert_with(WriteBuffer::spare).append(frame, self.role);
+        self.outbox.take_each(budget, |frame, leap| {
+            let buffer = writer.buffer.get_or_insert_with(WriteBuffer::spare);
+            if let Some(position) = leap {
+                buffer.append_answers(session::encode(&Verb::At(position), self.role));
+            }
+            let prefix = if self.is_resumable { session::escape(frame) } else { &[] };
+            buffer.append(frame, self.role, prefix);
         })
     }
 }
@@ -386,7 +402,7 @@ impl<S: Socket> ScheduledWrite for SharedWriter<S> {
             Ok(Progress::Done) => return Turn::Wait,
             Ok(Progress::Unfinished) if self.is_scheduled.swap(true, AcqRel) => return Turn::Wait,
             Ok(Progress::Unfinished) => return Turn::Again,
-            Ok(Progress::Closing(_) | Progress::Blocked) => {}
+            Ok(Progress::Closing(_) | Progress::Blocked | Progress::Held) => {}
             Err(error) => self.lock().failed = Some(error),
         }
         // The task does the rest. It must run even for a blocked socket, which was asked without a waker here.

@@ -125,8 +125,8 @@ struct Core {
     /// The round trip of the last ping that was answered, in microseconds; 0 before. It is here since the outbox is what a link
     /// and its endpoint share.
     latency: AtomicU32,
-    /// How many messages pongs have confirmed, and how many links have left unconfirmed, unless written messages are kept.
-    /// Set under the lock.
+    /// How many messages pongs have confirmed, and how many links have left unconfirmed, while none were kept. Set under the
+    /// lock.
     confirmed: AtomicU64,
     unconfirmed: AtomicU64,
     /// Notified of the closing, for a client that has no driver at the time.
@@ -352,14 +352,23 @@ impl Outbox {
 
 /// The session's side, if what is written is kept until the peer has acknowledged it.
 impl Outbox {
-    /// Keeps what is written from now on, `bound` at most.
-    pub(crate) fn keep_written(&self, bound: Tally) {
-        self.lock().keep_written(bound);
+    /// Keeps nothing any more: the next link belongs to no session. What was written counts as unconfirmed.
+    pub(crate) fn keep_nothing(&self) {
+        let mut state = self.lock();
+        let (spent, counts) = state.keep_nothing();
+        self.core.confirmed.fetch_add(counts.acknowledged, Relaxed);
+        self.core.unconfirmed.fetch_add(counts.lost, Relaxed);
+        drop(state);
+        drop(spent);
     }
 
-    /// Begins a session, with `greetings` as its first messages.
-    pub(crate) fn begin_session(&self, greetings: Vec<Frame>) {
-        self.change(|state| state.begin_session(greetings));
+    pub(crate) fn keeps_written(&self) -> bool {
+        self.lock().keeps_written()
+    }
+
+    /// Begins a session, with `greetings` as its first messages. Up to `window` is kept of what is written.
+    pub(crate) fn begin_session(&self, window: Tally, greetings: Vec<Frame>) {
+        self.change(|state| state.begin_session(window, greetings));
     }
 
     /// Notes that the peer has come to a position on this link.
@@ -385,6 +394,17 @@ impl Outbox {
     /// The position behind the last message, if the peer has to be told.
     pub(crate) fn untold_end(&self) -> Option<u64> {
         self.lock().untold_end()
+    }
+
+    /// The bytes of the messages that are written and not acknowledged.
+    pub(crate) fn written_len(&self) -> u64 {
+        self.lock().written_len()
+    }
+
+    /// Makes the next push wake the link, although that has taken nothing.
+    pub(crate) fn wake_at_push(&self) {
+        let _state = self.lock();
+        self.core.asleep.store(true, Relaxed);
     }
 
     /// The position behind the last message.
@@ -451,12 +471,11 @@ impl Outbox {
 
     pub(crate) fn stats(&self) -> SendStats {
         let state = self.lock();
-        let stats = state.stats();
-        if state.keeps_written() {
-            return stats;
-        }
-        let (acknowledged, lost) = (self.core.confirmed.load(Relaxed), self.core.unconfirmed.load(Relaxed));
-        SendStats { acknowledged, lost, retained: stats.written.messages - acknowledged - lost, ..stats }
+        let mut stats = state.stats();
+        stats.acknowledged += self.core.confirmed.load(Relaxed);
+        stats.lost += self.core.unconfirmed.load(Relaxed);
+        stats.retained = stats.written.messages - stats.acknowledged - stats.lost;
+        stats
     }
 
     /// Notes that a pong has confirmed `count` more of the messages that this link has written.

@@ -22,7 +22,10 @@ use tokio::time::Instant;
 
 use crate::{
     Frame,
-    outbox::{OutboxBound, Outflow, Overflow, Refusal, Spent, window::Window},
+    outbox::{
+        OutboxBound, Outflow, Overflow, Refusal, Spent,
+        window::{Counts, Window},
+    },
     protocol::close::TRY_AGAIN_LATER,
     stats::{DropReason, Dropped, SendStats, Tally},
     time::after,
@@ -96,6 +99,8 @@ pub(crate) struct Rare {
     pub(crate) spent: Spent,
     /// There if written messages are kept until the peer has acknowledged them.
     pub(super) window: Option<Window>,
+    /// How often a message was written once more.
+    pub(super) resent: u64,
 }
 
 impl Rare {
@@ -446,10 +451,9 @@ impl State {
         accepted += self.written;
         accepted += self.queued;
         let stats = SendStats { accepted, written: self.written, queued: self.queued, dropped, ..SendStats::default() };
-        match self.window() {
-            Some(window) => window.add_to(stats),
-            None => stats,
-        }
+        let resent = self.rare.as_ref().map_or(0, |rare| rare.resent);
+        let Counts { acknowledged, lost } = self.window().map_or_else(Counts::default, Window::counts);
+        SendStats { acknowledged, lost, resent, ..stats }
     }
 }
 

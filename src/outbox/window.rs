@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Frame,
-    stats::{DropReason, SendStats, Tally},
+    stats::{DropReason, Tally},
 };
 
 /// A peer claims to have come to a position that it cannot have come to.
@@ -39,9 +39,14 @@ pub(crate) struct Window {
     expects: u64,
     /// The highest position that a peer of this session can have heard of.
     told: u64,
-    acknowledged: u64,
-    lost: u64,
-    resent: u64,
+    counts: Counts,
+}
+
+/// The fates of the messages that were kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) acknowledged: u64,
+    pub(super) lost: u64,
 }
 
 /// What is left of the messages of a session that is lost.
@@ -57,7 +62,7 @@ pub(crate) struct Leftover {
 impl Window {
     fn new(bound: Tally, waiting: usize) -> Self {
         let places = Places::anew(0, 0, waiting);
-        Self { places, bound, len: 0, expects: 0, told: 0, acknowledged: 0, lost: 0, resent: 0 }
+        Self { places, bound, len: 0, expects: 0, told: 0, counts: Counts::default() }
     }
 
     /// How many messages are written and not acknowledged.
@@ -65,9 +70,8 @@ impl Window {
         self.places.written() as u64
     }
 
-    pub(super) fn add_to(&self, stats: SendStats) -> SendStats {
-        let &Self { acknowledged, lost, resent, .. } = self;
-        SendStats { acknowledged, retained: self.retained(), lost, resent, ..stats }
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
     }
 
     fn has_room(&self, under_way: usize) -> bool {
@@ -102,10 +106,12 @@ impl Rare {
 
 /// The link takes messages and writes them.
 impl State {
-    /// Keeps what is written from now on, `bound` at most.
-    pub(crate) fn keep_written(&mut self, bound: Tally) {
-        let waiting = self.queue.len();
-        self.rare().window = Some(Window::new(bound, waiting));
+    /// Keeps nothing any more, and gives up what was written.
+    pub(super) fn keep_nothing(&mut self) -> (Spent, Counts) {
+        self.rewind_places();
+        let (_, spent) = self.forget_written();
+        let window = self.rare.as_mut().and_then(|rare| rare.window.take());
+        (spent, window.map_or_else(Counts::default, |window| window.counts))
     }
 
     pub(crate) fn keeps_written(&self) -> bool {
@@ -162,8 +168,8 @@ impl State {
         }
         if let Some(window) = &mut rare.window {
             window.places.mark_written(first, count);
-            window.resent += count as u64 - fresh.messages;
         }
+        rare.resent += count as u64 - fresh.messages;
         *queued -= fresh;
         *written += fresh;
         self.retained += count as u32;
@@ -181,8 +187,10 @@ impl State {
 
 /// The peer acknowledges, comes back, or has lost its session.
 impl State {
-    /// Begins a session, with `greetings` as its first messages.
-    pub(crate) fn begin_session(&mut self, greetings: Vec<Frame>) {
+    /// Begins a session, with `greetings` as its first messages. From now on up to `bound` is kept of what is written.
+    pub(crate) fn begin_session(&mut self, bound: Tally, greetings: Vec<Frame>) {
+        let waiting = self.queue.len();
+        self.rare().window.get_or_insert_with(|| Window::new(bound, waiting));
         self.rewind_places();
         let written = self.window().map_or(0, |window| window.places.written());
         self.greet(greetings);
@@ -222,7 +230,7 @@ impl State {
         spent.extend(self.queue.drain(..count));
         if let Some(window) = self.window_mut() {
             window.places.pop_front(count);
-            window.acknowledged += count as u64;
+            window.counts.acknowledged += count as u64;
         }
         self.shrink_if_empty();
         spent
@@ -253,6 +261,11 @@ impl State {
         is_untold.then_some(end)
     }
 
+    pub(crate) fn written_len(&self) -> u64 {
+        let all = self.queue.iter().map(|frame| frame.len() as u64).sum::<u64>();
+        all - self.queued.len
+    }
+
     /// The position behind the last message.
     pub(crate) fn end_position(&self) -> u64 {
         self.window().map_or(0, |window| window.places.end())
@@ -281,7 +294,7 @@ impl State {
     pub(crate) fn give_up_first(&mut self) -> Option<(usize, Spent)> {
         let window = self.window_mut().filter(|window| window.places.is_written(0))?;
         window.places.pop_front(1);
-        window.lost += 1;
+        window.counts.lost += 1;
         let frame = self.queue.pop_front()?;
         let (len, mut spent) = (frame.len(), Spent::default());
         spent.push(frame);
@@ -298,7 +311,7 @@ impl State {
         for (index, frame) in queue.drain(..).enumerate() {
             if window.places.is_written(index) { spent.push(frame) } else { rest.push_back(frame) }
         }
-        window.lost += count;
+        window.counts.lost += count;
         window.places = Places::anew(0, 0, rest.len());
         *queue = rest;
         (count, spent)

@@ -19,6 +19,9 @@ pub(crate) const INTERNAL_ERROR: u16 = 1011;
 /// The server is overloaded: come back later (registered with IANA, section 7.4.2).
 pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 
+/// Another link has the session (of the subprotocol `rxplus.resume.1`, which has 4900 to 4909).
+pub(crate) const TAKEN_OVER: u16 = 4900;
+
 /// The close code for a peer's mistake (RFC 6455, section 7.4.1), and the mistake in words.
 pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, String) {
     match error {

@@ -16,4 +16,5 @@ pub(crate) mod heartbeat;
 pub(crate) mod mask;
 pub(crate) mod memory_stream;
 pub(crate) mod read_block;
+pub(crate) mod text_frame;
 pub(crate) mod write_buffer;

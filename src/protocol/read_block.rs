@@ -85,7 +85,7 @@ mod tests {
     /// A message of `len` bytes, as a server sends it.
     fn binary(len: usize) -> Vec<u8> {
         let mut sent = WriteBuffer::default();
-        sent.append(&Frame::Binary(vec![7; len].into()), Role::Server);
+        sent.append(&Frame::Binary(vec![7; len].into()), Role::Server, &[]);
         sent.into_bytes()
     }
 

@@ -143,8 +143,9 @@ impl WriteBuffer {
         self.is_empty() && !self.unflushed
     }
 
-    /// Adds a message as one frame, masked if it comes from a client (RFC 6455, section 5.3).
-    pub(crate) fn append(&mut self, frame: &Frame, role: Role) {
+    /// Adds a message as one frame, masked if it comes from a client (RFC 6455, section 5.3). `prefix` comes before its
+    /// payload.
+    pub(crate) fn append(&mut self, frame: &Frame, role: Role, prefix: &[u8]) {
         let (kind, payload) = match frame {
             Frame::Text(text) => (Data::Text, text.as_bytes()),
             Frame::Binary(bytes) => (Data::Binary, &bytes[..]),
@@ -152,10 +153,11 @@ impl WriteBuffer {
         let key: Option<[u8; 4]> = (role == Role::Client).then(rand::random);
         let header = FrameHeader { opcode: OpCode::Data(kind), mask: key, ..FrameHeader::default() };
         let before = self.bytes.len();
-        header.format(payload.len() as u64, &mut self.bytes).expect("a vector takes everything");
+        header.format((prefix.len() + payload.len()) as u64, &mut self.bytes).expect("a vector takes everything");
         let start = self.bytes.len();
+        self.bytes.extend_from_slice(prefix);
         if key.is_none() && payload.len() >= INSERTED_LEN {
-            self.inserts.push_back(Insert { at: start, payload: frame.to_bytes() });
+            self.inserts.push_back(Insert { at: self.bytes.len(), payload: frame.to_bytes() });
         } else {
             self.bytes.extend_from_slice(payload);
         }
@@ -163,7 +165,7 @@ impl WriteBuffer {
             mask(&mut self.bytes[start..], key);
         }
         let plain_len = self.bytes.len() - before;
-        let len = start - before + payload.len();
+        let len = start - before + prefix.len() + payload.len();
         self.len += len;
         self.messages.push_back(Placed { end: self.end(), len, plain_len });
         self.messages_len += len;
@@ -395,9 +397,9 @@ mod tests {
     fn buffer_that_never_runs_empty_does_not_grow() {
         let (mut out, mut sink) = (WriteBuffer::default(), Sink { room: 0, taken: Vec::new() });
         let frame = Frame::Binary(vec![0; 10_000].into());
-        out.append(&frame, Role::Server);
+        out.append(&frame, Role::Server, &[]);
         for _ in 0..1_000 {
-            out.append(&frame, Role::Server);
+            out.append(&frame, Role::Server, &[]);
             assert_eq!(out.write_to(&mut sink, 10_004), 1);
         }
         assert!(out.bytes.capacity() <= 2 * MOVED_LEN, "{}", out.bytes.capacity());
@@ -406,8 +408,8 @@ mod tests {
     #[test]
     fn memory_of_a_long_message_is_given_back() {
         let (mut out, mut sink) = (WriteBuffer::default(), Sink { room: 0, taken: Vec::new() });
-        out.append(&Frame::Binary(vec![0; 1 << 20].into()), Role::Client);
-        (0..10_000).for_each(|_| out.append(&Frame::Binary(Default::default()), Role::Client));
+        out.append(&Frame::Binary(vec![0; 1 << 20].into()), Role::Client, &[]);
+        (0..10_000).for_each(|_| out.append(&Frame::Binary(Default::default()), Role::Client, &[]));
         assert_eq!(out.write_to(&mut sink, usize::MAX), 10_001);
         assert!(out.bytes.capacity() <= 2 * MOVED_LEN && out.messages.capacity() <= KEPT_LEN);
     }
@@ -433,7 +435,7 @@ mod tests {
 
         let (mut out, mut socket) = (WriteBuffer::default(), Lazy(false));
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        out.append(&Frame::Binary(vec![0; 10].into()), Role::Server);
+        out.append(&Frame::Binary(vec![0; 10].into()), Role::Server, &[]);
         assert!(matches!(out.poll_write(&mut socket, &mut cx), Poll::Ready(Ok(()))));
         assert!(out.is_empty() && !out.is_flushed());
         out.stalled = Some(Instant::now());
@@ -466,7 +468,7 @@ mod tests {
         fn frames_are_those_that_tungstenite_reads(payload: Vec<u8>, repeat in 0..300usize, is_client: bool) {
             let payload = payload.repeat(repeat);
             let mut out = WriteBuffer::default();
-            out.append(&Frame::Binary(payload.clone().into()), if is_client { Role::Client } else { Role::Server });
+            out.append(&Frame::Binary(payload.clone().into()), if is_client { Role::Client } else { Role::Server }, &[]);
             let read = FrameSocket::new(io::Cursor::new(out.into_bytes())).read(None).unwrap().unwrap();
             let header = read.header();
             prop_assert!(header.is_final && header.opcode == OpCode::Data(Data::Binary));
@@ -516,8 +518,8 @@ mod tests {
 
         fn append(&mut self, frame: &Frame) {
             let mut alone = WriteBuffer::default();
-            alone.append(frame, Role::Server);
-            self.buffer.append(frame, Role::Server);
+            alone.append(frame, Role::Server, &[]);
+            self.buffer.append(frame, Role::Server, &[]);
             self.starts.push(self.put.len());
             self.put.extend(alone.into_bytes().into_iter().map(|byte| (byte, true)));
             self.ends.push(self.put.len());

@@ -5,7 +5,7 @@ use std::{future::Future, io, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    ConnConfig, IoScheduler, Refuse, RxWsServer, UpgradeRequest, WsDatatype, WsError,
+    ConnConfig, IoScheduler, Refuse, Resume, RxWsServer, UpgradeRequest, WsDatatype, WsError,
     client::request::check_subprotocols,
     endpoint::{
         drop_guard::DropGuard,
@@ -29,13 +29,22 @@ pub struct ServerBuilder<D: WsDatatype> {
     options: Options,
     policy: Policy,
     tls: Option<ServerTls>,
+    resume: Option<Resume>,
     /// The first option that cannot be used, as an error.
     mistake: Option<WsError>,
 }
 
 impl<D: WsDatatype> ServerBuilder<D> {
     pub(crate) fn new(endpoint: Option<Result<ConnConfig, WsError>>, datatype: D) -> Self {
-        Self { endpoint, datatype, options: Options::server(), policy: Policy::default(), tls: None, mistake: None }
+        Self {
+            endpoint,
+            datatype,
+            options: Options::server(),
+            policy: Policy::default(),
+            tls: None,
+            resume: None,
+            mistake: None,
+        }
     }
 
     common_options!(
@@ -150,6 +159,16 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
+    /// Offers sessions that outlive their link, to clients that ask for them: see [`Resume`]. The default is none.
+    ///
+    /// The [`Connection`](crate::Connection) of such a client stays the same, with its subscribers and its grant, however
+    /// often the client connects again; `connections()` emits it once. Each link makes the whole opening handshake,
+    /// `authorize` included, and counts among the connections of the limits.
+    pub fn resumable(mut self, resume: Resume) -> Self {
+        (self.policy.is_resumable, self.resume) = (true, Some(resume));
+        self
+    }
+
     /// Keeps the first mistake for [`bind`](Self::bind) to return.
     fn or_mistake<T>(&mut self, option: Result<T, WsError>) -> Option<T> {
         option.map_err(|mistake| self.mistake.get_or_insert(mistake).clone()).ok()
@@ -236,8 +255,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
         // While its task is busy, no more peers wait for it than may have their handshakes under way.
         let room = self.options.limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         let (arrivals, arriving) = mpsc::channel(room);
-        let (options, policy) = (self.options, self.policy);
-        let core = Arc::new(ServerCore::new(self.datatype, options, policy, self.tls, home.clone(), arrivals));
+        let (options, policy, resume) = (self.options, self.policy, self.resume);
+        let core = Arc::new(ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals));
         let dead = core.clone();
         runtime.serve(task::run(core.clone(), listener, arriving), move |death| dead.died(&death));
         let guard = DropGuard::of(&core);

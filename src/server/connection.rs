@@ -2,15 +2,22 @@
 
 use std::{
     any::Any,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicBool,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
     time::Duration,
 };
 
 use http::HeaderMap;
+use rxrust::context::Context;
 use tokio::time::Instant;
 
 use crate::{
-    Addr, DatatypeError, IoScheduler, SendError, Tag, TaggedData, WsDatatype, WsError,
+    Addr, DatatypeError, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{
         Component, EndpointCore, Received,
         event::{Peer, ServerEvent},
@@ -22,7 +29,7 @@ use crate::{
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     stats::Stats,
-    subject::branch::Branch,
+    subject::{branch::Branch, replay::Replay},
 };
 
 /// One accepted connection as a subject of `D::Item`: it sends the pushed items to this client, and emits the items that the
@@ -78,6 +85,7 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) subprotocol: Option<String>,
     pub(crate) close_timeout: Duration,
     pub(crate) branch: Inbound<D::Item>,
+    pub(crate) linked: Linked,
 }
 
 /// The subject of a connection, as a branch of the server's subject.
@@ -176,8 +184,80 @@ impl<D: WsDatatype> Connection<D> {
         self.core().outbox.latency()
     }
 
+    /// Whether its client is there. Only a connection of the [resumable mode](crate::Resume) lives on without it; what is
+    /// pushed then waits.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.core().linked.get()
+    }
+
+    /// Whether its client is there, the present state first, and then each change. Completes when the connection is gone.
+    /// Emits on the server's I/O thread.
+    ///
+    /// ```no_run
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:8765", WsStr).resumable(Resume::new()).bind()?;
+    /// server.connections().subscribe(|connection| {
+    ///     connection.link().subscribe(|linked| println!("{}", if linked { "here" } else { "away" }));
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    #[must_use]
+    pub fn link(&self) -> Io<SerializedSubject<bool>> {
+        Io::from_parts(self.core().links(), self.scheduler.clone())
+    }
+
     pub(crate) fn core(&self) -> &Arc<ConnectionCore<D>> {
         &self.inner.core
+    }
+}
+
+/// Whether a client is there, and those who want to know.
+pub(crate) struct Linked {
+    now: AtomicBool,
+    changes: OnceLock<SerializedSubject<bool>>,
+}
+
+impl Default for Linked {
+    fn default() -> Self {
+        Self { now: AtomicBool::new(true), changes: OnceLock::new() }
+    }
+}
+
+impl Linked {
+    fn get(&self) -> bool {
+        self.now.load(Acquire)
+    }
+}
+
+impl<D: WsDatatype> ConnectionCore<D> {
+    pub(crate) fn set_linked(&self, linked: bool) {
+        if self.linked.now.swap(linked, AcqRel) != linked
+            && let Some(changes) = self.linked.changes.get()
+        {
+            changes.next(linked);
+        }
+    }
+
+    /// Notes that the connection is gone.
+    pub(crate) fn end_links(&self) {
+        self.set_linked(false);
+        if let Some(changes) = self.linked.changes.get() {
+            changes.clone().complete();
+        }
+    }
+
+    fn links(&self) -> SerializedSubject<bool> {
+        let initial = self.linked.get();
+        let (home, on_panic) = (self.component.home.clone(), self.component.events.on_panic());
+        let new = || SerializedSubject::at_home(home, Replay::latest(initial), on_panic);
+        let changes = self.linked.changes.get_or_init(new).clone();
+        // It may have changed before those who make changes could see the subject.
+        if self.linked.get() != initial {
+            changes.next(!initial);
+        }
+        changes
     }
 }
 

@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
-    Addr, Connection, DatatypeError, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
+    Addr, Connection, DatatypeError, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
+    WsError,
     endpoint::{
         Component, EndpointCore, Received,
         codec::Codec,
@@ -30,7 +31,7 @@ use crate::{
         debts::{self, Debts},
         guard::Death,
     },
-    server::{arrival::Arrival, serving::Serving},
+    server::{arrival::Arrival, serving::Serving, session::Sessions},
     stats::{PathStats, Rejections, SendStats, ServerStats, Tally},
     subject::{branch::Listeners, replay::Replay},
     transport::{raw::Given, tls::ServerTls},
@@ -58,6 +59,8 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) policy: Policy,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) admission: Arc<Admission>,
+    /// `None` if the server offers none.
+    pub(crate) sessions: Option<Sessions>,
     open: Mutex<Open<D>>,
     /// Peers that do not come through the listener.
     arrivals: mpsc::Sender<Arrival>,
@@ -158,6 +161,7 @@ impl<D: WsDatatype> ServerCore<D> {
     pub(crate) fn new(
         datatype: D,
         options: Options,
+        resume: Option<Resume>,
         policy: Policy,
         tls: Option<ServerTls>,
         home: IoScheduler,
@@ -173,6 +177,7 @@ impl<D: WsDatatype> ServerCore<D> {
             scheduler: home.runtime().has_one_thread().then(Arc::default),
             codec: Codec::new(Arc::new(datatype)),
             admission: Admission::new(options.limits.clone()),
+            sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
             options,
             policy,
             tls,
@@ -235,6 +240,7 @@ impl<D: WsDatatype> ServerCore<D> {
         let open = self.lock();
         let mut stats = ServerStats {
             connections: open.connections.len(),
+            parked: self.sessions.as_ref().map_or(0, Sessions::parked),
             accepted: open.accepted,
             rejected: open.rejected,
             pushed: self.routes.pushed(),

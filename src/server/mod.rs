@@ -16,6 +16,7 @@ mod core;
 #[cfg(feature = "mount")]
 mod mount;
 mod serving;
+mod session;
 mod streams;
 mod task;
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, TaggedData, Tally, WsDatatype, WsError,
+    Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, SessionLoss, TaggedData, Tally, WsDatatype, WsError,
     endpoint::{
         self, Component, Received,
         codec::Codec,
@@ -28,8 +28,9 @@ use crate::{
     handshake::{
         self, Asked, Entrant, Refused,
         admission::{MADE_ROOM, Permit},
+        subprotocol::Mode,
     },
-    link::{Ending, Link, OpenLink, Receipt, drive},
+    link::{Ending, Link, OpenLink, Receipt, drive, session::SessionLink},
     outbox::Outbox,
     runtime::{
         debts::Debts,
@@ -38,8 +39,9 @@ use crate::{
     },
     server::{
         arrival::{Arrival, Opening},
-        connection::ConnectionCore,
+        connection::{ConnectionCore, Linked},
         core::{Acquaintance, ServerCore},
+        session::{self, Back, Greeted, Served},
     },
     subject::branch::{Branch, Main, kept_in},
     transport::{Transport, raw::Raw},
@@ -52,16 +54,16 @@ pub(crate) async fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, Arrival { a
     let shaking = Box::pin(shake_hands(&server, opening, addr.clone(), &mut permit, evicted.as_mut()));
     let mut debts = Debts::default();
     let shaken = debts.owing(isolated("an opening handshake", shaking)).await;
-    let refused =
-        match shaken.unwrap_or_else(|panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")))) {
-            Ok(registered) => debts.owing(registered.spanned()).await.err(),
-            Err(refused) => Some(refused),
-        };
-    let Some(mut refused) = refused else {
-        // Its place is free from now on.
-        drop(permit);
-        return server.pay(&mut debts).await;
+    let panicked = |panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")));
+    let (refused, _permit) = match shaken.unwrap_or_else(panicked) {
+        Ok(Shaken::New(registered)) => (debts.owing(registered.spanned(permit)).await.err(), None),
+        Ok(Shaken::Back(back)) => {
+            back.hand_over(permit);
+            (None, None)
+        }
+        Err(refused) => (Some(refused), Some(permit)),
     };
+    let Some(mut refused) = refused else { return server.pay(&mut debts).await };
     let stream = refused.stream.take();
     debts.incur(|| server.report_refusal(addr, refused));
     server.pay(&mut debts).await;
@@ -76,7 +78,7 @@ async fn shake_hands<'a, D: WsDatatype>(
     addr: Addr,
     permit: &mut Permit,
     evicted: Pin<&mut impl Future<Output = ()>>,
-) -> Result<Registered<'a, D>, Refused> {
+) -> Result<Shaken<'a, D>, Refused> {
     let limits = &server.options.limits;
     let gone = |reason: &str| Err(Refused::unanswered(reason));
     tokio::select! {
@@ -90,25 +92,69 @@ async fn shake_hands<'a, D: WsDatatype>(
     }
 }
 
+/// A peer that is let in.
+enum Shaken<'a, D: WsDatatype> {
+    New(Registered<'a, D>),
+    /// It goes on with the session that it had.
+    Back(Back),
+}
+
 /// Makes what is left of an opening handshake.
 async fn open<'a, D: WsDatatype>(
     server: &'a ServerCore<D>,
     opening: Opening,
     addr: Addr,
     permit: &mut Permit,
-) -> Result<Registered<'a, D>, Refused> {
+) -> Result<Shaken<'a, D>, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
-    let register = async |entrant| Registered::open(server, entrant).await;
+    let register = async |entrant| register(server, entrant).await;
     let stream = match opening {
         Opening::Accepted(stream) => Raw::try_from(stream),
         Opening::Given(stream) => stream.into_raw(),
         // In boxes: thousands of tasks may be parked in a handshake, and each would have room for these too.
-        Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await.map_err(broken),
+        Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await,
         #[cfg(feature = "mount")]
-        Opening::Mounted(mounted) => return Box::pin(Registered::mount(server, *mounted, addr, permit)).await,
+        Opening::Mounted(mounted) => return Box::pin(mount(server, *mounted, addr, permit)).await,
     };
     let (policy, limits) = (&server.policy, &server.options.limits);
     handshake::accept(stream.map_err(broken)?, addr, permit, policy, server.tls.as_ref(), limits, register).await
+}
+
+/// Makes a connection to a peer, or finds the session that it wants back.
+async fn register<D: WsDatatype>(server: &ServerCore<D>, mut entrant: Entrant) -> Result<Shaken<'_, D>, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    let sessions = match entrant.asked.take_mode() {
+        Mode::Resumable => server.sessions.as_ref(),
+        Mode::Plain => None,
+    };
+    let Some(sessions) = sessions else {
+        return Registered::open(server, entrant, None).await.map(Shaken::New).map_err(broken);
+    };
+    // In a box, as most peers have no session.
+    match Box::pin(session::greet(sessions, entrant)).await? {
+        Greeted::New { entrant, door } => {
+            Registered::open(server, entrant, Some(Served::new(door))).await.map(Shaken::New).map_err(broken)
+        }
+        Greeted::Back(back) => Ok(Shaken::Back(back)),
+    }
+}
+
+/// As [`register`], where another server has read the request and sends the answer.
+#[cfg(feature = "mount")]
+async fn mount<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    mounted: handshake::Mounted,
+    addr: Addr,
+    permit: &mut Permit,
+) -> Result<Shaken<'a, D>, Refused> {
+    let (asked, upgrading) = mounted.decide(addr, permit, &server.policy, &server.options.limits).await?;
+    if server.sessions.is_none() || !asked.is_resumable() {
+        return Ok(Shaken::New(Registered::mounted(server, asked, upgrading)));
+    }
+    // A session is settled on the stream before there is a connection.
+    let upgraded = upgrading.stream().await.map_err(|error| Refused::unanswered(error.to_string()));
+    let (stream, early_bytes) = upgraded?;
+    register(server, Entrant { stream, early_bytes, answer: Vec::new(), asked }).await
 }
 
 /// Gives a peer that was refused the time to read why, as long as no other peer needs its place.
@@ -136,18 +182,22 @@ struct Registered<'a, D: WsDatatype> {
     upgrading: Option<Box<handshake::Upgrading>>,
     /// The place of its outbox in the routing table.
     route: Route,
+    session: Option<Served>,
+    /// Its place among the connections; none while its session has no link.
+    permit: Option<Permit>,
     is_over: bool,
 }
 
 impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Makes a connection to a peer, and sends the peer the answer that says so.
-    async fn open(server: &'a ServerCore<D>, entrant: Entrant) -> io::Result<Self> {
+    async fn open(server: &'a ServerCore<D>, entrant: Entrant, session: Option<Served>) -> io::Result<Self> {
         let Entrant { stream, early_bytes, answer, asked } = entrant;
         let serving = Serving::new(server, asked);
+        let of_link = session.as_ref().map(|session| serving.begin_session(session));
         // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
         // peer.
-        let link = serving.link(early_bytes).open(stream, answer);
-        let registered = Self::register(serving, Some(link));
+        let link = serving.link(early_bytes, of_link).open(stream, answer);
+        let registered = Self::register(serving, Some(link), session);
         if let Some(link) = &registered.link {
             link.answered().await?;
         }
@@ -156,16 +206,11 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
 
     /// As [`open`](Self::open), where another server sends the answer: pushes wait in the outbox until it has.
     #[cfg(feature = "mount")]
-    async fn mount(
-        server: &'a ServerCore<D>,
-        mounted: handshake::Mounted,
-        addr: Addr,
-        permit: &mut Permit,
-    ) -> Result<Self, Refused> {
-        let (asked, upgrading) = mounted.decide(addr, permit, &server.policy, &server.options.limits).await?;
-        let mut registered = Self::register(Serving::new(server, asked), None);
+    fn mounted(server: &'a ServerCore<D>, mut asked: Asked, upgrading: handshake::Upgrading) -> Self {
+        asked.take_mode();
+        let mut registered = Self::register(Serving::new(server, asked), None, None);
         registered.upgrading = Some(Box::new(upgrading));
-        Ok(registered)
+        registered
     }
 
     /// Waits for the stream of a mounted connection. Also while the server ends: the peer is to hear that from it.
@@ -176,12 +221,12 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         let limit = limits.handshake.min(limits.close_timeout);
         let upgraded = timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
         let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
-        self.link = Some(self.serving.link(early_bytes).open(stream, Vec::new()));
+        self.link = Some(self.serving.link(early_bytes, None).open(stream, Vec::new()));
         Ok(())
     }
 
     /// Puts a connection on its path.
-    fn register(serving: Serving<'a, D>, link: Option<OpenLink<Transport>>) -> Self {
+    fn register(serving: Serving<'a, D>, link: Option<OpenLink<Transport>>, session: Option<Served>) -> Self {
         let Serving { server, connection } = &serving;
         // Outbound: messages pushed for its path go into its outbox.
         let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());
@@ -192,14 +237,17 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
             #[cfg(feature = "mount")]
             upgrading: None,
             route,
+            session,
+            permit: None,
             is_over: false,
         }
     }
 
-    /// Serves the connection to its end, inside its span.
-    fn spanned(self) -> InSpan<impl Future<Output = Result<(), Refused>>> {
+    /// Serves the connection to its end, inside its span. The place that it has is free after that.
+    fn spanned(mut self, permit: Permit) -> InSpan<impl Future<Output = Result<(), Refused>>> {
         let Serving { server, connection } = &self.serving;
         let span = trace::connection_span(server.component.name(), &connection.core().peer);
+        self.permit = Some(permit);
         InSpan::new(span, self.run())
     }
 
@@ -211,7 +259,13 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         }
         let Some(link) = self.link.take() else { return Ok(()) };
         let serving = self.serving.clone();
-        let ending = serving.drive(link).await;
+        serving.announce().await;
+        let ending = match (&mut self.session, &serving.server.sessions) {
+            (Some(session), Some(sessions)) => {
+                Box::pin(serving.drive_session(sessions, session, link, &mut self.permit)).await
+            }
+            _ => serving.drive(link, pending()).await,
+        };
         serving.server.routes.remove(&self.route);
         serving.end(ending).await;
         self.is_over = true;
@@ -225,6 +279,9 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
             let Serving { server, connection } = &self.serving;
             // Messages that are counted as unsent must not be written any more.
             self.link = None;
+            if let (Some(session), Some(sessions)) = (&self.session, &server.sessions) {
+                sessions.bury(&session.door, SessionLoss::Ended, session.known(&connection.core().outbox));
+            }
             server.routes.remove(&self.route);
             let of_server = server.component.terminal();
             self.serving.lose(of_server.unwrap_or_else(|| Death::Shutdown.of(connection.name())));
@@ -251,7 +308,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         Self { server, connection: Connection::new(new_core(server, asked)) }
     }
 
-    fn link(&self, early_bytes: Bytes) -> Link {
+    pub(crate) fn link(&self, early_bytes: Bytes, session: Option<SessionLink>) -> Link {
         let (server, core) = (self.server, self.connection.core());
         Link {
             role: Role::Server,
@@ -263,16 +320,21 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
             inbound: core.branch.backlog(),
             events: server.component.events.backlog(),
             early_bytes,
+            session,
         }
     }
 
-    /// Tells the subscribers that the connection is open, and emits the messages that it receives, to its end.
-    async fn drive(&self, link: OpenLink<Transport>) -> Ending {
+    /// Begins the session of a new connection.
+    fn begin_session(&self, session: &Served) -> SessionLink {
+        let window = self.server.sessions.as_ref().map(|sessions| sessions.resume.window);
+        self.connection.core().outbox.begin_session(window.unwrap_or_default(), Vec::new());
+        self.session_link(session, None)
+    }
+
+    /// Tells the subscribers that the connection is open.
+    async fn announce(&self) {
         let Self { server, connection } = self;
         server.note_told(connection);
-        // Inbound: received messages flow into the server's subject, tagged with the path.
-        let received = Io::from_parts(Emitting::new(), server.component.home.clone());
-        let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let peer = connection.core().peer.clone();
         self.emit_event(ServerEvent::Connected { peer });
         server.paid().await;
@@ -284,9 +346,16 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
             () = server.connections.deliver_at_home(connection.clone()) => {}
             () = server.until_closing() => {}
         }
+    }
+
+    /// Emits the messages that the connection receives on a link, to the end of that.
+    pub(crate) async fn drive(&self, link: OpenLink<Transport>, cut: impl Future<Output = ()> + Send) -> Ending {
+        let Self { server, connection } = self;
+        // Inbound: received messages flow into the server's subject, tagged with the path.
+        let received = Io::from_parts(Emitting::new(), server.component.home.clone());
+        let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
-        let driving = drive(link, receive, pending());
-        let ending = isolated("a connection", driving).await;
+        let ending = isolated("a connection", drive(link, receive, cut)).await;
         ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())))
     }
 
@@ -306,7 +375,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     }
 
     /// Emits an event of the connection, and of its server.
-    fn emit_event(&self, event: ServerEvent) {
+    pub(crate) fn emit_event(&self, event: ServerEvent) {
         self.connection.core().component.events.copies().next(event.clone());
         self.server.component.events.next(event);
     }
@@ -335,6 +404,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let peer = core.peer.clone();
         core.outbox.end();
         report_drops(&core.outbox, &peer, core.component.events.copies(), &server.component.events);
+        core.end_links();
         server.connections.forget(peer.id);
         let Ending { code, reason, error, unconfirmed } = ending;
         let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed, lasted: core.began.elapsed() };
@@ -384,6 +454,7 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
         grant,
         subprotocol,
         close_timeout: server.options.limits.close_timeout,
+        linked: Linked::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{SessionLoss, Token};
 pub(crate) const DLE: u8 = 0x10;
 
 /// Bytes of the longest control message.
-const MAX_LEN: usize = 128;
+pub(crate) const MAX_LEN: usize = 128;
 
 /// The largest number that a double, and so JavaScript, has exactly.
 const MAX_NUMBER: u64 = (1 << 53) - 1;

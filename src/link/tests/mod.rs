@@ -112,6 +112,7 @@ impl Plan {
             inbound: self.inbound.clone(),
             events: self.events.clone(),
             early_bytes: self.early_bytes.clone(),
+            session: None,
         }
     }
 

@@ -55,6 +55,7 @@ enum Sent {
 /// Both ends of a session.
 struct World {
     outbox: Outbox,
+    window: Tally,
     numbers: std::ops::RangeFrom<u32>,
     accepted: BTreeSet<u32>,
     /// Taken and not written.
@@ -77,11 +78,11 @@ fn number(frame: &Frame) -> u32 {
 impl World {
     fn new(bound: OutboxBound, window: u64) -> Self {
         let outbox = Outbox::new(bound, |_| {});
-        outbox.keep_written(Tally { messages: window, len: 40 });
         let (buffer, under_way, arrived) = (vec![], vec![], vec![]);
         let (accepted, numbers) = (BTreeSet::new(), 0..);
         let world = Self {
             outbox,
+            window: Tally { messages: window, len: 40 },
             numbers,
             accepted,
             buffer,
@@ -92,7 +93,7 @@ impl World {
             missed: 0,
             doubtful: 0,
         };
-        world.outbox.begin_session(vec![]);
+        world.outbox.begin_session(world.window, vec![]);
         world
     }
 
@@ -187,7 +188,7 @@ impl World {
         }
         let (number, greeting) = self.next_message(0);
         self.accepted.insert(number);
-        self.outbox.begin_session(vec![greeting]);
+        self.outbox.begin_session(self.window, vec![greeting]);
         (self.received, self.acked) = (0, 0);
     }
 
@@ -268,8 +269,7 @@ proptest! {
 #[test]
 fn full_window_holds_the_rest_until_the_peer_acknowledges() {
     let outbox = super::outbox(9, 100, Overflow::DropLatest);
-    outbox.keep_written(Tally { messages: 2, len: 100 });
-    outbox.begin_session(vec![]);
+    outbox.begin_session(Tally { messages: 2, len: 100 }, vec![]);
     (0..3).for_each(|n| outbox.push(message(n, 0)).unwrap());
     let take = || {
         let mut taken = Vec::new();
@@ -288,8 +288,7 @@ fn full_window_holds_the_rest_until_the_peer_acknowledges() {
 #[test]
 fn end_gives_up_what_was_written_and_drops_the_rest() {
     let outbox = super::outbox(9, 100, Overflow::DropLatest);
-    outbox.keep_written(Tally { messages: 9, len: 100 });
-    outbox.begin_session(vec![]);
+    outbox.begin_session(Tally { messages: 9, len: 100 }, vec![]);
     (0..5).for_each(|n| outbox.push(message(n, 0)).unwrap());
     let _ = outbox.take_each(1000, |_, _| {});
     let _ = outbox.confirm(3, true);

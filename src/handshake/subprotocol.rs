@@ -15,16 +15,6 @@ pub(crate) enum Mode {
     Resumable,
 }
 
-/// The subprotocol that a server chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chosen {
-    /// As it stands in the answer.
-    pub(crate) name: Option<String>,
-    /// The application's part of it.
-    pub(crate) application: Option<String>,
-    pub(crate) mode: Mode,
-}
-
 /// What a resumable client offers, whose application has these subprotocols.
 pub(crate) fn offers(application: &[String]) -> Vec<String> {
     if application.is_empty() {
@@ -35,14 +25,17 @@ pub(crate) fn offers(application: &[String]) -> Vec<String> {
 
 /// Chooses from what a client offers. `application` is in the server's order of preference; a subprotocol of the application
 /// comes first, and with the mode before it comes without.
-pub(crate) fn choose<'a>(offered: impl Iterator<Item = &'a str>, application: &[String], is_resumable: bool) -> Chosen {
+pub(crate) fn choose<'a>(
+    offered: impl Iterator<Item = &'a str>,
+    application: &[String],
+    is_resumable: bool,
+) -> Option<String> {
     let offered: Vec<_> = offered.collect();
     let find = |name: &str| offered.iter().copied().find(|offer| *offer == name);
     let of_application = |name: &String| find(&resumable_name(name)).filter(|_| is_resumable).or_else(|| find(name));
     let name = application.iter().find_map(of_application);
     let name = name.or_else(|| find(RESUME).filter(|_| is_resumable)).or_else(|| find(PLAIN));
-    let (application, mode) = name.map_or((None, Mode::Plain), split);
-    Chosen { name: name.map(str::to_owned), application: application.map(str::to_owned), mode }
+    name.map(str::to_owned)
 }
 
 /// The application's part of a chosen subprotocol, and the mode.
@@ -73,8 +66,9 @@ mod tests {
 
     /// What a server answers that has these subprotocols, what its application sees, and in which mode.
     fn chosen(offered: &[&str], application: &[&str], is_resumable: bool) -> (Option<String>, Option<String>, Mode) {
-        let Chosen { name, application, mode } = choose(offered.iter().copied(), &list(application), is_resumable);
-        (name, application, mode)
+        let name = choose(offered.iter().copied(), &list(application), is_resumable);
+        let (application, mode) = name.as_deref().map_or((None, Mode::Plain), split);
+        (name.clone(), application.map(str::to_owned), mode)
     }
 
     fn some(name: &str) -> Option<String> {
@@ -123,7 +117,8 @@ mod tests {
     fn client_understands_what_was_chosen_of_its_offers() {
         for application in [vec![], list(&["a", "b"])] {
             for offer in offers(&application) {
-                let Chosen { name, application, mode } = choose([offer.as_str()].into_iter(), &application, true);
+                let name = choose([offer.as_str()].into_iter(), &application, true);
+                let (application, mode) = name.as_deref().map_or((None, Mode::Plain), split);
                 assert_eq!(name.as_deref(), Some(&*offer));
                 assert_eq!(split(&offer), (application.as_deref(), mode));
             }

@@ -1,0 +1,287 @@
+//! [`SessionLink`]: what a link says and hears for the session that it belongs to, beside the messages of the program.
+//!
+//! The link counts what arrives, acknowledges it, and hears the acknowledgements of the peer. It never outlives a mistake of
+//! the peer: a control message out of its place ends the connection with 1002.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
+
+use crate::{
+    Frame, WsError,
+    link::{Flow, Receipt, Turn, driver::Driver},
+    outbox::Beyond,
+    protocol::text_frame::append_text,
+    session::{
+        receiving::Receiving,
+        verb::{DLE, Incoming, Malformed, Verb, read},
+    },
+    time::after,
+    transport::socket::Socket,
+};
+
+/// The latest that a message is acknowledged.
+const ACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a peer may take to answer `ask`: as long as a peer may take to answer a ping, by default.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// How far a session has come in the peer's messages, kept from one link to the next.
+#[derive(Clone, Default)]
+pub(crate) struct Received(Arc<Mutex<Receiving>>);
+
+impl Received {
+    /// The present state. A link that is being served knows better.
+    pub(crate) fn get(&self) -> Receiving {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, receiving: Receiving) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = receiving;
+    }
+}
+
+/// What a link hears of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The session goes on, and so many messages of the peer do not come.
+    Resumed { missed: u64 },
+    /// So many messages of the peer do not come, between the last one and the next.
+    Gap { missed: u64 },
+}
+
+/// The session of a link.
+pub(crate) struct SessionLink {
+    receiving: Receiving,
+    /// Gets `receiving` when the link ends.
+    received: Received,
+    /// The peer has still to say where it goes on.
+    is_resuming: bool,
+    /// The position that the peer has acknowledged on this link.
+    acknowledged: u64,
+    /// Since when the peer owes an answer to `ask`.
+    asked: Option<Instant>,
+    /// When an acknowledgement is due.
+    ack_by: Option<Instant>,
+    /// The peer wants an acknowledgement at once.
+    is_asked: bool,
+    tell: Box<dyn FnMut(News) + Send + Sync>,
+}
+
+impl Drop for SessionLink {
+    /// Even when the task is cancelled, what has been received is not received again.
+    fn drop(&mut self) {
+        self.received.set(self.receiving.clone());
+    }
+}
+
+impl SessionLink {
+    /// The link goes on with what `received` says. A peer that `is_resuming` begins with the position of its next message.
+    pub(crate) fn new(received: Received, is_resuming: bool, tell: impl FnMut(News) + Send + Sync + 'static) -> Self {
+        Self {
+            receiving: received.get(),
+            received,
+            is_resuming,
+            acknowledged: 0,
+            asked: None,
+            ack_by: None,
+            is_asked: false,
+            tell: Box::new(tell),
+        }
+    }
+
+    /// Counts a payload, before anybody hears of it: one whose subscriber panics is not to come again.
+    fn count(&mut self, frame: &Frame, now: Instant) {
+        self.receiving.take(frame.len());
+        self.ack_by.get_or_insert_with(|| after(now, ACK_WITHIN));
+    }
+
+    fn is_ack_due(&self, now: Instant) -> bool {
+        self.is_asked || self.receiving.is_ack_due() || self.ack_by.is_some_and(|by| by <= now)
+    }
+
+    fn ack(&mut self) -> Verb {
+        (self.is_asked, self.ack_by) = (false, None);
+        self.receiving.ack()
+    }
+
+    fn at(&mut self, position: u64) -> Result<(), Malformed> {
+        let missed = self.receiving.at(position)?;
+        match self.is_resuming {
+            true => (self.tell)(News::Resumed { missed }),
+            false if missed > 0 => (self.tell)(News::Gap { missed }),
+            false => {}
+        }
+        self.is_resuming = false;
+        Ok(())
+    }
+}
+
+/// Why a control message ends the connection.
+struct Mistake(&'static str);
+
+impl From<Malformed> for Mistake {
+    fn from(malformed: Malformed) -> Self {
+        Self(malformed.reason())
+    }
+}
+
+impl From<Beyond> for Mistake {
+    fn from(_: Beyond) -> Self {
+        Self("`ack` is beyond what was sent")
+    }
+}
+
+/// A control message as a frame.
+pub(crate) fn encode(verb: &Verb, role: Role) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    append_text(&mut bytes, &verb.text(), role);
+    bytes
+}
+
+/// What comes before a payload on the wire, so that it is not taken for a control message.
+pub(crate) fn escape(frame: &Frame) -> &'static [u8] {
+    match frame {
+        Frame::Text(text) if text.as_bytes().first() == Some(&DLE) => &[DLE],
+        _ => &[],
+    }
+}
+
+/// A message of a peer that speaks for a session.
+enum Sorted {
+    Payload(Frame),
+    Control(Verb),
+}
+
+fn sort(frame: Frame) -> Result<Sorted, Malformed> {
+    let Frame::Text(text) = frame else { return Ok(Sorted::Payload(frame)) };
+    Ok(match read(&text)? {
+        Incoming::Payload => Sorted::Payload(Frame::Text(text)),
+        Incoming::EscapedPayload => Sorted::Payload(Frame::Text(text.without_first())),
+        Incoming::Control(verb) => Sorted::Control(verb),
+    })
+}
+
+impl<S, F> Driver<S, F>
+where
+    S: Socket,
+    F: FnMut(Frame) -> Receipt,
+{
+    /// Hands a payload on, or does what a control message says.
+    pub(crate) fn hear(&mut self, frame: Frame) {
+        if self.link.session.is_none() {
+            return self.hand_on(frame);
+        }
+        let heard = match sort(frame) {
+            Ok(Sorted::Payload(frame)) => self.hear_payload(frame),
+            Ok(Sorted::Control(verb)) => self.hear_verb(verb),
+            Err(malformed) => Err(malformed.into()),
+        };
+        if let Err(Mistake(reason)) = heard {
+            self.fail_connection(CloseCode::Protocol, reason.into());
+        }
+    }
+
+    fn hear_payload(&mut self, frame: Frame) -> Result<(), Mistake> {
+        let now = self.now;
+        match &mut self.link.session {
+            Some(session) if session.is_resuming => return Err(Mistake("`at` is missing after `resumed`")),
+            Some(session) => session.count(&frame, now),
+            None => {}
+        }
+        self.hand_on(frame);
+        Ok(())
+    }
+
+    fn hear_verb(&mut self, verb: Verb) -> Result<(), Mistake> {
+        let Some(session) = &mut self.link.session else { return Ok(()) };
+        match verb {
+            Verb::At(position) => session.at(position)?,
+            _ if session.is_resuming => return Err(Mistake("`at` is missing after `resumed`")),
+            Verb::Ask => session.is_asked = true,
+            Verb::Ack(position) if position < session.acknowledged => return Err(Mistake("`ack` goes back")),
+            Verb::Ack(position) => {
+                (session.acknowledged, session.asked) = (position, None);
+                self.acknowledge(position)?;
+            }
+            _ => return Err(Mistake("a control message out of its place")),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, position: u64) -> Result<(), Beyond> {
+        // Inside the lock: a thread that is writing has then confirmed what the peer can have.
+        let _writer = self.writer.lock();
+        self.link.outbox.acknowledge(position)
+    }
+
+    /// Notes that the peer has answered the close frame, and so has read all that came before it.
+    pub(crate) fn acknowledge_all(&mut self) {
+        if self.link.session.is_some() {
+            self.link.outbox.acknowledge_all();
+        }
+    }
+
+    /// Acknowledges what is due, unless earlier answers are still to be written.
+    pub(crate) fn ack_if_due(&mut self) {
+        let is_clear = self.write_status.answers_len == 0 && self.write_status.stalled.is_none();
+        let (now, role) = (self.now, self.link.role);
+        if let Some(session) = &mut self.link.session
+            && is_clear
+            && session.is_ack_due(now)
+        {
+            let ack = session.ack();
+            append_text(&mut self.answers, &ack.text(), role);
+        }
+    }
+
+    /// Asks for an acknowledgement, since no more may be written before; once until it comes.
+    pub(crate) fn ask(&mut self) -> Turn {
+        let (now, role) = (self.now, self.link.role);
+        match &mut self.link.session {
+            Some(session) if session.asked.is_none() => {
+                session.asked = Some(now);
+                append_text(&mut self.answers, &Verb::Ask.text(), role);
+                Turn::Again
+            }
+            _ => Turn::Wait,
+        }
+    }
+
+    /// The last words before a close frame: what will not be sent, and what has arrived.
+    pub(crate) fn say_last_words(&mut self) {
+        let role = self.link.role;
+        let Some(session) = &mut self.link.session else { return };
+        if let Some(end) = self.link.outbox.untold_end() {
+            append_text(&mut self.answers, &Verb::At(end).text(), role);
+        }
+        if session.receiving.owes_ack() {
+            let ack = session.ack();
+            append_text(&mut self.answers, &ack.text(), role);
+        }
+    }
+
+    /// When the session needs the task.
+    pub(crate) fn session_deadline(&self) -> Option<Instant> {
+        let session = self.link.session.as_ref()?;
+        // An acknowledgement that answers hold up goes out behind them, which the socket announces.
+        let ack_by = session.ack_by.filter(|by| *by > self.now || self.write_status.answers_len == 0);
+        [ack_by, session.asked.map(|asked| after(asked, ANSWER_WITHIN))].into_iter().flatten().min()
+    }
+
+    /// Ends a connection whose peer acknowledges nothing.
+    pub(crate) fn end_if_unanswered(&mut self) -> Flow<()> {
+        let asked = self.link.session.as_ref().and_then(|session| session.asked);
+        match asked {
+            Some(asked) if after(asked, ANSWER_WITHIN) <= self.now => {
+                let error = WsError::PeerGone { peer: self.link.peer.to_string(), silent: self.now - asked };
+                Flow::Break(self.lost(error))
+            }
+            _ => Flow::Continue(()),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The sessions of a resumable server: who has one, and how a link finds the one that it belongs to.
+//!
+//! ```text
+//!  a peer's task                         Sessions                      the session's task
+//!  greet: `resume`, by token ---------> claim: Door ---- Returned ---> Served: the link before has ended, the next begins
+//!         `new` ----------------------> open: Door                     parks without a link, until one comes
+//!         `lost`, with what is known <- tombstones <------------------ bury: the session is over
+//! ```
+//!
+//! A link is handed to the session's task, which serves one link after the other. So what a link has counted is final before
+//! the next one is told of it.
+
+mod door;
+mod greet;
+mod parked;
+mod serve;
+mod served;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http::{HeaderValue, header::ORIGIN};
+use tokio::time::Instant;
+
+pub(crate) use door::{Door, Returned};
+pub(crate) use greet::{Back, Greeted, greet};
+pub(crate) use served::Served;
+
+use crate::{
+    Limits, Resume, SessionLoss, Tag, UpgradeRequest,
+    handshake::Granted,
+    runtime::callback,
+    session::{Token, tombstones::Tombstones, verb::Known},
+};
+
+/// The sessions of a server.
+pub(crate) struct Sessions {
+    pub(crate) resume: Resume,
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+struct State {
+    open: HashMap<Token, Arc<Door>>,
+    tombstones: Tombstones<Identity>,
+    /// Those without a link, in the order in which they lost it.
+    parked: BTreeMap<u64, Parked>,
+    /// The bytes that wait for the parked ones.
+    parked_len: u64,
+    /// How often a session was parked.
+    parkings: u64,
+}
+
+struct Parked {
+    door: Arc<Door>,
+    len: u64,
+}
+
+/// Who may have a session back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    path: Tag,
+    origin: Option<HeaderValue>,
+    owner: Option<String>,
+}
+
+/// What a server says to a client that wants its session back.
+pub(crate) enum Claim {
+    Found(Arc<Door>),
+    /// Another link has it, with a higher number.
+    Stale,
+    Lost(SessionLoss, Option<Known>),
+}
+
+impl Sessions {
+    pub(crate) fn new(resume: Resume, limits: Limits) -> Self {
+        let state = State {
+            open: HashMap::new(),
+            tombstones: Tombstones::new(),
+            parked: BTreeMap::new(),
+            parked_len: 0,
+            parkings: 0,
+        };
+        Self { resume, limits, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The identity of a client. `Err` with the message of a panic of the program's function.
+    pub(crate) fn identify(&self, request: &UpgradeRequest, grant: Option<&Granted>) -> Result<Identity, String> {
+        let owner = self.resume.owner.as_ref().map(|owner| {
+            let name = || owner(request, grant.map(|grant| &**grant as _));
+            callback::run(|| callback::attempt("the function given to owner(..)", name))
+        });
+        Ok(Identity {
+            path: request.tag().clone(),
+            origin: request.headers().get(ORIGIN).cloned(),
+            owner: owner.transpose()?,
+        })
+    }
+
+    /// Opens a session.
+    pub(crate) fn open(&self, token: Token, identity: Identity) -> Arc<Door> {
+        let door = Arc::new(Door::new(token, identity));
+        self.lock().open.insert(token, door.clone());
+        door
+    }
+
+    /// Finds the session that a client wants back, for its `link`-th link.
+    pub(crate) fn claim(&self, token: Token, identity: &Identity, link: u64) -> Claim {
+        let mut state = self.lock();
+        match state.open.get(&token).filter(|door| door.identity == *identity) {
+            Some(door) if door.take_number(link) => Claim::Found(door.clone()),
+            Some(_) => Claim::Stale,
+            None => match state.tombstones.find(Instant::now(), token, identity) {
+                Some((why, known)) => Claim::Lost(why, Some(known)),
+                None => Claim::Lost(SessionLoss::Unknown, None),
+            },
+        }
+    }
+
+    /// Notes that a session is over, and what is known of it.
+    pub(crate) fn bury(&self, door: &Door, why: SessionLoss, known: Known) {
+        let mut state = self.lock();
+        if state.open.remove(&door.token).is_some() {
+            state.tombstones.insert(Instant::now(), door.token, door.identity.clone(), why, known);
+        }
+        drop(state);
+        drop(door.close());
+    }
+
+    /// How many sessions have no link.
+    pub(crate) fn parked(&self) -> usize {
+        self.lock().parked.len()
+    }
+}
