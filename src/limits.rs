@@ -330,12 +330,15 @@ mod tests {
             connections,
             connections_per_address,
             connections_per_path,
+            sessions,
+            parked_len,
         } = Limits::server();
         let seconds = [handshake, write_stalled, close_timeout].map(|time| time.as_secs_f64());
         assert_eq!(seconds, [10.0, 30.0, 5.0]);
         assert_eq!((header_len, message_len, write_buffer_len), (16 << 10, 1 << 20, 2 << 20));
         assert_eq!((handshakes, headers, frame_len, undecodable), (4000, 100, None, Some(1000)));
         assert_eq!((connections, connections_per_address, connections_per_path), (Some(10_000), None, None));
+        assert_eq!((sessions, parked_len), (10_000, 256 << 20));
         let client = Limits::server().message_len(16 << 20).undecodable(None).connections(None);
         assert_eq!(Limits::client(), client);
     }

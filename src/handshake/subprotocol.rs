@@ -120,7 +120,7 @@ mod tests {
                 let name = choose([offer.as_str()].into_iter(), &application, true);
                 let (application, mode) = name.as_deref().map_or((None, Mode::Plain), split);
                 assert_eq!(name.as_deref(), Some(&*offer));
-                assert_eq!(split(&offer), (application.as_deref(), mode));
+                assert_eq!(split(&offer), (application, mode));
             }
         }
     }

@@ -94,9 +94,16 @@ async fn shake_hands<'a, D: WsDatatype>(
 
 /// A peer that is let in.
 enum Shaken<'a, D: WsDatatype> {
-    New(Registered<'a, D>),
+    New(Box<Registered<'a, D>>),
     /// It goes on with the session that it had.
     Back(Back),
+}
+
+impl<'a, D: WsDatatype> Shaken<'a, D> {
+    /// In a box, since a connection takes more room than a peer that has gone elsewhere.
+    fn of(registered: Registered<'a, D>) -> Self {
+        Self::New(Box::new(registered))
+    }
 }
 
 /// Makes what is left of an opening handshake.
@@ -128,12 +135,12 @@ async fn register<D: WsDatatype>(server: &ServerCore<D>, mut entrant: Entrant) -
         Mode::Plain => None,
     };
     let Some(sessions) = sessions else {
-        return Registered::open(server, entrant, None).await.map(Shaken::New).map_err(broken);
+        return Registered::open(server, entrant, None).await.map(Shaken::of).map_err(broken);
     };
     // In a box, as most peers have no session.
     match Box::pin(session::greet(sessions, entrant)).await? {
         Greeted::New { entrant, door } => {
-            Registered::open(server, entrant, Some(Served::new(door))).await.map(Shaken::New).map_err(broken)
+            Registered::open(server, entrant, Some(Served::new(door).into())).await.map(Shaken::of).map_err(broken)
         }
         Greeted::Back(back) => Ok(Shaken::Back(back)),
     }
@@ -149,7 +156,7 @@ async fn mount<'a, D: WsDatatype>(
 ) -> Result<Shaken<'a, D>, Refused> {
     let (asked, upgrading) = mounted.decide(addr, permit, &server.policy, &server.options.limits).await?;
     if server.sessions.is_none() || !asked.is_resumable() {
-        return Ok(Shaken::New(Registered::mounted(server, asked, upgrading)));
+        return Ok(Shaken::of(Registered::mounted(server, asked, upgrading)));
     }
     // A session is settled on the stream before there is a connection.
     let upgraded = upgrading.stream().await.map_err(|error| Refused::unanswered(error.to_string()));
@@ -182,7 +189,7 @@ struct Registered<'a, D: WsDatatype> {
     upgrading: Option<Box<handshake::Upgrading>>,
     /// The place of its outbox in the routing table.
     route: Route,
-    session: Option<Served>,
+    session: Option<Box<Served>>,
     /// Its place among the connections; none while its session has no link.
     permit: Option<Permit>,
     is_over: bool,
@@ -190,7 +197,7 @@ struct Registered<'a, D: WsDatatype> {
 
 impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Makes a connection to a peer, and sends the peer the answer that says so.
-    async fn open(server: &'a ServerCore<D>, entrant: Entrant, session: Option<Served>) -> io::Result<Self> {
+    async fn open(server: &'a ServerCore<D>, entrant: Entrant, session: Option<Box<Served>>) -> io::Result<Self> {
         let Entrant { stream, early_bytes, answer, asked } = entrant;
         let serving = Serving::new(server, asked);
         let of_link = session.as_ref().map(|session| serving.begin_session(session));
@@ -226,7 +233,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     }
 
     /// Puts a connection on its path.
-    fn register(serving: Serving<'a, D>, link: Option<OpenLink<Transport>>, session: Option<Served>) -> Self {
+    fn register(serving: Serving<'a, D>, link: Option<OpenLink<Transport>>, session: Option<Box<Served>>) -> Self {
         let Serving { server, connection } = &serving;
         // Outbound: messages pushed for its path go into its outbox.
         let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());

@@ -3,6 +3,9 @@
 //! `RXPLUS_RESUME_WORLDS=1000000 cargo test --release --test resume` tries so many; `RXPLUS_RESUME_SEED` is the seed of the first.
 
 mod model;
+mod sessions;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{collections::BTreeMap, env, sync::LazyLock};
 

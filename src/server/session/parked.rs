@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The place of a session among the parked ones, until it is dropped.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     sessions: &'a Sessions,
     number: u64,
 }

@@ -5,6 +5,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{
     Returned, Served, Sessions,
+    parked::Place,
     served::{Next, Over},
 };
 use crate::{
@@ -36,11 +37,8 @@ impl<D: WsDatatype> Serving<'_, D> {
                 return self.close_session(sessions, session, over, ending);
             }
             *permit = None;
-            if !session.is_wanted() {
-                self.connection.core().set_linked(false);
-                self.emit_session(SessionEvent::Parked);
-            }
-            match session.next(sessions, &self.connection.core().outbox).await {
+            let place = (!session.is_wanted()).then(|| self.park(sessions, session));
+            match session.next(sessions, place, &self.connection.core().outbox).await {
                 Ok(next) => link = self.resume(session, next, permit, ended),
                 Err(over) => {
                     let lost = self.lost_session(over.0);
@@ -48,6 +46,13 @@ impl<D: WsDatatype> Serving<'_, D> {
                 }
             }
         }
+    }
+
+    fn park<'a>(&self, sessions: &'a Sessions, session: &Served) -> Place<'a> {
+        let place = sessions.park(&session.door);
+        self.connection.core().set_linked(false);
+        self.emit_session(SessionEvent::Parked);
+        place
     }
 
     fn emit_session(&self, event: SessionEvent) {

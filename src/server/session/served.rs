@@ -70,12 +70,22 @@ impl Served {
         }
     }
 
-    /// Waits for the next link.
-    pub(crate) async fn next(&mut self, sessions: &Sessions, outbox: &Outbox) -> Result<Next, Over> {
-        let place = sessions.park(&self.door);
+    /// Waits for the next link, in a `place` among those who wait.
+    pub(crate) async fn next<'a>(
+        &mut self,
+        sessions: &'a Sessions,
+        mut place: Option<Place<'a>>,
+        outbox: &Outbox,
+    ) -> Result<Next, Over> {
         let deadline = after(Instant::now(), sessions.resume.park);
         loop {
-            let returned = self.wait(&place, outbox, deadline).await?;
+            let returned = match self.door.take() {
+                Some(returned) => returned,
+                None => {
+                    let place = place.get_or_insert_with(|| sessions.park(&self.door));
+                    self.wait(place, outbox, deadline).await?
+                }
+            };
             if let Some(next) = self.go_on(returned, outbox).await? {
                 return Ok(next);
             }
