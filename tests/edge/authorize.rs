@@ -1,6 +1,6 @@
 //! The program decides on whom to let in.
 
-use std::{future::ready, net::TcpStream, time::Duration};
+use std::{future::ready, net::TcpStream};
 
 use rxplus::prelude::*;
 
@@ -34,7 +34,6 @@ async fn decide(request: UpgradeRequest) -> Result<User, Refuse> {
             tokio::task::yield_now().await;
             panic!("on purpose")
         }
-        "/never" => std::future::pending().await,
         "/no" => Err(Refuse::status(401).because("say the word").header("WWW-Authenticate", "Bearer")),
         path => Ok(User(format!("{path} {:?} {:?}", request.query(), request.header("HOST")))),
     }
@@ -98,18 +97,6 @@ fn panic_before_its_first_await_is_500_as_well() {
     });
     assert!(answer(&site, &with_path("GET /panic HTTP/1.1")).starts_with("HTTP/1.1 500 "));
     site.serves_a_good_client();
-}
-
-#[test]
-fn decision_that_never_comes_is_ended_by_the_handshake_limit() {
-    // Time enough for the good peer at the end, on a busy machine.
-    let limits = Limits::server().handshake(Duration::from_secs(2));
-    let site = Site::with(|builder| builder.authorize(decide).limits(limits));
-    let mut raw = Raw::connect(site.addr());
-    raw.ask(&with_path("GET /never HTTP/1.1"));
-    assert_eq!(raw.rest(), b"");
-    assert!(site.refusal().1.contains("Limits::handshake"));
-    site.is_unharmed();
 }
 
 #[test]

@@ -12,7 +12,6 @@ mod log_lines;
 mod nesting;
 mod raw;
 mod requests;
-mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(feature = "tls")]

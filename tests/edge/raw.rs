@@ -127,11 +127,6 @@ impl Raw {
         String::from_utf8(head).unwrap()
     }
 
-    /// Whether the peer hangs up before the read timeout.
-    pub(crate) fn is_over(&mut self) -> bool {
-        !matches!(self.0.read(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
-    }
-
     /// Reads `count` bytes.
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];

@@ -23,43 +23,6 @@ fn client_keeps_trying_until_the_server_is_there() {
 }
 
 #[test]
-fn conn_retry_timeout_is_the_delay_of_every_attempt() {
-    let delay = Duration::from_millis(3);
-    let address = free_address(&host_of_its_own(5));
-    let client = RxWsClient::builder(&address, WsStr).conn_retry_timeout(delay).connect().unwrap();
-    let events = Recorder::on(client.events());
-    for number in 1..6 {
-        let waits = events.find(|event| match event {
-            ClientEvent::Reconnecting { attempt, delay } => Some((attempt, delay)),
-            _ => None,
-        });
-        assert_eq!(waits, (number, delay));
-    }
-}
-
-#[test]
-fn server_that_hangs_up_at_once_is_not_hammered() {
-    let server = ForeignServer::start();
-    let retry = RetryPolicy::exponential().base_delay(AT_ONCE).jitter(false).max_retries(5);
-    let client = RxWsClient::builder(server.url(), WsStr).retry(retry).connect().unwrap();
-    let (heard, events) = (Recorder::on(client.clone()), Recorder::on(client.events()));
-    for _ in 0..6 {
-        drop(server.accept());
-    }
-    let Heard::Error(error) = heard.hear() else { panic!("something else than an error") };
-    assert!(error.contains("after 6 attempts"), "{error}");
-    let mut delays = Vec::new();
-    while let Heard::Item(event) = events.hear() {
-        if let ClientEvent::Reconnecting { attempt, delay } = event {
-            delays.push(delay);
-            assert_eq!(attempt as usize, delays.len());
-        }
-    }
-    assert_eq!(delays.len(), 5);
-    assert!(delays.is_sorted_by(|a, b| a < b), "{delays:?}");
-}
-
-#[test]
 fn server_that_closes_at_once_is_not_hammered() {
     let server = ForeignServer::start();
     let retry = RetryPolicy::exponential().base_delay(AT_ONCE).jitter(false).max_retries(3);
@@ -134,22 +97,6 @@ fn time_alone_proves_a_connection_too() {
     }
     client.complete();
     server.complete();
-}
-
-#[test]
-fn connect_timeout_is_its_own_and_not_the_retry_delay() {
-    let server = raw_server(|_, mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
-    let client = RxWsClient::builder(format!("ws://{server}"), WsStr)
-        .conn_retry_timeout(NEVER)
-        .connect_timeout(Duration::from_millis(50))
-        .connect()
-        .unwrap();
-    let events = Recorder::on(client.events());
-    assert!(matches!(
-        events.item(),
-        ClientEvent::ConnectFailed { error: WsError::HandshakeTimedOut { after, .. }, .. } if after.as_millis() == 50
-    ));
-    client.complete();
 }
 
 #[test]

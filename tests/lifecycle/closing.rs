@@ -186,24 +186,6 @@ fn server_completes_after_every_peers_answer_and_lets_nobody_in() {
 }
 
 #[test]
-fn client_waits_for_a_silent_server_no_longer_than_the_close_timeout() {
-    let (hold, held) = mpsc::channel::<()>();
-    let held = Arc::new(Mutex::new(held));
-    let server = foreign_server(move |_, peer| {
-        let _ = held.lock().unwrap().recv();
-        drop(peer);
-    });
-    let limits = Limits::client().close_timeout(Duration::from_millis(200));
-    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).limits(limits).connect().unwrap();
-    client.wait_connected(PATIENCE).unwrap();
-    let begun = Instant::now();
-    client.clone().complete();
-    client.wait_closed(PATIENCE).unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    drop(hold);
-}
-
-#[test]
 fn peer_that_never_answers_a_close_is_left_after_the_close_timeout() {
     let limits = Limits::server().close_timeout(Duration::from_millis(20));
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).limits(limits).bind().unwrap();
@@ -218,28 +200,6 @@ fn peer_that_never_answers_a_close_is_left_after_the_close_timeout() {
     });
     assert!(matches!(error, WsError::ClosingTimedOut { .. }), "{error:?}");
     assert!(matches!(ended.hear(), Heard::Error(_)));
-}
-
-#[test]
-fn what_is_queued_without_a_server_is_given_up_after_the_close_timeout() {
-    let server = raw_server(|_, stream| drop(stream));
-    let limits = Limits::client().close_timeout(Duration::from_millis(200));
-    let client = RxWsClient::builder(format!("ws://{server}"), WsStr).limits(limits.clone()).connect().unwrap();
-    let (heard, events) = (Recorder::<WsText>::on(client.clone()), Recorder::on(client.events()));
-    client.next("never sent");
-    client.clone().complete();
-    let report = client.wait_closed(PATIENCE).unwrap();
-    assert_eq!((report.unsent, report.unsent_len), (1, 10));
-    assert_eq!(announced_by_client(&events.to_the_end().0).0, tally(1, 10));
-    assert_eq!(heard.to_the_end(), (vec![], Heard::Complete));
-
-    let group = RxWsClientGroup::builder(format!("ws://{server}"), WsStr).limits(limits).build().unwrap();
-    for path in ["/audio", "/chat"] {
-        group.next(TaggedData::new(path, "never sent"));
-    }
-    group.clone().complete();
-    let report = group.wait_closed(PATIENCE).unwrap();
-    assert_eq!((report.unsent, report.unsent_len), (2, 20));
 }
 
 /// Tells the test below that it is run as a program of its own, and where to connect.

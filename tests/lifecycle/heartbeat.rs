@@ -109,25 +109,6 @@ fn callback_that_blocks_costs_a_client_no_quiet_server() {
 }
 
 #[test]
-fn any_frame_of_a_peer_counts_as_life() {
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(INTERVAL);
-    let server = server.bind().unwrap();
-    let (heard, events) = (Recorder::on(server.clone()), Recorder::on(server.events()));
-    let mut talks = foreign_client(server.local_addr(), "/talks"); // answers no ping, having read none
-    let _silent = foreign_client(server.local_addr(), "/silent");
-    let mut gone = false;
-    while !gone {
-        talks.send(Message::text("I am here")).unwrap();
-        assert_eq!(heard.item().data, "I am here");
-        gone = events.rest().iter().any(|event| match event {
-            Heard::Item(ServerEvent::Disconnected { peer, .. }) => peer.path == "/silent",
-            _ => false,
-        });
-    }
-    assert_eq!(server.connection_count(), 1);
-}
-
-#[test]
 fn without_a_timeout_a_silent_peer_is_pinged_and_kept() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(Duration::from_millis(2));
     let server = server.ping_timeout(None).bind().unwrap();
@@ -139,69 +120,4 @@ fn without_a_timeout_a_silent_peer_is_pinged_and_kept() {
     }
     silent.send(Message::text("still here")).unwrap();
     assert_eq!(heard.item().data, "still here");
-}
-
-#[test]
-fn without_an_interval_nobody_is_pinged_or_gone() {
-    let off = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(None).ping_timeout(Duration::from_millis(1));
-    let off = off.bind().unwrap();
-    let heard = Recorder::on(off.clone());
-    let mut left_alone = foreign_client(off.local_addr(), "/");
-    // Until another server has found such a peer gone.
-    let on =
-        RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(INTERVAL).ping_timeout(Duration::from_millis(1));
-    let on = on.bind().unwrap();
-    let events = Recorder::on(on.events());
-    let _silent = foreign_client(on.local_addr(), "/");
-    events.find(|event| matches!(event, ServerEvent::Disconnected { .. }).then_some(()));
-    left_alone.send(Message::text("still here")).unwrap();
-    assert_eq!(heard.item().data, "still here");
-    off.next(TaggedData::new("/", "unpinged"));
-    assert_eq!(left_alone.read().unwrap(), Message::text("unpinged"));
-}
-
-#[test]
-fn peer_that_falls_silent_is_gone_on_both_sides() {
-    let (interval, timeout) = (Duration::from_millis(100), Duration::from_millis(100));
-    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(interval).ping_timeout(timeout);
-    let server = server.bind().unwrap();
-    let proxy = Proxy::to(server.local_addr());
-    let client = RxWsClient::builder(proxy.url("/"), WsStr).ping_interval(interval).ping_timeout(timeout);
-    let client = client.connect().unwrap();
-    let (at_client, at_server) = (Recorder::on(client.events()), Recorder::on(server.events()));
-    client.wait_connected(PATIENCE).unwrap();
-    proxy.silence(true);
-    at_client.find(|event| match event {
-        ClientEvent::Disconnected { code, error, .. } => {
-            assert!(code == 1006 && matches!(error, Some(WsError::PeerGone { .. })), "{code} {error:?}");
-            Some(())
-        }
-        _ => None,
-    });
-    at_server.find(|event| match event {
-        ServerEvent::Disconnected { error, .. } => {
-            assert!(matches!(error, Some(WsError::PeerGone { .. })), "{error:?}");
-            Some(())
-        }
-        _ => None,
-    });
-    client.complete();
-    server.complete();
-}
-
-#[test]
-fn peer_that_only_answers_pings_late_stays() {
-    let interval = Duration::from_millis(50);
-    let server = echo_server(WsStr);
-    let proxy = Proxy::to(server.local_addr());
-    let client = RxWsClient::builder(proxy.url("/"), WsStr).ping_interval(interval).ping_timeout(PATIENCE).connect();
-    let client = client.unwrap();
-    let heard = Recorder::on(client.clone());
-    client.wait_connected(PATIENCE).unwrap();
-    proxy.delay(4 * interval);
-    client.next("through");
-    assert_eq!(heard.item(), "through");
-    assert_eq!(client.stats().reconnects, 0);
-    client.complete();
-    server.complete();
 }

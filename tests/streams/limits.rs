@@ -18,8 +18,6 @@ use crate::{
     unbound_with,
 };
 
-const SHORT: Duration = Duration::from_millis(300);
-
 fn with(limits: Limits) -> (RxWsServer<WsStr>, Recorder<ServerEvent>) {
     let server = unbound_with(|builder| builder.limits(limits));
     let events = Recorder::on(server.events());
@@ -41,14 +39,6 @@ fn adopted(server: &RxWsServer<WsStr>, adopted: Adopted) -> DuplexStream {
 }
 
 #[test]
-fn handshake_over_its_time_is_dropped() {
-    let (server, events) = with(Limits::server().handshake(SHORT));
-    run(async { assert_eq!(rest(memory(&server)).await, "") });
-    assert_eq!(refusal(&events), (None, "the handshake took too long (Limits::handshake)".into()));
-    server.complete();
-}
-
-#[test]
 fn one_handshake_too_many_is_refused_while_the_others_are_young() {
     let (server, events) = with(Limits::server().handshakes(1));
     run(async {
@@ -61,17 +51,6 @@ fn one_handshake_too_many_is_refused_while_the_others_are_young() {
         let (status, reason) = refusal(&events);
         assert!(status.is_none() && reason.contains("Limits::handshakes"), "{reason}");
         echoes(&mut open(young, "/").await, "still here").await;
-    });
-    server.complete();
-}
-
-#[test]
-fn one_handshake_too_many_takes_the_place_of_one_that_is_old() {
-    let (server, _events) = with(Limits::server().handshakes(1));
-    run(async {
-        let old = memory(&server);
-        while client_async("ws://robot/", memory(&server)).await.is_err() {}
-        assert_eq!(rest(old).await, "");
     });
     server.complete();
 }

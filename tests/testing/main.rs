@@ -1,7 +1,11 @@
-//! The network in memory: its faults, and what real servers and clients make of them, in no time.
+//! The network in memory: its faults, and what real servers and clients make of them, in no time. What the crate does after a time is
+//! tested here at that very time.
 #![cfg(feature = "test")]
 
+mod attempts;
 mod faults;
+mod heartbeats;
+mod limits;
 mod outages;
 mod recordings;
 mod repetition;

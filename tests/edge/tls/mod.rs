@@ -111,12 +111,6 @@ fn stream_to(
     rustls::StreamOwned::new(connection, TcpStream::connect(addr).unwrap())
 }
 
-/// For a server whose peers do not get as far as its certificate.
-pub(crate) fn any_identity() -> ServerTls {
-    let identity = Authority::new().issue("127.0.0.1");
-    ServerTls::from_pem(identity.certificate, identity.key).unwrap()
-}
-
 fn wss(site: &Site, path: &str) -> String {
     format!("wss://127.0.0.1:{}{path}", site.addr().port())
 }
