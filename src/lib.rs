@@ -178,6 +178,9 @@ pub mod guide {
     #[doc = include_str!("../docs/guide/streams.md")]
     pub mod streams {}
 
+    #[doc = include_str!("../docs/guide/resuming.md")]
+    pub mod resuming {}
+
     #[doc = include_str!("../docs/guide/observability.md")]
     pub mod observability {}
 }

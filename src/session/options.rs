@@ -19,7 +19,8 @@ type Owner = Arc<dyn Fn(&UpgradeRequest, Option<&(dyn Any + Send + Sync)>) -> St
 /// use rxplus::prelude::*;
 ///
 /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).resumable(Resume::new()).bind()?;
-/// let client = RxWsClient::builder(server.url(), WsStr).resumable(Resume::new()).connect()?;
+/// let address = format!("ws://{}/orders", server.local_addr());
+/// let client = RxWsClient::builder(address.as_str(), WsStr).resumable(Resume::new()).connect()?;
 /// client.events().subscribe(|event| match event {
 ///     ClientEvent::Session(SessionEvent::Resumed { missed: 0, .. }) => println!("complete"),
 ///     ClientEvent::Session(SessionEvent::Gap { missed }) => println!("the server dropped {missed} here"),
