@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # WebSocket programs that are not rxplus's talk to its server and to its client (`peer/main.rs`): Node's `ws`, RxJS, Python's
-# `websockets`, Chromium, and Autobahn's suite.
+# `websockets`, Chromium, and Autobahn's suite; and in the resumable mode `clients/js`, and two peers in `resume`.
 #
 #   bash tests/interop/run.sh                    # all parts
 #   bash tests/interop/run.sh ws_client browser  # these
@@ -12,6 +12,7 @@ cd "$(dirname "$0")/../.."
 here=tests/interop
 
 ALL=(ws_client rxjs browser dashboard websockets_client ws_server websockets_server autobahn_server autobahn_client
+  resume_script resume_rxplus resume_others resume_browser
   ws_client:mounted rxjs:mounted browser:mounted websockets_client:mounted autobahn_server:mounted)
 
 if [ "${RXPLUS_INTEROP:-run}" = skip ]; then
@@ -34,8 +35,33 @@ run_part() {
     browser | dashboard) timeout 120 node $here/javascript/"$1".mjs ;;
     ws_client | rxjs | ws_server) timeout 60 node $here/javascript/"$1".mjs ;;
     websockets_client | websockets_server) timeout 60 "$place/python/bin/python" -B $here/python/"$1".py ;;
+    resume_*) resume "${1#resume_}" ;;
     autobahn_server | autobahn_client) timeout 150 "$place/python/bin/python" -B $here/python/autobahn.py "${1#autobahn_}" ;;
     *) echo "no such part; there are ${ALL[*]}" && return 1 ;;
+  esac
+}
+
+# The resumable mode: `clients/js` against a server that the test plays, then each client and server against each other.
+resume() {
+  local rxplus=("$INTEROP_PEER" resumable) javascript=(node $here/resume/server.mjs)
+  local python=("$place/python/bin/python" -B $here/resume/peer.py)
+  local node='timeout 150 node'
+  case $1 in
+    script) $node $here/resume/scripted.mjs ;;
+    rxplus)
+      $node $here/resume/client.mjs "${rxplus[@]}" &&
+        $node $here/resume/clients.mjs "${rxplus[@]}" -- "${python[@]}" client &&
+        $node $here/resume/clients.mjs "${rxplus[@]}" -- "$INTEROP_PEER" sender &&
+        $node $here/resume/clients.mjs "${javascript[@]}" -- "$INTEROP_PEER" sender &&
+        $node $here/resume/clients.mjs "${python[@]}" server -- "$INTEROP_PEER" sender
+      ;;
+    others)
+      $node $here/resume/client.mjs "${javascript[@]}" &&
+        $node $here/resume/client.mjs "${python[@]}" server &&
+        $node $here/resume/clients.mjs "${javascript[@]}" -- "${python[@]}" client
+      ;;
+    browser) $node $here/resume/browser.mjs "${rxplus[@]}" ;;
+    *) echo "no such part: resume_$1" && return 1 ;;
   esac
 }
 

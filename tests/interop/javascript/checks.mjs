@@ -12,9 +12,9 @@ const failures = [];
 let passed = 0;
 
 /** Runs a check, and prints its name and why it failed. */
-export async function check(name, body) {
+export async function check(name, body, patience = PATIENCE) {
   try {
-    await within(PATIENCE, body());
+    await within(patience, body());
     passed += 1;
     print(`  ok ${name}`);
   } catch (error) {

@@ -6,9 +6,14 @@ import { createInterface } from 'node:readline';
 
 /** The running program. Its address is `url`. */
 export class Peer {
-  static async start(...args) {
+  static start(...args) {
+    return Peer.run(process.env.INTEROP_PEER, ...args);
+  }
+
+  /** Starts another program than rxplus's, which prints its address as well. */
+  static async run(program, ...args) {
     const peer = new Peer();
-    peer.process = spawn(process.env.INTEROP_PEER, args.map(String), { stdio: ['pipe', 'pipe', 'inherit'] });
+    peer.process = spawn(program, args.map(String), { stdio: ['pipe', 'pipe', 'inherit'] });
     peer.ended = once(peer.process, 'exit');
     peer.lines = createInterface({ input: peer.process.stdout })[Symbol.asyncIterator]();
     peer.url = await peer.line();

@@ -4,6 +4,8 @@
 //! interop_peer server [PING_MS]              serves, and prints its address first
 //! interop_peer client URL PING_MS [NAME..]   echoes what the server sends, and offers these subprotocols
 //! interop_peer cases URL                     runs the cases of an Autobahn fuzzing server, and prints its address first
+//! interop_peer resumable [PORT]              echoes, to clients that can come back, and prints its address first
+//! interop_peer sender URL COUNT              sends so many messages to a resumable echo, and prints what came of it
 //! ```
 //!
 //! `PING_MS` is the time between two pings of the heartbeat; `0` and none switch it off. A server and a client end when their
@@ -12,6 +14,7 @@
 mod cases;
 mod client;
 mod mounted;
+mod resume;
 mod server;
 
 use std::{env, error::Error, time::Duration};
@@ -26,9 +29,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["server", ping] => server::run(heartbeat(ping)?),
         ["client", url, ping, ref subprotocols @ ..] => client::run(url, heartbeat(ping)?, subprotocols),
         ["cases", url] => cases::run(url),
-        _ => {
-            Err("use server [PING_MS], client URL PING_MS [NAME..] or cases URL; see tests/interop/peer/main.rs".into())
-        }
+        ["resumable"] => resume::serve("0"),
+        ["resumable", port] => resume::serve(port),
+        ["sender", url, count] => resume::send(url, count.parse()?),
+        _ => Err("such arguments are not known; see tests/interop/peer/main.rs".into()),
     }
 }
 
