@@ -70,6 +70,12 @@ pub enum DropReason {
     /// It made link after link end: twice in a row with a close code that says so (1003, 1007, 1008 or 1009), or without
     /// being written on any of the last 8.
     Undeliverable,
+    /// It was written, and nobody can know whether it has arrived: its link ended before a pong, or in the resumable mode its
+    /// session was lost. Of single messages alone, as a [`DeliveryStatus`](crate::DeliveryStatus); [`SendStats::lost`] counts it.
+    Unconfirmed,
+    /// The server refused it in the resumable mode, with a close code that says so (1003, 1007, 1008 or 1009), or link after link
+    /// ended at it. Of single messages alone; [`SendStats::lost`] counts it.
+    Refused,
 }
 
 /// How many messages were dropped, by reason.
@@ -96,6 +102,8 @@ impl Dropped {
             DropReason::Cleared => &mut self.cleared,
             DropReason::Greeting => &mut self.greeting,
             DropReason::Undeliverable => &mut self.undeliverable,
+            // They were written.
+            DropReason::Unconfirmed | DropReason::Refused => return,
         };
         *count += tally;
     }

@@ -21,6 +21,7 @@ use crate::{
         options::Options,
         reporting_at,
     },
+    fate::Fate,
     handshake::ConnectAsk,
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
@@ -68,9 +69,9 @@ impl<D: WsDatatype> EndpointCore for ClientCore<D> {
         &self.component
     }
 
-    fn offer(self: &Arc<Self>, item: &D::Outgoing) -> Result<(), SendError<()>> {
+    fn offer(self: &Arc<Self>, item: &D::Outgoing, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<()>> {
         let frame = self.incoming.codec.encode(&self.incoming.path, item, || self.is_closing())?;
-        self.outbox.push(frame).map_err(|refusal| refusal.of(()))
+        self.outbox.push_tracked(frame, fate).map_err(|refusal| refusal.of(()))
     }
 
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ClientEvent {

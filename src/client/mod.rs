@@ -28,7 +28,7 @@ pub use retry::{OnClose, OnRejected, RetryPolicy};
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ConnConfig, HttpResponse, Io, IoRuntime, IoScheduler, SendError, WsDatatype, WsError,
+    ConnConfig, Delivery, HttpResponse, Io, IoRuntime, IoScheduler, SendError, WsDatatype, WsError,
     client::{core::ClientCore, dialing::Dialing},
     endpoint::{
         Feed,
@@ -189,6 +189,19 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// client skip the wait before the next attempt.
     pub fn reconnect(&self) {
         self.inner.core.reconnect();
+    }
+
+    /// As [`send`](Self::send), and returns a handle by which the fate of the item can be followed: see [`Delivery`]. An item
+    /// that is not tracked costs nothing for that; a tracked one about 200 bytes until its end, and on a plain link a ping
+    /// behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_tracked<T: Into<D::Outgoing>>(&self, item: T) -> Result<Delivery, SendError<D::Outgoing>> {
+        let delivery = Delivery::new(self.scheduler.clone());
+        crate::endpoint::EndpointCore::send(&self.inner.core, item.into(), Some(&delivery.fate()))?;
+        Ok(delivery)
     }
 
     /// Drops the messages that wait to be sent.

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use crate::{
     DatatypeError, DropReason, IoScheduler, SendError, SerializedSubject, TaggedData, Tally, WsError,
     endpoint::{event::EndpointEvent, events::Events},
+    fate::Fate,
     outbox::Outbox,
     subject::branch::FromBranch,
 };
@@ -100,8 +101,8 @@ pub(crate) trait EndpointCore: Send + Sync + 'static {
 
     fn component(&self) -> &Component<Self::Arrived, Self::Event>;
 
-    /// Encodes and queues an item, or returns the reason why not.
-    fn offer(self: &Arc<Self>, item: &Self::Item) -> Result<(), SendError<()>>;
+    /// Encodes and queues an item, or returns the reason why not. Tells `fate`, if there is one, what becomes of it.
+    fn offer(self: &Arc<Self>, item: &Self::Item, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<()>>;
 
     /// The event of an item that could not be encoded.
     fn unencodable(&self, item: Self::Item, error: DatatypeError) -> Self::Event;
@@ -113,14 +114,14 @@ pub(crate) trait EndpointCore: Send + Sync + 'static {
     fn is_closing(&self) -> bool;
 
     /// As [`offer`](Self::offer), but gives a refused item back.
-    fn send(self: &Arc<Self>, item: Self::Item) -> Result<(), SendError<Self::Item>> {
-        self.offer(&item).map_err(|error| error.map(|()| item))
+    fn send(self: &Arc<Self>, item: Self::Item, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<Self::Item>> {
+        self.offer(&item, fate).map_err(|error| error.map(|()| item))
     }
 
     /// As [`offer`](Self::offer), with an event instead of an answer.
     fn next(self: &Arc<Self>, item: Self::Item) {
         // Any other refusal has its event already, or none at all if the endpoint is closed.
-        if let Err(SendError::Encode((), error)) = self.offer(&item) {
+        if let Err(SendError::Encode((), error)) = self.offer(&item, None) {
             self.component().events.post(self.unencodable(item, error));
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     Frame, Tag,
+    fate::Fate,
     outbox::{FETCHED_AT_ONCE, Outbox, Refusal, Spent, discard},
     sparse,
 };
@@ -66,7 +67,7 @@ impl RoutingTable {
     }
 
     /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
-    pub(crate) fn push(&self, path: &Tag, frame: Frame) -> Option<Result<(), Refusal>> {
+    pub(crate) fn push(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
         let Some(((_, last), others)) = table.outboxes.get(path).and_then(|outboxes| outboxes.split_last()) else {
@@ -78,9 +79,9 @@ impl RoutingTable {
         let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
         for some in others.chunks(FETCHED_AT_ONCE) {
             some.iter().for_each(|(_, outbox)| outbox.prefetch());
-            some.iter().for_each(|(_, outbox)| offer(outbox, frame.clone(), &mut answer, &mut spent));
+            some.iter().for_each(|(_, outbox)| offer(outbox, frame.clone(), fate, &mut answer, &mut spent));
         }
-        offer(last, frame, &mut answer, &mut spent);
+        offer(last, frame, fate, &mut answer, &mut spent);
         // What is spent is dropped behind the lock.
         drop(table);
         Some(answer)
@@ -98,8 +99,14 @@ impl RoutingTable {
 }
 
 /// Offers a message to one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
-fn offer(outbox: &Outbox, frame: Frame, best: &mut Result<(), Refusal>, spent: &mut Spent) {
-    let (answer, dropped) = outbox.offer(frame);
+fn offer(
+    outbox: &Outbox,
+    frame: Frame,
+    fate: Option<&Arc<dyn Fate>>,
+    best: &mut Result<(), Refusal>,
+    spent: &mut Spent,
+) {
+    let (answer, dropped) = outbox.offer(frame, fate);
     spent.append(dropped);
     if answer.is_ok() || *best == Err(Refusal::Closed) {
         *best = answer;
@@ -132,7 +139,7 @@ mod tests {
         let (routes, path) = (RoutingTable::default(), Tag::from("/"));
         let (small, large, other, closed) = (outbox(1), outbox(2), outbox(9), outbox(9));
         closed.close(1000, "", std::time::Duration::ZERO);
-        let push = || routes.push(&path, message());
+        let push = || routes.push(&path, message(), None);
         assert_eq!(push(), None);
         let of_closed = routes.add(path.clone(), closed);
         assert_eq!(push(), Some(Err(Refusal::Closed)));
@@ -159,7 +166,7 @@ mod tests {
                 }
             });
             start.wait();
-            let unanswered = (0..20_000).filter(|_| routes.push(&path, message()).is_none()).count();
+            let unanswered = (0..20_000).filter(|_| routes.push(&path, message(), None).is_none()).count();
             is_over.store(true, Relaxed);
             assert_eq!((routes.pushed(), routes.unrouted()), (20_000, unanswered as u64));
         });

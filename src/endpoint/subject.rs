@@ -33,7 +33,7 @@ macro_rules! endpoint {
 
             $(#[$send])*
             pub fn send<$T: Into<D::Outgoing>>(&self, $given: $Given) -> Result<(), $SendError<$Pushed>> {
-                $crate::endpoint::EndpointCore::send(&self.inner.core, $convert($given))
+                $crate::endpoint::EndpointCore::send(&self.inner.core, $convert($given), None)
             }
 
             $(#[$complete])*

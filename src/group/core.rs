@@ -16,6 +16,7 @@ use crate::{
         inbound::Member,
         options::Options,
     },
+    fate::Fate,
     group::children::{Children, PathBounds, Report, Taker},
     outbox::Refusal,
     runtime::guard::Death,
@@ -47,7 +48,11 @@ impl<D: WsDatatype> EndpointCore for GroupCore<D> {
     }
 
     /// Encodes a message and queues it with the client for its path, which is opened if need be.
-    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Outgoing>) -> Result<(), SendError<()>> {
+    fn offer(
+        self: &Arc<Self>,
+        tagged: &TaggedData<D::Outgoing>,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Result<(), SendError<()>> {
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
         loop {
             let mut children = self.lock();
@@ -55,10 +60,10 @@ impl<D: WsDatatype> EndpointCore for GroupCore<D> {
                 return Err(SendError::Closed(()));
             }
             let Some(Taker { number, client }) = children.taker(&tagged.tag) else {
-                return self.open_with(children, &tagged.tag, frame);
+                return self.open_with(children, &tagged.tag, frame, fate);
             };
             drop(children);
-            match client.core().outbox.push(frame.clone()) {
+            match client.core().outbox.push_tracked(frame.clone(), fate) {
                 // It has just been closed: the next one is opened in its place.
                 Err(Refusal::Closed) => self.lock().release(&tagged.tag, number),
                 answer => return answer.map_err(|refusal| refusal.of(())),
@@ -118,6 +123,7 @@ impl<D: WsDatatype> GroupCore<D> {
         mut children: MutexGuard<'_, Children<D>>,
         path: &Tag,
         first: Frame,
+        fate: Option<&Arc<dyn Fate>>,
     ) -> Result<(), SendError<()>> {
         if !children.have_room(self.bounds.max) {
             let report = children.refuse(path, Tally::of(&first));
@@ -131,7 +137,7 @@ impl<D: WsDatatype> GroupCore<D> {
         match self.add(&mut children, path) {
             Ok(client) => {
                 // Queued before any other thread can close it.
-                let answer = client.core().outbox.push(first);
+                let answer = client.core().outbox.push_tracked(first, fate);
                 drop(children);
                 client.start(&self.component.home.runtime());
                 answer.map_err(|refusal| refusal.of(()))

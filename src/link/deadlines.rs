@@ -90,11 +90,13 @@ where
         // For a peer that takes nothing, pings would only pile up.
         let may_ping =
             matches!(self.phase, Phase::Open) && self.draining.is_none() && self.write_status.stalled.is_none();
-        if !(self.pulse.ping_due(self.now) && may_ping) {
+        let is_due = self.pulse.ping_due(self.now) || self.link.outbox.wants_pong();
+        if !(is_due && may_ping) {
             return Turn::Wait;
         }
         // Inside the lock, so that exactly the messages counted here go out before the ping.
         let mut writer = self.writer.lock();
+        self.link.outbox.note_pinged();
         let payload = Message::Ping(Bytes::copy_from_slice(&self.writer.begun().to_be_bytes()));
         // The stream is memory, which takes all bytes; and in this phase the protocol takes messages.
         let mut stream = MemoryStream::new(&[], &mut self.answers);

@@ -315,12 +315,20 @@ where
 
     fn on_pong(&mut self, payload: &[u8]) {
         let Some(confirmed) = confirmed_by(payload, self.writer.begun()) else { return };
-        if confirmed > self.confirmed && self.link.session.is_none() {
-            self.link.outbox.note_confirmed(confirmed - self.confirmed);
-            self.confirmed = confirmed;
+        if self.link.session.is_none() {
+            self.confirm(confirmed);
         }
         if let Some(round_trip) = self.pulse.ponged(self.now) {
             self.link.outbox.note_latency(round_trip);
+        }
+    }
+
+    /// Notes that the peer has the first `confirmed` messages of this link.
+    pub(crate) fn confirm(&mut self, confirmed: u64) {
+        if confirmed > self.confirmed {
+            let number = self.writer.written_before() + confirmed;
+            self.link.outbox.note_confirmed(confirmed - self.confirmed, number);
+            self.confirmed = confirmed;
         }
     }
 

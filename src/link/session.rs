@@ -215,15 +215,18 @@ where
 
     fn acknowledge(&mut self, position: u64) -> Result<(), Beyond> {
         // Inside the lock: a thread that is writing has then confirmed what the peer can have.
-        let _writer = self.writer.lock();
-        self.link.outbox.acknowledge(position)
+        let writer = self.writer.lock();
+        let spent = self.link.outbox.acknowledge(position);
+        drop(writer);
+        spent.map(drop)
     }
 
     /// Notes that the peer has answered the close frame, and so has read all that came before it.
     pub(crate) fn acknowledge_all(&mut self) {
         if self.link.session.is_some() {
-            self.link.outbox.acknowledge_all();
+            return self.link.outbox.acknowledge_all();
         }
+        self.confirm(self.writer.written());
     }
 
     /// Acknowledges what is due, unless earlier answers are still to be written.

@@ -158,6 +158,11 @@ impl<S: Socket> SharedWriter<S> {
         self.outbox.stats().written.messages - self.written_before
     }
 
+    /// The number among all messages of the first that this link has written, less one.
+    pub(crate) fn written_before(&self) -> u64 {
+        self.written_before
+    }
+
     /// How many messages this link has written, or taken from the outbox to write.
     pub(crate) fn begun(&self) -> u64 {
         self.outbox.begun() - self.written_before
@@ -399,10 +404,10 @@ impl<S: Socket> ScheduledWrite for SharedWriter<S> {
         // Cleared before the look into the outbox: a message pushed after that look schedules another write.
         self.is_scheduled.swap(false, AcqRel);
         match self.write(&mut Vec::new(), &mut Context::from_waker(Waker::noop())).0 {
-            Ok(Progress::Done) => return Turn::Wait,
+            Ok(Progress::Done) if !self.outbox.wants_pong() => return Turn::Wait,
             Ok(Progress::Unfinished) if self.is_scheduled.swap(true, AcqRel) => return Turn::Wait,
             Ok(Progress::Unfinished) => return Turn::Again,
-            Ok(Progress::Closing(_) | Progress::Blocked | Progress::Held) => {}
+            Ok(Progress::Closing(_) | Progress::Blocked | Progress::Held | Progress::Done) => {}
             Err(error) => self.lock().failed = Some(error),
         }
         // The task does the rest. It must run even for a blocked socket, which was asked without a waker here.
@@ -439,7 +444,7 @@ impl<S: Socket> Outflow for SharedWriter<S> {
         let is_done = matches!(progress, Ok(Progress::Done));
         writer.failed = progress.err();
         drop(writer);
-        if !is_done {
+        if !is_done || self.outbox.wants_pong() {
             // The task does the rest: it watches the clock, and ends the connection.
             task.wake();
         }

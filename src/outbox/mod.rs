@@ -30,6 +30,7 @@ mod queue;
 mod spent;
 #[cfg(test)]
 mod tests;
+mod tracking;
 mod window;
 
 use std::{
@@ -57,6 +58,7 @@ pub(crate) use window::{Beyond, Leftover};
 
 use crate::{
     Frame,
+    fate::Fate,
     stats::{DropReason, SendStats, Tally},
 };
 
@@ -121,6 +123,8 @@ struct Core {
     overflown: AtomicBool,
     /// The driver found nothing to take and wants to be woken by the next message. Set under the lock.
     asleep: AtomicBool,
+    /// Tracked messages are written, and no ping behind them is under way. Set under the lock.
+    wants_pong: AtomicBool,
     overflow: Overflow,
     /// The round trip of the last ping that was answered, in microseconds; 0 before. It is here since the outbox is what a link
     /// and its endpoint share.
@@ -145,6 +149,7 @@ impl Outbox {
             is_closing: AtomicBool::new(false),
             overflown: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            wants_pong: AtomicBool::new(false),
             overflow: bound.overflow,
             latency: AtomicU32::new(0),
             confirmed: AtomicU64::new(0),
@@ -191,21 +196,24 @@ impl Outbox {
 
 /// Pushing.
 impl Outbox {
-    /// Queues a message, or returns the reason why not.
-    pub(crate) fn push(&self, frame: Frame) -> Result<(), Refusal> {
-        self.offer(frame).0
+    /// Queues a message, or returns the reason why not. Tells `fate`, if there is one, what becomes of it.
+    pub(crate) fn push_tracked(&self, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<(), Refusal> {
+        self.offer(frame, fate).0
     }
 
-    /// As [`push`](Self::push), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
+    /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
     /// that lock.
-    pub(crate) fn offer(&self, frame: Frame) -> (Result<(), Refusal>, Spent) {
+    pub(crate) fn offer(&self, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
         let mut state = self.lock();
         if self.is_closing() || !state.has_room(&frame) {
             drop(state);
-            return self.offer_to_full(frame);
+            return self.offer_to_full(frame, fate);
         }
         // The usual case: the message has a place, and nothing else changes.
         state.append(frame);
+        if let Some(fate) = fate {
+            state.track(fate.clone());
+        }
         let wake = if self.take_asleep() { state.link.clone() } else { None };
         drop(state);
         if let Some(link) = wake {
@@ -215,7 +223,7 @@ impl Outbox {
     }
 
     /// Writes as much as the socket takes, and applies the overflow policy only if the outbox is still full.
-    fn offer_to_full(&self, frame: Frame) -> (Result<(), Refusal>, Spent) {
+    fn offer_to_full(&self, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
         let mut spent = Spent::default();
         for _ in 0..RELIEFS_PER_PUSH {
             let Some(link) = self.link_to_relieve(&frame) else { break };
@@ -226,7 +234,13 @@ impl Outbox {
                 break;
             }
         }
-        let (answer, effects) = self.apply(|state| state.push(frame, self.core.overflow));
+        let (answer, effects) = self.apply(|state| {
+            let answer = state.push(frame, self.core.overflow);
+            if let (Ok(()), Some(fate)) = (answer, fate) {
+                state.track(fate.clone());
+            }
+            answer
+        });
         spent.append(effects.run());
         (answer, spent)
     }
@@ -313,6 +327,9 @@ impl Outbox {
     pub(crate) fn confirm(&self, count: usize, may_sleep: bool) -> Confirmed {
         let mut state = self.lock();
         let spent = state.confirm(count);
+        if state.has_unconfirmed() {
+            self.core.wants_pong.store(true, Relaxed);
+        }
         let sleeps = may_sleep && state.is_drained() && !state.is_closing();
         if sleeps {
             self.core.asleep.store(true, Relaxed);
@@ -372,10 +389,9 @@ impl Outbox {
     }
 
     /// Notes that the peer has come to a position on this link.
-    pub(crate) fn acknowledge(&self, position: u64) -> Result<(), Beyond> {
-        let spent = self.lock().acknowledge(position)?;
-        drop(spent);
-        Ok(())
+    /// Returns the messages that left the queue, for a caller that holds a lock.
+    pub(crate) fn acknowledge(&self, position: u64) -> Result<Spent, Beyond> {
+        self.lock().acknowledge(position)
     }
 
     /// Notes that the peer has everything that was written.
@@ -478,10 +494,24 @@ impl Outbox {
         stats
     }
 
-    /// Notes that a pong has confirmed `count` more of the messages that this link has written.
-    pub(crate) fn note_confirmed(&self, count: u64) {
-        let _state = self.lock();
-        self.core.confirmed.fetch_add(count, Relaxed);
+    /// Notes that a pong has confirmed `count` more of the messages that this link has written, up to the message with this
+    /// `number` of all.
+    pub(crate) fn note_confirmed(&self, count: u64, number: u64) {
+        self.change(|state| {
+            self.core.confirmed.fetch_add(count, Relaxed);
+            state.note_confirmed(number);
+            self.core.wants_pong.store(state.has_unconfirmed(), Relaxed);
+        });
+    }
+
+    /// Whether a ping is to follow tracked messages that were written. Read without the lock.
+    pub(crate) fn wants_pong(&self) -> bool {
+        self.core.wants_pong.load(Relaxed)
+    }
+
+    /// Notes that a ping follows all messages that were written.
+    pub(crate) fn note_pinged(&self) {
+        self.core.wants_pong.store(false, Relaxed);
     }
 
     /// Notes that a link has ended with this many written messages unconfirmed.

@@ -22,8 +22,10 @@ use tokio::time::Instant;
 
 use crate::{
     Frame,
+    fate::DeliveryStatus,
     outbox::{
         OutboxBound, Outflow, Overflow, Refusal, Spent,
+        tracking::Tracked,
         window::{Counts, Window},
     },
     protocol::close::TRY_AGAIN_LATER,
@@ -101,6 +103,7 @@ pub(crate) struct Rare {
     pub(super) window: Option<Window>,
     /// How often a message was written once more.
     pub(super) resent: u64,
+    pub(super) tracked: Option<Box<Tracked>>,
 }
 
 impl Rare {
@@ -187,6 +190,7 @@ impl State {
         for frame in frames.into_iter().rev() {
             self.queued += Tally::of(&frame);
             self.queue.push_front(frame);
+            self.note_pushed_front(1);
         }
         self.rare().greetings = greetings;
     }
@@ -231,10 +235,11 @@ impl State {
         self.note_progress();
         if self.window().is_some() {
             self.retain_written(count);
-            return Spent::default();
+            return self.take_spent();
         }
+        let count = count.min(self.queue.len());
+        self.note_written(count, self.written.messages);
         let Self { queue, taken, queued, written, rare, .. } = self;
-        let count = count.min(queue.len());
         let mut done = Tally::default();
         for frame in queue.range(..count) {
             done += Tally::of(frame);
@@ -245,8 +250,8 @@ impl State {
         *taken = taken.saturating_sub(count as u32);
         *queued -= done;
         *written += done;
-        let mut spent = Spent::default();
-        spent.extend(queue.drain(..count));
+        let mut spent = self.take_spent();
+        spent.extend(self.queue.drain(..count));
         self.shrink_if_empty();
         spent
     }
@@ -285,15 +290,22 @@ impl State {
         if self.window().is_some() {
             return;
         }
+        self.note_unconfirmed();
         let greetings = self.take_greetings();
         if has_begun || self.rare.is_some() {
             self.rare().head_was_begun = has_begun && greetings.messages == 0;
         }
         for _ in 0..greetings.messages {
             if let Some(frame) = self.queue.pop_front() {
+                self.note_popped(1, DeliveryStatus::Dropped(DropReason::Greeting));
                 self.drop_later(frame, DropReason::Greeting);
             }
         }
+    }
+
+    /// What is to be dropped, and told, outside the lock.
+    pub(super) fn take_spent(&mut self) -> Spent {
+        self.rare.as_mut().map_or_else(Spent::default, |rare| take(&mut rare.spent))
     }
 
     pub(super) fn take_greetings(&mut self) -> Tally {
@@ -329,6 +341,9 @@ impl State {
         if let Some(window) = self.window_mut() {
             window.places.remove(at);
         }
+        if at < self.queue.len() {
+            self.note_removed(at, reason);
+        }
         self.queue.remove(at).map(|frame| self.drop_later(frame, reason)).is_some()
     }
 
@@ -336,6 +351,7 @@ impl State {
     pub(crate) fn drop_untaken(&mut self, reason: DropReason) {
         let kept = self.droppable();
         let untaken = self.queue.split_off(kept);
+        self.note_truncated(kept, reason);
         if let Some(window) = self.window_mut() {
             window.places.truncate(kept);
         }
@@ -400,6 +416,7 @@ impl State {
         self.rare().greetings = Tally::default();
         let (_, spent) = self.forget_written();
         self.rare().spent.append(spent);
+        self.note_unconfirmed();
         let unsent = self.queued;
         self.drop_untaken(DropReason::Closed);
         unsent

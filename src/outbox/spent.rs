@@ -5,7 +5,7 @@ use std::{
     mem::{swap, take},
 };
 
-use crate::{Frame, runtime::callback};
+use crate::{Frame, fate::Step, runtime::callback};
 
 /// The largest list of messages whose memory a thread keeps.
 const KEPT_CAPACITY: usize = 1024;
@@ -17,9 +17,13 @@ thread_local! {
 
 /// Messages that nobody needs any more. The caller drops them outside all locks: a payload can be a `Bytes::from_owner`,
 /// whose destructor is user code and may push, or panic.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use]
-pub(crate) struct Spent(Vec<Frame>);
+pub(crate) struct Spent {
+    frames: Vec<Frame>,
+    /// Steps of tracked messages, which are told when this is dropped.
+    steps: Vec<Step>,
+}
 
 impl Spent {
     pub(crate) fn push(&mut self, frame: Frame) {
@@ -27,32 +31,39 @@ impl Spent {
     }
 
     pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = Frame>) {
-        if self.0.capacity() == 0 {
+        if self.frames.capacity() == 0 {
             // A thread that is ending has no spare memory any more.
-            self.0 = SPARE.try_with(Cell::take).unwrap_or_default();
+            self.frames = SPARE.try_with(Cell::take).unwrap_or_default();
         }
-        self.0.extend(frames);
+        self.frames.extend(frames);
     }
 
     /// The bytes of all payloads.
     pub(crate) fn len(&self) -> u64 {
-        self.0.iter().map(|frame| frame.len() as u64).sum()
+        self.frames.iter().map(|frame| frame.len() as u64).sum()
+    }
+
+    /// Tells these steps when all locks are released.
+    pub(crate) fn tell(&mut self, steps: Vec<Step>) {
+        self.steps.extend(steps);
     }
 
     pub(crate) fn append(&mut self, mut more: Self) {
-        if self.0.is_empty() {
-            swap(self, &mut more);
+        self.steps.append(&mut more.steps);
+        if self.frames.is_empty() {
+            swap(&mut self.frames, &mut more.frames);
         } else {
-            self.0.append(&mut more.0);
+            self.frames.append(&mut more.frames);
         }
     }
 }
 
 impl Drop for Spent {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(discard);
-        if (1..=KEPT_CAPACITY).contains(&self.0.capacity()) {
-            let _ = SPARE.try_with(|spare| spare.set(take(&mut self.0)));
+        take(&mut self.steps).into_iter().for_each(Step::tell);
+        self.frames.drain(..).for_each(discard);
+        if (1..=KEPT_CAPACITY).contains(&self.frames.capacity()) {
+            let _ = SPARE.try_with(|spare| spare.set(take(&mut self.frames)));
         }
     }
 }

@@ -38,6 +38,10 @@ impl Outflow for Sleeper {
 }
 
 impl Outbox {
+    pub(crate) fn push(&self, frame: Frame) -> Result<(), Refusal> {
+        self.push_tracked(frame, None)
+    }
+
     /// Takes messages as the link of a task does that sleeps.
     pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Option<Closing> {
         self.attach(Arc::new(Sleeper { task: cx.waker().clone(), outbox: self.clone() }));

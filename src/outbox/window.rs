@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Frame,
+    fate::DeliveryStatus,
     stats::{DropReason, Tally},
 };
 
@@ -50,7 +51,7 @@ pub(super) struct Counts {
 }
 
 /// What is left of the messages of a session that is lost.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Leftover {
     /// How many were written, and nobody can know whether the peer has them.
     pub(crate) unconfirmed: u64,
@@ -172,6 +173,7 @@ impl State {
         rare.resent += count as u64 - fresh.messages;
         *queued -= fresh;
         *written += fresh;
+        self.note_kept(first, count);
         self.retained += count as u32;
         self.taken = self.taken.saturating_sub(count as u32);
     }
@@ -226,7 +228,8 @@ impl State {
     }
 
     fn pop_acknowledged(&mut self, count: usize) -> Spent {
-        let mut spent = Spent::default();
+        self.note_popped(count, DeliveryStatus::Acknowledged);
+        let mut spent = self.take_spent();
         spent.extend(self.queue.drain(..count));
         if let Some(window) = self.window_mut() {
             window.places.pop_front(count);
@@ -296,16 +299,21 @@ impl State {
         window.places.pop_front(1);
         window.counts.lost += 1;
         let frame = self.queue.pop_front()?;
-        let (len, mut spent) = (frame.len(), Spent::default());
+        self.note_popped(1, DeliveryStatus::Dropped(DropReason::Refused));
+        let (len, mut spent) = (frame.len(), self.take_spent());
         spent.push(frame);
         Some((len, spent))
     }
 
     /// Gives up the messages that were written: nobody will acknowledge them. Returns their number.
     pub(super) fn forget_written(&mut self) -> (u64, Spent) {
-        let mut spent = Spent::default();
+        let Some(window) = self.window_mut() else { return (0, Spent::default()) };
+        let places = std::mem::take(&mut window.places);
+        self.note_forgotten(|index| places.is_written(index));
+        let mut spent = self.take_spent();
         let Self { queue, rare, .. } = self;
         let Some(window) = rare.as_mut().and_then(|rare| rare.window()) else { return (0, spent) };
+        window.places = places;
         let count = window.retained();
         let mut rest = VecDeque::with_capacity(queue.len() - count as usize);
         for (index, frame) in queue.drain(..).enumerate() {
@@ -324,6 +332,7 @@ impl State {
             if let Some(window) = self.window_mut() {
                 window.places.remove(first);
             }
+            self.note_removed(first, DropReason::Greeting);
             if let Some(frame) = self.queue.remove(first) {
                 self.drop_later(frame, DropReason::Greeting);
             }

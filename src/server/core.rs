@@ -20,6 +20,7 @@ use crate::{
         options::Options,
         routing_table::RoutingTable,
     },
+    fate::Fate,
     handshake::{
         self, Policy, Refused,
         admission::{Admission, Permit},
@@ -123,12 +124,16 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
     }
 
     /// Encodes a message once and offers it to every connection on its path.
-    fn offer(self: &Arc<Self>, tagged: &TaggedData<D::Outgoing>) -> Result<(), SendError<()>> {
+    fn offer(
+        self: &Arc<Self>,
+        tagged: &TaggedData<D::Outgoing>,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Result<(), SendError<()>> {
         if self.is_closing() {
             return Err(SendError::Closed(()));
         }
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
-        match self.routes.push(&tagged.tag, frame) {
+        match self.routes.push(&tagged.tag, frame, fate) {
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.
             Some(Err(Refusal::Closed)) if !self.is_closing() => {

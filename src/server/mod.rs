@@ -29,7 +29,7 @@ pub use streams::Adopted;
 use std::sync::Arc;
 
 use crate::{
-    Addr, ConnConfig, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
+    Addr, ConnConfig, Deliveries, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{Feed, Received, drop_guard::DropGuard, event::ServerEvent, subject::endpoint, subscribe::subscribe},
     server::core::ServerCore,
     stats::{PathStats, ServerStats},
@@ -177,6 +177,21 @@ impl<D: WsDatatype> RxWsServer<D> {
     #[must_use]
     pub fn path_stats(&self, path: impl Into<Tag>) -> PathStats {
         self.inner.core.path_stats(&path.into())
+    }
+
+    /// As [`send`](Self::send), and returns a handle by which the fate of all copies can be followed: see [`Deliveries`].
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_tracked<T: Into<D::Outgoing>>(
+        &self,
+        tagged: TaggedData<T>,
+    ) -> Result<Deliveries, SendError<TaggedData<D::Outgoing>>> {
+        let deliveries = Deliveries::new(self.scheduler.clone());
+        let tagged = tagged.map(Into::into);
+        crate::endpoint::EndpointCore::send(&self.inner.core, tagged, Some(&deliveries.fate()))?;
+        Ok(deliveries)
     }
 
     /// The address that it listens on; if the host has several, the first of them. [`Addr::Mounted`] without a listener.

@@ -6,6 +6,7 @@ mod model;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
+mod tracked;
 
 use std::{collections::BTreeMap, env, sync::LazyLock};
 

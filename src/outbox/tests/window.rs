@@ -1,14 +1,18 @@
 //! The outbox that keeps what it has written, against a peer that receives it over links that break.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use proptest::prelude::*;
 
 use super::{PATIENCE, message};
 use crate::{
     Frame,
-    outbox::{Outbox, OutboxBound, Overflow, window::Beyond},
-    stats::Tally,
+    fate::{DeliveryStatus, Fate},
+    outbox::{Beyond, Outbox, OutboxBound, Overflow},
+    stats::{DropReason, Tally},
 };
 
 #[derive(Clone, Debug)]
@@ -52,12 +56,25 @@ enum Sent {
     Message(u32),
 }
 
+/// What is told of a message.
+#[derive(Default)]
+struct Note(Mutex<Vec<(DeliveryStatus, DeliveryStatus)>>);
+
+impl Fate for Note {
+    fn queued(&self) {}
+
+    fn moved(&self, from: DeliveryStatus, to: DeliveryStatus) {
+        self.0.lock().unwrap().push((from, to));
+    }
+}
+
 /// Both ends of a session.
 struct World {
     outbox: Outbox,
     window: Tally,
     numbers: std::ops::RangeFrom<u32>,
     accepted: BTreeSet<u32>,
+    notes: Vec<(u32, Arc<Note>)>,
     /// Taken and not written.
     buffer: Vec<Sent>,
     /// Written and not received.
@@ -85,6 +102,7 @@ impl World {
             window: Tally { messages: window, len: 40 },
             numbers,
             accepted,
+            notes: vec![],
             buffer,
             under_way,
             received: 0,
@@ -104,8 +122,11 @@ impl World {
 
     fn push(&mut self, len: usize) {
         let (number, frame) = self.next_message(len);
-        if self.outbox.push(frame).is_ok() {
+        let note = Arc::new(Note::default());
+        let fate: Arc<dyn Fate> = note.clone();
+        if self.outbox.push_tracked(frame, Some(&fate)).is_ok() {
             self.accepted.insert(number);
+            self.notes.push((number, note));
         }
     }
 
@@ -155,8 +176,8 @@ impl World {
     fn acknowledge(&mut self, count: usize) {
         self.receive(count);
         self.acked = self.received;
-        assert_eq!(self.outbox.acknowledge(self.acked), Ok(()));
-        assert_eq!(self.outbox.acknowledge(self.acked + 1000), Err(Beyond));
+        assert!(self.outbox.acknowledge(self.acked).is_ok());
+        assert!(self.outbox.acknowledge(self.acked + 1000).is_err());
     }
 
     fn break_link(&mut self, arrived: usize) {
@@ -218,6 +239,23 @@ impl World {
         assert!(state.under_way() <= state.queue.len());
     }
 
+    /// Each tracked message has one end, and it is true.
+    fn check_fates(&self, arrived: &BTreeSet<u32>) {
+        for (number, note) in &self.notes {
+            let steps = note.0.lock().unwrap();
+            let froms: Vec<_> = steps.iter().map(|(from, _)| *from).collect();
+            let tos = steps.iter().map(|(_, to)| *to);
+            assert_eq!(froms, [DeliveryStatus::Queued].into_iter().chain(tos).take(steps.len()).collect::<Vec<_>>());
+            let has_arrived = arrived.contains(number);
+            match steps.last().unwrap().1 {
+                DeliveryStatus::Acknowledged => assert!(has_arrived, "{number}"),
+                DeliveryStatus::Dropped(DropReason::Unconfirmed) => {}
+                DeliveryStatus::Dropped(_) => assert!(!has_arrived, "{number}"),
+                other => panic!("{number} ended as {other:?}"),
+            }
+        }
+    }
+
     /// Lets everything arrive.
     fn settle(&mut self) {
         while !self.outbox.is_empty() {
@@ -254,6 +292,7 @@ proptest! {
         // A greeting comes before what waited, and what is in doubt may come twice if that is asked for.
         prop_assert!(lost || world.arrived.is_sorted_by(|a, b| a < b), "{:?}", world.arrived);
         prop_assert!(resent_doubtful || arrived.len() == world.arrived.len(), "{:?}", world.arrived);
+        world.check_fates(&arrived);
         let missing = (world.accepted.len() - arrived.len()) as u64;
         if !resent_doubtful {
             prop_assert!(missing <= stats.dropped.total().messages + stats.lost);
@@ -281,7 +320,7 @@ fn full_window_holds_the_rest_until_the_peer_acknowledges() {
     assert_eq!((take(), outbox.is_held()), (vec![], true));
     outbox.close(1000, "", PATIENCE);
     assert!(outbox.take_each(1000, |_, _| {}).is_none(), "a message waits");
-    assert_eq!(outbox.acknowledge(1), Ok(()));
+    assert!(outbox.acknowledge(1).is_ok());
     assert_eq!((take(), outbox.is_held()), (vec![2], false));
 }
 
@@ -292,7 +331,7 @@ fn end_gives_up_what_was_written_and_drops_the_rest() {
     (0..5).for_each(|n| outbox.push(message(n, 0)).unwrap());
     let _ = outbox.take_each(1000, |_, _| {});
     let _ = outbox.confirm(3, true);
-    assert_eq!(outbox.acknowledge(1), Ok(()));
+    assert!(outbox.acknowledge(1).is_ok());
     assert_eq!(outbox.end().messages, 2);
     let stats = outbox.stats();
     assert_eq!((stats.written.messages, stats.acknowledged, stats.lost, stats.retained), (3, 1, 2, 0));

@@ -1,0 +1,167 @@
+//! [`Delivery`]: the fate of one message.
+
+use std::{
+    fmt,
+    future::IntoFuture,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    Io, IoScheduler, SerializedSubject, WsError,
+    endpoint::Feed,
+    fate::{Delivered, DeliveryStatus, Fate},
+    subject::replay::Replay,
+    time,
+};
+
+/// The fate of one message, from [`send_tracked`](crate::RxWsClient::send_tracked). Clones are handles of the same. Dropping it
+/// changes nothing.
+///
+/// ```no_run
+/// use rxplus::prelude::*;
+///
+/// let client = RxWsClient::builder("wss://example.org/orders", WsStr).resumable(Resume::new()).connect()?;
+/// let delivery = client.send_tracked("pay 5").expect("a place in the outbox");
+/// match delivery.wait(Duration::from_secs(30))? {
+///     Delivered::Acknowledged => println!("arrived"),
+///     Delivered::Dropped(DropReason::Unconfirmed) => println!("written, and nobody can know"),
+///     Delivered::Dropped(reason) => println!("never arrived: {reason:?}"),
+///     _ => {}
+/// }
+/// # Ok::<(), WsError>(())
+/// ```
+///
+/// It can be awaited as well: `delivery.await`.
+#[derive(Clone)]
+pub struct Delivery {
+    one: Arc<One>,
+}
+
+/// A message whose fate somebody wants to know.
+pub(crate) struct One {
+    course: Mutex<Course>,
+    /// Notified at the end.
+    ended: Notify,
+    home: IoScheduler,
+}
+
+struct Course {
+    status: DeliveryStatus,
+    /// Made when the changes are first asked for.
+    changes: Option<SerializedSubject<DeliveryStatus>>,
+}
+
+impl Delivery {
+    pub(crate) fn new(home: IoScheduler) -> Self {
+        let course = Mutex::new(Course { status: DeliveryStatus::Queued, changes: None });
+        Self { one: Arc::new(One { course, ended: Notify::new(), home }) }
+    }
+
+    pub(crate) fn fate(&self) -> Arc<dyn Fate> {
+        self.one.clone()
+    }
+
+    /// How far the message has come.
+    #[must_use]
+    pub fn status(&self) -> DeliveryStatus {
+        self.one.lock().status
+    }
+
+    /// How far the message has come: the present status first, then each change; completes at the end. Emits on the I/O
+    /// thread of the endpoint.
+    #[must_use]
+    pub fn changes(&self) -> Io<Feed<DeliveryStatus>> {
+        let mut course = self.one.lock();
+        let status = course.status;
+        let new = || SerializedSubject::at_home(self.one.home.clone(), Replay::latest(status), None);
+        let changes = course.changes.get_or_insert_with(new).clone();
+        drop(course);
+        if status.end().is_some() {
+            changes.clone().complete();
+        }
+        Feed::of(&changes, &self.one.home)
+    }
+
+    /// Blocks until the end. `Duration::MAX` means no limit.
+    ///
+    /// # Errors
+    ///
+    /// - [`WsError::TimedOut`] after `timeout`.
+    /// - [`WsError::WouldDeadlock`] on the I/O thread of the endpoint, or the only one of its tokio runtime, at once.
+    pub fn wait(&self, timeout: Duration) -> Result<Delivered, WsError> {
+        if self.one.home.waits_for() {
+            return Err(WsError::WouldDeadlock("Delivery::wait"));
+        }
+        let what = "the end of a message";
+        time::block_on(self.one.end(), timeout).ok_or(WsError::TimedOut { what, after: timeout })
+    }
+}
+
+impl IntoFuture for Delivery {
+    type Output = Delivered;
+    type IntoFuture = Pin<Box<dyn Future<Output = Delivered> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.one.end().await })
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl One {
+    fn lock(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn end(&self) -> Delivered {
+        loop {
+            let ended = self.ended.notified();
+            if let Some(end) = self.lock().status.end() {
+                return end;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Fate for One {
+    fn queued(&self) {}
+
+    fn moved(&self, from: DeliveryStatus, to: DeliveryStatus) {
+        let mut course = self.lock();
+        if rank(to) <= rank(course.status) {
+            // Overtaken: what comes later is known already.
+            return;
+        }
+        let skipped = (course.status != from).then_some(from);
+        course.status = to;
+        let changes = course.changes.clone();
+        // Inside the lock, so that they come in order; this queues them and calls nobody.
+        if let Some(changes) = &changes {
+            skipped.into_iter().chain([to]).for_each(|status| changes.post(status));
+        }
+        drop(course);
+        if to.end().is_some() {
+            if let Some(changes) = changes {
+                changes.complete();
+            }
+            self.ended.notify_waiters();
+        }
+    }
+}
+
+fn rank(status: DeliveryStatus) -> u8 {
+    match status {
+        DeliveryStatus::Queued => 0,
+        DeliveryStatus::Written => 1,
+        DeliveryStatus::Acknowledged | DeliveryStatus::Dropped(_) => 2,
+    }
+}

@@ -1,0 +1,174 @@
+//! [`Tracked`]: the messages of an outbox whose fate somebody wants to know.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::queue::State;
+use crate::{
+    fate::{DeliveryStatus, Fate, Step},
+    stats::DropReason,
+};
+
+/// The tracked messages, in the order of the queue, and those that have left it and are not confirmed.
+#[derive(Default)]
+pub(super) struct Tracked {
+    entries: VecDeque<Entry>,
+    /// How far the front of the queue has moved since the entries were made.
+    front: i64,
+    /// Written on a plain link, with the number of the message among all that were written.
+    unconfirmed: VecDeque<(u64, Arc<dyn Fate>)>,
+}
+
+struct Entry {
+    /// Its index in the queue, and the `front` at that time.
+    place: i64,
+    fate: Arc<dyn Fate>,
+    is_written: bool,
+}
+
+impl Entry {
+    fn step(self, to: DeliveryStatus) -> Step {
+        let from = if self.is_written { DeliveryStatus::Written } else { DeliveryStatus::Queued };
+        Step { fate: self.fate, from, to }
+    }
+}
+
+impl Tracked {
+    fn add(&mut self, index: usize, fate: Arc<dyn Fate>) {
+        fate.queued();
+        self.entries.push_back(Entry { place: index as i64 + self.front, fate, is_written: false });
+    }
+
+    fn index(&self, entry: &Entry) -> usize {
+        (entry.place - self.front) as usize
+    }
+
+    /// Where the entries from this index of the queue on begin.
+    fn from(&self, index: usize) -> usize {
+        let place = index as i64 + self.front;
+        self.entries.partition_point(|entry| entry.place < place)
+    }
+
+    /// Takes out the first `count` messages of the queue.
+    fn pop_front(&mut self, count: usize) -> impl Iterator<Item = Entry> + '_ {
+        let end = self.from(count);
+        self.front += count as i64;
+        self.entries.drain(..end)
+    }
+}
+
+impl State {
+    fn tracked(&mut self) -> Option<&mut Tracked> {
+        self.rare.as_mut()?.tracked.as_deref_mut()
+    }
+
+    /// Tracks the newest message.
+    pub(super) fn track(&mut self, fate: Arc<dyn Fate>) {
+        let index = self.queue.len().saturating_sub(1);
+        self.rare().tracked.get_or_insert_default().add(index, fate);
+    }
+
+    fn tell(&mut self, steps: Vec<Step>) {
+        if !steps.is_empty() {
+            self.rare().spent.tell(steps);
+        }
+    }
+
+    /// Notes that greetings come before all others.
+    pub(super) fn note_pushed_front(&mut self, count: usize) {
+        if let Some(tracked) = self.tracked() {
+            tracked.front -= count as i64;
+        }
+    }
+
+    /// Notes that the first `count` messages have left the queue, and how they ended.
+    pub(super) fn note_popped(&mut self, count: usize, to: DeliveryStatus) {
+        let Some(tracked) = self.tracked() else { return };
+        let steps = tracked.pop_front(count).map(|entry| entry.step(to)).collect();
+        self.tell(steps);
+    }
+
+    /// Notes that the first `count` messages have left the queue on a plain link, where a pong is to confirm them.
+    pub(super) fn note_written(&mut self, count: usize, written_before: u64) {
+        let Some(tracked) = self.tracked() else { return };
+        let first = tracked.front;
+        let written: Vec<_> = tracked.pop_front(count).collect();
+        let number = |entry: &Entry| written_before + (entry.place - first) as u64 + 1;
+        tracked.unconfirmed.extend(written.iter().map(|entry| (number(entry), entry.fate.clone())));
+        let steps = written.into_iter().map(|entry| entry.step(DeliveryStatus::Written)).collect();
+        self.tell(steps);
+    }
+
+    /// Notes that messages are written, and stay in the queue.
+    pub(super) fn note_kept(&mut self, first: usize, count: usize) {
+        let Some(tracked) = self.tracked() else { return };
+        let range = tracked.from(first)..tracked.from(first + count);
+        let fresh = tracked.entries.range_mut(range).filter(|entry| !entry.is_written);
+        let step = |entry: &mut Entry| {
+            entry.is_written = true;
+            Step { fate: entry.fate.clone(), from: DeliveryStatus::Queued, to: DeliveryStatus::Written }
+        };
+        let steps = fresh.map(step).collect();
+        self.tell(steps);
+    }
+
+    /// Notes that the message at an index has left the queue.
+    pub(super) fn note_removed(&mut self, index: usize, reason: DropReason) {
+        let Some(tracked) = self.tracked() else { return };
+        let at = tracked.from(index);
+        let is_it = tracked.entries.get(at).is_some_and(|entry| tracked.index(entry) == index);
+        let removed = if is_it { tracked.entries.remove(at) } else { None };
+        tracked.entries.range_mut(at..).for_each(|entry| entry.place -= 1);
+        self.tell(removed.into_iter().map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
+    }
+
+    /// Notes that only the first `len` messages are left in the queue.
+    pub(super) fn note_truncated(&mut self, len: usize, reason: DropReason) {
+        let Some(tracked) = self.tracked() else { return };
+        let dropped = tracked.entries.split_off(tracked.from(len));
+        self.tell(dropped.into_iter().map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
+    }
+
+    /// Notes that the messages which were written have left the queue. `written` says so of each index.
+    pub(super) fn note_forgotten(&mut self, written: impl Fn(usize) -> bool) {
+        let Some(tracked) = self.tracked() else { return };
+        let (mut kept, mut steps) = (VecDeque::new(), Vec::new());
+        let (mut index, mut gone) = (0, 0);
+        for mut entry in std::mem::take(&mut tracked.entries) {
+            let place = (entry.place - tracked.front) as usize;
+            gone += (index..place).filter(|index| written(*index)).count() as i64;
+            index = place;
+            if entry.is_written {
+                steps.push(entry.step(DeliveryStatus::Dropped(DropReason::Unconfirmed)));
+            } else {
+                entry.place -= gone;
+                kept.push_back(entry);
+            }
+        }
+        tracked.entries = kept;
+        self.tell(steps);
+    }
+
+    /// Notes that a pong has confirmed the first `number` of all messages that were written.
+    pub(super) fn note_confirmed(&mut self, number: u64) {
+        self.end_unconfirmed(number, DeliveryStatus::Acknowledged);
+    }
+
+    /// Notes that no pong will confirm anything any more.
+    pub(super) fn note_unconfirmed(&mut self) {
+        self.end_unconfirmed(u64::MAX, DeliveryStatus::Dropped(DropReason::Unconfirmed));
+    }
+
+    fn end_unconfirmed(&mut self, number: u64, to: DeliveryStatus) {
+        let Some(tracked) = self.tracked() else { return };
+        let count = tracked.unconfirmed.partition_point(|(of, _)| *of <= number);
+        let from = DeliveryStatus::Written;
+        let steps = tracked.unconfirmed.drain(..count).map(|(_, fate)| Step { fate, from, to }).collect();
+        self.tell(steps);
+    }
+
+    /// Whether written messages wait for a pong.
+    pub(super) fn has_unconfirmed(&self) -> bool {
+        let tracked = self.rare.as_ref().and_then(|rare| rare.tracked.as_ref());
+        tracked.is_some_and(|tracked| !tracked.unconfirmed.is_empty())
+    }
+}

@@ -1,0 +1,175 @@
+//! The fate of single messages: each has exactly one end, and an acknowledged one has arrived.
+
+use std::{collections::BTreeSet, thread, time::Duration};
+
+use rxplus::prelude::*;
+
+use super::support::{
+    foreign::*,
+    proxy::{Direction, End, Proxy},
+    *,
+};
+
+const AT_ONCE: Duration = Duration::from_millis(1);
+
+fn resumable<D: WsDatatype>(server: ServerBuilder<D>) -> RxWsServer<D> {
+    server.resumable(Resume::new()).bind().unwrap()
+}
+
+fn quiet_client(address: &str) -> RxWsClient<WsStr> {
+    RxWsClient::builder(address, WsStr).ping_interval(None).conn_retry_timeout(AT_ONCE).connect().unwrap()
+}
+
+#[test]
+fn message_is_queued_and_written_and_acknowledged() {
+    let server = resumable(RxWsServer::builder("ws://127.0.0.1:0", WsStr));
+    let proxy = Proxy::to(server.local_addr());
+    proxy.silence(true);
+    let client = RxWsClient::builder(proxy.url("/").as_str(), WsStr).resumable(Resume::new());
+    let client = client.conn_retry_timeout(AT_ONCE).connect().unwrap();
+    let delivery = client.send_tracked("hello").unwrap();
+    assert_eq!(delivery.status(), DeliveryStatus::Queued);
+    let changes = Recorder::on(delivery.changes());
+    proxy.silence(false);
+    let (heard, end) = changes.to_the_end();
+    assert_eq!(heard, [DeliveryStatus::Queued, DeliveryStatus::Written, DeliveryStatus::Acknowledged]);
+    assert!(end.is_complete());
+    assert_eq!(delivery.wait(PATIENCE).unwrap(), Delivered::Acknowledged);
+    let late = Recorder::on(delivery.changes());
+    assert_eq!(late.to_the_end().0, [DeliveryStatus::Acknowledged]);
+}
+
+#[test]
+fn plain_peer_acknowledges_by_the_pong_to_a_ping_behind_the_message() {
+    let server = echo_server(WsStr);
+    let client = quiet_client(&url(&server, "/"));
+    let deliveries: Vec<_> = (0..100).map(|n| client.send_tracked(n.to_string()).unwrap()).collect();
+    for delivery in deliveries {
+        assert_eq!(delivery.wait(PATIENCE).unwrap(), Delivered::Acknowledged);
+    }
+    let sent = client.stats().sent;
+    assert_eq!((sent.acknowledged, sent.retained, sent.lost), (100, 0, 0));
+}
+
+#[test]
+fn plain_link_that_breaks_before_the_pong_leaves_the_message_in_doubt() {
+    let server = echo_server(WsStr);
+    let proxy = Proxy::to(server.local_addr());
+    let client = quiet_client(&proxy.url("/"));
+    client.wait_connected(PATIENCE).unwrap();
+    proxy.silence(true);
+    let delivery = client.send_tracked("lost?").unwrap();
+    until("it is written", || delivery.status() == DeliveryStatus::Written);
+    proxy.end(End::Reset);
+    assert_eq!(delivery.wait(PATIENCE).unwrap(), Delivered::Dropped(DropReason::Unconfirmed));
+    until("it counts", || client.stats().sent.lost == 1);
+}
+
+#[test]
+fn message_that_is_never_written_says_why() {
+    let client = RxWsClient::builder("ws://127.0.0.1:1", WsStr).outbox(2, 100, Overflow::DropOldest);
+    let client = client.conn_retry_timeout(Duration::from_secs(3600)).connect().unwrap();
+    let [first, second, third] = ["a", "b", "c"].map(|text| client.send_tracked(text).unwrap());
+    assert_eq!(first.wait(PATIENCE).unwrap(), Delivered::Dropped(DropReason::Overflow));
+    assert_eq!(second.status(), DeliveryStatus::Queued);
+    client.clear_outbox();
+    assert_eq!(second.wait(PATIENCE).unwrap(), Delivered::Dropped(DropReason::Cleared));
+    assert_eq!(third.wait(PATIENCE).unwrap(), Delivered::Dropped(DropReason::Cleared));
+    let last = client.send_tracked("d").unwrap();
+    assert!(matches!(last.wait(AT_ONCE), Err(WsError::TimedOut { .. })));
+    client.clone().error(WsError::application("over"));
+    drop(client);
+    let end = last.wait(PATIENCE).unwrap();
+    assert_eq!(end, Delivered::Dropped(DropReason::Closed));
+}
+
+#[test]
+fn refused_message_has_no_fate() {
+    let client = RxWsClient::builder("ws://127.0.0.1:1", WsStr).outbox(1, 100, Overflow::DropLatest).connect().unwrap();
+    let first = client.send_tracked("a").unwrap();
+    assert!(matches!(client.send_tracked("b"), Err(SendError::Full(text)) if text == "b"));
+    assert_eq!(first.status(), DeliveryStatus::Queued);
+}
+
+#[test]
+fn closing_handshake_acknowledges_what_was_written() {
+    let server = foreign_server(|_, mut peer| {
+        // It answers no ping before the close frame, as it reads nothing.
+        thread::sleep(Duration::from_millis(50));
+        read_to_the_end(&mut peer);
+    });
+    let client = quiet_client(&format!("ws://{server}"));
+    client.wait_connected(PATIENCE).unwrap();
+    let delivery = client.send_tracked("goodbye").unwrap();
+    client.clone().complete();
+    assert_eq!(delivery.wait(PATIENCE).unwrap(), Delivered::Acknowledged);
+}
+
+#[test]
+fn server_counts_the_copies() {
+    let server = resumable(RxWsServer::builder("ws://127.0.0.1:0", WsStr));
+    let connections = Recorder::on(server.connections());
+    let clients = [(); 3].map(|()| connected(&server, "/", WsStr));
+    let heard = clients.each_ref().map(|client| Recorder::on(client.clone()));
+    connections.items(3);
+    let deliveries = server.send_tracked(TaggedData::new("/", "hello")).unwrap();
+    let changes = Recorder::on(deliveries.changes());
+    heard.iter().for_each(|heard| assert_eq!(heard.item(), "hello"));
+    let sum = |counts: DeliveryCounts| counts.queued + counts.written + counts.acknowledged + counts.dropped;
+    changes.find(|counts| {
+        assert_eq!(sum(counts), 3, "{counts:?}");
+        (counts.acknowledged == 3).then_some(())
+    });
+    let nobody = server.send_tracked(TaggedData::new("/nobody", "hello")).unwrap();
+    assert_eq!(nobody.counts(), DeliveryCounts::default());
+}
+
+#[test]
+fn delivery_can_be_awaited_and_belongs_to_a_group_as_well() {
+    let server = resumable(RxWsServer::builder("ws://127.0.0.1:0", WsStr));
+    let address = format!("ws://{}", server.local_addr());
+    let group = RxWsClientGroup::builder(address.as_str(), WsStr).resumable(Resume::new()).build().unwrap();
+    let delivery = group.send_tracked(TaggedData::new("/a", "hello")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let end = runtime.block_on(async { delivery.await });
+    assert_eq!(end, Delivered::Acknowledged);
+}
+
+#[test]
+fn waiting_on_the_thread_that_does_the_work_is_an_error() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", WsStr);
+    let (answer, answered) = answers(|client: RxWsClient<WsStr>| client.send_tracked("x").unwrap().wait(PATIENCE));
+    let inside = client.clone();
+    client.clone().log_errors().subscribe(move |_| answer(inside.clone()));
+    client.send("go").unwrap();
+    let answer = answered.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(answer, Err(WsError::WouldDeadlock(_))), "{answer:?}");
+}
+
+#[test]
+fn each_of_many_messages_over_links_that_break_has_one_end_and_it_is_true() {
+    const COUNT: usize = 10_000;
+    let server = resumable(RxWsServer::builder("ws://127.0.0.1:0", WsStr));
+    let up = Recorder::on(server.clone().map(|td| td.data));
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/").as_str(), WsStr).resumable(Resume::new());
+    let client = client.conn_retry_timeout(AT_ONCE).min_uptime(Duration::ZERO).connect().unwrap();
+    let resumes = Recorder::on(client.events());
+    let resumed = |event| matches!(event, ClientEvent::Session(SessionEvent::Resumed { .. })).then_some(());
+    client.wait_connected(PATIENCE).unwrap();
+    let mut deliveries = Vec::new();
+    for n in 0..COUNT {
+        deliveries.push(client.send_tracked(n.to_string()).unwrap());
+        if n % 1000 == 999 {
+            let direction = if n % 2000 == 999 { Direction::Up } else { Direction::Down };
+            proxy.cut_after(direction, n % 13, if n % 3 == 0 { End::Fin } else { End::Reset });
+            client.send("poke").unwrap();
+            resumes.find(resumed);
+        }
+    }
+    let ends: Vec<_> = deliveries.iter().map(|delivery| delivery.wait(PATIENCE).unwrap()).collect();
+    assert!(ends.iter().all(|end| *end == Delivered::Acknowledged));
+    let heard: BTreeSet<_> = up.rest().into_iter().map(|heard| format!("{heard:?}")).collect();
+    assert!((0..COUNT).all(|n| heard.contains(&format!("Item({:?})", n.to_string()))));
+}
