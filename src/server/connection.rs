@@ -13,13 +13,12 @@ use std::{
 };
 
 use http::HeaderMap;
-use rxrust::context::Context;
 use tokio::time::Instant;
 
 use crate::{
     Addr, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{
-        Component, EndpointCore, Received,
+        Component, EndpointCore, Feed, Received,
         event::{Peer, ServerEvent},
         incoming::Incoming,
         subject::endpoint,
@@ -218,8 +217,8 @@ impl<D: WsDatatype> Connection<D> {
     /// # Ok::<(), WsError>(())
     /// ```
     #[must_use]
-    pub fn link(&self) -> Io<SerializedSubject<bool>> {
-        Io::from_parts(self.core().links(), self.scheduler.clone())
+    pub fn link(&self) -> Io<Feed<bool>> {
+        Feed::of(&self.core().links(), &self.scheduler)
     }
 
     pub(crate) fn core(&self) -> &Arc<ConnectionCore<D>> {
