@@ -173,3 +173,24 @@ fn each_of_many_messages_over_links_that_break_has_one_end_and_it_is_true() {
     let heard: BTreeSet<_> = up.rest().into_iter().map(|heard| format!("{heard:?}")).collect();
     assert!((0..COUNT).all(|n| heard.contains(&format!("Item({:?})", n.to_string()))));
 }
+
+#[test]
+fn message_has_an_end_when_the_runtime_of_its_client_is_gone() {
+    let server = echo_server(WsStr);
+    let proxy = Proxy::to(server.local_addr());
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = IoRuntime::from_tokio(tokio.handle().clone());
+    let builder = RxWsClient::builder(proxy.url("/").as_str(), WsStr).runtime(&runtime);
+    let client = builder.ping_interval(None).connect().unwrap();
+    client.wait_connected(PATIENCE).unwrap();
+    proxy.silence(true);
+    let written = client.send_tracked("written").unwrap();
+    until("it is written", || written.status() == DeliveryStatus::Written);
+    proxy.refuse(true);
+    proxy.end(End::Reset);
+    until("it knows", || client.response().is_none());
+    let queued = client.send_tracked("queued").unwrap();
+    tokio.shutdown_background();
+    assert_eq!(written.wait(PATIENCE).unwrap(), Delivered::Dropped(DropReason::Unconfirmed));
+    assert_eq!(queued.wait(PATIENCE).unwrap(), Delivered::Dropped(DropReason::Closed));
+}
