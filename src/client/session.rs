@@ -9,7 +9,7 @@ use crate::{
     Resume, SessionEvent, SessionLoss, WsDatatype, WsError,
     client::{
         core::{ClientCore, report_drops},
-        suspicion::UNWANTED,
+        suspicion::{MOST_LINKS, UNWANTED},
     },
     endpoint::event::ClientEvent,
     handshake::{
@@ -44,6 +44,26 @@ struct Held {
     ended: Instant,
     /// How that link ended.
     error: Option<WsError>,
+    /// The position that the server had come to when it began.
+    position: u64,
+    /// How many links in a row have broken there.
+    fruitless: u32,
+}
+
+impl Held {
+    fn new(token: Token) -> Self {
+        let received = Received::default();
+        Self { token, link: 1, received, ended: Instant::now(), error: None, position: 0, fruitless: 0 }
+    }
+
+    /// Notes where the server is. Returns whether too many links have broken while a message was to arrive there, in which case
+    /// that is taken for the reason.
+    fn is_stuck(&mut self, position: u64, has_begun: bool) -> bool {
+        let is_fruitless = position <= self.position && has_begun && self.error.is_some();
+        self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
+        self.position = position;
+        self.fruitless >= MOST_LINKS
+    }
 }
 
 /// How a link begins.
@@ -108,9 +128,8 @@ impl<D: WsDatatype> Side<'_, D> {
         let Verb::Ack(0) = greeting.hear().await? else {
             return Err(greeting.refuse("no `ack 0` answers `new`").await);
         };
-        let received = Received::default();
-        self.session.0 = Some(Held { token, link: 1, received: received.clone(), ended: Instant::now(), error: None });
-        Ok(Beginning::Opened(received))
+        let held = self.session.0.insert(Held::new(token));
+        Ok(Beginning::Opened(held.received.clone()))
     }
 
     /// Goes on where the server is.
@@ -118,7 +137,11 @@ impl<D: WsDatatype> Side<'_, D> {
         let held = self.session.0.as_mut()?;
         let mut receiving = held.received.get();
         let missed = receiving.at(next).ok()?;
-        let at = self.client.outbox.rewind(received).ok()?;
+        let mut at = self.client.outbox.rewind(received).ok()?;
+        if held.is_stuck(received, self.client.outbox.has_begun_first()) {
+            give_up_first(self.client, held.fruitless, held.error.take());
+            at = self.client.outbox.rewind(received).ok()?;
+        }
         // The server knows it from `resume`.
         receiving.told();
         held.received.set(receiving);
@@ -134,7 +157,7 @@ impl<D: WsDatatype> Side<'_, D> {
         let leftover = client.outbox.lose_session(known.map(|known| known.received), resume.resends);
         let missed = known.map(|known| known.end.saturating_sub(held.received.get().received()));
         let events = &client.component.events;
-        let refused = held.error.filter(|error| known.is_some() && (why == SessionLoss::Stuck || refuses(error)));
+        let refused = held.error.filter(|error| known.is_some() && refuses(error));
         let given_up = refused.and_then(|error| Some((client.outbox.give_up_first()?, error)));
         let kept = leftover.kept - u64::from(given_up.is_some());
         let lost = SessionEvent::Lost { why, missed, unconfirmed: leftover.unconfirmed, kept };
@@ -166,6 +189,17 @@ pub(crate) fn note_end<D: WsDatatype>(client: &ClientCore<D>, session: &mut Sess
     (held.ended, held.error) = (Instant::now(), error.cloned());
     if let Some(WsError::ClosedByPeer { code: TAKEN_OVER, .. }) = error {
         Side { client, resume, session }.lose(SessionLoss::TakenOver, None);
+    }
+}
+
+/// Gives up the first message, at which so many `links` in a row have broken.
+fn give_up_first<D: WsDatatype>(client: &ClientCore<D>, links: u32, error: Option<WsError>) {
+    let (outbox, events) = (&client.outbox, &client.component.events);
+    if let Some(error) = error
+        && let Some(len) = outbox.give_up_first()
+    {
+        events.next(ClientEvent::Undeliverable { len, links, error });
+        report_drops(outbox, events);
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) const UNWANTED: [u16; 4] = [1003, 1007, 1008, 1009];
 const MOST_REFUSALS: u32 = 2;
 
 /// How many links may begin to write a message, and end before its end, until it is given up.
-const MOST_LINKS: u32 = 8;
+pub(crate) const MOST_LINKS: u32 = 8;
 
 /// The evidence against the message at the head of a client's outbox.
 #[derive(Debug, Default)]

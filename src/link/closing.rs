@@ -33,7 +33,10 @@ use crate::{
     Frame, WsError,
     link::{Ending, Flow, Receipt, driver::Driver, read_buffer::READ_BUFFER_LEN, writer::WriteStatus},
     outbox::Closing,
-    protocol::{close::fitting_reason, memory_stream::MemoryStream},
+    protocol::{
+        close::{FAILURES, fitting_reason},
+        memory_stream::MemoryStream,
+    },
     transport::socket::Socket,
 };
 
@@ -146,8 +149,15 @@ where
 
     /// Answers the peer's close frame, and notes it.
     pub(crate) fn on_close_frame(&mut self, frame: Option<CloseFrame>) {
-        match self.phase {
-            Phase::CloseSent(_) => self.acknowledge_all(),
+        match &self.phase {
+            // A peer that fails the connection has not read what came behind its reason.
+            Phase::CloseSent(closing) => {
+                let code = frame.as_ref().map_or(closing.code, |frame| frame.code.into());
+                if code == closing.code || !FAILURES.contains(&code) {
+                    self.acknowledge_all();
+                }
+            }
+            _ if self.link.role == Role::Client => self.say_what_has_arrived(),
             _ => self.say_last_words(),
         }
         // tungstenite has made the answer. The stream is memory, which takes all bytes; the error only says that the

@@ -384,9 +384,9 @@ where
 
 fn decoder(link: &Link) -> Decoder {
     let (message_len, frame_len) = (link.limits.message_len, link.limits.frame());
-    // What belongs to the session does not count as the program's.
-    let more = if link.session.is_some() { verb::MAX_LEN } else { 0 };
-    Decoder::new(link.role, message_len.saturating_add(more), frame_len.saturating_add(more))
+    // What belongs to the session does not count as the program's: its own messages, and a byte before some payloads.
+    let with_session = |len: usize| if link.session.is_some() { len.saturating_add(1).max(verb::MAX_LEN) } else { len };
+    Decoder::new(link.role, with_session(message_len), with_session(frame_len))
 }
 
 /// How many messages a pong confirms: each ping carries the number of messages before it. An unsolicited pong may carry

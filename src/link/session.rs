@@ -95,9 +95,10 @@ impl SessionLink {
     }
 
     /// Counts a payload, before anybody hears of it: one whose subscriber panics is not to come again.
-    fn count(&mut self, frame: &Frame, now: Instant) {
-        self.receiving.take(frame.len());
+    fn count(&mut self, frame: &Frame, now: Instant) -> Result<(), Malformed> {
+        self.receiving.take(frame.len())?;
         self.ack_by.get_or_insert_with(|| after(now, ACK_WITHIN));
+        Ok(())
     }
 
     fn is_ack_due(&self, now: Instant) -> bool {
@@ -190,7 +191,7 @@ where
         let now = self.now;
         match &mut self.link.session {
             Some(session) if session.is_resuming => return Err(Mistake("`at` is missing after `resumed`")),
-            Some(session) => session.count(&frame, now),
+            Some(session) => session.count(&frame, now)?,
             None => {}
         }
         self.hand_on(frame);
@@ -255,13 +256,19 @@ where
         }
     }
 
-    /// The last words before a close frame: what will not be sent, and what has arrived.
+    /// The last words before a close frame that ends the session: what will not be sent, and what has arrived.
     pub(crate) fn say_last_words(&mut self) {
-        let role = self.link.role;
-        let Some(session) = &mut self.link.session else { return };
-        if let Some(end) = self.link.outbox.untold_end() {
+        let (is_resumable, role) = (self.link.session.is_some(), self.link.role);
+        if is_resumable && let Some(end) = self.link.outbox.untold_end() {
             append_text(&mut self.answers, &Verb::At(end).text(), role);
         }
+        self.say_what_has_arrived();
+    }
+
+    /// The last words of a client whose server closes: it will ask for its session, and send the rest.
+    pub(crate) fn say_what_has_arrived(&mut self) {
+        let role = self.link.role;
+        let Some(session) = &mut self.link.session else { return };
         if session.receiving.owes_ack() {
             let ack = session.ack();
             append_text(&mut self.answers, &ack.text(), role);

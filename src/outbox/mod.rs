@@ -369,14 +369,12 @@ impl Outbox {
 
 /// The session's side, if what is written is kept until the peer has acknowledged it.
 impl Outbox {
-    /// Keeps nothing any more: the next link belongs to no session. What was written counts as unconfirmed.
+    /// Keeps nothing any more: the next link belongs to no session.
     pub(crate) fn keep_nothing(&self) {
         let mut state = self.lock();
-        let (spent, counts) = state.keep_nothing();
+        let counts = state.keep_nothing();
         self.core.confirmed.fetch_add(counts.acknowledged, Relaxed);
         self.core.unconfirmed.fetch_add(counts.lost, Relaxed);
-        drop(state);
-        drop(spent);
     }
 
     pub(crate) fn keeps_written(&self) -> bool {
@@ -433,10 +431,15 @@ impl Outbox {
         self.change(|state| state.lose_session(known, resends))
     }
 
-    /// Gives up the first message, which the peer has refused. Returns its length.
+    /// Whether a link has begun to write the first message.
+    pub(crate) fn has_begun_first(&self) -> bool {
+        self.lock().has_begun_first()
+    }
+
+    /// Gives up the first message, which the peer refuses or which ends links, if a link has begun to write it. Returns its
+    /// length.
     pub(crate) fn give_up_first(&self) -> Option<usize> {
-        let given_up = self.lock().give_up_first();
-        given_up.map(|(len, _)| len)
+        self.change(State::give_up_first)
     }
 }
 

@@ -286,8 +286,10 @@ impl State {
     /// Lets the link go. Its greetings go with it, unless what is written is kept: then they belong to the session.
     pub(crate) fn detach(&mut self, has_begun: bool) {
         self.link = None;
+        let first = self.retained as usize;
         self.rewind_places();
-        if self.window().is_some() {
+        if let Some(window) = self.window_mut() {
+            window.note_begun(has_begun.then_some(first));
             return;
         }
         self.note_unconfirmed();

@@ -94,7 +94,9 @@ impl State {
         let written: Vec<_> = tracked.pop_front(count).collect();
         let number = |entry: &Entry| written_before + (entry.place - first) as u64 + 1;
         tracked.unconfirmed.extend(written.iter().map(|entry| (number(entry), entry.fate.clone())));
-        let steps = written.into_iter().map(|entry| entry.step(DeliveryStatus::Written)).collect();
+        // One that a session has kept was written before.
+        let fresh = written.into_iter().filter(|entry| !entry.is_written);
+        let steps = fresh.map(|entry| entry.step(DeliveryStatus::Written)).collect();
         self.tell(steps);
     }
 

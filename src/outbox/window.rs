@@ -40,6 +40,8 @@ pub(crate) struct Window {
     expects: u64,
     /// The highest position that a peer of this session can have heard of.
     told: u64,
+    /// The position of the message of which the last link wrote a part.
+    begun: Option<u64>,
     counts: Counts,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Leftover {
 impl Window {
     fn new(bound: Tally, waiting: usize) -> Self {
         let places = Places::anew(0, 0, waiting);
-        Self { places, bound, len: 0, expects: 0, told: 0, counts: Counts::default() }
+        Self { places, bound, len: 0, expects: 0, told: 0, begun: None, counts: Counts::default() }
     }
 
     /// How many messages are written and not acknowledged.
@@ -82,6 +84,16 @@ impl Window {
     fn expect(&mut self, position: u64) {
         self.expects = position;
         self.told = self.told.max(position);
+    }
+
+    /// Notes that the link has written a part of the message at `index`, and has ended.
+    pub(super) fn note_begun(&mut self, index: Option<usize>) {
+        self.begun = index.map(|index| self.places.at(index));
+    }
+
+    /// Whether a link has written the first message, or a part of it.
+    fn has_begun_first(&self) -> bool {
+        self.places.is_written(0) || self.begun == Some(self.places.at(0))
     }
 
     /// Notes that the link takes the message at `index`. Returns its position if it is not the one that the peer expects.
@@ -107,12 +119,17 @@ impl Rare {
 
 /// The link takes messages and writes them.
 impl State {
-    /// Keeps nothing any more, and gives up what was written.
-    pub(super) fn keep_nothing(&mut self) -> (Spent, Counts) {
+    /// Keeps nothing any more. What was written and is still there waits as what was not.
+    pub(super) fn keep_nothing(&mut self) -> Counts {
         self.rewind_places();
-        let (_, spent) = self.forget_written();
-        let window = self.rare.as_mut().and_then(|rare| rare.window.take());
-        (spent, window.map_or_else(Counts::default, |window| window.counts))
+        let Some(window) = self.rare.as_mut().and_then(|rare| rare.window.take()) else { return Counts::default() };
+        for (index, frame) in self.queue.iter().enumerate() {
+            if window.places.is_written(index) {
+                self.written -= Tally::of(frame);
+                self.queued += Tally::of(frame);
+            }
+        }
+        window.counts
     }
 
     pub(crate) fn keeps_written(&self) -> bool {
@@ -293,16 +310,31 @@ impl State {
         leftover
     }
 
-    /// Gives up the first message, which the peer has refused. Returns its length.
-    pub(crate) fn give_up_first(&mut self) -> Option<(usize, Spent)> {
-        let window = self.window_mut().filter(|window| window.places.is_written(0))?;
+    /// Whether a link has begun to write the first message, which can then be the reason for its end.
+    pub(crate) fn has_begun_first(&self) -> bool {
+        !self.queue.is_empty() && self.window().is_some_and(Window::has_begun_first)
+    }
+
+    /// Gives up the first message, if a link has begun to write it. Returns its length.
+    pub(crate) fn give_up_first(&mut self) -> Option<usize> {
+        let window = self.window_mut().filter(|window| window.has_begun_first())?;
+        let was_written = window.places.is_written(0);
         window.places.pop_front(1);
-        window.counts.lost += 1;
+        window.counts.lost += u64::from(was_written);
         let frame = self.queue.pop_front()?;
-        self.note_popped(1, DeliveryStatus::Dropped(DropReason::Refused));
-        let (len, mut spent) = (frame.len(), self.take_spent());
-        spent.push(frame);
-        Some((len, spent))
+        let len = frame.len();
+        let reason = if was_written { DropReason::Refused } else { DropReason::Undeliverable };
+        self.note_popped(1, DeliveryStatus::Dropped(reason));
+        let rare = self.rare();
+        if was_written {
+            rare.spent.push(frame);
+        } else {
+            if rare.greetings.messages > 0 {
+                rare.greetings -= Tally::of(&frame);
+            }
+            self.drop_later(frame, reason);
+        }
+        Some(len)
     }
 
     /// Gives up the messages that were written: nobody will acknowledge them. Returns their number.

@@ -1,6 +1,6 @@
 //! The inbound half of a session: how far this end has come in the other's messages, and when it says so.
 
-use super::verb::{Malformed, Verb};
+use super::verb::{MAX_NUMBER, Malformed, Verb};
 
 /// An ack is due at so many messages. Rarer is not cheaper: what the other end retains is then in no cache when it is let go.
 const ACK_MESSAGES: u64 = 64;
@@ -19,11 +19,15 @@ pub(crate) struct Receiving {
 }
 
 impl Receiving {
-    /// Counts a payload of `len` bytes.
+    /// Counts a payload of `len` bytes, unless its number is one that no control message can tell.
     #[inline]
-    pub(crate) fn take(&mut self, len: usize) {
+    pub(crate) fn take(&mut self, len: usize) -> Result<(), Malformed> {
+        if self.received >= MAX_NUMBER {
+            return Err(Malformed("a session has no more than 2^53 - 1 messages"));
+        }
         self.received += 1;
         self.unacked_len = self.unacked_len.saturating_add(len);
+        Ok(())
     }
 
     /// The next payload is at `position`. Returns how many do not come.
@@ -66,7 +70,7 @@ mod tests {
 
     fn received(messages: u64, len: usize) -> Receiving {
         let mut receiving = Receiving::default();
-        (0..messages).for_each(|_| receiving.take(len));
+        (0..messages).for_each(|_| receiving.take(len).unwrap());
         receiving
     }
 
@@ -96,7 +100,7 @@ mod tests {
         let mut receiving = received(64, 1024);
         assert_eq!(receiving.ack(), Verb::Ack(64));
         assert!(!receiving.owes_ack() && !receiving.is_ack_due());
-        receiving.take(31 * 1024);
+        receiving.take(31 * 1024).unwrap();
         assert!(receiving.owes_ack() && !receiving.is_ack_due());
         assert_eq!(receiving.ack(), Verb::Ack(65));
     }
@@ -115,8 +119,16 @@ mod tests {
         assert_eq!(receiving.at(10), Ok(7));
         assert_eq!(receiving.received(), 10);
         assert_eq!(receiving.ack(), Verb::Ack(10));
-        assert_eq!(receiving.at(1 << 53), Ok((1 << 53) - 10));
+        assert_eq!(receiving.at(MAX_NUMBER), Ok(MAX_NUMBER - 10));
         assert!(receiving.is_ack_due());
+    }
+
+    #[test]
+    fn message_whose_number_cannot_be_told_is_a_mistake() {
+        let mut receiving = Receiving::default();
+        assert_eq!((receiving.at(MAX_NUMBER - 1), receiving.take(1)), (Ok(MAX_NUMBER - 1), Ok(())));
+        assert!(receiving.take(1).is_err());
+        assert_eq!(receiving.received(), MAX_NUMBER);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) const DLE: u8 = 0x10;
 pub(crate) const MAX_LEN: usize = 128;
 
 /// The largest number that a double, and so JavaScript, has exactly.
-const MAX_NUMBER: u64 = (1 << 53) - 1;
+pub(crate) const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// A control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

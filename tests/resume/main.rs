@@ -2,7 +2,10 @@
 //!
 //! `RXPLUS_RESUME_WORLDS=1000000 cargo test --release --test resume` tries so many; `RXPLUS_RESUME_SEED` is the seed of the first.
 
+mod ends;
+mod hostile;
 mod model;
+mod raw;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;

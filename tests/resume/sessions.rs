@@ -15,12 +15,12 @@ use super::support::{
 
 const AT_ONCE: Duration = Duration::from_millis(1);
 
-fn resumable_server(resume: Resume) -> RxWsServer<WsStr> {
+pub(crate) fn resumable_server(resume: Resume) -> RxWsServer<WsStr> {
     RxWsServer::builder("ws://127.0.0.1:0", WsStr).resumable(resume).bind().unwrap()
 }
 
 /// A server where another one has just been.
-fn bound_again(address: &str) -> RxWsServer<WsStr> {
+pub(crate) fn bound_again(address: &str) -> RxWsServer<WsStr> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match RxWsServer::builder(address, WsStr).resumable(Resume::new()).bind() {
@@ -31,13 +31,13 @@ fn bound_again(address: &str) -> RxWsServer<WsStr> {
 }
 
 /// A client that comes back at once.
-fn resumable_client(address: &str) -> RxWsClient<WsStr> {
+pub(crate) fn resumable_client(address: &str) -> RxWsClient<WsStr> {
     let builder = RxWsClient::builder(address, WsStr).resumable(Resume::new());
     builder.conn_retry_timeout(AT_ONCE).min_uptime(Duration::ZERO).connect().unwrap()
 }
 
 /// The events of the client's session.
-fn session_events(client: &RxWsClient<WsStr>) -> Recorder<SessionEvent> {
+pub(crate) fn session_events(client: &RxWsClient<WsStr>) -> Recorder<SessionEvent> {
     Recorder::on(client.events().filter_map(|event| match event {
         ClientEvent::Session(event) => Some(event),
         _ => None,
@@ -45,20 +45,23 @@ fn session_events(client: &RxWsClient<WsStr>) -> Recorder<SessionEvent> {
 }
 
 /// A session through a proxy, and what both ends hear.
-struct Pair {
-    server: RxWsServer<WsStr>,
-    proxy: Proxy,
-    client: RxWsClient<WsStr>,
-    events: Recorder<SessionEvent>,
-    connections: Recorder<Connection<WsStr>>,
-    connection: Connection<WsStr>,
-    up: Recorder<WsText>,
-    down: Recorder<WsText>,
+pub(crate) struct Pair {
+    pub(crate) server: RxWsServer<WsStr>,
+    pub(crate) proxy: Proxy,
+    pub(crate) client: RxWsClient<WsStr>,
+    pub(crate) events: Recorder<SessionEvent>,
+    pub(crate) connections: Recorder<Connection<WsStr>>,
+    pub(crate) connection: Connection<WsStr>,
+    pub(crate) up: Recorder<WsText>,
+    pub(crate) down: Recorder<WsText>,
 }
 
 impl Pair {
-    fn new(resume: Resume) -> Self {
-        let server = resumable_server(resume);
+    pub(crate) fn new(resume: Resume) -> Self {
+        Self::of(resumable_server(resume))
+    }
+
+    pub(crate) fn of(server: RxWsServer<WsStr>) -> Self {
         let connections = Recorder::on(server.connections());
         let proxy = Proxy::to(server.local_addr());
         let client = resumable_client(&proxy.url("/"));
@@ -69,7 +72,7 @@ impl Pair {
         Self { server, proxy, client, events, connections, connection, up, down }
     }
 
-    fn resumed(&self) -> u64 {
+    pub(crate) fn resumed(&self) -> u64 {
         self.events.find(|event| match event {
             SessionEvent::Resumed { missed, .. } => Some(missed),
             _ => None,

@@ -12,6 +12,8 @@ use crate::{handshake::admission::Permit, session::Token, transport::Transport};
 pub(crate) struct Returned {
     pub(crate) stream: Transport,
     pub(crate) early_bytes: Bytes,
+    /// Its number.
+    pub(crate) link: u64,
     /// The position that the client has come to.
     pub(crate) received: u64,
     pub(crate) permit: Permit,
@@ -53,11 +55,12 @@ impl Door {
         is_newer
     }
 
-    /// Hands a link over. The one that waited is dropped, since its client has given it up. So is this one when the session
-    /// has just ended: its client will ask again.
+    /// Hands a link over. The one that waited is dropped, since its client has given it up. So is this one when a newer one has
+    /// overtaken it, or when the session has just ended: its client will ask again.
     pub(crate) fn hand_over(&self, returned: Returned) {
         let mut inside = self.lock();
-        let dropped = if inside.is_closed { Some(returned) } else { inside.waiting.replace(returned) };
+        let is_late = inside.is_closed || returned.link < inside.link;
+        let dropped = if is_late { Some(returned) } else { inside.waiting.replace(returned) };
         drop(inside);
         drop(dropped);
         self.knocked.notify_one();

@@ -13,7 +13,10 @@ use crate::{
         session::encode,
     },
     protocol::close::TAKEN_OVER,
-    session::{Token, verb::Verb},
+    session::{
+        Token,
+        verb::{MAX_NUMBER, Verb},
+    },
     transport::Transport,
 };
 
@@ -30,6 +33,7 @@ pub(crate) struct Back {
     door: Arc<Door>,
     stream: Transport,
     early_bytes: Bytes,
+    link: u64,
     /// The position that it has come to.
     received: u64,
 }
@@ -37,8 +41,8 @@ pub(crate) struct Back {
 impl Back {
     /// Hands the client over to the task of its session.
     pub(crate) fn hand_over(self, permit: Permit) {
-        let Self { door, stream, early_bytes, received } = self;
-        door.hand_over(Returned { stream, early_bytes, received, permit });
+        let Self { door, stream, early_bytes, link, received } = self;
+        door.hand_over(Returned { stream, early_bytes, link, received, permit });
     }
 }
 
@@ -57,13 +61,13 @@ pub(crate) async fn greet(sessions: &Sessions, entrant: Entrant) -> Result<Greet
             let door = sessions.open(token, identity);
             Greeted::New { entrant: Entrant { stream, early_bytes, answer, asked }, door }
         }
-        Settled::Back { door, received } => Greeted::Back(Back { door, stream, early_bytes, received }),
+        Settled::Back { door, link, received } => Greeted::Back(Back { door, stream, early_bytes, link, received }),
     })
 }
 
 enum Settled {
     New,
-    Back { door: Arc<Door>, received: u64 },
+    Back { door: Arc<Door>, link: u64, received: u64 },
 }
 
 async fn settle(
@@ -73,13 +77,13 @@ async fn settle(
     token: Token,
     identity: &Identity,
 ) -> Result<Settled, Unsettled> {
-    let hello = Verb::Hello { token, seconds: sessions.resume.park.as_secs() };
+    let hello = Verb::Hello { token, seconds: sessions.resume.park.as_secs().min(MAX_NUMBER) };
     answer.extend(encode(&hello, Role::Server));
     greeting.write(&answer).await?;
     match greeting.hear().await? {
         Verb::New => return Ok(Settled::New),
         Verb::Resume { token, link, received } => match sessions.claim(token, identity, link) {
-            Claim::Found(door) => return Ok(Settled::Back { door, received }),
+            Claim::Found(door) => return Ok(Settled::Back { door, link, received }),
             Claim::Stale => {
                 greeting.close(TAKEN_OVER.into(), "another link has the session").await;
                 return Err(Unsettled::Mistake("another link has the session".into()));

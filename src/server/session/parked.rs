@@ -14,6 +14,7 @@ use crate::{
 pub(crate) struct Place<'a> {
     sessions: &'a Sessions,
     number: u64,
+    door: Arc<Door>,
 }
 
 impl Sessions {
@@ -26,7 +27,7 @@ impl Sessions {
         state.parked.insert(number, Parked { door: door.clone(), len: 0 });
         state.evict_beyond(self.limits.sessions, self.limits.parked_len);
         drop(state);
-        Place { sessions: self, number }
+        Place { sessions: self, number, door: door.clone() }
     }
 }
 
@@ -38,6 +39,15 @@ impl Place<'_> {
         let before = std::mem::replace(&mut parked.len, len);
         state.parked_len = state.parked_len - before + len;
         state.evict_beyond(self.sessions.limits.sessions, self.sessions.limits.parked_len);
+    }
+}
+
+impl Place<'_> {
+    /// Resolves when the place is another's. A session that was on its way out of it goes on, and may be parked again.
+    pub(super) async fn lost(&self) {
+        while self.sessions.lock().parked.contains_key(&self.number) {
+            self.door.evicted().await;
+        }
     }
 }
 

@@ -17,18 +17,18 @@ use crate::{
     time::after,
 };
 
-/// How many links in a row may break without anything arriving, while something waits to arrive.
+/// How many links in a row may break without any of what waits for the client arriving.
 const FRUITLESS_LINKS: u32 = 8;
 
-/// How long the first of them is made to wait; each further one twice as long.
+/// Half of how long the first of them is made to wait; each further one waits twice as long.
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
 
 /// The session of a connection.
 pub(crate) struct Served {
     pub(crate) door: Arc<Door>,
     pub(crate) received: Received,
-    /// How far both directions had come when the latest link began.
-    positions: (u64, u64),
+    /// The position that the client had come to when its latest link began.
+    position: u64,
     /// How many links in a row have ended there.
     fruitless: u32,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Next {
 
 impl Served {
     pub(crate) fn new(door: Arc<Door>) -> Self {
-        Self { door, received: Received::default(), positions: (0, 0), fruitless: 0 }
+        Self { door, received: Received::default(), position: 0, fruitless: 0 }
     }
 
     /// Whether another link wants to go on with the session.
@@ -107,7 +107,7 @@ impl Served {
                     let why = if outbox.has_overflown() { SessionLoss::Overflow } else { SessionLoss::Ended };
                     return Err(Over(why));
                 }
-                () = self.door.evicted() => return Err(Over(SessionLoss::Evicted)),
+                () = place.lost() => return Err(Over(SessionLoss::Evicted)),
                 () = sleep_until(deadline) => return Err(Over(SessionLoss::Expired)),
                 () = absent.pushed() => {}
             }
@@ -116,25 +116,24 @@ impl Served {
 
     /// Goes on over a link, if its client's position can be right.
     async fn go_on(&mut self, mut returned: Returned, outbox: &Outbox) -> Result<Option<Next>, Over> {
-        self.note_progress(returned.received, outbox).await?;
         let Ok(next) = outbox.rewind(returned.received) else {
             let mut greeting = Greeting::new(&mut returned.stream, Role::Server, &[]);
             greeting.close(CloseCode::Protocol, "`resume` is beyond what was sent").await;
             return Ok(None);
         };
+        self.note_progress(returned.received, outbox).await?;
         let mut receiving = self.received.get();
         let answer = Verb::Resumed { received: receiving.told(), next };
         self.received.set(receiving);
         Ok(Some(Next { returned, answer, resent: outbox.stats().retained }))
     }
 
-    /// Ends a session whose links break before anything arrives, as some message may be the reason; and makes its links rarer
-    /// before: each makes this server send the whole window again.
+    /// Ends a session whose links break before any of what waits has arrived, as the first message may be the reason; and makes
+    /// its links rarer before: each makes this server send the whole window again.
     async fn note_progress(&mut self, received: u64, outbox: &Outbox) -> Result<(), Over> {
-        let positions = (received, self.received.get().received());
-        let is_fruitless = positions == self.positions && outbox.stats().retained > 0;
+        let is_fruitless = received <= self.position && outbox.stats().retained > 0;
         self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
-        self.positions = positions;
+        self.position = self.position.max(received);
         match self.fruitless {
             0 => Ok(()),
             FRUITLESS_LINKS.. => Err(Over(SessionLoss::Stuck)),
