@@ -9,6 +9,7 @@ mod raw;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
+mod takeovers;
 mod tracked;
 
 use std::{collections::BTreeMap, env, sync::LazyLock};

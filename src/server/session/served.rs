@@ -13,6 +13,7 @@ use crate::{
     SessionLoss, WsError,
     link::{Ending, greeting::Greeting, session::Received},
     outbox::Outbox,
+    protocol::close::TAKEN_OVER,
     session::verb::{Known, Verb},
     time::after,
 };
@@ -60,10 +61,14 @@ impl Served {
         async move { door.knocked().await }
     }
 
-    /// Whether the session goes on after a link that ended like this: it does unless somebody has closed it.
+    /// Whether the session goes on after a link that ended like this: it does unless somebody has closed it. A client also gives
+    /// up a link for the next one, as a browser does in which it can only close it.
     pub(crate) fn outlives(ending: &Ending, outbox: &Outbox) -> Result<(), Over> {
-        let is_broken = matches!(&ending.error, Some(error) if !matches!(error, WsError::Protocol { .. }));
-        match is_broken {
+        let leaves_session = match &ending.error {
+            Some(error) => !matches!(error, WsError::Protocol { .. }),
+            None => ending.code == TAKEN_OVER,
+        };
+        match leaves_session {
             true if outbox.has_overflown() => Err(Over(SessionLoss::Overflow)),
             true if !outbox.is_closing() => Ok(()),
             _ => Err(Over(SessionLoss::Ended)),

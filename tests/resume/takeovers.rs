@@ -1,0 +1,58 @@
+//! Which of two links has the session, and what the other one is told.
+
+use rxplus::prelude::*;
+
+use super::{raw::Speaker, support::*};
+
+const TAKEN_OVER: u16 = 4900;
+
+fn resumable_server() -> RxWsServer<WsStr> {
+    RxWsServer::builder("ws://127.0.0.1:0", WsStr).resumable(Resume::new()).bind().unwrap()
+}
+
+fn linked(server: &RxWsServer<WsStr>) -> (Speaker, String) {
+    Speaker::linked(server.local_addr(), "/")
+}
+
+fn resuming(server: &RxWsServer<WsStr>, token: &str, link: u64) -> Speaker {
+    Speaker::resuming(server.local_addr(), "/", token, link, 0)
+}
+
+#[test]
+fn closing_handshake_ends_the_session() {
+    let server = resumable_server();
+    for code in [1000, 1001, 4001] {
+        let (mut link, token) = linked(&server);
+        link.close(code);
+        assert_eq!(link.code(), Some(code));
+        assert_eq!(resuming(&server, &token, 2).heard(), "lost ended 0 0");
+    }
+}
+
+/// The code means that another link has the session: the client gives up this one for the next.
+#[test]
+fn closing_handshake_with_4900_leaves_the_session_to_another_link() {
+    let server = resumable_server();
+    let (connections, events) = (Recorder::on(server.connections()), Recorder::on(server.events()));
+    let (mut link, token) = linked(&server);
+    let connection = connections.item();
+    link.close(TAKEN_OVER);
+    events.find(|event| matches!(event, ServerEvent::Session { event: SessionEvent::Parked, .. }).then_some(()));
+    connection.send("kept".to_owned()).unwrap();
+    let mut next = resuming(&server, &token, 2);
+    assert_eq!(next.heard(), "resumed 0 0");
+    next.say("at 0");
+    assert_eq!(next.message(), "kept");
+}
+
+/// An attempt that its client has given up may arrive late.
+#[test]
+fn link_with_no_higher_number_is_closed_with_4900() {
+    let server = resumable_server();
+    let (mut link, token) = linked(&server);
+    for number in [0, 1] {
+        assert_eq!(resuming(&server, &token, number).code(), Some(TAKEN_OVER));
+    }
+    link.say("ask");
+    assert_eq!(link.heard(), "ack 0");
+}
