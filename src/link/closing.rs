@@ -34,7 +34,7 @@ use crate::{
     link::{Ending, Flow, Receipt, driver::Driver, read_buffer::READ_BUFFER_LEN, writer::WriteStatus},
     outbox::Closing,
     protocol::{
-        close::{FAILURES, fitting_reason},
+        close::{FAILURES, TAKEN_OVER, fitting_reason},
         memory_stream::MemoryStream,
     },
     transport::socket::Socket,
@@ -138,6 +138,16 @@ where
         // other is to be sent.
         let mut stream = MemoryStream::new(&[], &mut self.answers);
         let _ = self.decoder.with_protocol(|protocol| protocol.close(&mut stream, Some(frame)));
+    }
+
+    /// Tells a client that another link has its session: if it is somebody else's, it must not come back for it. Does not wait,
+    /// since mostly it is the client's own, which hears nothing on this one any more.
+    pub(crate) fn say_taken_over(&mut self) {
+        if self.link.session.is_some() && self.link.role == Role::Server && matches!(self.phase, Phase::Open) {
+            self.answers.clear();
+            self.send_close_frame(TAKEN_OVER.into(), "another link has the session");
+            self.writer.write_last(&self.answers);
+        }
     }
 
     /// Begins the closing handshake that the program asked for, once every message is on its way.

@@ -160,6 +160,7 @@ where
     /// Begins to drop the connection, since another one is wanted.
     pub(crate) fn cut(&mut self) {
         self.now = Instant::now();
+        self.say_taken_over();
         self.begin_draining(WsError::Cut(self.link.peer.to_string()), Some(self.now + LINGER));
     }
 

@@ -244,6 +244,19 @@ impl<S: Socket> SharedWriter<S> {
         self.is_open.store(false, Relaxed);
     }
 
+    /// Writes the last frame, unless other bytes wait for the socket. What the socket does not take at once is not written.
+    pub(crate) fn write_last(&self, frame: &[u8]) {
+        let mut writer = self.lock();
+        self.is_open.store(false, Relaxed);
+        let Writer { buffer: None, socket: Some(socket), .. } = &mut *writer else { return };
+        let mut socket = Pin::new(socket);
+        // The connection ends either way.
+        poll_unconstrained(&mut Context::from_waker(Waker::noop()), |cx| {
+            let _ = socket.as_mut().poll_write(cx, frame);
+            let _ = socket.as_mut().poll_flush(cx);
+        });
+    }
+
     /// Ends all writing, by the task and by others, and leaves the socket open for reading. The messages not written as a
     /// whole wait in the outbox for another link.
     pub(crate) fn stop_writing(&self) {

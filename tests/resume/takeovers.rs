@@ -56,3 +56,12 @@ fn link_with_no_higher_number_is_closed_with_4900() {
     link.say("ask");
     assert_eq!(link.heard(), "ack 0");
 }
+
+/// A duplicated tab, or a thief: who had the session must not come back for it, so that the two do not throw each other out.
+#[test]
+fn link_that_is_taken_over_from_is_closed_with_4900() {
+    let server = resumable_server();
+    let (link, token) = linked(&server);
+    assert_eq!(resuming(&server, &token, 2).heard(), "resumed 0 0");
+    assert_eq!(link.code(), Some(TAKEN_OVER));
+}
