@@ -49,14 +49,17 @@ resume() {
   case $1 in
     script) $node $here/resume/scripted.mjs ;;
     rxplus)
-      $node $here/resume/client.mjs "${rxplus[@]}" &&
+      $node $here/resume/strict.mjs "${rxplus[@]}" &&
+        $node $here/resume/client.mjs "${rxplus[@]}" &&
         $node $here/resume/clients.mjs "${rxplus[@]}" -- "${python[@]}" client &&
         $node $here/resume/clients.mjs "${rxplus[@]}" -- "$INTEROP_PEER" sender &&
         $node $here/resume/clients.mjs "${javascript[@]}" -- "$INTEROP_PEER" sender &&
         $node $here/resume/clients.mjs "${python[@]}" server -- "$INTEROP_PEER" sender
       ;;
     others)
-      $node $here/resume/client.mjs "${javascript[@]}" &&
+      $node $here/resume/strict.mjs "${javascript[@]}" &&
+        $node $here/resume/strict.mjs "${python[@]}" server &&
+        $node $here/resume/client.mjs "${javascript[@]}" &&
         $node $here/resume/client.mjs "${python[@]}" server &&
         $node $here/resume/clients.mjs "${javascript[@]}" -- "${python[@]}" client
       ;;

@@ -78,9 +78,11 @@ pub(crate) fn send(url: &str, count: u64) -> Result<(), Box<dyn Error>> {
             return Err(format!("{echo:?} instead of number {number}").into());
         }
     }
+    // A link that breaks while it is closed may need another one, which finds that the session has ended.
+    let described = counts.described(count);
     client.clone().complete();
     client.wait_closed(Duration::from_secs(10))?;
-    println!("{}", counts.described(count));
+    println!("{described}");
     Ok(())
 }
 

@@ -30,7 +30,9 @@ function parse(text) {
   const match = CONTROLS.map((control) => control.exec(text)).find(Boolean);
   insist(match && text.length <= 128, `no control message: ${JSON.stringify(text)}`);
   const [, verb, ...args] = match;
-  return [verb, ...args.map((arg) => (new RegExp(`^${NUMBER}$`).test(arg) ? Number(arg) : arg))];
+  const words = args.map((arg) => (new RegExp(`^${NUMBER}$`).test(arg) ? Number(arg) : arg));
+  insist(words.every((word) => typeof word === 'string' || Number.isSafeInteger(word)), 'too large a number');
+  return [verb, ...words];
 }
 
 /** One client, however often it comes back. */
@@ -212,7 +214,7 @@ if (process.argv[1] === new URL(import.meta.url).pathname) {
   const server = await ResumableServer.start({ port: Number(process.argv[2] ?? 0) });
   console.log(server.url);
   process.stdin.resume().on('end', () => {
-    if (server.mistakes.length > 0) console.error('the client made mistakes:', server.mistakes);
+    if (server.mistakes.length > 0) console.error(`the client made mistakes: ${server.mistakes.join('; ')}`);
     process.exit(server.mistakes.length > 0 ? 1 : 0);
   });
 }
