@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use crate::{
-    Frame, WsError,
-    link::{Flow, Receipt, Turn, driver::Driver},
+    Frame, WsError, WsText,
+    link::{Flow, Receipt, Turn, closing::Phase, driver::Driver, writer::WriteStatus},
     outbox::Beyond,
     protocol::text_frame::append_text,
     session::{
@@ -152,21 +152,6 @@ pub(crate) fn escape(frame: &Frame) -> &'static [u8] {
     }
 }
 
-/// A message of a peer that speaks for a session.
-enum Sorted {
-    Payload(Frame),
-    Control(Verb),
-}
-
-fn sort(frame: Frame) -> Result<Sorted, Malformed> {
-    let Frame::Text(text) = frame else { return Ok(Sorted::Payload(frame)) };
-    Ok(match read(&text)? {
-        Incoming::Payload => Sorted::Payload(Frame::Text(text)),
-        Incoming::EscapedPayload => Sorted::Payload(Frame::Text(text.without_first())),
-        Incoming::Control(verb) => Sorted::Control(verb),
-    })
-}
-
 impl<S, F> Driver<S, F>
 where
     S: Socket,
@@ -177,13 +162,21 @@ where
         if self.link.session.is_none() {
             return self.hand_on(frame);
         }
-        let heard = match sort(frame) {
-            Ok(Sorted::Payload(frame)) => self.hear_payload(frame),
-            Ok(Sorted::Control(verb)) => self.hear_verb(verb),
-            Err(malformed) => Err(malformed.into()),
+        let heard = match frame {
+            Frame::Text(text) if text.as_bytes().first() == Some(&DLE) => self.hear_escape(text),
+            frame => self.hear_payload(frame),
         };
         if let Err(Mistake(reason)) = heard {
             self.fail_connection(CloseCode::Protocol, reason.into());
+        }
+    }
+
+    /// Hears a text that begins with the byte by which control messages are known.
+    fn hear_escape(&mut self, text: WsText) -> Result<(), Mistake> {
+        match read(&text)? {
+            Incoming::Payload => self.hear_payload(Frame::Text(text)),
+            Incoming::EscapedPayload => self.hear_payload(Frame::Text(text.without_first())),
+            Incoming::Control(verb) => self.hear_verb(verb),
         }
     }
 
@@ -230,12 +223,18 @@ where
         self.confirm(self.writer.written());
     }
 
-    /// Acknowledges what is due, unless earlier answers are still to be written.
+    /// Whether an acknowledgement may go out now: no earlier one is still to be written, the socket takes bytes, and nobody has
+    /// said goodbye.
+    fn may_ack(&self) -> bool {
+        let WriteStatus { answers_len, stalled, .. } = self.write_status;
+        answers_len == 0 && stalled.is_none() && matches!(self.phase, Phase::Open)
+    }
+
+    /// Acknowledges what is due.
     pub(crate) fn ack_if_due(&mut self) {
-        let is_clear = self.write_status.answers_len == 0 && self.write_status.stalled.is_none();
-        let (now, role) = (self.now, self.link.role);
+        let (now, role, may_ack) = (self.now, self.link.role, self.may_ack());
         if let Some(session) = &mut self.link.session
-            && is_clear
+            && may_ack
             && session.is_ack_due(now)
         {
             let ack = session.ack();
@@ -245,9 +244,9 @@ where
 
     /// Asks for an acknowledgement, since no more may be written before; once until it comes.
     pub(crate) fn ask(&mut self) -> Turn {
-        let (now, role) = (self.now, self.link.role);
+        let (now, role, is_open) = (self.now, self.link.role, matches!(self.phase, Phase::Open));
         match &mut self.link.session {
-            Some(session) if session.asked.is_none() => {
+            Some(session) if session.asked.is_none() && is_open => {
                 session.asked = Some(now);
                 append_text(&mut self.answers, &Verb::Ask.text(), role);
                 Turn::Again
@@ -278,8 +277,12 @@ where
     /// When the session needs the task.
     pub(crate) fn session_deadline(&self) -> Option<Instant> {
         let session = self.link.session.as_ref()?;
-        // An acknowledgement that answers hold up goes out behind them, which the socket announces.
-        let ack_by = session.ack_by.filter(|by| *by > self.now || self.write_status.answers_len == 0);
+        // What is due and may not go out waits for the socket, which announces itself. It may go out if this turn's write has
+        // made way for it.
+        let ack_by = match session.is_ack_due(self.now) {
+            true => self.may_ack().then_some(self.now),
+            false => session.ack_by,
+        };
         [ack_by, session.asked.map(|asked| after(asked, ANSWER_WITHIN))].into_iter().flatten().min()
     }
 

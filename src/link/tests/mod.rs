@@ -28,11 +28,13 @@ use super::{read_buffer::READ_BUFFER_LEN, *};
 use crate::{
     Io, SerializedSubject, Tag, WsText,
     endpoint::routing_table::RoutingTable,
+    link::session::{News, Received, SessionLink},
     outbox::{OutboxBound, Overflow},
     runtime::{
         callback,
         debts::{self, Debts},
     },
+    stats::Tally,
 };
 
 mod closing;
@@ -40,6 +42,7 @@ mod draining;
 mod heartbeat;
 mod reading;
 mod scheduling;
+mod session;
 mod sockets;
 mod writing;
 
@@ -84,6 +87,22 @@ struct Plan {
     scheduler: Option<Arc<WriteScheduler>>,
     /// How many bytes the socket takes that the peer has not read.
     socket_len: usize,
+    session: Option<InSession>,
+}
+
+/// The session that a link belongs to.
+struct InSession {
+    window: Tally,
+    received: Received,
+    tell: mpsc::UnboundedSender<News>,
+}
+
+impl InSession {
+    fn begin(&self, outbox: &Outbox) -> SessionLink {
+        outbox.begin_session(self.window, vec![]);
+        let tell = self.tell.clone();
+        SessionLink::new(self.received.clone(), false, move |news| _ = tell.send(news))
+    }
 }
 
 impl Plan {
@@ -98,6 +117,7 @@ impl Plan {
             events: SerializedSubject::<()>::new().backlog(),
             early_bytes: Bytes::new(),
             socket_len: 1 << 20,
+            session: None,
         }
     }
 
@@ -112,7 +132,7 @@ impl Plan {
             inbound: self.inbound.clone(),
             events: self.events.clone(),
             early_bytes: self.early_bytes.clone(),
-            session: None,
+            session: self.session.as_ref().map(|session| session.begin(outbox)),
         }
     }
 
