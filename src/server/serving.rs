@@ -182,8 +182,8 @@ async fn see_off<D: WsDatatype>(
 /// client, or if its task is dropped with its runtime or its server.
 struct Registered<'a, D: WsDatatype> {
     serving: Serving<'a, D>,
-    /// Until [`run`](Self::run) takes it.
-    link: Option<OpenLink<Transport>>,
+    /// Until [`run`](Self::run) takes it. In a box, or each future that it passes through would have room for it.
+    link: Option<Box<OpenLink<Transport>>>,
     /// Until the other server has written the answer.
     #[cfg(feature = "mount")]
     upgrading: Option<Box<handshake::Upgrading>>,
@@ -203,7 +203,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         let of_link = session.as_ref().map(|session| serving.begin_session(session));
         // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
         // peer.
-        let link = serving.link(early_bytes, of_link).open(stream, answer);
+        let link = Box::new(serving.link(early_bytes, of_link).open(stream, answer));
         let registered = Self::register(serving, Some(link), session);
         if let Some(link) = &registered.link {
             link.answered().await?;
@@ -228,12 +228,12 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         let limit = limits.handshake.min(limits.close_timeout);
         let upgraded = timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
         let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
-        self.link = Some(self.serving.link(early_bytes, None).open(stream, Vec::new()));
+        self.link = Some(self.serving.link(early_bytes, None).open(stream, Vec::new()).into());
         Ok(())
     }
 
     /// Puts a connection on its path.
-    fn register(serving: Serving<'a, D>, link: Option<OpenLink<Transport>>, session: Option<Box<Served>>) -> Self {
+    fn register(serving: Serving<'a, D>, link: Option<Box<OpenLink<Transport>>>, session: Option<Box<Served>>) -> Self {
         let Serving { server, connection } = &serving;
         // Outbound: messages pushed for its path go into its outbox.
         let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());
@@ -266,15 +266,17 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         }
         let Some(link) = self.link.take() else { return Ok(()) };
         let serving = self.serving.clone();
-        serving.announce().await;
+        // In boxes, the first and the last: they take more room than the rest, and last a moment.
+        Box::pin(serving.announce()).await;
         let ending = match (&mut self.session, &serving.server.sessions) {
             (Some(session), Some(sessions)) => {
                 Box::pin(serving.drive_session(sessions, session, link, &mut self.permit)).await
             }
-            _ => serving.drive(link, pending()).await,
+            // In a box as well: a connection with a session would have room for both.
+            _ => Box::pin(serving.drive(link, pending())).await,
         };
         serving.server.routes.remove(&self.route);
-        serving.end(ending).await;
+        Box::pin(serving.end(ending)).await;
         self.is_over = true;
         Ok(())
     }
@@ -356,13 +358,13 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     }
 
     /// Emits the messages that the connection receives on a link, to the end of that.
-    pub(crate) async fn drive(&self, link: OpenLink<Transport>, cut: impl Future<Output = ()> + Send) -> Ending {
+    pub(crate) async fn drive(&self, link: Box<OpenLink<Transport>>, cut: impl Future<Output = ()> + Send) -> Ending {
         let Self { server, connection } = self;
         // Inbound: received messages flow into the server's subject, tagged with the path.
         let received = Io::from_parts(Emitting::new(), server.component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
-        let ending = isolated("a connection", drive(link, receive, cut)).await;
+        let ending = isolated("a connection", drive(*link, receive, cut)).await;
         ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())))
     }
 

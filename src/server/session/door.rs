@@ -1,12 +1,19 @@
 //! [`Door`]: where a link is handed to the session that it belongs to.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    future::poll_fn,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Poll, Waker},
+};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::Identity;
-use crate::{handshake::admission::Permit, session::Token, transport::Transport};
+use crate::{handshake::admission::Permit, runtime::callback, session::Token, transport::Transport};
 
 /// A link whose client has come back.
 pub(crate) struct Returned {
@@ -24,8 +31,8 @@ pub(crate) struct Door {
     pub(super) token: Token,
     pub(super) identity: Identity,
     inside: Mutex<Inside>,
-    /// A link waits.
-    knocked: Notify,
+    /// Whether a link waits. Written under the lock, and read without it on each turn of the present link.
+    is_wanted: AtomicBool,
     /// The session is to give up waiting for its client.
     evicted: Notify,
 }
@@ -33,14 +40,18 @@ pub(crate) struct Door {
 struct Inside {
     /// The number of the latest link.
     link: u64,
-    waiting: Option<Returned>,
+    /// In a box, as it is rarely there.
+    waiting: Option<Box<Returned>>,
     is_closed: bool,
+    /// The task that serves the session.
+    task: Option<Waker>,
 }
 
 impl Door {
     pub(super) fn new(token: Token, identity: Identity) -> Self {
-        let inside = Inside { link: 1, waiting: None, is_closed: false };
-        Self { token, identity, inside: Mutex::new(inside), knocked: Notify::new(), evicted: Notify::new() }
+        let inside = Inside { link: 1, waiting: None, is_closed: false, task: None };
+        let (inside, is_wanted) = (Mutex::new(inside), AtomicBool::new(false));
+        Self { token, identity, inside, is_wanted, evicted: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -60,15 +71,20 @@ impl Door {
     pub(crate) fn hand_over(&self, returned: Returned) {
         let mut inside = self.lock();
         let is_late = inside.is_closed || returned.link < inside.link;
+        let returned = Box::new(returned);
         let dropped = if is_late { Some(returned) } else { inside.waiting.replace(returned) };
+        self.is_wanted.store(inside.waiting.is_some(), Relaxed);
+        let task = inside.task.take();
         drop(inside);
         drop(dropped);
-        self.knocked.notify_one();
+        task.into_iter().for_each(callback::wake);
     }
 
     /// Takes the link that waits.
     pub(super) fn take(&self) -> Option<Returned> {
-        self.lock().waiting.take()
+        let mut inside = self.lock();
+        self.is_wanted.store(false, Relaxed);
+        inside.waiting.take().map(|returned| *returned)
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -77,9 +93,18 @@ impl Door {
 
     /// Resolves when a link waits. Supports one waiter at a time.
     pub(super) async fn knocked(&self) {
-        while self.lock().waiting.is_none() {
-            self.knocked.notified().await;
-        }
+        let mut known: Option<Waker> = None;
+        poll_fn(|cx| {
+            // Whoever knocks sets the flag before it wakes the task that it finds inside.
+            let is_known = known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+            if !is_known && !self.is_wanted.load(Relaxed) {
+                let task = known.insert(cx.waker().clone()).clone();
+                let before = self.lock().task.replace(task);
+                drop(before);
+            }
+            if self.is_wanted.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
     }
 
     pub(super) fn evict(&self) {
@@ -91,9 +116,10 @@ impl Door {
     }
 
     /// Lets nobody in any more. Returns the link that waited.
-    pub(super) fn close(&self) -> Option<Returned> {
+    pub(super) fn close(&self) -> Option<Box<Returned>> {
         let mut inside = self.lock();
         inside.is_closed = true;
+        self.is_wanted.store(false, Relaxed);
         inside.waiting.take()
     }
 }

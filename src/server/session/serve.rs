@@ -26,7 +26,7 @@ impl<D: WsDatatype> Serving<'_, D> {
         &self,
         sessions: &Sessions,
         session: &mut Served,
-        mut link: OpenLink<Transport>,
+        mut link: Box<OpenLink<Transport>>,
         permit: &mut Option<Permit>,
     ) -> Ending {
         self.emit_session(SessionEvent::Opened);
@@ -60,12 +60,18 @@ impl<D: WsDatatype> Serving<'_, D> {
     }
 
     /// Opens a link that goes on with the session.
-    fn resume(&self, session: &Served, next: Next, permit: &mut Option<Permit>, ended: Instant) -> OpenLink<Transport> {
+    fn resume(
+        &self,
+        session: &Served,
+        next: Next,
+        permit: &mut Option<Permit>,
+        ended: Instant,
+    ) -> Box<OpenLink<Transport>> {
         let Next { returned: Returned { stream, early_bytes, permit: place, .. }, answer, resent } = next;
         *permit = Some(place);
         self.connection.core().set_linked(true);
         let of_link = self.session_link(session, Some((resent, ended)));
-        self.link(early_bytes, Some(of_link)).open(stream, encode(&answer, Role::Server))
+        self.link(early_bytes, Some(of_link)).open(stream, encode(&answer, Role::Server)).into()
     }
 
     /// The part of a link that belongs to the session. One that goes on with it knows how many messages it sends again, and when
