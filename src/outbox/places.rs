@@ -1,6 +1,6 @@
 //! [`Places`]: the position of each message in a queue that keeps what it has written, and whether it was written.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem::replace};
 
 /// The messages of a queue, in its order. Positions grow by one for each message; what was dropped leaves a hole.
 ///
@@ -119,41 +119,37 @@ impl Places {
     }
 
     /// Notes that `count` messages from `index` on are written. Returns how many were not before.
-    pub(crate) fn mark_written(&mut self, index: usize, count: usize) -> usize {
-        if self.extend_written(index, count) {
-            return count;
+    pub(crate) fn mark_written(&mut self, mut index: usize, count: usize) -> usize {
+        let (mut left, mut marked) = (count, 0);
+        while left > 0
+            && let Some((at, inside)) = self.find(index)
+        {
+            let run = &self.runs[at];
+            let part = left.min(run.count - inside);
+            if !run.is_written {
+                self.mark_part(at, inside, part);
+                marked += part;
+            }
+            (index, left) = (index + part, left - part);
         }
-        (index..index + count).filter(|index| self.mark_one(*index)).count()
+        marked
     }
 
-    /// The usual case: the messages at the front were written, and these follow them.
-    fn extend_written(&mut self, index: usize, count: usize) -> bool {
-        let [Some(&front), Some(&next)] = [self.runs.front(), self.runs.get(1)] else { return false };
-        let follows = front.is_written && front.count == index && front.end() == next.first;
-        if !follows || next.is_written || next.count <= count {
-            return false;
-        }
-        self.runs[0].count += count;
-        self.runs[1] = Run { first: next.first + count as u64, count: next.count - count, ..next };
-        true
-    }
-
-    fn mark_one(&mut self, index: usize) -> bool {
-        let Some((at, inside)) = self.find(index) else { return false };
+    /// Notes that `count` messages of an entry are written, from its `inside`-th on. As a rule that is all of them.
+    fn mark_part(&mut self, at: usize, inside: usize, count: usize) {
         let run = &mut self.runs[at];
-        if run.is_written {
-            return false;
-        }
         let mut marked = run.split_off(inside);
-        let rest = marked.split_off(1);
+        let rest = marked.split_off(count);
         marked.is_written = true;
-        let parts = [*run, marked, rest];
-        self.runs.remove(at);
-        for part in parts.into_iter().rev().filter(|part| part.count > 0) {
-            self.runs.insert(at, part);
+        let before = replace(run, marked);
+        // Few entries follow, and before an entry in use there is one at most.
+        if rest.count > 0 {
+            self.runs.insert(at + 1, rest);
+        }
+        if before.count > 0 {
+            self.runs.insert(at, before);
         }
         self.join_around(at);
-        true
     }
 
     /// Joins the entries around `at` that have become one.

@@ -111,6 +111,10 @@ impl Rare {
         self.window.as_mut()
     }
 
+    fn written_end(&self) -> usize {
+        self.window.as_ref().map_or(0, |window| window.places.written_end())
+    }
+
     /// Whether the message at `index` was never written.
     fn is_fresh(&self, index: usize) -> bool {
         self.window.as_ref().is_some_and(|window| !window.places.is_written(index))
@@ -177,9 +181,11 @@ impl State {
         let first = self.retained as usize;
         let count = count.min(self.queue.len() - first);
         let Self { queue, rare: Some(rare), queued, written, .. } = self else { return };
+        let written_end = rare.written_end();
         let mut fresh = Tally::default();
-        for (index, frame) in queue.range(first..first + count).enumerate() {
-            if rare.is_fresh(first + index) {
+        for (index, frame) in (first..).zip(queue.range(first..first + count)) {
+            // On the first link of a session, and behind what an earlier one has written, all are.
+            if index >= written_end || rare.is_fresh(index) {
                 fresh += Tally::of(frame);
                 rare.count_written(frame);
             }
