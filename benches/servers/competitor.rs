@@ -49,6 +49,8 @@ pub(crate) fn run(args: &[String]) {
         "ours" => ours::connections(),
         "ours-tagged" => ours::tagged(),
         "ours-fan-out" => ours::fan_out(),
+        "ours-resumable" => ours::resumable(),
+        "ours-resumable-fan-out" => ours::resumable_fan_out(),
         #[cfg(feature = "mount")]
         "mounted" => mounted::moved(),
         #[cfg(feature = "mount")]

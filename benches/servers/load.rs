@@ -1,7 +1,7 @@
 //! The load on a server: many connections driven by one thread, which counts bytes and looks at none.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, IoSlice, Read, Write},
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
 };
@@ -12,7 +12,10 @@ use rustix::{
     time::Timespec,
 };
 
-use crate::wire::{PATIENCE, connect_all, masked_frame, plain_frame};
+use crate::{
+    resuming::{self, Session},
+    wire::{PATIENCE, connect_all, masked_frame, plain_frame},
+};
 
 /// Larger than any socket buffer hands over at once.
 const READ_LEN: usize = 1024 * 1024;
@@ -33,6 +36,9 @@ pub(crate) struct Swarm {
 /// One connection. It sends bursts, each of them once the answer to the former is there.
 struct Peer {
     stream: Box<dyn Stream>,
+    session: Option<Session>,
+    /// An acknowledgement that goes out before anything else.
+    ack: Vec<u8>,
     bursts: usize,
     unsent: usize,
     unheard: usize,
@@ -59,6 +65,13 @@ impl Burst {
 impl Swarm {
     pub(crate) fn connect(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Self {
         Self::over(connect_all(addr, paths))
+    }
+
+    /// The same, in the resumable mode.
+    pub(crate) fn resumable(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Self {
+        let mut swarm = Self::over(resuming::connect_all(addr, paths));
+        swarm.peers.iter_mut().for_each(|peer| peer.session = Some(Session::default()));
+        swarm
     }
 
     /// Over connections that are open.
@@ -122,7 +135,7 @@ impl Swarm {
 impl Peer {
     fn new(stream: impl Stream + 'static) -> Self {
         ioctl_fionbio(&stream, true).expect("a connected socket");
-        Self { stream: Box::new(stream), bursts: 0, unsent: 0, unheard: 0 }
+        Self { stream: Box::new(stream), session: None, ack: Vec::new(), bursts: 0, unsent: 0, unheard: 0 }
     }
 
     fn begin(&mut self, burst: &Burst) {
@@ -142,17 +155,33 @@ impl Peer {
             return false;
         }
         self.bursts -= 1;
+        self.acknowledge();
         if self.bursts > 0 {
             self.begin(burst);
+        } else {
+            self.write(burst);
         }
         self.bursts == 0
     }
 
+    /// What is due goes out with the next burst, or by itself if there is none.
+    fn acknowledge(&mut self) {
+        if let Some(ack) = self.session.as_mut().and_then(Session::ack) {
+            self.ack.extend(ack);
+        }
+    }
+
     fn write(&mut self, burst: &Burst) {
-        while self.unsent > 0 {
+        while self.unsent + self.ack.len() > 0 {
             let from = burst.bytes.len() - self.unsent;
-            match self.stream.write(&burst.bytes[from..]) {
-                Ok(len) => self.unsent -= len,
+            let parts = [IoSlice::new(&self.ack), IoSlice::new(&burst.bytes[from..])];
+            // Not with an empty part: a stream that knows no parts writes the first one.
+            match self.stream.write_vectored(&parts[usize::from(self.ack.is_empty())..]) {
+                Ok(len) => {
+                    let of_ack = len.min(self.ack.len());
+                    self.ack.drain(..of_ack);
+                    self.unsent -= len - of_ack;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("the server went away: {error}"),
             }
@@ -163,7 +192,10 @@ impl Peer {
         while self.unheard > 0 {
             match self.stream.read(buffer) {
                 Ok(0) => panic!("the server hung up"),
-                Ok(len) => self.unheard = self.unheard.checked_sub(len).expect("no more than was asked for"),
+                Ok(len) => {
+                    let len = self.session.as_mut().map_or(len, |session| session.hear(&buffer[..len]));
+                    self.unheard = self.unheard.checked_sub(len).expect("no more than was asked for");
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("the server went away: {error}"),
             }

@@ -20,6 +20,8 @@ mod ours;
 #[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
+mod resuming;
+#[cfg(target_os = "linux")]
 mod scenario;
 #[cfg(all(target_os = "linux", feature = "tls"))]
 mod tls;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use rxplus::prelude::*;
+use rxplus::{ServerBuilder, prelude::*};
 
 use crate::competitor::LISTENERS;
 
@@ -10,7 +10,15 @@ use crate::competitor::LISTENERS;
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(100 * 24 * 3600);
 
 fn server() -> RxWsServer<WsStr> {
-    RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(PING_INTERVAL).bind().expect("a free port")
+    builder().bind().expect("a free port")
+}
+
+fn builder() -> ServerBuilder<WsStr> {
+    RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(PING_INTERVAL)
+}
+
+fn resumable_server() -> RxWsServer<WsStr> {
+    builder().resumable(Resume::new()).bind().expect("a free port")
 }
 
 /// An echo through each connection on its own.
@@ -34,7 +42,20 @@ pub(crate) fn tagged() -> SocketAddr {
 
 /// What a speaker says goes to all that listen.
 pub(crate) fn fan_out() -> SocketAddr {
-    let server = server();
+    to_listeners(server())
+}
+
+/// An echo whose connections outlive their links, for clients that speak the resumable mode.
+pub(crate) fn resumable() -> SocketAddr {
+    stay(echo(resumable_server()))
+}
+
+/// The same, as a fan-out.
+pub(crate) fn resumable_fan_out() -> SocketAddr {
+    to_listeners(resumable_server())
+}
+
+fn to_listeners(server: RxWsServer<WsStr>) -> SocketAddr {
     server.clone().map(|said| TaggedData::new(LISTENERS, said.data)).subscribe_with(server.clone());
     stay(server)
 }

@@ -11,8 +11,12 @@ struct Row {
 }
 
 impl Row {
+    fn middle(&self) -> f64 {
+        median(self.samples.iter().copied())
+    }
+
     fn shown(&self) -> String {
-        shown(median(self.samples.iter().copied()), self.unit)
+        shown(self.middle(), self.unit)
     }
 
     /// The ratio in the middle of those of each round: a clock that changes during the run changes both.
@@ -39,6 +43,10 @@ pub(crate) enum Target {
     Growth(Option<f64>),
     /// The same, for a server that is mounted against one that listens.
     Mounted(f64),
+    /// Our figure in the resumable mode divided by that without, at most.
+    Resumable(f64),
+    /// The same of memory: by how much more, at most.
+    More(f64),
     /// The baseline's figure divided by ours, over TLS, at least.
     #[cfg(feature = "tls")]
     Tls(f64),
@@ -119,6 +127,17 @@ impl Report {
                 let figures = format!("{figure} | {baseline_figure} | {}", other("axum"));
                 (MOUNTED_HEAD, format!("| {scenario} | {which} | {figures} | **{ratio:.2}** | {most} |\n"))
             }
+            Target::Resumable(most) => {
+                let unused = self.row(scenario, "resumable, plain clients")?;
+                let (ratio, unused_ratio) = (ours.ratio_to(baseline), unused.ratio_to(baseline));
+                let figures = format!("{baseline_figure} | {figure} | **{ratio:.2}** | {most}");
+                (RESUMABLE_HEAD, format!("| {scenario} | {figures} | {} | {unused_ratio:.2} |\n", unused.shown()))
+            }
+            Target::More(most) => {
+                let more = shown(ours.middle() - baseline.middle(), ours.unit);
+                let figures = format!("{baseline_figure} | {} | {figure}", other("resumable, plain clients"));
+                (MORE_HEAD, format!("| {scenario} | {figures} | **{more}** | {} |\n", shown(most, ours.unit)))
+            }
             #[cfg(feature = "tls")]
             Target::Tls(least) => {
                 let ratio = baseline.ratio_to(ours);
@@ -156,6 +175,14 @@ const MOUNTED_HEAD: &str = "\
 | mounted in axum | which | its figure | our own listener | axum's own socket | its ÷ own listener | at most |
 |---|---|--:|--:|--:|--:|--:|
 ";
+
+const RESUMABLE_HEAD: &str = "\
+    | CPU time in the resumable mode | without | in use | in use ÷ without | at most | on, plain clients | ÷ without |\n\
+    |---|--:|--:|--:|--:|--:|--:|\n";
+
+const MORE_HEAD: &str = "\
+    | memory for each connection in the resumable mode | without | on, plain clients | in use | more | at most |\n\
+    |---|--:|--:|--:|--:|--:|\n";
 
 #[cfg(feature = "tls")]
 const TLS_HEAD: &str = "\

@@ -1,7 +1,7 @@
 //! What is measured: each scenario's competitors run side by side and are measured in turn, so that what the machine does
 //! besides falls on all of them.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 #[cfg(feature = "tls")]
 use crate::tls::Identity;
@@ -12,10 +12,14 @@ use crate::{
     machine::{self, Machine},
     report::{
         Report,
-        Target::{self, Growth, Most, Mounted, Ratio},
+        Target::{self, Growth, More, Most, Mounted, Ratio, Resumable},
     },
     wire::connect_all,
 };
+
+/// A resumable server whose clients speak the mode, and one whose clients do not.
+const RESUMABLE: &str = "resumable";
+const RESUMABLE_PLAIN: &str = "resumable, plain clients";
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -47,6 +51,9 @@ pub(crate) fn run(args: &[String]) {
     bench.clients();
     bench.memory_after_large_messages();
     bench.many_connections();
+    bench.resumable_echoes();
+    bench.resumable_fan_out();
+    bench.resumable_memory();
     if cfg!(feature = "mount") {
         bench.mounted();
         bench.mounted_memory();
@@ -216,19 +223,73 @@ impl Bench {
             (name, Echo { server, swarm })
         };
         let names = [("ours", "ours-fan-out"), ("tuned", "tuned-fan-out"), ("usual", "usual-fan-out")];
-        let mut contest = names.map(start);
-        contest.iter_mut().for_each(|(_, echo)| echo.swarm.fan_out(&burst, 2));
+        self.fan_out_contest(scenario, &mut names.map(start), &burst, rounds);
+        self.report.compare(scenario, "ours", "tuned", target);
+    }
+
+    /// Measures fan-outs in turn, round after round.
+    fn fan_out_contest(&mut self, scenario: &str, contest: &mut [(&str, Echo)], burst: &Burst, rounds: usize) {
+        contest.iter_mut().for_each(|(_, echo)| echo.swarm.fan_out(burst, 2));
         for round in 0..self.rounds() {
-            for (name, Echo { server, swarm }) in &mut contest {
+            for (name, Echo { server, swarm }) in &mut *contest {
                 if is_sampled(name, round) {
                     let before = server.cpu();
-                    swarm.fan_out(&burst, rounds);
-                    let deliveries = rounds * at_a_time * listeners;
+                    swarm.fan_out(burst, rounds);
+                    let deliveries = rounds * burst.messages * (swarm.len() - 1);
                     self.report.add(scenario, name, "ns", (server.cpu() - before) / deliveries as f64);
                 }
             }
         }
-        self.report.compare(scenario, "ours", "tuned", target);
+    }
+
+    /// What the resumable mode costs those who use it, and those who do not.
+    fn resumable_echoes(&mut self) {
+        const PEERS: usize = 64;
+        for (scenario, (payload_len, in_flight), bursts, most) in [
+            ("resumable: echo 128 B, 1 in flight", (128, 1), 60, 1.05),
+            ("resumable: echo 128 B, 16 in flight", (128, 16), 60, 1.05),
+            ("resumable: echo 16 KiB, 1 in flight", (16 * KIB, 1), 20, 1.3),
+        ] {
+            if !self.wants(scenario, 3 * PEERS) {
+                continue;
+            }
+            let contest = Echo::with_and_without_resuming(["ours", "ours-resumable"], || paths(PEERS));
+            self.contest(scenario, contest.into(), &Burst::echoed(payload_len, in_flight), bursts);
+            self.report.compare(scenario, RESUMABLE, "ours", Resumable(most));
+        }
+    }
+
+    fn resumable_fan_out(&mut self) {
+        let (scenario, listeners) = ("resumable: fan-out to 500, 16 at a time", 500);
+        if !self.wants(scenario, 3 * listeners) {
+            return;
+        }
+        let paths = || (0..listeners).map(|_| LISTENERS).chain([SPEAKER]).map(String::from);
+        let mut contest = Echo::with_and_without_resuming(["ours-fan-out", "ours-resumable-fan-out"], paths);
+        self.fan_out_contest(scenario, &mut contest, &Burst::echoed(128, 16), 12);
+        self.report.compare(scenario, RESUMABLE, "ours", Resumable(1.3));
+    }
+
+    /// What an idle connection keeps.
+    fn resumable_memory(&mut self) {
+        let (idle, connections) = ("resumable: idle connection", 2000);
+        if !self.wants(idle, connections) {
+            return;
+        }
+        let with_and_without: [(_, _, Connect); 3] = [
+            ("ours", "ours", |addr, count| Swarm::connect(addr, paths(count))),
+            (RESUMABLE_PLAIN, "ours-resumable", |addr, count| Swarm::connect(addr, paths(count))),
+            (RESUMABLE, "ours-resumable", |addr, count| Swarm::resumable(addr, paths(count))),
+        ];
+        for (name, started, connect) in with_and_without {
+            let server = Competitor::start(started, &[]);
+            // A few go ahead, for what the process itself keeps.
+            let _first = connect(server.addr, 100);
+            let before = server.memory();
+            let _open = connect(server.addr, connections);
+            self.report.add(idle, name, "B", (server.memory() - before) / connections as f64);
+        }
+        self.report.compare(idle, RESUMABLE, "ours", More(0.5 * KIB as f64));
     }
 
     fn handshakes(&mut self) {
@@ -351,6 +412,9 @@ fn paths(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("/{number}"))
 }
 
+/// Opens so many connections.
+type Connect = fn(SocketAddr, usize) -> Swarm;
+
 /// A server, and its load.
 struct Echo {
     server: Competitor,
@@ -362,6 +426,19 @@ impl Echo {
         let server = Competitor::start(name, &[]);
         let swarm = Swarm::connect(server.addr, paths(peers));
         Self { server, swarm }
+    }
+
+    /// A server without the resumable mode, and one with it, whose clients speak it or do not.
+    fn with_and_without_resuming<P: Iterator<Item = String>>(
+        [without, with]: [&str; 2],
+        paths: impl Fn() -> P,
+    ) -> [(&'static str, Self); 3] {
+        let [without, with, unused] = [without, with, with].map(|name| Competitor::start(name, &[]));
+        [
+            ("ours", Self { swarm: Swarm::connect(without.addr, paths()), server: without }),
+            (RESUMABLE, Self { swarm: Swarm::resumable(with.addr, paths()), server: with }),
+            (RESUMABLE_PLAIN, Self { swarm: Swarm::connect(unused.addr, paths()), server: unused }),
+        ]
     }
 
     /// The server's CPU time for a message, all peers at once, in nanoseconds.

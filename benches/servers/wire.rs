@@ -13,9 +13,14 @@ const MASK: [u8; 4] = [0x3a, 0x91, 0x5c, 0xe7];
 
 /// A text frame as a client sends it.
 pub(crate) fn masked_frame(payload_len: usize) -> Vec<u8> {
-    let mut frame = header(payload_len, 0x80);
+    masked(&(0..payload_len).map(letter).collect::<Vec<_>>())
+}
+
+/// The same, with this text.
+pub(crate) fn masked(text: &[u8]) -> Vec<u8> {
+    let mut frame = header(text.len(), 0x80);
     frame.extend(MASK);
-    frame.extend((0..payload_len).map(|at| letter(at) ^ MASK[at % 4]));
+    frame.extend(text.iter().enumerate().map(|(at, byte)| byte ^ MASK[at % 4]));
     frame
 }
 
@@ -39,18 +44,18 @@ fn header(payload_len: usize, mask_bit: u8) -> Vec<u8> {
     }
 }
 
-fn dial(addr: SocketAddr) -> TcpStream {
+pub(crate) fn dial(addr: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(addr).expect("the server listens");
     socket.set_nodelay(true).expect("a connected socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a connected socket");
     socket
 }
 
-/// Asks for a connection, without waiting for the answer.
-fn ask(stream: &mut impl Write, addr: SocketAddr, path: &str) {
+/// Asks for a connection, without waiting for the answer. `more` is lines of the request.
+pub(crate) fn ask(stream: &mut impl Write, addr: SocketAddr, path: &str, more: &str) {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     );
     stream.write_all(request.as_bytes()).expect("the server reads");
 }
@@ -91,7 +96,7 @@ pub(crate) fn connect_all_over<S: Read + Write>(
     let mut asked = Vec::new();
     for path in paths {
         let mut stream = wrap(dial(addr));
-        ask(&mut stream, addr, &path);
+        ask(&mut stream, addr, &path, "");
         asked.push(stream);
         if asked.len() == AT_A_TIME {
             open.extend(asked.drain(..).map(answered));
