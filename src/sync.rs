@@ -4,3 +4,4 @@ pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
+pub(crate) use try_lock::{Locked, TryLock};

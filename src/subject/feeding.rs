@@ -14,7 +14,8 @@ use crate::{
     runtime::{IoScheduler, callback},
     subject::{
         PanicHook, SerializedSubject,
-        core::{Core, UpTo},
+        core::Core,
+        pushing::UpTo,
         replay::{Noted, Replay},
         state::{Event, Terminal},
     },
@@ -111,7 +112,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
 
     /// As [`relay`](Self::relay), with the terminal event.
     pub(crate) fn relay_end(&self, error: Option<Arc<E>>) {
-        self.core.emit(self.core.lock(), Event::Terminal(error.map_or(Terminal::Complete, Terminal::Error)));
+        self.core.emit(Event::Terminal(error.map_or(Terminal::Complete, Terminal::Error)));
     }
 
     /// This subject as a component's own sources feed it: each item is [relayed](Self::relay).
@@ -224,7 +225,8 @@ pub(crate) async fn at_most(backlog: &dyn Backlog, most: usize) {
 impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for Core<T, E> {
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.inbox.len() + usize::from(state.emitting) <= most {
+        let waiting = state.inbox.len();
+        if waiting < most || (waiting == most && self.token.try_hold().is_some()) {
             return Poll::Ready(());
         }
         if !state.tasks.iter().any(|task| task.will_wake(cx.waker())) {

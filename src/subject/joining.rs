@@ -45,21 +45,36 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
             self.join_ended(joining, &terminal);
-        } else if state.emitting {
-            state.joining.push_back(joining);
-        } else if joining.backlog.is_empty() && state.joining.is_empty() {
-            if state.observers.len() < 2 {
-                // Most subjects have one observer or two, and a connection has several subjects: a vector would start with
-                // room for four.
-                state.observers.reserve_exact(1);
-            }
-            state.observers.push(joining.slot);
         } else {
-            state.joining.push_back(joining);
-            drop(state);
-            self.wake_home();
+            self.let_join(state, joining);
         }
         number
+    }
+
+    /// Puts it among the observers at once, or behind those that join.
+    fn let_join(self: &Arc<Self>, mut state: MutexGuard<'_, State<T, E>>, joining: Joining<T, E>) {
+        let held = self.token.try_hold();
+        match held {
+            Some(mut observers) if joining.backlog.is_empty() && state.joining.is_empty() => {
+                if observers.len() < 2 {
+                    // Most subjects have one observer or two, and a connection has several subjects: a vector would start
+                    // with room for four.
+                    observers.reserve_exact(1);
+                }
+                observers.push(joining.slot);
+                self.quiet_down(&state);
+            }
+            held => {
+                state.joining.push_back(joining);
+                self.token.call();
+                let is_idle = held.is_some();
+                drop(held);
+                drop(state);
+                if is_idle {
+                    self.wake_home();
+                }
+            }
+        }
     }
 
     /// Delivers the backlog and the terminal event to an observer that joins after the end.

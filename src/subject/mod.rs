@@ -1,14 +1,16 @@
 //! [`SerializedSubject`], the only place that calls observers.
 //!
-//! One mutex, held for moments and never while an observer runs. A thread that finds the subject idle takes the list of
-//! observers out of it, delivers, and keeps delivering the events that others leave in the inbox meanwhile; then it puts
-//! the list back.
+//! A thread that gets the [token](token::Token), with the list of observers, delivers, and keeps delivering the events that others leave in
+//! the inbox meanwhile; then it gives the token back. No thread waits for the token. All other data are under one mutex, held
+//! for moments and never while an observer runs.
 //!
 //! | file | contents |
 //! |---|---|
 //! | here | the subject as its users see it |
 //! | [`feeding`] | the subject as drivers, tasks and other subjects of rxplus feed it |
 //! | [`core`] | which thread delivers, and when: the emission loop, and a table of its verbs |
+//! | [`token`] | what the thread that emits holds, and how others call it |
+//! | [`pushing`] | how events come in: at once, or through the inbox |
 //! | [`state`] | the data under the mutex |
 //! | [`joining`] | how an observer comes in, and hears its backlog |
 //! | [`delivery`] | the calls of observers, each isolated from the others |
@@ -22,9 +24,11 @@ mod delivery;
 mod feeding;
 pub(crate) mod holding;
 mod joining;
+mod pushing;
 pub(crate) mod replay;
 mod state;
 mod subscription;
+mod token;
 
 use std::{collections::VecDeque, convert::Infallible, fmt, sync::Arc};
 
@@ -152,7 +156,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
         if callback::is_inside() {
             self.core.push_later(event);
         } else {
-            self.core.emit(self.core.lock(), event);
+            self.core.emit(event);
         }
     }
 

@@ -69,10 +69,17 @@ impl<T> Replay<T> {
         matches!(self, Self::Early(_))
     }
 
-    /// Whether items are to be [noted](Self::note), depending on whether there is `nobody` to hear them.
-    pub(crate) fn notes(&self, nobody: bool) -> bool {
-        // Checked for each item, and most subjects have no replay: a `match` of all variants would be an indirect jump.
-        !matches!(self, Self::Nothing) && (nobody || !matches!(self, Self::Elsewhere(_)))
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Elsewhere(_))
+    }
+
+    /// Whether items are to be [noted](Self::note) although somebody hears them.
+    pub(crate) fn notes_all(&self) -> bool {
+        !matches!(self, Self::Nothing | Self::Elsewhere(_))
     }
 
     pub(crate) fn forget(&mut self, number: u64) -> Option<T> {

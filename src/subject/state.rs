@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     runtime::{Place, callback, debts},
     subject::{
+        feeding::Merged,
         joining::Joining,
         replay::{Noted, Replay},
     },
@@ -21,7 +22,7 @@ pub(crate) const INBOX_CROWD: usize = 1 << 20;
 
 /// How many items may wait at most. Callbacks, and the threads of runtimes and loops, may not wait: they can go on for as
 /// long again.
-const INBOX_BOUND: usize = 2 * INBOX_CROWD;
+pub(crate) const INBOX_BOUND: usize = 2 * INBOX_CROWD;
 
 /// An inbox, or a list of observers, that grew beyond this is freed once it is empty.
 pub(crate) const KEPT_CAPACITY: usize = 4_096;
@@ -51,9 +52,6 @@ pub(crate) enum Terminal<E> {
 }
 
 pub(crate) struct State<T, E> {
-    /// Empty while a thread emits: it has taken them out.
-    pub(crate) observers: Vec<Slot<T, E>>,
-    pub(crate) emitting: bool,
     /// The observers that have subscribed since the last event began; they join before the next one.
     pub(crate) joining: VecDeque<Joining<T, E>>,
     /// How many observers have ever subscribed.
@@ -88,8 +86,6 @@ pub(crate) struct Slot<T, E> {
 impl<T, E> State<T, E> {
     pub(crate) fn new(replay: Replay<T>) -> Self {
         Self {
-            observers: Vec::new(),
-            emitting: false,
             joining: VecDeque::new(),
             subscribed: 0,
             inbox: VecDeque::new(),
@@ -127,9 +123,9 @@ impl<T, E> State<T, E> {
         if is_share { take(&mut self.creditors) } else { Vec::new() }
     }
 
-    /// Another thread delivers, and tasks whose callbacks push should wait for it.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.emitting && self.inbox.len() > debts::CREDIT && self.stuck_at != Some(self.delivered)
+    /// If another thread delivers, tasks whose callbacks push should wait for it.
+    pub(crate) fn is_far_behind(&self) -> bool {
+        self.inbox.len() > debts::CREDIT && self.stuck_at != Some(self.delivered)
     }
 
     /// The marks that no event precedes any more.
@@ -143,8 +139,17 @@ impl<T, E> State<T, E> {
         self.inbox.is_empty() && self.joining.is_empty()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.inbox.len() + usize::from(self.emitting) >= INBOX_BOUND
+    /// Merges an item into one that waits, by `merge`. Returns whether there is such a one.
+    pub(crate) fn merge(&mut self, merge: fn(&mut T, &T) -> Merged, later: &T) -> bool {
+        for waiting in self.inbox.iter_mut().rev() {
+            let Event::Next(waiting) = waiting else { continue };
+            match merge(waiting, later) {
+                Merged::Done => return true,
+                Merged::NotHere => {}
+                Merged::Never => break,
+            }
+        }
+        false
     }
 
     /// The memory of an empty inbox that has grown in a burst.
@@ -155,17 +160,21 @@ impl<T, E> State<T, E> {
 
 impl<T: Clone, E: Clone> State<T, E> {
     /// Notes an event for later subscribers. Returns it if it is to be emitted now, and the items that are no longer kept.
-    pub(crate) fn note(&mut self, event: Option<Event<T, E>>, nobody: bool) -> (Option<Event<T, E>>, Vec<T>) {
+    pub(crate) fn note(
+        &mut self,
+        event: Option<Event<T, E>>,
+        is_nobody_there: impl FnOnce() -> bool,
+    ) -> (Option<Event<T, E>>, Vec<T>) {
         match event {
-            Some(Event::Next(item)) => {
-                let Noted { item, dropped } = self.replay.note(item, nobody);
+            Some(Event::Next(item)) if !self.replay.is_nothing() => {
+                let Noted { item, dropped } = self.replay.note(item, is_nobody_there());
                 (item.map(Event::Next), dropped)
             }
             Some(Event::Terminal(terminal)) => {
                 self.terminal = Some(terminal.clone());
                 (Some(Event::Terminal(terminal)), Vec::new())
             }
-            Some(Event::Mark(_)) | None => (event, Vec::new()),
+            Some(Event::Next(_) | Event::Mark(_)) | None => (event, Vec::new()),
         }
     }
 }

@@ -10,11 +10,7 @@ use rxrust::subscription::Subscription;
 
 use crate::{
     runtime::callback,
-    subject::{
-        core::Core,
-        joining::Joining,
-        state::{State, take_open},
-    },
+    subject::{core::Core, joining::Joining, state::take_open},
     sync::{AtomicBool, Ordering},
 };
 
@@ -71,10 +67,10 @@ trait Remove: Send + Sync {
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Remove for Core<T, E> {
     fn remove(&self, number: u64) {
         let mut state = self.lock();
-        if state.emitting {
+        let Some(mut observers) = self.token.try_hold() else {
             return self.stale.store(true, Ordering::Release);
-        }
-        let State { observers, joining, .. } = &mut *state;
+        };
+        let joining = &mut state.joining;
         let gone = match observers.binary_search_by_key(&number, |slot| slot.number) {
             Ok(at) => Some(Joining { slot: observers.remove(at), backlog: VecDeque::new() }),
             Err(_) => {
@@ -84,8 +80,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Remove for Cor
         };
         let Some(Joining { slot, backlog }) = gone else { return };
         callback::run(|| {
-            let nobody = state.observers.is_empty();
-            let handed = state.hand_on(backlog, nobody);
+            let handed = state.hand_on(backlog, observers.is_empty());
+            drop(observers);
             drop(state);
             self.dismiss(slot);
             handed.finish();

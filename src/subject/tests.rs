@@ -2,6 +2,7 @@
 //! compiles a second time.
 
 use std::{
+    convert::Infallible,
     future::Future,
     pin::pin,
     sync::{
@@ -104,6 +105,69 @@ fn one_who_waits_for_what_was_pushed_does_not_wait_for_what_others_push_meanwhil
         go.send(()).unwrap();
         assert!(time::block_on(subject.delivered(), PATIENCE).is_some());
     });
+}
+
+/// Passes on what it hears.
+struct Pen(mpsc::Sender<usize>);
+
+impl Observer<usize, Infallible> for Pen {
+    fn next(&mut self, item: usize) {
+        self.0.send(item).unwrap();
+    }
+
+    fn error(self, never: Infallible) {
+        match never {}
+    }
+
+    fn complete(self) {}
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn item_that_another_thread_pushes_does_not_overtake_one_that_a_callback_has_put_off() {
+    for is_joined in [false, true] {
+        let (subject, (send, heard)) = (SerializedSubject::<usize>::new(), mpsc::channel());
+        subject.add(Pen(send));
+        callback::run(|| {
+            subject.next(1);
+            if is_joined {
+                Io::new(subject.clone()).subscribe(|_| {});
+            }
+            thread::scope(|scope| _ = scope.spawn(|| subject.next(2)));
+        });
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+}
+
+#[test]
+fn subscriber_whose_backlog_waits_for_the_home_thread_misses_nothing() {
+    let runtime = IoRuntime::new("home").unwrap();
+    let home = IoScheduler::on(&runtime);
+    let subject = SerializedSubject::<usize>::at_home(home.clone(), Replay::Nothing, None);
+    let (go, gone) = mpsc::channel::<()>();
+    home.spawn(async move { _ = gone.recv() });
+    let (send, heard) = mpsc::channel();
+    Io::new(subject.clone()).subscribe(|_| {});
+    subject.add_after(|| [0].into(), Pen(send));
+    subject.next(1);
+    assert_eq!(heard.try_iter().collect::<Vec<_>>(), [0, 1]);
+    drop(go);
+}
+
+#[test]
+fn late_subscriber_hears_the_latest_item_whoever_has_subscribed_before() {
+    let subject = SerializedSubject::<usize>::at_home(IoScheduler::default(), Replay::latest(0), None);
+    for n in 1..4 {
+        let (send, heard) = mpsc::channel();
+        subject.next(n);
+        // The home thread may have it: it has called the subscriber before, and may not be done.
+        time::block_on(subject.delivered(), PATIENCE).unwrap();
+        subject.add(Pen(send));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(n));
+    }
 }
 
 /// Looks at the subject it was pushed into when it is dropped.

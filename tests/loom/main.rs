@@ -33,10 +33,72 @@ fn model(f: impl Fn() + Send + Sync + 'static) {
 }
 
 mod sync {
+    use std::ops::{Deref, DerefMut};
+
+    use loom::sync::atomic::fence;
     pub(crate) use loom::sync::{
         Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     };
+
+    /// As `try_lock::TryLock`. loom takes `SeqCst` for `AcqRel`, except in a fence.
+    ///
+    /// Not made of loom's mutex: a thread in its `try_lock` waits until it is free.
+    pub(crate) struct TryLock<T> {
+        is_locked: AtomicBool,
+        content: std::sync::Mutex<T>,
+    }
+
+    pub(crate) struct Locked<'a, T> {
+        is_locked: &'a AtomicBool,
+        /// `None` only while it is dropped.
+        content: Option<std::sync::MutexGuard<'a, T>>,
+        unlock: Ordering,
+    }
+
+    impl<T> TryLock<T> {
+        pub(crate) fn new(content: T) -> Self {
+            Self { is_locked: AtomicBool::new(false), content: std::sync::Mutex::new(content) }
+        }
+
+        pub(crate) fn try_lock_explicit(&self, lock: Ordering, unlock: Ordering) -> Option<Locked<'_, T>> {
+            fence_if_seq_cst(lock);
+            if self.is_locked.swap(true, lock) {
+                return None;
+            }
+            let content = Some(self.content.try_lock().expect("one holder at a time"));
+            Some(Locked { is_locked: &self.is_locked, content, unlock })
+        }
+    }
+
+    impl<T> Deref for Locked<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.content.as_ref().unwrap()
+        }
+    }
+
+    impl<T> DerefMut for Locked<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.content.as_mut().unwrap()
+        }
+    }
+
+    impl<T> Drop for Locked<'_, T> {
+        fn drop(&mut self) {
+            self.content = None;
+            // A `store` in the crate. loom would not know that it comes behind a `swap` that has found the lock taken.
+            self.is_locked.swap(false, Ordering::Release);
+            fence_if_seq_cst(self.unlock);
+        }
+    }
+
+    fn fence_if_seq_cst(ordering: Ordering) {
+        if ordering == Ordering::SeqCst {
+            fence(ordering);
+        }
+    }
 }
 
 #[path = "../../src/runtime"]

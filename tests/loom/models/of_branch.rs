@@ -138,6 +138,24 @@ fn item_is_heard_or_kept_once_whoever_subscribes_to_the_branch_and_to_the_main_s
 }
 
 #[test]
+fn item_that_is_pushed_while_somebody_leaves_is_heard_or_kept() {
+    model(|| {
+        let bounds = EarlyBounds { items: 9, len: 9 };
+        let main = SerializedSubject::at_home(IoScheduler, Replay::early(bounds, |_| 1, |_| {}), None);
+        let own = SerializedSubject::at_home(IoScheduler, kept_in(main.clone(), |item| Marked(1, item)), None);
+        let (heard, kept) = (Log::default(), Log::default());
+        let subscription = own.add(Pen(heard.clone()));
+        let other = own.clone();
+        let pushing = thread::spawn(move || other.next(0));
+        subscription.unsubscribe();
+        pushing.join().unwrap();
+        own.next(1);
+        main.add(Pen(kept.clone()));
+        assert!(kept.lock().unwrap().ends_with(&[Marked(1, 1)]), "{heard:?} {kept:?}");
+    });
+}
+
+#[test]
 fn main_subject_whose_last_subscriber_has_left_is_fed_no_more() {
     model(|| {
         let (river, log) = (River::new(), Log::default());

@@ -1,7 +1,9 @@
 use std::{
     convert::Infallible,
     mem::take,
-    sync::{Arc, Mutex},
+    pin::pin,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    task::{self, Wake},
 };
 
 use loom::{
@@ -100,6 +102,23 @@ fn items_of_two_threads_all_arrive_in_the_order_of_each() {
 }
 
 #[test]
+fn items_of_three_threads_all_arrive() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        subject.add(Pen::new(&log));
+        let pushing = [0, 1].map(|n| {
+            let other = subject.clone();
+            thread::spawn(move || other.next(n))
+        });
+        subject.next(2);
+        pushing.into_iter().for_each(|pushing| pushing.join().unwrap());
+        let mut heard = items(&log);
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 2]);
+    });
+}
+
+#[test]
 fn what_a_callback_pushes_is_delivered_whoever_else_pushes() {
     model(|| {
         let (subject, log) = (Numbers::new(), Arc::default());
@@ -181,6 +200,87 @@ fn nothing_follows_the_terminal_event() {
         pushing.join().unwrap();
         let heard = take(&mut *log.lock().unwrap());
         assert!(heard.ends_with(&[Heard::Complete, Heard::Dropped]) && heard.len() <= 3);
+    });
+}
+
+#[test]
+fn completion_that_races_with_an_item_that_nobody_hears_is_told_to_those_who_come_late() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        let other = subject.clone();
+        let pushing = thread::spawn(move || other.next(0));
+        subject.clone().complete();
+        pushing.join().unwrap();
+        subject.add(Pen::new(&log));
+        assert_eq!(*log.lock().unwrap(), [Heard::Complete, Heard::Dropped]);
+    });
+}
+
+#[test]
+fn offered_item_is_heard_or_counted_or_comes_back_whoever_leaves() {
+    model(|| {
+        let (unheard, log) = (Arc::<AtomicU64>::default(), Arc::default());
+        let subject = Numbers::counting(unheard.clone());
+        let subscription = subject.add(Pen::new(&log));
+        let other = subject.clone();
+        let offering = thread::spawn(move || [0, 1].map(|n| other.offer(n)).into_iter().flatten().count());
+        subscription.unsubscribe();
+        let back = offering.join().unwrap();
+        let unheard = unheard.load(SeqCst) as usize;
+        let heard = take(&mut *log.lock().unwrap());
+        assert_eq!(heard.last(), Some(&Heard::Dropped));
+        assert_eq!((heard.len() - 1) + unheard + back, 2, "{heard:?}, {unheard} unheard, {back} back");
+    });
+}
+
+#[test]
+fn item_that_is_offered_to_nobody_lets_no_terminal_event_fall() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        let other = subject.clone();
+        let offering = thread::spawn(move || _ = other.offer(0));
+        subject.clone().complete();
+        offering.join().unwrap();
+        subject.add(Pen::new(&log));
+        assert_eq!(*log.lock().unwrap(), [Heard::Complete, Heard::Dropped]);
+    });
+}
+
+/// Notes that it was woken.
+struct Bell(Mutex<bool>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().unwrap() = true;
+    }
+}
+
+#[test]
+fn task_that_waits_for_all_deliveries_is_woken_whichever_way_it_races_with_an_emission() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        subject.add(Pen::new(&log));
+        let other = subject.clone();
+        let pushing = thread::spawn(move || other.next(0));
+        let bell = Arc::new(Bell(Mutex::new(false)));
+        let is_ready = subject.backlog().poll_at_most(0, &task::Context::from_waker(&bell.clone().into())).is_ready();
+        pushing.join().unwrap();
+        assert!(is_ready || *bell.0.lock().unwrap());
+    });
+}
+
+#[test]
+fn mark_behind_an_emission_is_passed() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        subject.add(Pen::new(&log));
+        let other = subject.clone();
+        let pushing = thread::spawn(move || other.next(0));
+        let bell = Arc::new(Bell(Mutex::new(false)));
+        let mut delivered = pin!(subject.delivered());
+        let is_passed = delivered.as_mut().poll(&mut task::Context::from_waker(&bell.clone().into())).is_ready();
+        pushing.join().unwrap();
+        assert!(is_passed || *bell.0.lock().unwrap());
     });
 }
 
