@@ -72,11 +72,16 @@ impl Door {
         let mut inside = self.lock();
         let is_late = inside.is_closed || returned.link < inside.link;
         let returned = Box::new(returned);
-        let dropped = if is_late { Some(returned) } else { inside.waiting.replace(returned) };
-        self.is_wanted.store(inside.waiting.is_some(), Relaxed);
+        if is_late {
+            drop(inside);
+            return drop(returned);
+        }
+        let before = inside.waiting.replace(returned);
+        self.is_wanted.store(true, Relaxed);
+        // Only now: the task does not tell its waker a second time while nothing waits.
         let task = inside.task.take();
         drop(inside);
-        drop(dropped);
+        drop(before);
         task.into_iter().for_each(callback::wake);
     }
 
