@@ -188,7 +188,7 @@ fn server_that_is_gone_leaves_exactly_what_was_written_in_doubt() {
 
 #[test]
 fn client_that_stays_away_too_long_hears_exactly_what_it_missed() {
-    let pair = Pair::new(Resume::new().park(Duration::from_millis(50)));
+    let pair = Pair::new(Resume::new().park(Duration::from_secs(1)));
     let ended = Recorder::on(pair.connection.clone());
     pair.proxy.refuse(true);
     pair.proxy.end(End::Reset);
