@@ -1,12 +1,39 @@
 //! Thousands of random worlds of the resumable mode, in each of which a network breaks at every point.
 //!
 //! `RXPLUS_RESUME_WORLDS=1000000 cargo test --release --test resume` tries so many; `RXPLUS_RESUME_SEED` is the seed of the first.
+//!
+//! What the network, the peers and the program do to real sessions, and where it is tried over sockets:
+//!
+//! | fault | test |
+//! |---|---|
+//! | reset at any byte, either way | `soak`, all |
+//! | break before `hello`, `new`, `ack 0`, `resumed`, `at` or `lost` | `soak`, `hostile::server_that_*`, `lifetime::client_dropped_*` |
+//! | half-open, either side | `rivals::link_that_is_dead_without_a_word_*` |
+//! | the older of two attempts arrives last; a clone | `rivals`, `takeovers`: `attempt_that_arrives_late_*`, `clone_*`, `newest_*` |
+//! | `reconnect()` while linked | `soak::messages_survive_a_client_that_leaves_good_links` |
+//! | server restarted, or another one | `sessions::server_that_is_gone_*` |
+//! | server ended in order | `sessions::server_that_completes_*`, `ends::server_that_completes_*` |
+//! | parked too long | `sessions::client_that_stays_away_too_long_*`, `ends::server_may_wait_for_ever` |
+//! | evicted, overflowed, closed by the program | `ends`: `client_that_is_away_for_longest_*`, `client_whose_outbox_*`, `connection_that_is_closed_*` |
+//! | slow reader | `sessions::gap_is_told_*` |
+//! | poison message | `ends::message_that_the_server_refuses_*` |
+//! | gateway that closes | `ends::client_that_is_sent_away_*` |
+//! | message at which every link breaks | `ends::message_that_ends_each_link_*` |
+//! | storm of resumes | `rivals::crowd_that_is_cut_at_once_*` |
+//! | plain server in place of a resumable one | `ends::plain_server_*` |
+//! | subscriber panics | `lifetime::message_whose_subscriber_panics_*` |
+//! | 2^53 messages | `hostile::message_beyond_the_largest_number_*` |
+//! | token told to the wrong path or owner | `ends::session_is_unknown_*` |
+//! | tombstone forgotten | the unit tests of `session::tombstones` |
 
 mod ends;
 mod hostile;
+mod lifetime;
 mod model;
 mod raw;
+mod rivals;
 mod sessions;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeovers;

@@ -32,7 +32,14 @@ pub(crate) fn bound_again(address: &str) -> RxWsServer<WsStr> {
 
 /// A client that comes back at once.
 pub(crate) fn resumable_client(address: &str) -> RxWsClient<WsStr> {
-    let builder = RxWsClient::builder(address, WsStr).resumable(Resume::new());
+    resumable_client_with(address, |builder| builder)
+}
+
+fn resumable_client_with(
+    address: &str,
+    options: impl FnOnce(ClientBuilder<WsStr>) -> ClientBuilder<WsStr>,
+) -> RxWsClient<WsStr> {
+    let builder = options(RxWsClient::builder(address, WsStr).resumable(Resume::new()));
     builder.conn_retry_timeout(AT_ONCE).min_uptime(Duration::ZERO).connect().unwrap()
 }
 
@@ -62,9 +69,16 @@ impl Pair {
     }
 
     pub(crate) fn of(server: RxWsServer<WsStr>) -> Self {
+        Self::by(server, |builder| builder)
+    }
+
+    pub(crate) fn by(
+        server: RxWsServer<WsStr>,
+        options: impl FnOnce(ClientBuilder<WsStr>) -> ClientBuilder<WsStr>,
+    ) -> Self {
         let connections = Recorder::on(server.connections());
         let proxy = Proxy::to(server.local_addr());
-        let client = resumable_client(&proxy.url("/"));
+        let client = resumable_client_with(&proxy.url("/"), options);
         let (events, down) = (session_events(&client), Recorder::on(client.clone()));
         let connection = connections.item();
         let up = Recorder::on(connection.clone());

@@ -171,8 +171,10 @@ async fn serve(listener: TcpListener, control: Arc<Control>) {
     loop {
         tokio::select! {
             Some(accepted) = accept(listener.as_ref()) => {
+                // Before it counts as a link: whoever has seen it may order its end.
+                let ordered = control.end.subscribe();
                 control.links.fetch_add(1, SeqCst);
-                tokio::spawn(link(accepted, control.clone()));
+                tokio::spawn(link(accepted, control.clone(), ordered));
             }
             Ok(()) = refuses.changed() => {
                 let refuses = *refuses.borrow_and_update();
@@ -194,8 +196,7 @@ async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
     Some(listener?.accept().await.ok()?.0)
 }
 
-async fn link(mut client: TcpStream, control: Arc<Control>) {
-    let mut ordered = control.end.subscribe();
+async fn link(mut client: TcpStream, control: Arc<Control>, mut ordered: watch::Receiver<End>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(BUFFER_LEN).unwrap();
     let Ok(mut server) = socket.connect(control.server).await else { return };
