@@ -5,10 +5,10 @@ use std::time::Duration;
 use rxplus::prelude::*;
 
 use super::{
-    raw::Speaker,
+    raw::{Speaker, foreign_server},
     sessions::{Pair, resumable_client, resumable_server, session_events},
     support::{
-        foreign::{ForeignServer, http, upgrade_request},
+        foreign::{http, upgrade_request},
         proxy::End,
         *,
     },
@@ -73,18 +73,18 @@ fn message_that_the_server_refuses_is_given_up_and_the_rest_goes_on() {
 /// Poison message: refused with 1009 before all of it is written.
 #[test]
 fn message_that_the_server_refuses_by_its_head_is_given_up() {
-    let foreign = ForeignServer::start();
+    let foreign = foreign_server();
     let builder = RxWsClient::builder(foreign.url(), WsStr).outbox(100, 50_000_000, Overflow::DropLatest);
     let builder = builder.resumable(Resume::new()).conn_retry_timeout(Duration::from_millis(1));
     let client = builder.connect().unwrap();
     let (events, told) = (session_events(&client), Recorder::on(client.events()));
-    let mut link = Speaker::begin(&foreign);
+    let mut link = Speaker::begin(foreign);
     client.send("x".repeat(45_000_000)).unwrap();
     client.send("behind").unwrap();
     // The first bytes of it have come.
     link.0.get_ref().peek(&mut [0]).unwrap();
     link.close(1009);
-    let (mut next, _) = Speaker::wanted(&foreign);
+    let (mut next, _) = Speaker::wanted(foreign);
     next.say("lost ended 0 0");
     assert_eq!(next.heard(), "new");
     next.say("ack 0");
@@ -111,19 +111,19 @@ fn message_that_the_server_refuses_at_the_end_does_not_count_as_arrived() {
 /// Gateway that closes with 1001 of its own, while the client is still sending again.
 #[test]
 fn client_that_is_sent_away_does_not_call_dropped_what_it_will_send_again() {
-    let foreign = ForeignServer::start();
+    let foreign = foreign_server();
     let client = resumable_client(&foreign.url());
     let events = session_events(&client);
-    let mut first = Speaker::begin(&foreign);
+    let mut first = Speaker::begin(foreign);
     (0..10).for_each(|n| client.send(n.to_string()).unwrap());
     assert_eq!(first.payloads(10), texts(0..10));
     drop(first);
-    let (mut second, said) = Speaker::wanted(&foreign);
+    let (mut second, said) = Speaker::wanted(foreign);
     assert_eq!(said, format!("resume {} 2 0", "A".repeat(22)));
     // In one segment, so that the client knows of the end before it can send.
     second.say_and_close("resumed 5 0", 1001);
     assert_eq!(second.heard(), "at 5");
-    let (mut third, _) = Speaker::wanted(&foreign);
+    let (mut third, _) = Speaker::wanted(foreign);
     let mut received = 5;
     for text in second.rest() {
         match text.strip_prefix("\u{10}at ") {
@@ -143,10 +143,10 @@ fn client_that_is_sent_away_does_not_call_dropped_what_it_will_send_again() {
 /// Message at which a proxy cuts every link, upwards.
 #[test]
 fn message_that_ends_each_link_is_given_up_by_the_client_after_eight() {
-    let foreign = ForeignServer::start();
+    let foreign = foreign_server();
     let client = resumable_client(&foreign.url());
     let (events, told) = (session_events(&client), Recorder::on(client.events()));
-    let mut link = Speaker::begin(&foreign);
+    let mut link = Speaker::begin(foreign);
     client.send("poison").unwrap();
     client.send("good").unwrap();
     let mut links = 1;
@@ -159,7 +159,7 @@ fn message_that_ends_each_link_is_given_up_by_the_client_after_eight() {
         }
         assert!(links < 20, "the client does not give it up");
         drop(link);
-        let (mut next, said) = Speaker::wanted(&foreign);
+        let (mut next, said) = Speaker::wanted(foreign);
         links += 1;
         assert_eq!(said, format!("resume {} {links} 0", "A".repeat(22)));
         next.say("resumed 0 0");
@@ -347,12 +347,12 @@ fn session_is_unknown_to_another_path_and_to_another_owner() {
 #[test]
 fn plain_server_gets_what_goes_on_after_the_session() {
     for resends in [false, true] {
-        let foreign = ForeignServer::start();
+        let foreign = foreign_server();
         let resume = if resends { Resume::new().resend_unconfirmed() } else { Resume::new() };
         let builder = RxWsClient::builder(foreign.url(), WsStr).resumable(resume);
         let client = builder.conn_retry_timeout(Duration::from_millis(1)).connect().unwrap();
         let events = session_events(&client);
-        let mut first = Speaker::begin(&foreign);
+        let mut first = Speaker::begin(foreign);
         (0..3).for_each(|n| client.send(n.to_string()).unwrap());
         assert_eq!(first.payloads(3), texts(0..3));
         drop(first);

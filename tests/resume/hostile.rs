@@ -4,9 +4,9 @@ use rxplus::prelude::*;
 use tungstenite::{Bytes, Message};
 
 use super::{
-    raw::{HELLO, Speaker},
+    raw::{HELLO, Speaker, foreign_server},
     sessions::{resumable_client, resumable_server, session_events},
-    support::{foreign::ForeignServer, *},
+    support::*,
 };
 
 const LARGEST: u64 = (1 << 53) - 1;
@@ -273,10 +273,10 @@ fn client_that_says_new_and_goes_again_and_again_leaves_no_more_than_the_bound()
 
 /// What a client does with a server whose link begins like this.
 fn failure_of_client(script: &[&str]) -> String {
-    let foreign = ForeignServer::start();
+    let foreign = foreign_server();
     let client = resumable_client(&foreign.url());
     let events = Recorder::on(client.events());
-    let mut link = Speaker::accept(&foreign);
+    let mut link = Speaker::accept(foreign);
     script.iter().for_each(|message| link.send(*message));
     let failed = events.find(|event| match event {
         ClientEvent::ConnectFailed { error, .. } => Some(error.to_string()),
@@ -284,7 +284,7 @@ fn failure_of_client(script: &[&str]) -> String {
     });
     assert_eq!(link.code(), Some(1002), "{script:?}");
     // The next link is as good as any.
-    let mut good = Speaker::begin(&foreign);
+    let mut good = Speaker::begin(foreign);
     client.send("up").unwrap();
     assert_eq!(good.payloads(1), ["up"]);
     failed
@@ -314,14 +314,14 @@ fn server_that_breaks_the_protocol_costs_a_link_and_nothing_else() {
     let verbs =
         ["new", "ack 2", "ack 9007199254740991", "resumed 0 0", "lost ended 0 0", HELLO, "at 9007199254740992", "x"];
     for verb in verbs {
-        let foreign = ForeignServer::start();
+        let foreign = foreign_server();
         let client = resumable_client(&foreign.url());
-        let mut link = Speaker::begin(&foreign);
+        let mut link = Speaker::begin(foreign);
         client.send("up").unwrap();
         assert_eq!(link.payloads(1), ["up"]);
         link.say(verb);
         assert_eq!(link.code(), Some(1002), "{verb}");
-        let (mut again, said) = Speaker::wanted(&foreign);
+        let (mut again, said) = Speaker::wanted(foreign);
         assert_eq!(said, format!("resume {} 2 0", "A".repeat(22)), "{verb}");
         again.say("resumed 0 0");
         assert_eq!((again.heard(), again.payloads(1)), ("at 0".into(), vec!["up".to_owned()]), "{verb}");
@@ -331,21 +331,21 @@ fn server_that_breaks_the_protocol_costs_a_link_and_nothing_else() {
 #[test]
 fn server_that_claims_more_than_was_sent_is_refused_by_the_client() {
     for answer in ["resumed 2 0", "resumed 9007199254740991 0", "payload", "ack 1", "new"] {
-        let foreign = ForeignServer::start();
+        let foreign = foreign_server();
         let client = resumable_client(&foreign.url());
         let events = session_events(&client);
         assert_eq!(
             {
-                Speaker::begin(&foreign);
+                Speaker::begin(foreign);
                 events.item()
             },
             SessionEvent::Opened
         );
         client.send("up").unwrap();
-        let (mut link, _) = Speaker::wanted(&foreign);
+        let (mut link, _) = Speaker::wanted(foreign);
         link.say(answer);
         assert_eq!(link.code(), Some(1002), "{answer}");
-        let (mut again, _) = Speaker::wanted(&foreign);
+        let (mut again, _) = Speaker::wanted(foreign);
         again.say("resumed 0 3");
         assert!(matches!(events.item(), SessionEvent::Resumed { missed: 3, .. }));
         assert_eq!((again.heard(), again.payloads(1)), ("at 0".into(), vec!["up".to_owned()]), "{answer}");

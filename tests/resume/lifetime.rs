@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use rxplus::prelude::*;
 
 use super::{
-    raw::{HELLO, Speaker},
+    raw::{HELLO, Speaker, foreign_server},
     sessions::{Pair, resumable_server},
     support::{foreign::ForeignServer, proxy::End, *},
 };
@@ -32,12 +32,12 @@ fn client_of(foreign: &ForeignServer, name: &str) -> RxWsClient<WsStr> {
 fn client_dropped_in_any_phase_leaves_no_thread() {
     for (number, phase) in ["silent", "offered", "beginning", "linked", "away", "resuming"].into_iter().enumerate() {
         for has_unsent in [false, true] {
-            let (foreign, name) = (ForeignServer::start(), format!("r{number}{}", u8::from(has_unsent)));
-            let client = client_of(&foreign, &name);
+            let (foreign, name) = (foreign_server(), format!("r{number}{}", u8::from(has_unsent)));
+            let client = client_of(foreign, &name);
             if has_unsent {
                 client.send("unsent").unwrap();
             }
-            let mut link = Speaker::accept(&foreign);
+            let mut link = Speaker::accept(foreign);
             if phase != "silent" {
                 link.say(HELLO);
             }
@@ -50,7 +50,7 @@ fn client_dropped_in_any_phase_leaves_no_thread() {
                 client.wait_connected(PATIENCE).unwrap();
                 if phase != "linked" {
                     link.close(1001);
-                    later = Some(Speaker::wanted(&foreign));
+                    later = Some(Speaker::wanted(foreign));
                 }
                 if phase == "away" {
                     later = None;

@@ -10,7 +10,7 @@ use tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use super::support::foreign::{Foreign, ForeignServer, read, read_to_the_end, tcp};
+use super::support::foreign::{Foreign, ForeignServer, host_of_its_own, read, read_to_the_end, tcp};
 
 const PROTOCOL: &str = "rxplus.resume.1";
 
@@ -151,6 +151,12 @@ impl Speaker {
     pub(crate) fn code(mut self) -> Option<u16> {
         read_to_the_end(&mut self.0).1
     }
+}
+
+/// A server that is not rxplus's. Its port stays its own, on a host where nobody else is looked for: clients that are dropped
+/// with something unsent go on looking for a while, and are not to find the server of another test.
+pub(crate) fn foreign_server() -> &'static ForeignServer {
+    Box::leak(Box::new(ForeignServer::on(&host_of_its_own(7))))
 }
 
 /// What a server of the tests offers.

@@ -5,12 +5,9 @@ use std::{thread, time::Duration};
 use rxplus::prelude::*;
 
 use super::{
-    raw::Speaker,
+    raw::{Speaker, foreign_server},
     sessions::{Pair, resumable_client, resumable_server, session_events},
-    support::{
-        foreign::{ForeignServer, read_to_the_end},
-        *,
-    },
+    support::{foreign::read_to_the_end, *},
 };
 
 fn echo() -> RxWsServer<WsStr> {
@@ -82,24 +79,24 @@ fn newest_of_many_links_has_the_session() {
 
 #[test]
 fn client_whose_session_is_taken_over_begins_another_and_does_not_take_it_back() {
-    let foreign = ForeignServer::start();
+    let foreign = foreign_server();
     let client = resumable_client(&foreign.url());
     let events = session_events(&client);
-    let mut link = Speaker::begin(&foreign);
+    let mut link = Speaker::begin(foreign);
     client.send("taken").unwrap();
     assert_eq!(link.payloads(1), ["taken"]);
     link.close(4900);
     let expected = SessionEvent::Lost { why: SessionLoss::TakenOver, missed: None, unconfirmed: 1, kept: 0 };
     assert_eq!((events.item(), events.item()), (SessionEvent::Opened, expected));
-    let mut other = Speaker::begin(&foreign);
+    let mut other = Speaker::begin(foreign);
     client.send("more").unwrap();
     assert_eq!(other.payloads(1), ["more"]);
     drop(other);
     // Refused before the session was settled.
-    let (mut refused, said) = Speaker::wanted(&foreign);
+    let (mut refused, said) = Speaker::wanted(foreign);
     assert!(said.starts_with("resume "));
     refused.close(4900);
-    Speaker::begin(&foreign);
+    Speaker::begin(foreign);
     let lost = events.find(|event| matches!(event, SessionEvent::Lost { .. }).then_some(event));
     assert_eq!(lost, expected);
 }

@@ -106,7 +106,12 @@ pub(crate) struct ForeignServer(TcpListener);
 
 impl ForeignServer {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+        Self::on("127.0.0.1")
+    }
+
+    /// As [`start`](Self::start), on another host of this machine's.
+    pub(crate) fn on(host: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("some port is free");
         SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
         Self(listener)
     }
