@@ -324,8 +324,10 @@ where
         }
     }
 
-    /// Notes that the peer has the first `confirmed` messages of this link.
+    /// Notes that the peer has the first `confirmed` messages of this link. It cannot have more than were written, whatever an
+    /// unsolicited pong says.
     pub(crate) fn confirm(&mut self, confirmed: u64) {
+        let confirmed = confirmed.min(self.writer.written());
         if confirmed > self.confirmed {
             let number = self.writer.written_before() + confirmed;
             self.link.outbox.note_confirmed(confirmed - self.confirmed, number);

@@ -191,3 +191,24 @@ async fn unconfirmed_counts_what_was_written_since_the_last_ping_that_was_answer
     assert!(matches!(ending.error, Some(WsError::Cut(_))), "{ending:?}");
     assert_eq!(ending.unconfirmed, 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn pong_that_nobody_asked_for_confirms_no_message_on_its_way() {
+    for role in [Role::Client, Role::Server] {
+        let mut rig = Plan { socket_len: 64, ..Plan::new(role) }.start();
+        for len in [10, 1000, 10] {
+            rig.outbox.push(binary(len)).unwrap();
+        }
+        sleep(SECOND).await;
+        for count in 1..=3_u64 {
+            rig.peer.write_all(&wire(other(role), PONG, &count.to_be_bytes())).await.unwrap();
+        }
+        sleep(SECOND).await;
+        let stats = rig.outbox.stats();
+        assert_eq!((stats.written.messages, stats.acknowledged, stats.retained, stats.lost), (1, 1, 0, 0));
+        drop(rig.peer);
+        let ending = rig.task.await.unwrap();
+        let stats = rig.outbox.stats();
+        assert_eq!((ending.unconfirmed, stats.acknowledged, stats.retained, stats.lost), (0, 1, 0, 0));
+    }
+}
