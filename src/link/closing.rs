@@ -34,7 +34,7 @@ use crate::{
     link::{Ending, Flow, Receipt, driver::Driver, read_buffer::READ_BUFFER_LEN, writer::WriteStatus},
     outbox::Closing,
     protocol::{
-        close::{FAILURES, TAKEN_OVER, fitting_reason},
+        close::{TAKEN_OVER, fitting_reason},
         memory_stream::MemoryStream,
     },
     transport::socket::Socket,
@@ -160,13 +160,9 @@ where
     /// Answers the peer's close frame, and notes it.
     pub(crate) fn on_close_frame(&mut self, frame: Option<CloseFrame>) {
         match &self.phase {
-            // A peer that fails the connection has not read what came behind its reason.
-            Phase::CloseSent(closing) => {
-                let code = frame.as_ref().map_or(closing.code, |frame| frame.code.into());
-                if code == closing.code || !FAILURES.contains(&code) {
-                    self.acknowledge_all();
-                }
-            }
+            // No message follows this side's close frame. What the peer has read it said before its own: a close frame that
+            // crossed this one says nothing.
+            Phase::CloseSent(_) => {}
             _ if self.link.role == Role::Client => self.say_what_has_arrived(),
             _ => self.say_last_words(),
         }

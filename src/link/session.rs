@@ -215,14 +215,6 @@ where
         spent.map(drop)
     }
 
-    /// Notes that the peer of a session has answered the close frame, and so has read all that came before it. On a plain link
-    /// nothing tells an answer from a close frame that crossed this side's own, behind which the peer may have read no more.
-    pub(crate) fn acknowledge_all(&mut self) {
-        if self.link.session.is_some() {
-            self.link.outbox.acknowledge_all();
-        }
-    }
-
     /// Whether an acknowledgement may go out now: no earlier one is still to be written, the socket takes bytes, and nobody has
     /// said goodbye.
     fn may_ack(&self) -> bool {

@@ -386,16 +386,10 @@ impl Outbox {
         self.change(|state| state.begin_session(window, greetings));
     }
 
-    /// Notes that the peer has come to a position on this link.
-    /// Returns the messages that left the queue, for a caller that holds a lock.
+    /// Notes that the peer has come to a position on this link. Returns the messages that left the queue, for a caller that
+    /// holds a lock.
     pub(crate) fn acknowledge(&self, position: u64) -> Result<Spent, Beyond> {
         self.lock().acknowledge(position)
-    }
-
-    /// Notes that the peer has everything that was written.
-    pub(crate) fn acknowledge_all(&self) {
-        let spent = self.lock().acknowledge_all();
-        drop(spent);
     }
 
     /// Begins a new link, on which the peer has come to `position`. Returns the position of the next message.

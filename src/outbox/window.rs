@@ -243,13 +243,6 @@ impl State {
         Ok(spent)
     }
 
-    /// Notes that the peer has everything that was written.
-    pub(crate) fn acknowledge_all(&mut self) -> Spent {
-        let count = self.window().map_or(0, |window| window.places.written_in_front());
-        self.rewind_places();
-        self.pop_acknowledged(count)
-    }
-
     fn pop_acknowledged(&mut self, count: usize) -> Spent {
         self.note_popped(count, DeliveryStatus::Acknowledged);
         let mut spent = self.take_spent();

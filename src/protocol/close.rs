@@ -22,9 +22,6 @@ pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 /// Another link has the session (of the subprotocol `rxplus.resume.1`, which has 4900 to 4909).
 pub(crate) const TAKEN_OVER: u16 = 4900;
 
-/// The codes by which an endpoint fails a connection (RFC 6455, section 7.4.1). It reads nothing after that.
-pub(crate) const FAILURES: [u16; 6] = [1002, 1003, 1007, POLICY_VIOLATION, 1009, INTERNAL_ERROR];
-
 /// The close code for a peer's mistake (RFC 6455, section 7.4.1), and the mistake in words.
 pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, String) {
     match error {

@@ -208,6 +208,22 @@ async fn nothing_follows_a_close_frame() {
     assert_eq!(mistaken.rig.peer.read(&mut [0]).await.unwrap(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn close_frame_acknowledges_nothing_that_the_peer_has_not_said() {
+    let mut serving = Serving::start(WIDE, 1 << 20);
+    serving.push(3);
+    for _ in 0..3 {
+        serving.frame().await;
+    }
+    serving.rig.outbox.close(1000, "", 100 * SECOND);
+    assert_eq!(read_frame(&mut serving.rig.peer).await.0, CLOSE);
+    // It may have crossed the server's: the client has said how far it was before.
+    serving.send(&[control(Role::Client, "ack 1"), close_frame(Role::Client, 1000)].concat()).await;
+    let ending = serving.rig.task.await.unwrap();
+    let sent = serving.rig.outbox.stats();
+    assert_eq!((ending.unconfirmed, sent.acknowledged, sent.retained), (2, 1, 2));
+}
+
 /// One end of a session, as its frames tell it.
 #[derive(Default)]
 struct End {
