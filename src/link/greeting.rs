@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     link::session::encode,
-    protocol::{decoder::Decoder, memory_stream::MemoryStream, read_block::Block},
+    protocol::{close::fitting_reason, decoder::Decoder, memory_stream::MemoryStream, read_block::Block},
     session::verb::{Incoming, MAX_LEN, Verb, read},
 };
 
@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Greeting<S> {
     /// Sends a close frame, and nothing more.
     pub(crate) async fn close(&mut self, code: CloseCode, reason: &str) {
         let mut bytes = Vec::new();
-        let frame = CloseFrame { code, reason: reason.to_owned().into() };
+        let frame = CloseFrame { code, reason: fitting_reason(reason).into() };
         // The stream is memory, which takes all bytes.
         let mut memory = MemoryStream::new(&[], &mut bytes);
         let _ = self.decoder.with_protocol(|protocol| protocol.close(&mut memory, Some(frame)));
