@@ -46,8 +46,10 @@ pub enum WsError {
     /// A header given for the opening handshake is one that the handshake sets itself (RFC 6455, section 4.1).
     #[error("the header {0:?} is set by the opening handshake itself; leave it out")]
     ReservedHeader(String),
-    /// A subprotocol given to be offered cannot be sent (RFC 6455, section 4.1, item 10).
-    #[error("{0:?} cannot be a subprotocol; use visible ASCII without commas, as in \"mqtt\"")]
+    /// A subprotocol of the program cannot be sent (RFC 6455, section 4.1, item 10), or is a name of the resumable mode.
+    #[error(
+        "{0:?} cannot be a subprotocol; use visible ASCII without commas, as in \"mqtt\", and no name of the resumable mode"
+    )]
     InvalidSubprotocol(String),
     /// The client could not reach a server: the name is unknown, or nothing listens there.
     #[error("cannot reach {endpoint}; is a server listening there?")]

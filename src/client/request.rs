@@ -10,7 +10,10 @@ use http::{
     },
 };
 
-use crate::{ConnConfig, WsError, handshake::ConnectAsk};
+use crate::{
+    ConnConfig, WsError,
+    handshake::{ConnectAsk, subprotocol},
+};
 
 /// The request that a client is about to make to a server, in one attempt. It is given to the function set with `request`,
 /// which changes it and gives it back.
@@ -143,9 +146,11 @@ pub(crate) fn given_header(name: &str, value: &str) -> Result<GivenHeader, WsErr
     }
 }
 
-/// Whether all of them can stand in one `Sec-WebSocket-Protocol` header, and come back from it unchanged.
+/// Whether all of them can stand in one `Sec-WebSocket-Protocol` header, and come back from it unchanged; those of the resumable
+/// mode do not.
 pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), WsError> {
-    let is_valid = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+    let is_token = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+    let is_valid = |name: &str| is_token(name) && !subprotocol::is_reserved(name);
     match names.iter().find(|name| !is_valid(name)) {
         Some(name) => Err(WsError::InvalidSubprotocol(name.clone())),
         None => Ok(()),

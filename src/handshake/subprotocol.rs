@@ -15,6 +15,11 @@ pub(crate) enum Mode {
     Resumable,
 }
 
+/// Whether a name is one of the mode's, which an application cannot have.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    split(name) != (Some(name), Mode::Plain)
+}
+
 /// What a resumable client offers, whose application has these subprotocols.
 pub(crate) fn offers(application: &[String]) -> Vec<String> {
     if application.is_empty() {

@@ -241,7 +241,7 @@ fn server_with_an_impossible_origin_or_subprotocol_is_not_made() {
         assert!(matches!(&error, WsError::InvalidOrigin(given) if given == origin), "{error}");
         assert!(error.to_string().contains("write it as browsers send it"), "{error}");
     }
-    for name in ["two words", "", "a,b", "line\nbreak", "\u{fc}"] {
+    for name in ["two words", "", "a,b", "line\nbreak", "\u{fc}", "rxplus.plain", "a+rxplus.resume.1"] {
         let error = builder().subprotocols(["good", name]).bind().unwrap_err();
         assert!(matches!(&error, WsError::InvalidSubprotocol(given) if given == name), "{error}");
     }

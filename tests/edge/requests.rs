@@ -70,7 +70,7 @@ fn subprotocol_given_as_a_header_is_offered_and_understood() {
 
 #[test]
 fn subprotocol_that_cannot_be_sent_makes_no_client() {
-    for name in ["chat\nX-Evil: 1", "", "a b", "a,b", "\u{fc}"] {
+    for name in ["chat\nX-Evil: 1", "", "a b", "a,b", "\u{fc}", "rxplus.resume.1", "a+rxplus.resume.1"] {
         for error in errors_of(|client| client.subprotocols([name]), |group| group.subprotocols([name])) {
             assert!(matches!(&error, WsError::InvalidSubprotocol(told) if told == name), "{error:?}");
             assert!(!error.to_string().contains('\n'), "{error}");
