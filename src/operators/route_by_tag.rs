@@ -126,7 +126,8 @@ impl<K, T, E> Router<K, T, E> {
     /// # Emission
     ///
     /// On the source's thread, inside the source's emission, in its order. The source's terminal event ends the
-    /// subscribers of all tags, in the order in which the tags were first subscribed to; who subscribes after it hears it at once, on its own thread.
+    /// subscribers of all tags, in the order in which the tags were first subscribed to; who subscribes after it hears it at
+    /// once, on its own thread.
     pub fn tag(&self, key: impl Into<K>) -> Io<Routed<K, T, E>> {
         let scheduler = self.scheduler.clone().unwrap_or_default();
         Io::from_parts(Routed { router: self.clone(), key: key.into() }, scheduler)
