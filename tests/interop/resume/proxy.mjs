@@ -2,7 +2,7 @@
 
 import { connect, createServer } from 'node:net';
 
-/** At most so many bytes go either way on a connection that is cut. */
+/** At most so many bytes go both ways together on a connection that is cut, if nothing else is asked for. */
 const LONGEST = 60_000;
 
 export class Proxy {
@@ -10,15 +10,17 @@ export class Proxy {
   cuts = 0;
   /** Of all new connections, the part that is cut somewhere. */
   risk = 0;
+  /** After so many cuts new connections are not cut any more. */
+  most = Infinity;
   /** Whether nobody gets through. */
   isDown = false;
   links = new Set();
 
   /** Between clients and the server at `url`. */
-  static async start(url, { seed = 1 } = {}) {
+  static async start(url, { seed = 1, longest = LONGEST } = {}) {
     const proxy = new Proxy();
     const { hostname, port } = new URL(url);
-    Object.assign(proxy, { seed, target: { host: hostname, port: Number(port) } });
+    Object.assign(proxy, { seed, longest, target: { host: hostname, port: Number(port) } });
     proxy.server = createServer((near) => proxy.link(near));
     await new Promise((resolve) => proxy.server.listen(0, '127.0.0.1', resolve));
     proxy.url = `ws://127.0.0.1:${proxy.server.address().port}`;
@@ -34,7 +36,8 @@ export class Proxy {
   link(near) {
     if (this.isDown) return near.destroy();
     const far = connect(this.target);
-    const left = this.random() < this.risk ? this.random() * LONGEST : Infinity;
+    const isCut = this.cuts < this.most && this.random() < this.risk;
+    const left = isCut ? this.random() * this.longest : Infinity;
     const link = { near, far, left: Math.floor(left), swallows: false };
     this.links.add(link);
     for (const [from, to] of [[near, far], [far, near]]) {

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { ResumableSocket } from '../../../clients/js/resume.mjs';
 import { check, equal, pause } from '../javascript/checks.mjs';
 import { library } from '../javascript/library.mjs';
+import { Words } from './words.mjs';
 
 const { WebSocket, WebSocketServer } = library('ws');
 
@@ -14,32 +15,11 @@ export const [FIRST, SECOND] = ['AAAAAAAAAAAAAAAAAAAAAA', '_____________________
 const FAST = { WebSocket, retryDelay: 10, maxRetryDelay: 20 };
 
 /** The server's end of one connection. Control messages are written with `!` in the place of DLE. */
-class Link {
-  #heard = [];
-  #waiting = [];
-
+class Link extends Words {
   constructor(ws) {
-    this.ws = ws;
+    super();
     this.end = once(ws, 'close').then(([code, reason]) => ({ code, reason: `${reason}` }));
-    ws.on('error', () => {});
-    ws.on('message', (bytes, isBinary) => {
-      const message = isBinary ? new Uint8Array(bytes) : `${bytes}`.replace(DLE, '!');
-      const waiting = this.#waiting.shift();
-      if (waiting) waiting(message);
-      else this.#heard.push(message);
-    });
-  }
-
-  say(...texts) {
-    for (const text of texts) this.ws.send(typeof text === 'string' ? text.replace('!', DLE) : text);
-  }
-
-  next() {
-    return this.#heard.length > 0 ? this.#heard.shift() : new Promise((resolve) => this.#waiting.push(resolve));
-  }
-
-  async hears(...messages) {
-    for (const message of messages) equal(await this.next(), message);
+    this.listen(ws);
   }
 
   /** What is heard before the answer to a ping, which the client sends behind all that it has to say. */
@@ -47,7 +27,7 @@ class Link {
     await pause(20);
     this.ws.ping();
     await once(this.ws, 'pong');
-    equal(this.#heard, []);
+    equal(this.rest(), []);
   }
 }
 

@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { check, equal, summary } from '../javascript/checks.mjs';
 import { library } from '../javascript/library.mjs';
 import { Peer } from '../javascript/peer.mjs';
+import { Words } from './words.mjs';
 
 const { WebSocket } = library('ws');
 const peer = await Peer.run(...process.argv.slice(2));
@@ -17,21 +18,12 @@ const DLE = '\x10';
 const STRANGER = 'AAAAAAAAAAAAAAAAAAAAAA';
 
 /** The client's end of one connection. Control messages are written with `!` in the place of DLE. */
-class Link {
-  #heard = [];
-  #waiting = [];
-
+class Link extends Words {
   static async open(path = '/echo') {
     const link = new Link();
-    link.ws = new WebSocket(`${peer.url}${path}`, ['rxplus.resume.1', 'rxplus.plain'], { perMessageDeflate: false });
+    const offers = ['rxplus.resume.1', 'rxplus.plain'];
+    link.listen(new WebSocket(`${peer.url}${path}`, offers, { perMessageDeflate: false }));
     link.end = once(link.ws, 'close').then(([code]) => code);
-    link.ws.on('error', () => {});
-    link.ws.on('message', (bytes, isBinary) => {
-      const message = isBinary ? new Uint8Array(bytes) : `${bytes}`.replace(DLE, '!');
-      const waiting = link.#waiting.shift();
-      if (waiting) waiting(message);
-      else link.#heard.push(message);
-    });
     const [, token, seconds] = /^!hello ([A-Za-z0-9_-]{21}[AQgw]) ([1-9][0-9]*)$/.exec(await link.next()) ?? [];
     if (!seconds) throw new Error('no hello');
     return Object.assign(link, { token });
@@ -43,18 +35,6 @@ class Link {
     link.say('!new');
     await link.hears('!ack 0');
     return link;
-  }
-
-  say(...texts) {
-    for (const text of texts) this.ws.send(typeof text === 'string' ? text.replace('!', DLE) : text);
-  }
-
-  next() {
-    return this.#heard.length > 0 ? this.#heard.shift() : new Promise((resolve) => this.#waiting.push(resolve));
-  }
-
-  async hears(...messages) {
-    for (const message of messages) equal(await this.next(), message);
   }
 
   /** The next connection of this session. */
