@@ -17,7 +17,7 @@ pub enum SessionLoss {
     Evicted,
     /// The connection was closed: by the server's program, or by a closing handshake of somebody on the way.
     Ended,
-    /// Link after link broke, and nothing arrived on any of them.
+    /// Eight links in a row broke, and nothing that the server sent arrived on any of them.
     Stuck,
     /// Another client has the session, with a copy of its token (close code 4900).
     TakenOver,

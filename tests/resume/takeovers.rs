@@ -1,5 +1,7 @@
 //! Which of two links has the session, and what the other one is told.
 
+use std::net::Shutdown;
+
 use rxplus::prelude::*;
 
 use super::{raw::Speaker, support::*};
@@ -64,4 +66,56 @@ fn link_that_is_taken_over_from_is_closed_with_4900() {
     let (link, token) = linked(&server);
     assert_eq!(resuming(&server, &token, 2).heard(), "resumed 0 0");
     assert_eq!(link.code(), Some(TAKEN_OVER));
+}
+
+/// A server with a message for a client, whose next link waits for longer than its links last: five in a row broke before the
+/// message arrived. And the token.
+fn fruitless() -> (RxWsServer<WsStr>, String) {
+    let server = resumable_server();
+    let connections = Recorder::on(server.connections());
+    let (mut link, token) = linked(&server);
+    connections.item().send("down").unwrap();
+    for number in 2..=5 {
+        assert_eq!(link.payloads(1), ["down"]);
+        drop(link);
+        link = resuming(&server, &token, number);
+    }
+    assert_eq!(link.payloads(1), ["down"]);
+    (server, token)
+}
+
+#[test]
+fn links_that_are_replaced_while_they_wait_do_not_count_as_broken() {
+    let (server, token) = fruitless();
+    let mut link = resuming(&server, &token, 6);
+    for number in 7..12 {
+        let next = resuming(&server, &token, number);
+        assert_eq!(link.heard_or_end(), None);
+        link = next;
+    }
+    assert_eq!(link.heard(), "resumed 0 0");
+    assert_eq!(link.payloads(1), ["down"]);
+}
+
+#[test]
+fn links_that_break_while_they_wait_do_not_count_as_broken() {
+    let (server, token) = fruitless();
+    for number in 6..12 {
+        let mut link = resuming(&server, &token, number);
+        link.0.get_ref().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(link.heard_or_end(), None);
+    }
+    assert_eq!(resuming(&server, &token, 12).heard(), "resumed 0 0");
+}
+
+/// What a client says before it is answered is not lost while it waits.
+#[test]
+fn link_that_waits_may_speak() {
+    let (server, token) = fruitless();
+    let up = Recorder::on(server.clone().map(|td| td.data));
+    let mut link = resuming(&server, &token, 6);
+    link.say("at 0");
+    link.send("up");
+    assert_eq!(link.heard(), "resumed 0 0");
+    assert_eq!(up.item(), "up");
 }

@@ -1,7 +1,7 @@
 //! [`Door`]: where a link is handed to the session that it belongs to.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -9,11 +9,16 @@ use std::{
     task::{Poll, Waker},
 };
 
-use bytes::Bytes;
-use tokio::sync::Notify;
+use bytes::{Bytes, BytesMut};
+use tokio::{io::AsyncReadExt, sync::Notify};
 
 use super::Identity;
 use crate::{handshake::admission::Permit, runtime::callback, session::Token, transport::Transport};
+
+/// How many bytes are kept of a client that does not wait for its answer: it has nothing to say.
+const EARLY_LEN: usize = 4096;
+
+const READ_LEN: usize = 1024;
 
 /// A link whose client has come back.
 pub(crate) struct Returned {
@@ -24,6 +29,22 @@ pub(crate) struct Returned {
     /// The position that the client has come to.
     pub(crate) received: u64,
     pub(crate) permit: Permit,
+}
+
+impl Returned {
+    /// Resolves when the link has ended, while it waits. What the client says meanwhile is kept, up to a bound behind which an end
+    /// is not seen.
+    pub(super) async fn ended(&mut self) {
+        while self.early_bytes.len() < EARLY_LEN {
+            let mut bytes = BytesMut::with_capacity(self.early_bytes.len() + READ_LEN);
+            bytes.extend_from_slice(&self.early_bytes);
+            match self.stream.read_buf(&mut bytes).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => self.early_bytes = bytes.freeze(),
+            }
+        }
+        pending().await
+    }
 }
 
 /// The way into a session.
@@ -90,10 +111,6 @@ impl Door {
         let mut inside = self.lock();
         self.is_wanted.store(false, Relaxed);
         inside.waiting.take().map(|returned| *returned)
-    }
-
-    pub(super) fn has_waiting(&self) -> bool {
-        self.lock().waiting.is_some()
     }
 
     /// Resolves when a link waits. Supports one waiter at a time.

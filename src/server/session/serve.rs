@@ -1,10 +1,12 @@
 //! The life of a connection that has a session: link after link, until the session is over.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{
-    Returned, Served, Sessions,
+    Door, Returned, Served, Sessions,
     parked::Place,
     served::{Next, Over},
 };
@@ -37,8 +39,8 @@ impl<D: WsDatatype> Serving<'_, D> {
                 return self.close_session(sessions, session, over, ending);
             }
             *permit = None;
-            let place = (!session.is_wanted()).then(|| self.park(sessions, session));
-            match session.next(sessions, place, &self.connection.core().outbox).await {
+            let door = session.door.clone();
+            match session.next(sessions, &self.connection.core().outbox, || self.park(sessions, &door)).await {
                 Ok(next) => link = self.resume(session, next, permit, ended),
                 Err(over) => {
                     let lost = self.lost_session(over.0);
@@ -48,8 +50,8 @@ impl<D: WsDatatype> Serving<'_, D> {
         }
     }
 
-    fn park<'a>(&self, sessions: &'a Sessions, session: &Served) -> Place<'a> {
-        let place = sessions.park(&session.door);
+    fn park<'a>(&self, sessions: &'a Sessions, door: &Arc<Door>) -> Place<'a> {
+        let place = sessions.park(door);
         self.connection.core().set_linked(false);
         self.emit_session(SessionEvent::Parked);
         place

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::{
@@ -21,8 +21,14 @@ use crate::{
 /// How many links in a row may break without any of what waits for the client arriving.
 const FRUITLESS_LINKS: u32 = 8;
 
-/// Half of how long the first of them is made to wait; each further one waits twice as long.
-const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
+/// How long a link begins at the earliest after one before it has broken like that: each makes this server send the whole window
+/// again. Twice as long after each further one.
+fn pause(fruitless: u32) -> Duration {
+    match fruitless {
+        0 => Duration::ZERO,
+        count => Duration::from_millis(50) * 2_u32.pow(count),
+    }
+}
 
 /// The session of a connection.
 pub(crate) struct Served {
@@ -30,7 +36,7 @@ pub(crate) struct Served {
     pub(crate) received: Received,
     /// The position that the client had come to when its latest link began.
     position: u64,
-    /// How many links in a row have ended there.
+    /// How many links in a row had ended there before it.
     fruitless: u32,
 }
 
@@ -48,11 +54,6 @@ pub(crate) struct Next {
 impl Served {
     pub(crate) fn new(door: Arc<Door>) -> Self {
         Self { door, received: Received::default(), position: 0, fruitless: 0 }
-    }
-
-    /// Whether another link wants to go on with the session.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.door.has_waiting()
     }
 
     /// Resolves when another link wants to go on with the session.
@@ -75,24 +76,30 @@ impl Served {
         }
     }
 
-    /// Waits for the next link, in a `place` among those who wait.
+    /// Waits for the next link. Until it knocks the session is parked.
     pub(crate) async fn next<'a>(
         &mut self,
-        sessions: &'a Sessions,
-        mut place: Option<Place<'a>>,
+        sessions: &Sessions,
         outbox: &Outbox,
+        mut park: impl FnMut() -> Place<'a>,
     ) -> Result<Next, Over> {
-        let deadline = after(Instant::now(), sessions.resume.park);
+        let ended = Instant::now();
+        let deadline = after(ended, sessions.resume.park);
+        let mut place = None;
         loop {
-            let returned = match self.door.take() {
+            let mut returned = match self.door.take() {
                 Some(returned) => returned,
-                None => {
-                    let place = place.get_or_insert_with(|| sessions.park(&self.door));
-                    self.wait(place, outbox, deadline).await?
-                }
+                None => self.wait(place.get_or_insert_with(&mut park), outbox, deadline).await?,
             };
-            if let Some(next) = self.go_on(returned, outbox).await? {
-                return Ok(next);
+            let Ok(next) = outbox.rewind(returned.received) else {
+                let mut greeting = Greeting::new(&mut returned.stream, Role::Server, &[]);
+                greeting.close(CloseCode::Protocol, "`resume` is beyond what was sent").await;
+                continue;
+            };
+            let fruitless = self.fruitless_before(returned.received, outbox)?;
+            if self.stays(&mut returned, ended + pause(fruitless), outbox).await {
+                (self.fruitless, self.position) = (fruitless, self.position.max(returned.received));
+                return Ok(self.go_on(returned, next, outbox));
             }
         }
     }
@@ -119,38 +126,36 @@ impl Served {
         }
     }
 
-    /// Goes on over a link, if its client's position can be right.
-    async fn go_on(&mut self, mut returned: Returned, outbox: &Outbox) -> Result<Option<Next>, Over> {
-        let Ok(next) = outbox.rewind(returned.received) else {
-            let mut greeting = Greeting::new(&mut returned.stream, Role::Server, &[]);
-            greeting.close(CloseCode::Protocol, "`resume` is beyond what was sent").await;
-            return Ok(None);
-        };
-        self.note_progress(returned.received, outbox).await?;
+    /// How many links in a row have broken before any of what waits has arrived, when the client has come to `received`. Too
+    /// many end the session, as the first message may be the reason.
+    fn fruitless_before(&self, received: u64, outbox: &Outbox) -> Result<u32, Over> {
+        let is_fruitless = received <= self.position && outbox.stats().retained > 0;
+        match if is_fruitless { self.fruitless + 1 } else { 0 } {
+            FRUITLESS_LINKS.. => Err(Over(SessionLoss::Stuck)),
+            count => Ok(count),
+        }
+    }
+
+    /// Lets a link wait. Returns whether it is still there afterwards, and no newer one is: what breaks while it waits has tried
+    /// nothing.
+    async fn stays(&self, returned: &mut Returned, until: Instant, outbox: &Outbox) -> bool {
+        if until <= Instant::now() {
+            return true;
+        }
+        tokio::select! {
+            biased;
+            () = self.door.knocked() => false,
+            _ = outbox.until_closing() => true,
+            () = returned.ended() => false,
+            () = sleep_until(until) => true,
+        }
+    }
+
+    fn go_on(&self, returned: Returned, next: u64, outbox: &Outbox) -> Next {
         let mut receiving = self.received.get();
         let answer = Verb::Resumed { received: receiving.told(), next };
         self.received.set(receiving);
-        Ok(Some(Next { returned, answer, resent: outbox.stats().retained }))
-    }
-
-    /// Ends a session whose links break before any of what waits has arrived, as the first message may be the reason; and makes
-    /// its links rarer before: each makes this server send the whole window again.
-    async fn note_progress(&mut self, received: u64, outbox: &Outbox) -> Result<(), Over> {
-        let is_fruitless = received <= self.position && outbox.stats().retained > 0;
-        self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
-        self.position = self.position.max(received);
-        match self.fruitless {
-            0 => Ok(()),
-            FRUITLESS_LINKS.. => Err(Over(SessionLoss::Stuck)),
-            count => {
-                let pause = FRUITLESS_PAUSE * 2_u32.pow(count);
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    _ = outbox.until_closing() => {}
-                }
-                Ok(())
-            }
-        }
+        Next { returned, answer, resent: outbox.stats().retained }
     }
 
     /// What is known of the session at its end.
