@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 here=tests/interop
 
 ALL=(ws_client rxjs browser dashboard websockets_client ws_server websockets_server autobahn_server autobahn_client
-  resume_script resume_rxplus resume_others resume_browser
+  resume_script resume_rxplus resume_others resume_browser resume_demo
   ws_client:mounted rxjs:mounted browser:mounted websockets_client:mounted autobahn_server:mounted)
 
 if [ "${RXPLUS_INTEROP:-run}" = skip ]; then
@@ -64,11 +64,12 @@ resume() {
         $node $here/resume/clients.mjs "${javascript[@]}" -- "${python[@]}" client
       ;;
     browser) $node $here/resume/browser.mjs "${rxplus[@]}" ;;
+    demo) $node $here/resume/demo.mjs "$target/debug/examples/resumable" ;;
     *) echo "no such part: resume_$1" && return 1 ;;
   esac
 }
 
-cargo build --quiet --all-features --example interop_peer --example dashboard
+cargo build --quiet --all-features --example interop_peer --example dashboard --example resumable
 export INTEROP_PEER=$target/debug/examples/interop_peer INTEROP_DASHBOARD=$target/debug/examples/dashboard
 export INTEROP_NODE=$place/node INTEROP_BROWSER
 install_all

@@ -1,9 +1,14 @@
 // A headless Chromium that talks to 127.0.0.1 and to nobody else.
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+import { library } from './library.mjs';
+
+const { WebSocket } = library('ws');
 
 const WITHOUT_NETWORK = [
   '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', '--no-proxy-server', '--disable-background-networking',
@@ -22,7 +27,23 @@ export class Chromium {
     this.process.on('exit', (code) => failed(`the browser ended with ${code}`));
   }
 
-  /** The address of the page for a debugger, of a browser that was started with `--remote-debugging-port=0`. */
+  /** One question to the page of a browser that was started with `--remote-debugging-port=0`. */
+  async ask(method, params = {}) {
+    const socket = new WebSocket(await this.debugger());
+    await once(socket, 'open');
+    socket.send(JSON.stringify({ id: 1, method, params }));
+    const [answer] = await once(socket, 'message');
+    socket.close();
+    return JSON.parse(answer).result;
+  }
+
+  /** The value of an expression in the page. */
+  async evaluate(expression) {
+    const { result } = await this.ask('Runtime.evaluate', { expression, returnByValue: true });
+    return result.value;
+  }
+
+  /** The address of the page for a debugger. */
   async debugger() {
     const file = join(this.profile, 'DevToolsActivePort');
     for (;;) {

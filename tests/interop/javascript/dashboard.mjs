@@ -21,21 +21,6 @@ const url = page.replace('http', 'ws');
 let why;
 const browser = new Chromium(`${page}?name=ann&check`, (reason) => { why = reason; }, ['--remote-debugging-port=0', '--window-size=900,900']);
 
-/** One question to the page. */
-async function ask(method, params = {}) {
-  const socket = new WebSocket(await browser.debugger());
-  await once(socket, 'open');
-  socket.send(JSON.stringify({ id: 1, method, params }));
-  const [answer] = await once(socket, 'message');
-  socket.close();
-  return JSON.parse(answer).result;
-}
-
-async function title() {
-  const { result } = await ask('Runtime.evaluate', { expression: 'document.title' });
-  return result.value;
-}
-
 const subject = (path) => webSocket({ url: `${url}${path}`, WebSocketCtor: WebSocket });
 
 printTo(console.log);
@@ -44,12 +29,12 @@ await check('the page has live data, draws it, and chats', async () => {
   do {
     if (why) throw new Error(why);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    said = await title();
+    said = await browser.evaluate('document.title');
   } while (!/^(passed|failed)/.test(said));
   equal(said, 'passed');
 });
 if (process.argv[2]) {
-  const { data } = await ask('Page.captureScreenshot', { format: 'png' });
+  const { data } = await browser.ask('Page.captureScreenshot', { format: 'png' });
   writeFileSync(process.argv[2], Buffer.from(data, 'base64'));
 }
 await check('RxJS operators on the live data, and again after unsubscribing', async () => {
