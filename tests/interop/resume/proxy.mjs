@@ -27,10 +27,12 @@ export class Proxy {
     return proxy;
   }
 
-  /** From 0 to 1, the same in each run: a linear congruential generator. */
+  /** From 0 to 1, the same in each run: a counter in large steps, whose bits are mixed. It comes to all numbers of 32 bits. */
   random() {
-    this.seed = (this.seed * 1_103_515_245 + 12_345) % 2 ** 31;
-    return this.seed / 2 ** 31;
+    this.seed = (this.seed + 0x9e3779b9) | 0;
+    let bits = Math.imul(this.seed ^ (this.seed >>> 16), 0x85ebca6b);
+    bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35);
+    return ((bits ^ (bits >>> 16)) >>> 0) / 2 ** 32;
   }
 
   link(near) {
