@@ -15,7 +15,8 @@
 //! | server ended in order | `sessions::server_that_completes_*`, `ends::server_that_completes_*` |
 //! | parked too long | `sessions::client_that_stays_away_too_long_*`, `ends::server_may_wait_for_ever` |
 //! | evicted, overflowed, closed by the program | `ends`: `client_that_is_away_for_longest_*`, `client_whose_outbox_*`, `connection_that_is_closed_*` |
-//! | slow reader | `sessions::gap_is_told_*` |
+//! | slow reader | `slow_readers`, all; `sessions::gap_is_told_*` |
+//! | peer acknowledges nothing | `tests/testing`: `sessions::peer_that_acknowledges_nothing_*`; the unit tests of `link` |
 //! | poison message | `ends::message_that_the_server_refuses_*` |
 //! | gateway that closes | `ends::client_that_is_sent_away_*` |
 //! | message at which every link breaks | `ends::message_that_ends_each_link_*` |
@@ -24,7 +25,7 @@
 //! | subscriber panics | `lifetime::message_whose_subscriber_panics_*` |
 //! | 2^53 messages | `hostile::message_beyond_the_largest_number_*` |
 //! | token told to the wrong path or owner | `ends::session_is_unknown_*` |
-//! | tombstone forgotten | the unit tests of `session::tombstones` |
+//! | tombstone forgotten | `tests/testing`: `sessions::session_that_is_*`; the unit tests of `session::tombstones` |
 
 mod ends;
 mod hostile;
@@ -33,6 +34,7 @@ mod model;
 mod raw;
 mod rivals;
 mod sessions;
+mod slow_readers;
 mod soak;
 #[path = "../support/mod.rs"]
 mod support;

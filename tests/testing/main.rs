@@ -9,6 +9,7 @@ mod limits;
 mod outages;
 mod recordings;
 mod repetition;
+mod sessions;
 
 use std::time::Duration;
 
