@@ -15,7 +15,7 @@
 //! | server ended in order | `sessions::server_that_completes_*`, `ends::server_that_completes_*` |
 //! | parked too long | `sessions::client_that_stays_away_too_long_*`, `ends::server_may_wait_for_ever` |
 //! | evicted, overflowed, closed by the program | `ends`: `client_that_is_away_for_longest_*`, `client_whose_outbox_*`, `connection_that_is_closed_*` |
-//! | slow reader | `slow_readers`, all; `sessions::gap_is_told_*` |
+//! | slow reader | `slow_readers`, `stopped`, all; `sessions::gap_is_told_*` |
 //! | peer acknowledges nothing | `tests/testing`: `sessions::peer_that_acknowledges_nothing_*`; the unit tests of `link` |
 //! | poison message | `ends::message_that_the_server_refuses_*` |
 //! | gateway that closes | `ends::client_that_is_sent_away_*` |
@@ -36,6 +36,8 @@ mod rivals;
 mod sessions;
 mod slow_readers;
 mod soak;
+#[cfg(unix)]
+mod stopped;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeovers;
