@@ -20,7 +20,7 @@
 //! | poison message | `ends::message_that_the_server_refuses_*` |
 //! | gateway that closes | `ends::client_that_is_sent_away_*` |
 //! | message at which every link breaks | `ends::message_that_ends_each_link_*` |
-//! | storm of resumes | `rivals::crowd_that_is_cut_at_once_*` |
+//! | storm of resumes | `rivals::crowd_that_is_cut_at_once_*`, `rivals::five_thousand_*` |
 //! | plain server in place of a resumable one | `ends::plain_server_*` |
 //! | subscriber panics | `lifetime::message_whose_subscriber_panics_*` |
 //! | 2^53 messages | `hostile::message_beyond_the_largest_number_*` |
