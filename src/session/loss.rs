@@ -11,7 +11,7 @@ pub enum SessionLoss {
     Unknown,
     /// The client stayed away for longer than the server waits.
     Expired,
-    /// The server's outbox for this client was full while the client was away.
+    /// The server's outbox for this client was full, and its policy was to disconnect.
     Overflow,
     /// Too many clients were away, or too much waited for them: the one that had been away for longest was given up.
     Evicted,
@@ -47,7 +47,7 @@ impl fmt::Display for SessionLoss {
         f.write_str(match self {
             Self::Unknown => "the server does not know the session",
             Self::Expired => "the client was away for too long",
-            Self::Overflow => "the server's outbox was full while the client was away",
+            Self::Overflow => "the server's outbox was full",
             Self::Evicted => "too many clients were away",
             Self::Ended => "the connection was closed",
             Self::Stuck => "link after link broke before anything arrived",

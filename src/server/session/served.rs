@@ -70,7 +70,7 @@ impl Served {
             None => ending.code == TAKEN_OVER,
         };
         match leaves_session {
-            true if outbox.has_overflown() => Err(Over(SessionLoss::Overflow)),
+            _ if outbox.has_overflown() => Err(Over(SessionLoss::Overflow)),
             true if !outbox.is_closing() => Ok(()),
             _ => Err(Over(SessionLoss::Ended)),
         }
