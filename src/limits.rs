@@ -274,8 +274,9 @@ impl Limits {
     }
 
     /// Sets how many sessions of the [resumable mode](crate::Resume) may be without a link. The default is 10,000. Beyond it,
-    /// the one whose client has been away for longest is ended; that client hears so when it comes back. It has no effect on
-    /// a client.
+    /// the one whose client has been away for longest is ended; that client hears so when it comes back. While one address has
+    /// more than an equal share of them (of IPv6 a /64 network), each of its further ones ends one of its own instead. It has no
+    /// effect on a client.
     pub fn sessions(mut self, count: usize) -> Self {
         self.sessions = count;
         self

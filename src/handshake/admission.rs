@@ -230,7 +230,7 @@ fn count_out<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
 }
 
 /// The address under which an address is counted: a provider gives one subscriber a whole /64 network of IPv6.
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,

@@ -175,11 +175,15 @@ fn each_of_many_messages_over_links_that_break_has_one_end_and_it_is_true() {
         until("there is room", || client.stats().sent.queued.messages < 5_000);
         deliveries.extend((0..ROUND).map(|n| client.send_tracked(format!("{round} {n}")).unwrap()));
         if round % 10 == 0 {
-            (proxy.silence(true), proxy.refuse(true), proxy.end(End::Reset));
-            (noting.unsubscribe(), drop(server));
+            proxy.silence(true);
+            proxy.refuse(true);
+            proxy.end(End::Reset);
+            noting.unsubscribe();
+            drop(server);
             server = bound_again(&address);
             noting = note(&server, &heard);
-            (proxy.silence(false), proxy.refuse(false));
+            proxy.silence(false);
+            proxy.refuse(false);
             events.find(|event| matches!(event, SessionEvent::Lost { .. }).then_some(()));
         } else {
             let direction = if round % 2 == 0 { Direction::Up } else { Direction::Down };

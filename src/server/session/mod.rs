@@ -13,11 +13,12 @@
 mod door;
 mod greet;
 mod parked;
+mod parking;
 mod serve;
 mod served;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -27,6 +28,8 @@ use tokio::time::Instant;
 pub(crate) use door::{Door, Returned};
 pub(crate) use greet::{Back, Greeted, greet};
 pub(crate) use served::Served;
+
+use parking::Parking;
 
 use crate::{
     Limits, Resume, SessionLoss, Tag, UpgradeRequest,
@@ -45,17 +48,7 @@ pub(crate) struct Sessions {
 struct State {
     open: HashMap<Token, Arc<Door>>,
     tombstones: Tombstones<Identity>,
-    /// Those without a link, in the order in which they lost it.
-    parked: BTreeMap<u64, Parked>,
-    /// The bytes that wait for the parked ones.
-    parked_len: u64,
-    /// How often a session was parked.
-    parkings: u64,
-}
-
-struct Parked {
-    door: Arc<Door>,
-    len: u64,
+    parked: Parking<Arc<Door>>,
 }
 
 /// Who may have a session back.
@@ -76,13 +69,7 @@ pub(crate) enum Claim {
 
 impl Sessions {
     pub(crate) fn new(resume: Resume, limits: Limits) -> Self {
-        let state = State {
-            open: HashMap::new(),
-            tombstones: Tombstones::new(),
-            parked: BTreeMap::new(),
-            parked_len: 0,
-            parkings: 0,
-        };
+        let state = State { open: HashMap::new(), tombstones: Tombstones::new(), parked: Parking::new() };
         Self { resume, limits, state: Mutex::new(state) }
     }
 
@@ -135,6 +122,6 @@ impl Sessions {
 
     /// How many sessions have no link.
     pub(crate) fn parked(&self) -> usize {
-        self.lock().parked.len()
+        self.lock().parked.count()
     }
 }

@@ -1,11 +1,13 @@
 //! Sessions without a link: how many there may be, and how much may wait for them.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{Door, Parked, Sessions, State};
+use super::{Door, Sessions, State};
 use crate::{
+    handshake::admission::subscriber,
+    limits::Limits,
     outbox::{Outbox, Outflow, Relief, Spent},
     stats::DropReason,
 };
@@ -18,14 +20,12 @@ pub(crate) struct Place<'a> {
 }
 
 impl Sessions {
-    /// Gives a session a place among those that wait for their client. If there is no room, the one that has waited for longest
-    /// is given up.
-    pub(super) fn park(&self, door: &Arc<Door>) -> Place<'_> {
+    /// Gives a session a place among those that wait for their client, which comes from `address`. If there is no room, one of
+    /// them is given up.
+    pub(super) fn park(&self, door: &Arc<Door>, address: Option<IpAddr>) -> Place<'_> {
         let mut state = self.lock();
-        state.parkings += 1;
-        let number = state.parkings;
-        state.parked.insert(number, Parked { door: door.clone(), len: 0 });
-        state.evict_beyond(self.limits.sessions, self.limits.parked_len);
+        let number = state.parked.insert(door.clone(), address.map(subscriber));
+        state.evict_beyond(&self.limits, number);
         drop(state);
         Place { sessions: self, number, door: door.clone() }
     }
@@ -35,17 +35,15 @@ impl Place<'_> {
     /// Notes how many bytes wait for the client.
     pub(super) fn note_len(&self, len: u64) {
         let mut state = self.sessions.lock();
-        let Some(parked) = state.parked.get_mut(&self.number) else { return };
-        let before = std::mem::replace(&mut parked.len, len);
-        state.parked_len = state.parked_len - before + len;
-        state.evict_beyond(self.sessions.limits.sessions, self.sessions.limits.parked_len);
+        state.parked.note_len(self.number, len);
+        state.evict_beyond(&self.sessions.limits, self.number);
     }
 }
 
 impl Place<'_> {
     /// Resolves when the place is another's. A session that was on its way out of it goes on, and may be parked again.
     pub(super) async fn lost(&self) {
-        while self.sessions.lock().parked.contains_key(&self.number) {
+        while self.sessions.lock().parked.contains(self.number) {
             self.door.evicted().await;
         }
     }
@@ -53,23 +51,14 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.sessions.lock().forget_parked(self.number);
+        self.sessions.lock().parked.remove(self.number);
     }
 }
 
 impl State {
-    fn evict_beyond(&mut self, sessions: usize, len: u64) {
-        while (self.parked.len() > sessions || self.parked_len > len)
-            && let Some((&oldest, parked)) = self.parked.first_key_value()
-        {
-            parked.door.evict();
-            self.forget_parked(oldest);
-        }
-    }
-
-    fn forget_parked(&mut self, number: u64) {
-        if let Some(parked) = self.parked.remove(&number) {
-            self.parked_len -= parked.len;
+    fn evict_beyond(&mut self, limits: &Limits, grown: u64) {
+        while let Some(door) = self.parked.evict(grown, limits) {
+            door.evict();
         }
     }
 }

@@ -51,7 +51,8 @@ impl<D: WsDatatype> Serving<'_, D> {
     }
 
     fn park<'a>(&self, sessions: &'a Sessions, door: &Arc<Door>) -> Place<'a> {
-        let place = sessions.park(door);
+        let address = self.connection.core().peer.addr.as_tcp().map(|addr| addr.ip());
+        let place = sessions.park(door, address);
         self.connection.core().set_linked(false);
         self.emit_session(SessionEvent::Parked);
         place
