@@ -60,6 +60,19 @@ impl Spent {
 
 impl Drop for Spent {
     fn drop(&mut self) {
+        if !self.is_nothing() {
+            self.clear();
+        }
+    }
+}
+
+impl Spent {
+    /// Whether it has never had anything, as mostly.
+    fn is_nothing(&self) -> bool {
+        self.frames.capacity() == 0 && self.steps.is_empty()
+    }
+
+    fn clear(&mut self) {
         take(&mut self.steps).into_iter().for_each(Step::tell);
         self.frames.drain(..).for_each(discard);
         if (1..=KEPT_CAPACITY).contains(&self.frames.capacity()) {
