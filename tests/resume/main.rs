@@ -20,7 +20,7 @@
 //! | poison message | `ends::message_that_the_server_refuses_*` |
 //! | gateway that closes | `ends::client_that_is_sent_away_*` |
 //! | message at which every link breaks | `ends::message_that_ends_each_link_*` |
-//! | storm of resumes | `rivals::crowd_that_is_cut_at_once_*`, `rivals::five_thousand_*` |
+//! | storm of resumes | `rivals::crowd_that_is_cut_at_once_*`, `storm::thousands_*` |
 //! | plain server in place of a resumable one | `ends::plain_server_*` |
 //! | subscriber panics | `lifetime::message_whose_subscriber_panics_*` |
 //! | 2^53 messages | `hostile::message_beyond_the_largest_number_*` |
@@ -38,6 +38,8 @@ mod slow_readers;
 mod soak;
 #[cfg(unix)]
 mod stopped;
+#[cfg(target_os = "linux")]
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeovers;

@@ -1,14 +1,8 @@
 //! Several links for one session: the newest has it.
 
-use std::{
-    net::Shutdown,
-    sync::{Arc, Mutex},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use rxplus::prelude::*;
-use tokio::net::TcpStream;
 
 use super::{
     raw::{Speaker, foreign_server},
@@ -145,54 +139,4 @@ fn crowd_that_is_cut_at_once_comes_back_without_a_loss() {
         until("all are back", || proxy.links() >= links + COUNT && server.stats().parked == 0);
     }
     assert_eq!((server.stats().connections, up.rest().len()), (COUNT, 0));
-}
-
-/// Bytes of memory of this process.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-#[ignore = "measures time and memory with 15,000 open files"]
-fn five_thousand_clients_that_are_cut_at_once_come_back() {
-    const COUNT: usize = 5_000;
-    let server = resumable_server(Resume::new());
-    let (addr, up) = (server.local_addr().to_string(), Recorder::on(server.clone()));
-    let links = Arc::new(Mutex::new(Vec::new()));
-    let made = links.clone();
-    let connect = move |_: ConnConfig| {
-        let (addr, made) = (addr.clone(), made.clone());
-        async move {
-            let stream = TcpStream::connect(addr).await?.into_std()?;
-            made.lock().unwrap().push(stream.try_clone()?);
-            TcpStream::from_std(stream)
-        }
-    };
-    let runtime = IoRuntime::new("clients").unwrap();
-    let client = |n: usize| {
-        let builder = RxWsClient::builder(format!("ws://robot/{n}"), WsStr).resumable(Resume::new());
-        let builder = builder.connector(connect.clone()).conn_retry_timeout(Duration::from_millis(1));
-        builder.min_uptime(Duration::ZERO).runtime(&runtime).connect().unwrap()
-    };
-    let clients: Vec<_> = (0..COUNT).map(client).collect();
-    // Otherwise the first events are kept for a subscriber.
-    clients.iter().for_each(|client| _ = client.events().subscribe(|_| {}));
-    clients.iter().for_each(|client| client.wait_connected(PATIENCE).map(drop).unwrap());
-    let before = resident();
-    for _ in 0..3 {
-        let cut = std::mem::take(&mut *links.lock().unwrap());
-        let start = Instant::now();
-        cut.into_iter().for_each(|link| link.shutdown(Shutdown::Both).unwrap_or_default());
-        clients.iter().for_each(|client| client.send("again").unwrap());
-        up.items(COUNT);
-        until("all are back", || {
-            server.stats().parked == 0 && clients.iter().all(|client| client.response().is_some())
-        });
-        println!("{COUNT} are back after {:?}; {} KiB more", start.elapsed(), resident().saturating_sub(before) / 1024);
-    }
-    assert_eq!((server.stats().connections, up.rest().len()), (COUNT, 0));
-    assert!(resident() < before + (256 << 20), "{} bytes, and {before} before", resident());
 }
