@@ -97,7 +97,7 @@ where
         // Inside the lock, so that exactly the messages counted here go out before the ping.
         let mut writer = self.writer.lock();
         self.link.outbox.note_pinged();
-        let payload = Message::Ping(Bytes::copy_from_slice(&self.writer.begun().to_be_bytes()));
+        let payload = Message::Ping(Bytes::copy_from_slice(&self.pulse.ping(self.writer.begun()).bytes()));
         // The stream is memory, which takes all bytes; and in this phase the protocol takes messages.
         let mut stream = MemoryStream::new(&[], &mut self.answers);
         let _ = self.decoder.with_protocol(|protocol| protocol.write(&mut stream, payload));

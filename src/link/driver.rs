@@ -32,7 +32,12 @@ use crate::{
         read_buffer::ReadBuffer,
         writer::{Progress, WriteStatus, WriterHandle},
     },
-    protocol::{close::close_code_of, decoder::Decoder, heartbeat::Pulse, read_block::Block},
+    protocol::{
+        close::close_code_of,
+        decoder::Decoder,
+        heartbeat::{Mark, Pulse},
+        read_block::Block,
+    },
     random,
     runtime::{
         self, callback,
@@ -315,11 +320,11 @@ where
     }
 
     fn on_pong(&mut self, payload: &[u8]) {
-        let Some(confirmed) = confirmed_by(payload, self.writer.begun()) else { return };
-        if self.link.session.is_none() {
-            self.confirm(confirmed);
+        let Some(Mark { messages, number }) = Mark::read(payload) else { return };
+        if self.link.session.is_none() && messages <= self.writer.begun() {
+            self.confirm(messages);
         }
-        if let Some(round_trip) = self.pulse.ponged(self.now) {
+        if let Some(round_trip) = self.pulse.ponged(number, self.now) {
             self.link.outbox.note_latency(round_trip);
         }
     }
@@ -390,10 +395,4 @@ fn decoder(link: &Link) -> Decoder {
     // What belongs to the session does not count as the program's: its own messages, and a byte before some payloads.
     let with_session = |len: usize| if link.session.is_some() { len.saturating_add(1).max(verb::MAX_LEN) } else { len };
     Decoder::new(link.role, with_session(message_len), with_session(frame_len))
-}
-
-/// How many messages a pong confirms: each ping carries the number of messages before it. An unsolicited pong may carry
-/// anything.
-fn confirmed_by(payload: &[u8], begun: u64) -> Option<u64> {
-    payload.try_into().map(u64::from_be_bytes).ok().filter(|count| *count <= begun)
 }

@@ -23,6 +23,31 @@ impl Default for Heartbeat {
 /// much of the time the peer had.
 const LATENESS: Duration = Duration::from_secs(1);
 
+/// What a ping carries, and the pong that answers it brings back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// How many messages were sent before the ping.
+    pub(crate) messages: u64,
+    /// The number of the ping, which tells its pong from those of other pings.
+    pub(crate) number: u32,
+}
+
+impl Mark {
+    pub(crate) fn bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&self.messages.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.number.to_be_bytes());
+        bytes
+    }
+
+    /// `None` for what no ping of this side carried: a pong that nobody asked for may carry anything.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let (messages, number) = bytes.split_first_chunk()?;
+        let number = u32::from_be_bytes(number.try_into().ok()?);
+        Some(Self { messages: u64::from_be_bytes(*messages), number })
+    }
+}
+
 /// The heartbeat of one connection.
 #[derive(Debug)]
 pub(crate) struct Pulse {
@@ -32,8 +57,10 @@ pub(crate) struct Pulse {
     next_ping: Option<Instant>,
     /// When the operating system took the first ping after that.
     asked: Option<Instant>,
-    /// When the operating system took the first ping that no pong has answered.
-    flying: Option<Instant>,
+    /// How many pings there have been.
+    pings: u32,
+    /// The number of the first ping that no pong has answered, and when the operating system took it.
+    flying: Option<(u32, Instant)>,
     /// The peer was pinged once more instead of being judged, since this side was too late.
     was_spared: bool,
 }
@@ -42,7 +69,7 @@ impl Pulse {
     /// `random`, uniform in 0 to 1, places the first ping, so that thousands of connections do not ping at once.
     pub(crate) fn new(heartbeat: Heartbeat, now: Instant, random: f64) -> Self {
         let next_ping = heartbeat.interval.map(|interval| after(now, interval.mul_f64(random)));
-        Self { heartbeat, heard: now, next_ping, asked: None, flying: None, was_spared: false }
+        Self { heartbeat, heard: now, next_ping, asked: None, pings: 0, flying: None, was_spared: false }
     }
 
     /// Any inbound byte is a sign of life. Also called while reading is paused, so that the clock stands still.
@@ -61,16 +88,28 @@ impl Pulse {
         due
     }
 
-    /// Notes that the operating system has taken a ping.
-    pub(crate) fn pinged(&mut self, now: Instant) {
-        self.asked.get_or_insert(now);
-        self.flying.get_or_insert(now);
+    /// Counts a ping that goes out behind so many messages, and returns what it carries.
+    pub(crate) fn ping(&mut self, messages: u64) -> Mark {
+        self.pings = self.pings.wrapping_add(1);
+        Mark { messages, number: self.pings }
     }
 
-    /// Notes that a pong answers a ping, and returns the time that this took. A peer may answer the latest of several pings
-    /// only (RFC 6455, section 5.5.3); the time then counts from the first of them.
-    pub(crate) fn ponged(&mut self, now: Instant) -> Option<Duration> {
-        self.flying.take().map(|taken| now.saturating_duration_since(taken))
+    /// Notes that the operating system has taken the latest ping.
+    pub(crate) fn pinged(&mut self, now: Instant) {
+        self.asked.get_or_insert(now);
+        self.flying.get_or_insert((self.pings, now));
+    }
+
+    /// Notes the pong to a ping, and returns the time that it took. A peer may answer the latest of several pings only (RFC
+    /// 6455, section 5.5.3); the time then counts from the first of them. Those in flight when it was answered measure nothing.
+    pub(crate) fn ponged(&mut self, number: u32, now: Instant) -> Option<Duration> {
+        let (first, taken) = self.flying?;
+        // The numbers may have wrapped around.
+        if number.wrapping_sub(first) > self.pings.wrapping_sub(first) {
+            return None;
+        }
+        self.flying = None;
+        Some(now.saturating_duration_since(taken))
     }
 
     /// Whether the peer's time is over.
@@ -115,6 +154,11 @@ mod tests {
         (Pulse::new(Heartbeat { interval, timeout }, now, 0.5), now)
     }
 
+    fn ping(pulse: &mut Pulse, now: Instant) {
+        pulse.ping(0);
+        pulse.pinged(now);
+    }
+
     #[test]
     fn first_ping_comes_after_a_part_of_the_interval_and_the_others_after_the_whole() {
         let (mut pulse, start) = pulse(Some(10 * SECOND), None);
@@ -149,12 +193,38 @@ mod tests {
     #[test]
     fn round_trip_is_from_the_first_unanswered_ping_to_the_pong_whatever_else_is_heard() {
         let (mut pulse, start) = pulse(Some(10 * SECOND), Some(5 * SECOND));
-        assert_eq!(pulse.ponged(start), None, "it was not asked");
-        pulse.pinged(start + SECOND);
+        assert_eq!(pulse.ponged(0, start), None, "it was not asked");
+        ping(&mut pulse, start + SECOND);
         pulse.hear(start + 2 * SECOND);
-        pulse.pinged(start + 3 * SECOND);
-        assert_eq!(pulse.ponged(start + 4 * SECOND), Some(3 * SECOND));
-        assert_eq!(pulse.ponged(start + 5 * SECOND), None, "it has been answered");
+        ping(&mut pulse, start + 3 * SECOND);
+        assert_eq!(pulse.ponged(3, start + 4 * SECOND), None, "there is no such ping");
+        assert_eq!(pulse.ponged(2, start + 4 * SECOND), Some(3 * SECOND));
+        assert_eq!(pulse.ponged(2, start + 5 * SECOND), None, "it has been answered");
+    }
+
+    #[test]
+    fn round_trip_may_be_longer_than_the_interval() {
+        let (mut pulse, start) = pulse(Some(SECOND), None);
+        // The numbers wrap around on the way.
+        pulse.pings = u32::MAX - 5;
+        let first = pulse.pings;
+        let mut round_trips = Vec::new();
+        for second in 1..=30 {
+            ping(&mut pulse, start + second * SECOND);
+            if second > 3 {
+                round_trips.extend(pulse.ponged(first.wrapping_add(second - 3), start + second * SECOND));
+            }
+        }
+        assert_eq!(round_trips, [3 * SECOND; 7]);
+    }
+
+    #[test]
+    fn ping_carries_what_its_pong_brings_back() {
+        let mark = Mark { messages: u64::MAX - 1, number: 7 };
+        assert_eq!(Mark::read(&mark.bytes()), Some(mark));
+        for len in [0, 8, 11, 13, 125] {
+            assert_eq!(Mark::read(&vec![0; len]), None, "{len}");
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ async fn pong_that_has_arrived_confirms_when_a_write_fails() {
     let mut rig = Plan::new(Role::Server).start_on(broken_after(10));
     (0..3).for_each(|_| rig.outbox.push(binary(3)).unwrap());
     // Two are written; a pong has confirmed the first.
-    rig.peer.write_all(&[burst(Role::Client), wire(Role::Client, PONG, &1u64.to_be_bytes())].concat()).await.unwrap();
+    rig.peer.write_all(&[burst(Role::Client), wire(Role::Client, PONG, &mark(1))].concat()).await.unwrap();
     let (count, ending) = rig.heard_until_the_end().await;
     assert_eq!((count, ending.unconfirmed), (BURST, 1));
 }

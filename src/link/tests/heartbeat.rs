@@ -158,8 +158,8 @@ async fn peer_that_could_not_be_pinged_is_not_gone() {
 #[tokio::test(start_paused = true)]
 async fn ping_counts_from_when_the_system_has_taken_it() {
     let mut rig = Plan { heartbeat: heartbeat(30, 20), socket_len: 1, ..Plan::new(Role::Server) }.start();
-    // A ping has ten bytes, of which one has room in the socket, and the peer takes one every ten seconds.
-    for _ in 0..8 {
+    // A ping has fourteen bytes, of which one has room in the socket, and the peer takes one every ten seconds.
+    for _ in 0..12 {
         rig.peer.read_u8().await.unwrap();
         sleep(10 * SECOND).await;
     }
@@ -181,7 +181,7 @@ async fn unconfirmed_counts_what_was_written_since_the_last_ping_that_was_answer
     }
     // Answers the pings of these 25 seconds.
     assert!(timeout(25 * SECOND, async { while peer.next().await.is_some() {} }).await.is_err());
-    peer.send(Message::Pong(Bytes::copy_from_slice(&u64::MAX.to_be_bytes()))).await.unwrap();
+    peer.send(Message::Pong(Bytes::copy_from_slice(&mark(u64::MAX)))).await.unwrap();
     for _ in 0..2 {
         outbox.push(text("not confirmed")).unwrap();
     }
@@ -201,7 +201,7 @@ async fn pong_that_nobody_asked_for_confirms_no_message_on_its_way() {
         }
         sleep(SECOND).await;
         for count in 1..=3_u64 {
-            rig.peer.write_all(&wire(other(role), PONG, &count.to_be_bytes())).await.unwrap();
+            rig.peer.write_all(&wire(other(role), PONG, &mark(count))).await.unwrap();
         }
         sleep(SECOND).await;
         let stats = rig.outbox.stats();

@@ -30,6 +30,7 @@ use crate::{
     endpoint::routing_table::RoutingTable,
     link::session::{News, Received, SessionLink},
     outbox::{OutboxBound, Overflow},
+    protocol::heartbeat::Mark,
     runtime::{
         callback,
         debts::{self, Debts},
@@ -232,6 +233,11 @@ async fn read_frame(peer: &mut DuplexStream) -> (u8, Vec<u8>) {
 
 async fn websocket(peer: DuplexStream, role: Role) -> WebSocketStream<DuplexStream> {
     WebSocketStream::from_raw_socket(peer, role, None).await
+}
+
+/// What a pong brings back to a ping behind so many messages.
+fn mark(messages: u64) -> [u8; 12] {
+    Mark { messages, number: 1 }.bytes()
 }
 
 fn heartbeat(interval: u64, timeout: u64) -> Heartbeat {
