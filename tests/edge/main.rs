@@ -18,8 +18,9 @@ mod support;
 mod tls;
 
 use std::{
+    backtrace::Backtrace,
     fs,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, Once, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,6 +31,9 @@ use support::{Recorder, connected, until, url};
 static ALONE: Mutex<()> = Mutex::new(());
 
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    // What the first panic of a process reads for its backtrace, and keeps.
+    static SYMBOLS: Once = Once::new();
+    SYMBOLS.call_once(|| drop(Backtrace::force_capture().to_string()));
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -39,10 +43,12 @@ const ROOM: usize = 8 * 1024 * 1024;
 /// Within which time a good client has to be served after an attack.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The bytes of memory that the process has; 0 where nobody tells.
+/// The bytes of memory that the process has for itself, without what it has mapped of files, as its own code; 0 where nobody
+/// tells.
 pub(crate) fn memory() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).map_or(0, |pages| pages.parse::<usize>().unwrap() * 4096)
+    let pages: Vec<usize> = statm.split(' ').map_while(|pages| pages.parse().ok()).collect();
+    pages.get(1..3).map_or(0, |pages| (pages[0] - pages[1]) * 4096)
 }
 
 /// Prints what a test has found: how soon a good peer was served after the attack, and what memory that took.
