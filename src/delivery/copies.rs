@@ -119,17 +119,24 @@ impl Fate for Copies {
         let mut course = self.lock();
         *course.sums.of(from) -= 1;
         *course.sums.of(to) += 1;
-        // Inside the lock, so that they come in order; this queues them and calls nobody.
-        if let Some(changes) = &course.changes {
-            changes.post(course.sums.counts());
+        let changes = course.changes.clone();
+        // Inside the lock, so that they come in order; this calls nobody.
+        if let Some(changes) = &changes {
+            changes.enqueue(course.sums.counts());
+        }
+        drop(course);
+        if let Some(changes) = changes {
+            changes.wake_home();
         }
     }
 }
 
 impl Drop for Copies {
     fn drop(&mut self) {
-        if let Some(changes) = self.lock().changes.take() {
-            changes.complete();
+        let changes = self.lock().changes.take();
+        if let Some(changes) = changes {
+            changes.enqueue_end();
+            changes.wake_home();
         }
     }
 }

@@ -77,12 +77,16 @@ impl Delivery {
     pub fn changes(&self) -> Io<Feed<DeliveryStatus>> {
         let mut course = self.one.lock();
         let status = course.status;
-        let new = || SerializedSubject::at_home(self.one.home.clone(), Replay::latest(status), None);
+        let new = || {
+            let changes = SerializedSubject::at_home(self.one.home.clone(), Replay::latest(status), None);
+            if status.end().is_some() {
+                // Nobody hears it: it has no subscriber yet.
+                changes.relay_end(None);
+            }
+            changes
+        };
         let changes = course.changes.get_or_insert_with(new).clone();
         drop(course);
-        if status.end().is_some() {
-            changes.clone().complete();
-        }
         Feed::of(&changes, &self.one.home)
     }
 
@@ -144,15 +148,18 @@ impl Fate for One {
         let skipped = (course.status != from).then_some(from);
         course.status = to;
         let changes = course.changes.clone();
-        // Inside the lock, so that they come in order; this queues them and calls nobody.
+        // Inside the lock, so that they come in order; this calls nobody.
         if let Some(changes) = &changes {
-            skipped.into_iter().chain([to]).for_each(|status| changes.post(status));
+            skipped.into_iter().chain([to]).for_each(|status| changes.enqueue(status));
+            if to.end().is_some() {
+                changes.enqueue_end();
+            }
         }
         drop(course);
+        if let Some(changes) = changes {
+            changes.wake_home();
+        }
         if to.end().is_some() {
-            if let Some(changes) = changes {
-                changes.complete();
-            }
             self.ended.notify_waiters();
         }
     }

@@ -155,6 +155,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
         self.core.enqueue(Event::Next(item), None);
     }
 
+    /// As [`enqueue`](Self::enqueue), with the terminal event.
+    pub(crate) fn enqueue_end(&self) {
+        self.core.enqueue(Event::Terminal(Terminal::Complete), None);
+    }
+
     /// Makes the home thread deliver the items that wait.
     pub(crate) fn wake_home(&self) {
         self.core.wake_home();

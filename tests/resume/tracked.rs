@@ -91,6 +91,19 @@ fn message_that_is_never_written_says_why() {
 }
 
 #[test]
+fn changes_are_told_on_the_thread_of_the_endpoint_whoever_caused_them() {
+    let client = RxWsClient::builder("ws://127.0.0.1:1", WsStr).conn_retry_timeout(Duration::from_secs(3600));
+    let client = client.connect().unwrap();
+    let here = std::thread::current().id();
+    for _ in 0..100 {
+        let (tell, told) = std::sync::mpsc::channel();
+        client.send_tracked("a").unwrap().changes().subscribe(move |_| tell.send(std::thread::current().id()).unwrap());
+        client.clear_outbox();
+        assert!(told.iter().all(|thread| thread != here));
+    }
+}
+
+#[test]
 fn refused_message_has_no_fate() {
     let client = RxWsClient::builder("ws://127.0.0.1:1", WsStr).outbox(1, 100, Overflow::DropLatest).connect().unwrap();
     let first = client.send_tracked("a").unwrap();
@@ -126,6 +139,22 @@ fn server_counts_the_copies() {
     });
     let nobody = server.send_tracked(TaggedData::new("/nobody", "hello")).unwrap();
     assert_eq!(nobody.counts(), DeliveryCounts::default());
+}
+
+#[test]
+fn observer_of_a_delivery_may_ask_for_it() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", WsStr);
+    let (answer, answered) = answers(|delivery: Delivery| delivery.status());
+    let delivery = client.send_tracked("hello").unwrap();
+    let asked = delivery.clone();
+    delivery.changes().subscribe(move |_| answer(asked.clone()));
+    while answered.recv_timeout(PATIENCE).unwrap() != DeliveryStatus::Acknowledged {}
+    let (answer, answered) = answers(|deliveries: Deliveries| deliveries.counts());
+    let deliveries = server.send_tracked(TaggedData::new("/", "hello")).unwrap();
+    let asked = deliveries.clone();
+    deliveries.changes().subscribe(move |_| answer(asked.clone()));
+    while answered.recv_timeout(PATIENCE).unwrap().acknowledged == 0 {}
 }
 
 #[test]
