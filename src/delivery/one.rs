@@ -8,12 +8,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
-
 use crate::{
     Io, IoScheduler, SerializedSubject, WsError,
     endpoint::Feed,
     fate::{Delivered, DeliveryStatus, Fate},
+    runtime::waiters::Waiters,
     subject::replay::Replay,
     time,
 };
@@ -44,8 +43,8 @@ pub struct Delivery {
 /// A message whose fate somebody wants to know.
 pub(crate) struct One {
     course: Mutex<Course>,
-    /// Notified at the end.
-    ended: Notify,
+    /// Those who wait for the end.
+    waiters: Waiters,
     home: IoScheduler,
 }
 
@@ -58,7 +57,7 @@ struct Course {
 impl Delivery {
     pub(crate) fn new(home: IoScheduler) -> Self {
         let course = Mutex::new(Course { status: DeliveryStatus::Queued, changes: None });
-        Self { one: Arc::new(One { course, ended: Notify::new(), home }) }
+        Self { one: Arc::new(One { course, waiters: Waiters::default(), home }) }
     }
 
     pub(crate) fn fate(&self) -> Arc<dyn Fate> {
@@ -126,13 +125,7 @@ impl One {
     }
 
     async fn end(&self) -> Delivered {
-        loop {
-            let ended = self.ended.notified();
-            if let Some(end) = self.lock().status.end() {
-                return end;
-            }
-            ended.await;
-        }
+        self.waiters.until(|| self.lock().status.end()).await
     }
 }
 
@@ -160,7 +153,7 @@ impl Fate for One {
             changes.wake_home();
         }
         if to.end().is_some() {
-            self.ended.notify_waiters();
+            self.waiters.wake_all();
         }
     }
 }

@@ -9,12 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
-
 use crate::{
     CloseReport, Io, IoScheduler, SerializedSubject, Tally, WsError,
     endpoint::{Arrived, event::EndpointEvent, events::Events, feed::Feed},
-    runtime::guard::Death,
+    runtime::{guard::Death, waiters::Waiters},
     stats::AtomicTally,
     subject::replay::{EarlyBounds, Replay},
     time,
@@ -178,27 +176,45 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     }
 }
 
-/// Opens once, for all present and later waits. Made at the first wait: it takes 360 bytes, and few programs wait for the
-/// end of a connection.
+/// Opens once, for all present and later waits. Made at the first wait: few programs wait for the end of a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Latch(OnceLock<watch::Sender<Option<CloseReport>>>);
+pub(crate) struct Latch(OnceLock<Arc<Opening>>);
+
+#[derive(Debug, Default)]
+struct Opening {
+    report: OnceLock<CloseReport>,
+    waiters: Waiters,
+}
 
 impl Latch {
     /// The first report counts.
     pub(crate) fn open(&self, report: CloseReport) {
-        self.sender().send_if_modified(|opened| opened.replace(opened.unwrap_or(report)).is_none());
+        self.opening().open(report);
     }
 
-    fn sender(&self) -> &watch::Sender<Option<CloseReport>> {
-        self.0.get_or_init(|| watch::Sender::new(None))
+    fn opening(&self) -> &Arc<Opening> {
+        self.0.get_or_init(Arc::default)
     }
 
     pub(crate) fn opened(&self) -> impl Future<Output = CloseReport> + Send + use<> {
-        let mut receiver = self.sender().subscribe();
-        async move {
-            // An error means that the component was dropped without having ended, with its runtime.
-            let report = receiver.wait_for(Option::is_some).await.ok().and_then(|report| *report);
-            report.unwrap_or_default()
+        let opening = self.opening().clone();
+        async move { opening.waiters.until(|| opening.report.get().copied()).await }
+    }
+}
+
+impl Opening {
+    fn open(&self, report: CloseReport) {
+        if self.report.set(report).is_ok() {
+            self.waiters.wake_all();
+        }
+    }
+}
+
+impl Drop for Latch {
+    /// The component is dropped without having ended, with its runtime.
+    fn drop(&mut self) {
+        if let Some(opening) = self.0.get() {
+            opening.open(CloseReport::default());
         }
     }
 }

@@ -26,6 +26,7 @@ mod side_by_side;
 mod task_handle;
 pub(crate) mod threads;
 mod turn;
+pub(crate) mod waiters;
 
 use std::{
     cell::Cell,

@@ -34,6 +34,16 @@ fn closed_resolves_for_those_who_wait_and_for_those_who_come_late() {
 }
 
 #[test]
+fn waker_that_panics_keeps_no_other_wait_for_the_end_waiting() {
+    let client = RxWsClient::connect("ws://127.0.0.1:1", WsStr).unwrap();
+    let panicking = [(); 9].map(|()| poll_with_waker_that_panics(client.closed()));
+    let waits = [(); 20].map(|()| client.closed()).map(|closed| thread::spawn(|| futures::executor::block_on(closed)));
+    client.complete();
+    within_patience(|| waits.into_iter().for_each(|wait| assert_eq!(wait.join().unwrap(), CloseReport::default())));
+    drop(panicking);
+}
+
+#[test]
 fn waiting_on_the_own_thread_is_an_error_at_once() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     let waited_for = server.clone();

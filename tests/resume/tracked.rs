@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -155,6 +156,27 @@ fn observer_of_a_delivery_may_ask_for_it() {
     let asked = deliveries.clone();
     deliveries.changes().subscribe(move |_| answer(asked.clone()));
     while answered.recv_timeout(PATIENCE).unwrap().acknowledged == 0 {}
+}
+
+#[test]
+fn waker_that_panics_ends_neither_the_link_nor_other_waits_for_a_delivery() {
+    let server = resumable(RxWsServer::builder("ws://127.0.0.1:0", WsStr));
+    let proxy = Proxy::to(server.local_addr());
+    let client = RxWsClient::builder(proxy.url("/").as_str(), WsStr).resumable(Resume::new()).connect().unwrap();
+    let events = Recorder::on(client.events());
+    client.wait_connected(PATIENCE).unwrap();
+    proxy.silence(true);
+    let delivery = client.send_tracked("hello").unwrap();
+    let waits = [(); 9].map(|()| poll_with_waker_that_panics(delivery.clone().into_future()));
+    let (answer, answered) = answers(|delivery: Delivery| delivery.wait(PATIENCE).unwrap());
+    let waiting = delivery.clone();
+    thread::spawn(move || answer(waiting));
+    proxy.silence(false);
+    assert_eq!(answered.recv_timeout(PATIENCE).unwrap(), Delivered::Acknowledged);
+    drop(waits);
+    assert_eq!(client.send_tracked("goes on").unwrap().wait(PATIENCE).unwrap(), Delivered::Acknowledged);
+    let is_end = |event: &Heard<ClientEvent>| matches!(event, Heard::Item(ClientEvent::Disconnected { .. }));
+    assert!(!events.rest().iter().any(is_end));
 }
 
 #[test]

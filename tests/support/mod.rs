@@ -21,7 +21,7 @@ pub(crate) use echo::{connected, echo_server, echo_server_at, echo_server_with, 
 pub(crate) use heard::{Heard, Pen, Recorder, answers, event_on};
 use rxplus::prelude::*;
 pub(crate) use sums::{add, announced_by_client, announced_by_server, assert_accounted, tally};
-pub(crate) use threads::{each_runtime, stall, thread_name, within_patience};
+pub(crate) use threads::{each_runtime, poll_with_waker_that_panics, stall, thread_name, within_patience};
 
 /// Only fails a test that hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -2,7 +2,12 @@
 
 use std::{
     panic::resume_unwind,
-    sync::mpsc::{self, RecvTimeoutError},
+    pin::Pin,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    task::{Context, Wake, Waker},
     thread,
 };
 
@@ -49,4 +54,18 @@ pub(crate) fn each_runtime(threads: usize) -> (Vec<IoRuntime>, tokio::runtime::R
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     let own = IoRuntime::from_tokio(tokio.handle().clone());
     (vec![IoRuntime::new("one").unwrap(), IoRuntime::with_threads("several", threads).unwrap(), own], tokio)
+}
+
+/// Polls a future once, with a waker that panics, and keeps it.
+pub(crate) fn poll_with_waker_that_panics<F: Future>(future: F) -> Pin<Box<F>> {
+    struct Panicking;
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker of the program");
+        }
+    }
+    let mut future = Box::pin(future);
+    let waker = Waker::from(Arc::new(Panicking));
+    assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    future
 }
