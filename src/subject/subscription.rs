@@ -39,10 +39,9 @@ impl SerializedSubscription {
 
 impl Subscription for SerializedSubscription {
     fn unsubscribe(self) {
-        // If it was closed already, the call that closed it sees to the removal.
-        if take_open(&self.open)
-            && let Some(subject) = self.subject.upgrade()
-        {
+        take_open(&self.open);
+        // Also if it was closed before: the call that closed it may still be on its way to the removal.
+        if let Some(subject) = self.subject.upgrade() {
             subject.remove(self.number);
         }
     }

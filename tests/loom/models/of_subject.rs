@@ -102,6 +102,20 @@ fn items_of_two_threads_all_arrive_in_the_order_of_each() {
 }
 
 #[test]
+fn no_delivery_begins_after_any_of_several_unsubscriptions_has_returned() {
+    model(|| {
+        let (subject, log) = (Numbers::new(), Arc::default());
+        let subscription = subject.add(Pen::new(&log));
+        let clone = subscription.clone();
+        let leaving = thread::spawn(move || clone.unsubscribe());
+        subscription.unsubscribe();
+        subject.next(1);
+        assert_eq!(items(&log), []);
+        leaving.join().unwrap();
+    });
+}
+
+#[test]
 fn items_of_three_threads_all_arrive() {
     model(|| {
         let (subject, log) = (Numbers::new(), Arc::default());
