@@ -153,8 +153,10 @@ impl State {
                 self.make_room()
             }
             Overflow::Disconnect => {
-                self.append(frame);
                 self.drop_untaken(DropReason::Overflow);
+                // Behind the others, and without a position: it was never accepted.
+                self.queued += Tally::of(&frame);
+                self.drop_later(frame, DropReason::Overflow);
                 self.rare().overflown = true;
                 self.close(TRY_AGAIN_LATER, "too slow", OVERFLOW_GRACE);
                 Err(Refusal::Full)
