@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn items_observed_on_a_single_threaded_scheduler_keep_their_order() {
-    const COUNT: usize = 200_000;
+    const COUNT: usize = 50_000;
     let subject = Numbers::new();
     let heard = Log::new();
     let (noted, (sentinel, finished)) = (heard.clone(), sentinel());

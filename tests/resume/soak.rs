@@ -13,6 +13,7 @@ use rxplus::prelude::*;
 use tokio::net::TcpStream;
 
 use super::support::{
+    foreign::host_of_its_own,
     proxy::{Direction, End, Proxy},
     *,
 };
@@ -137,8 +138,10 @@ fn break_link(proxy: &Proxy, breaks: &Break, n: usize) {
     }
 }
 
+/// On a host where no client of another test looks for its server.
 fn server(options: impl FnOnce(ServerBuilder<WsStr>) -> ServerBuilder<WsStr>) -> RxWsServer<WsStr> {
-    options(RxWsServer::builder("ws://127.0.0.1:0", WsStr)).resumable(Resume::new()).bind().unwrap()
+    let address = format!("ws://{}:0", host_of_its_own(9));
+    options(RxWsServer::builder(address, WsStr)).resumable(Resume::new()).bind().unwrap()
 }
 
 fn client(url: &str, options: impl FnOnce(ClientBuilder<WsStr>) -> ClientBuilder<WsStr>) -> RxWsClient<WsStr> {
@@ -223,7 +226,7 @@ fn messages_survive_resets_over_tls() {
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let builder = RxWsServer::builder("wss://127.0.0.1:0", WsStr).tls(ServerTls::from_pem(&certificate, key).unwrap());
     let server = builder.resumable(Resume::new()).bind().unwrap();
-    let proxy = Proxy::to(server.local_addr());
+    let proxy = Proxy::on(std::net::Ipv4Addr::LOCALHOST.into(), server.local_addr());
     let trust = ClientTls::with_roots_pem(&certificate).unwrap();
     let client = client(&proxy.url("/").replace("ws://", "wss://"), |builder| builder.tls(trust));
     soak_pair(&proxy, &server, &client, 10_000, 20);
@@ -233,7 +236,7 @@ fn messages_survive_resets_over_tls() {
 #[test]
 fn messages_survive_resets_where_another_server_is_in_front() {
     let server = RxWsServer::unbound(WsStr).resumable(Resume::new()).build().unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind((host_of_its_own(9), 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let proxy = Proxy::to(listener.local_addr().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -2,10 +2,10 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::Duration,
@@ -75,8 +75,24 @@ struct Cut {
     end: End,
 }
 
+/// A host of this machine's that no other proxy of this process has had: a client that is dropped with something unsent goes on
+/// looking for its server for a while, and is not to come upon that of another test.
+fn new_host() -> IpAddr {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let first = Ipv4Addr::new(127, 0, 2, 1).to_bits();
+    // Other systems have 127.0.0.1 alone.
+    let host =
+        if cfg!(target_os = "linux") { first + COUNT.fetch_add(1, SeqCst) } else { Ipv4Addr::LOCALHOST.to_bits() };
+    Ipv4Addr::from_bits(host).into()
+}
+
 impl Proxy {
     pub(crate) fn to(server: impl Into<rxplus::Addr>) -> Self {
+        Self::on(new_host(), server)
+    }
+
+    /// On a host, as the certificate of a server has it.
+    pub(crate) fn on(host: IpAddr, server: impl Into<rxplus::Addr>) -> Self {
         let server = server.into().as_tcp().unwrap();
         let control = Arc::new(Control {
             server,
@@ -89,7 +105,7 @@ impl Proxy {
         });
         let (running, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(async { listen(bound("127.0.0.1:0".parse().unwrap())) });
+        let listener = runtime.block_on(async { listen(bound((host, 0).into())) });
         let addr = listener.local_addr().unwrap();
         let serving = serve(listener, control.clone());
         thread::spawn(move || {
