@@ -27,6 +27,7 @@ mod effects;
 mod overflow;
 mod places;
 mod queue;
+mod rare;
 mod spent;
 #[cfg(test)]
 mod tests;

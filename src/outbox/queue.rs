@@ -11,12 +11,7 @@
 //! The link takes greetings and messages alike, from the left. So the messages that can be dropped begin after the greetings
 //! and after the taken messages, whichever reach further.
 
-use std::{
-    collections::VecDeque,
-    mem::take,
-    sync::Arc,
-    time::{self, Duration},
-};
+use std::{collections::VecDeque, mem::take, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -25,7 +20,7 @@ use crate::{
     fate::DeliveryStatus,
     outbox::{
         OutboxBound, Outflow, Overflow, Refusal, Spent,
-        tracking::Tracked,
+        rare::Rare,
         window::{Counts, Window},
     },
     protocol::close::TRY_AGAIN_LATER,
@@ -61,60 +56,25 @@ pub(crate) struct Head {
     pub(crate) was_begun: bool,
 }
 
+/// The counts of messages have 32 bits, which keeps all of this in two cache lines.
 #[repr(C)]
 pub(crate) struct State {
     pub(crate) queue: VecDeque<Frame>,
-    pub(crate) queued: Tally,
+    /// The messages in the queue that were not written, and their bytes.
+    queued_messages: u32,
     /// How many messages at the head of the queue the link has taken and is writing.
     pub(crate) taken: u32,
-    /// How many before those the link has written, and the peer has not acknowledged: none without a [`Window`].
-    pub(crate) retained: u32,
+    queued_len: u64,
     /// How much the queue may hold.
-    room: Tally,
+    room_messages: u32,
+    /// How many before the taken ones the link has written, and the peer has not acknowledged: none without a [`Window`].
+    pub(crate) retained: u32,
+    room_len: u64,
     pub(crate) link: Option<Arc<dyn Outflow>>,
     pub(crate) written: Tally,
+    /// There if written messages are kept until the peer has acknowledged them. A push does not touch it.
+    pub(super) window: Option<Box<Window>>,
     pub(crate) rare: Option<Box<Rare>>,
-}
-
-/// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
-#[derive(Default)]
-pub(crate) struct Rare {
-    /// The messages at the head of the queue that belong to this link alone.
-    pub(crate) greetings: Tally,
-    /// How many greetings were written, over all links.
-    greeted: u64,
-    /// How many messages were dropped at the head of the queue.
-    skipped: u64,
-    /// The last link to end has written a part of the message at the head.
-    head_was_begun: bool,
-    pub(crate) closing: Option<Closing>,
-    /// When the socket last took nothing, if it has taken nothing since. Used only if a full outbox does not end the
-    /// connection.
-    pub(crate) blocked_at: Option<time::Instant>,
-    /// The driver has to know at once, whatever it is doing.
-    pub(crate) alarm: bool,
-    pub(crate) overflown: bool,
-    dropped: Dropped,
-    /// Drops that no event has reported yet.
-    unreported: VecDeque<(DropReason, Tally)>,
-    /// Messages that have left the queue since the lock was taken.
-    pub(crate) spent: Spent,
-    /// There if written messages are kept until the peer has acknowledged them.
-    pub(super) window: Option<Window>,
-    /// How often a message was written once more.
-    pub(super) resent: u64,
-    pub(super) tracked: Option<Box<Tracked>>,
-}
-
-impl Rare {
-    /// Counts a message that has left the head of the queue as written.
-    pub(super) fn count_written(&mut self, frame: &Frame) {
-        self.head_was_begun = false;
-        if self.greetings.messages > 0 {
-            self.greetings -= Tally::of(frame);
-            self.greeted += 1;
-        }
-    }
 }
 
 /// Messages come in.
@@ -122,12 +82,16 @@ impl State {
     pub(crate) fn new(bound: OutboxBound) -> Self {
         Self {
             queue: VecDeque::new(),
-            queued: Tally::default(),
+            queued_messages: 0,
             taken: 0,
+            queued_len: 0,
+            // More than any memory has room for.
+            room_messages: u32::try_from(bound.messages).unwrap_or(u32::MAX / 2),
             retained: 0,
-            room: Tally { messages: bound.messages as u64, len: bound.len as u64 },
+            room_len: bound.len as u64,
             link: None,
             written: Tally::default(),
+            window: None,
             rare: None,
         }
     }
@@ -144,7 +108,7 @@ impl State {
         }
         match overflow {
             Overflow::DropLatest => {
-                self.queued += Tally::of(&frame);
+                self.queue_more(Tally::of(&frame));
                 self.drop_later(frame, DropReason::Overflow);
                 Err(Refusal::Full)
             }
@@ -155,7 +119,7 @@ impl State {
             Overflow::Disconnect => {
                 self.drop_untaken(DropReason::Overflow);
                 // Behind the others, and without a position: it was never accepted.
-                self.queued += Tally::of(&frame);
+                self.queue_more(Tally::of(&frame));
                 self.drop_later(frame, DropReason::Overflow);
                 self.rare().overflown = true;
                 self.close(TRY_AGAIN_LATER, "too slow", OVERFLOW_GRACE);
@@ -167,13 +131,8 @@ impl State {
     /// Puts a message at the end.
     #[inline]
     pub(crate) fn append(&mut self, frame: Frame) {
-        self.queued += Tally::of(&frame);
+        self.queue_more(Tally::of(&frame));
         self.queue.push_back(frame);
-        if let Some(rare) = &mut self.rare
-            && let Some(window) = &mut rare.window
-        {
-            window.places.push();
-        }
     }
 
     /// Puts messages ahead of all others. Messages beyond [`GREETINGS`] are dropped.
@@ -186,28 +145,30 @@ impl State {
         });
         let kept = kept.count();
         for frame in frames.split_off(kept) {
-            self.queued += Tally::of(&frame);
+            self.queue_more(Tally::of(&frame));
             self.drop_later(frame, DropReason::Overflow);
         }
         for frame in frames.into_iter().rev() {
-            self.queued += Tally::of(&frame);
+            self.queue_more(Tally::of(&frame));
             self.queue.push_front(frame);
             self.note_pushed_front(1);
         }
-        self.rare().greetings = greetings;
+        if greetings.messages > 0 || self.rare.is_some() {
+            self.rare().greetings = greetings;
+        }
     }
 
     // Inlined, as `bounded` and `fits` are: the common push needs nothing else of this file.
     #[inline]
     pub(crate) fn has_room(&self, frame: &Frame) -> bool {
-        fits(self.bounded(), frame, self.room)
+        fits(self.bounded(), frame, self.room())
     }
 
     /// The part of the queue that the bound counts: all messages except the greetings. A full outbox must have room for
     /// those too.
     #[inline]
     pub(crate) fn bounded(&self) -> Tally {
-        let mut bounded = self.queued;
+        let mut bounded = self.queued();
         bounded -= self.rare.as_ref().map_or_else(Tally::default, |rare| rare.greetings);
         bounded
     }
@@ -216,15 +177,16 @@ impl State {
     fn make_room(&mut self) -> Result<(), Refusal> {
         let is_over = |held: Tally, room: Tally| held.messages > room.messages || held.len > room.len;
         while self.bounded().messages > 1
-            && is_over(self.bounded(), self.room)
+            && is_over(self.bounded(), self.room())
             && self.try_drop_oldest(DropReason::Overflow)
         {}
         // The newest is the last one that can go.
         if self.droppable() < self.queue.len() {
             return Ok(());
         }
+        let len = self.queue.len();
         if let Some(window) = self.window_mut() {
-            window.places.take_back_end();
+            window.places.take_back_end(len);
         }
         Err(Refusal::Full)
     }
@@ -235,13 +197,13 @@ impl State {
     /// Takes the first `count` messages out of the queue and counts them as written.
     pub(crate) fn confirm(&mut self, count: usize) -> Spent {
         self.note_progress();
-        if self.window().is_some() {
+        if self.window.is_some() {
             self.retain_written(count);
             return self.take_spent();
         }
         let count = count.min(self.queue.len());
         self.note_written(count, self.written.messages);
-        let Self { queue, taken, queued, written, rare, .. } = self;
+        let Self { queue, rare, .. } = self;
         let mut done = Tally::default();
         for frame in queue.range(..count) {
             done += Tally::of(frame);
@@ -249,9 +211,9 @@ impl State {
                 rare.count_written(frame);
             }
         }
-        *taken = taken.saturating_sub(count as u32);
-        *queued -= done;
-        *written += done;
+        self.taken = self.taken.saturating_sub(count as u32);
+        self.queue_less(done);
+        self.written += done;
         let mut spent = self.take_spent();
         spent.extend(self.queue.drain(..count));
         self.shrink_if_empty();
@@ -353,11 +315,11 @@ impl State {
 
     /// Drops all messages that can be dropped.
     pub(crate) fn drop_untaken(&mut self, reason: DropReason) {
-        let kept = self.droppable();
+        let (len, kept) = (self.queue.len(), self.droppable());
         let untaken = self.queue.split_off(kept);
         self.note_truncated(kept, reason);
         if let Some(window) = self.window_mut() {
-            window.places.truncate(kept);
+            window.places.truncate(len, kept);
         }
         if kept == self.greetings() {
             self.skip(untaken.len());
@@ -379,7 +341,7 @@ impl State {
     /// Counts a message as dropped. It is dropped once the lock is released.
     pub(super) fn drop_later(&mut self, frame: Frame, reason: DropReason) {
         let tally = Tally::of(&frame);
-        self.queued -= tally;
+        self.queue_less(tally);
         let rare = self.rare();
         rare.spent.push(frame);
         rare.dropped.add(reason, tally);
@@ -421,7 +383,7 @@ impl State {
         let (_, spent) = self.forget_written();
         self.rare().spent.append(spent);
         self.note_unconfirmed();
-        let unsent = self.queued;
+        let unsent = self.queued();
         self.drop_untaken(DropReason::Closed);
         unsent
     }
@@ -437,6 +399,28 @@ impl State {
 
 /// The present state.
 impl State {
+    /// The messages in the queue that were not written.
+    #[inline]
+    pub(crate) fn queued(&self) -> Tally {
+        Tally { messages: self.queued_messages.into(), len: self.queued_len }
+    }
+
+    #[inline]
+    pub(super) fn queue_more(&mut self, tally: Tally) {
+        self.queued_messages += tally.messages as u32;
+        self.queued_len += tally.len;
+    }
+
+    pub(super) fn queue_less(&mut self, tally: Tally) {
+        self.queued_messages -= tally.messages as u32;
+        self.queued_len -= tally.len;
+    }
+
+    #[inline]
+    fn room(&self) -> Tally {
+        Tally { messages: self.room_messages.into(), len: self.room_len }
+    }
+
     /// How many messages at the head of the queue the link has taken or written.
     #[inline]
     pub(crate) fn under_way(&self) -> usize {
@@ -470,8 +454,9 @@ impl State {
         let dropped = self.rare.as_ref().map_or_else(Dropped::default, |rare| rare.dropped);
         let mut accepted = dropped.total();
         accepted += self.written;
-        accepted += self.queued;
-        let stats = SendStats { accepted, written: self.written, queued: self.queued, dropped, ..SendStats::default() };
+        accepted += self.queued();
+        let stats =
+            SendStats { accepted, written: self.written, queued: self.queued(), dropped, ..SendStats::default() };
         let resent = self.rare.as_ref().map_or(0, |rare| rare.resent);
         let Counts { acknowledged, lost } = self.window().map_or_else(Counts::default, Window::counts);
         SendStats { acknowledged, lost, resent, ..stats }

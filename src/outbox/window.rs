@@ -13,11 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    Spent,
-    places::Places,
-    queue::{Rare, State},
-};
+use super::{Spent, places::Places, queue::State};
 use crate::{
     Frame,
     fate::DeliveryStatus,
@@ -28,8 +24,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Beyond;
 
-/// The written messages, and where a peer is in them.
+/// The written messages, and where a peer is in them. What each write needs comes first, in one cache line.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Window {
     pub(super) places: Places,
     /// How much may be written and not acknowledged.
@@ -38,12 +35,15 @@ pub(crate) struct Window {
     len: u64,
     /// The position that the peer expects next on this link.
     expects: u64,
-    /// The highest position that a peer of this session can have heard of.
+    /// The highest position that a peer of this session can have heard of on an earlier link, or of messages that wait again.
     told: u64,
     /// The position of the message of which the last link wrote a part.
     begun: Option<u64>,
     counts: Counts,
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Window>() <= 2 * 64, "each connection with a session has one, also while it is idle");
 
 /// The fates of the messages that were kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,8 +63,8 @@ pub(crate) struct Leftover {
 }
 
 impl Window {
-    fn new(bound: Tally, waiting: usize) -> Self {
-        let places = Places::anew(0, 0, waiting);
+    fn new(bound: Tally) -> Self {
+        let places = Places::default();
         Self { places, bound, len: 0, expects: 0, told: 0, begun: None, counts: Counts::default() }
     }
 
@@ -82,8 +82,8 @@ impl Window {
     }
 
     fn expect(&mut self, position: u64) {
+        self.told = self.told.max(self.expects);
         self.expects = position;
-        self.told = self.told.max(position);
     }
 
     /// Notes that the link has written a part of the message at `index`, and has ended.
@@ -101,23 +101,8 @@ impl Window {
         let position = self.places.at(index);
         let leap = (position != self.expects).then_some(position);
         self.len += frame.len() as u64;
-        self.expect(position + 1);
+        self.expects = position + 1;
         leap
-    }
-}
-
-impl Rare {
-    fn window(&mut self) -> Option<&mut Window> {
-        self.window.as_mut()
-    }
-
-    fn written_end(&self) -> usize {
-        self.window.as_ref().map_or(0, |window| window.places.written_end())
-    }
-
-    /// Whether the message at `index` was never written.
-    fn is_fresh(&self, index: usize) -> bool {
-        self.window.as_ref().is_some_and(|window| !window.places.is_written(index))
     }
 }
 
@@ -126,26 +111,26 @@ impl State {
     /// Keeps nothing any more. What was written and is still there waits as what was not.
     pub(super) fn keep_nothing(&mut self) -> Counts {
         self.rewind_places();
-        let Some(window) = self.rare.as_mut().and_then(|rare| rare.window.take()) else { return Counts::default() };
+        let Some(window) = self.window.take() else { return Counts::default() };
+        let mut written = Tally::default();
         for (index, frame) in self.queue.iter().enumerate() {
-            if window.places.is_written(index) {
-                self.written -= Tally::of(frame);
-                self.queued += Tally::of(frame);
-            }
+            written += if window.places.is_written(index) { Tally::of(frame) } else { Tally::default() };
         }
+        self.written -= written;
+        self.queue_more(written);
         window.counts
     }
 
     pub(crate) fn keeps_written(&self) -> bool {
-        self.window().is_some()
+        self.window.is_some()
     }
 
     pub(super) fn window(&self) -> Option<&Window> {
-        self.rare.as_ref()?.window.as_ref()
+        self.window.as_deref()
     }
 
     pub(super) fn window_mut(&mut self) -> Option<&mut Window> {
-        self.rare.as_mut()?.window()
+        self.window.as_deref_mut()
     }
 
     /// Whether messages wait that may not be written before the peer has acknowledged others.
@@ -160,19 +145,18 @@ impl State {
     /// Notes that the link takes the next message. Returns its position if it is not the one that the peer expects.
     pub(super) fn leap(&mut self) -> Option<u64> {
         let index = self.under_way();
-        let Self { queue, rare, .. } = self;
-        rare.as_mut()?.window()?.take(index, queue.get(index)?)
+        let Self { queue, window, .. } = self;
+        window.as_mut()?.take(index, queue.get(index)?)
     }
 
     /// Notes that the last `count` messages that the link took wait again.
     pub(super) fn untake_places(&mut self, count: usize) {
         let index = self.under_way();
-        let Self { queue, rare, .. } = self;
-        let Some(window) = rare.as_mut().and_then(|rare| rare.window()) else { return };
+        let Self { queue, window: Some(window), .. } = self else { return };
         let end = (index + count).min(queue.len());
         window.len -= queue.range(index..end).map(|frame| frame.len() as u64).sum::<u64>();
         if index < end {
-            window.expects = window.places.at(index);
+            window.expect(window.places.at(index));
         }
     }
 
@@ -180,25 +164,34 @@ impl State {
     pub(super) fn retain_written(&mut self, count: usize) {
         let first = self.retained as usize;
         let count = count.min(self.queue.len() - first);
-        let Self { queue, rare: Some(rare), queued, written, .. } = self else { return };
-        let written_end = rare.written_end();
-        let mut fresh = Tally::default();
-        for (index, frame) in (first..).zip(queue.range(first..first + count)) {
-            // On the first link of a session, and behind what an earlier one has written, all are.
-            if index >= written_end || rare.is_fresh(index) {
-                fresh += Tally::of(frame);
-                rare.count_written(frame);
-            }
-        }
-        if let Some(window) = &mut rare.window {
+        let fresh = self.count_fresh(first, count);
+        if let Some(window) = self.window_mut() {
             window.places.mark_written(first, count);
         }
-        rare.resent += count as u64 - fresh.messages;
-        *queued -= fresh;
-        *written += fresh;
+        let resent = count as u64 - fresh.messages;
+        if resent > 0 {
+            self.rare().resent += resent;
+        }
+        self.queue_less(fresh);
+        self.written += fresh;
         self.note_kept(first, count);
         self.retained += count as u32;
         self.taken = self.taken.saturating_sub(count as u32);
+    }
+
+    /// Counts those of `count` messages that are written for the first time.
+    fn count_fresh(&mut self, first: usize, count: usize) -> Tally {
+        let mut fresh = Tally::default();
+        let Self { queue, rare, window: Some(window), .. } = self else { return fresh };
+        let written_end = window.places.written_end();
+        for (index, frame) in (first..).zip(queue.range(first..first + count)) {
+            // On the first link of a session, and behind what an earlier one has written, all are.
+            if index >= written_end || !window.places.is_written(index) {
+                fresh += Tally::of(frame);
+                rare.iter_mut().for_each(|rare| rare.count_written(frame));
+            }
+        }
+        fresh
     }
 
     /// Begins anew on a link, with everything that is still in the queue.
@@ -214,15 +207,12 @@ impl State {
 impl State {
     /// Begins a session, with `greetings` as its first messages. From now on up to `bound` is kept of what is written.
     pub(crate) fn begin_session(&mut self, bound: Tally, greetings: Vec<Frame>) {
-        let waiting = self.queue.len();
-        self.rare().window.get_or_insert_with(|| Window::new(bound, waiting));
+        self.window.get_or_insert_with(|| Window::new(bound).into());
         self.rewind_places();
-        let written = self.window().map_or(0, |window| window.places.written());
         self.greet(greetings);
         let fresh = self.greetings();
-        let waiting = self.queue.len() - fresh - written;
         if let Some(window) = self.window_mut() {
-            window.places = Places::anew(fresh, written, waiting);
+            window.places = Places::anew(fresh, window.places.written());
             (window.expects, window.told) = (0, 0);
         }
     }
@@ -234,7 +224,7 @@ impl State {
         if position > window.expects {
             return Err(Beyond);
         }
-        let count = window.places.count_before(position).min(retained);
+        let count = window.places.count_before(position, retained);
         self.retained -= count as u32;
         let spent = self.pop_acknowledged(count);
         if let Some(window) = self.window_mut() {
@@ -258,9 +248,10 @@ impl State {
     /// Begins a new link of the session, on which the peer has come to `position`. Returns the position of the next message,
     /// which the peer is to be told.
     pub(crate) fn rewind(&mut self, position: u64) -> Result<(u64, Spent), Beyond> {
+        let len = self.queue.len();
         let window = self.window().ok_or(Beyond)?;
-        let count = window.places.count_before(position);
-        if position > window.told || count > window.places.written_in_front() {
+        let count = window.places.count_before(position, len);
+        if position > window.told.max(window.expects) || count > window.places.written_in_front() {
             return Err(Beyond);
         }
         self.rewind_places();
@@ -273,8 +264,9 @@ impl State {
 
     /// The position behind the last message, if the peer has to be told because it expects another one.
     pub(crate) fn untold_end(&mut self) -> Option<u64> {
+        let len = self.queue.len();
         let window = self.window_mut()?;
-        let end = window.places.end();
+        let end = window.places.at(len);
         let is_untold = window.expects != end;
         window.expect(end);
         is_untold.then_some(end)
@@ -282,12 +274,12 @@ impl State {
 
     pub(crate) fn written_len(&self) -> u64 {
         let all = self.queue.iter().map(|frame| frame.len() as u64).sum::<u64>();
-        all - self.queued.len
+        all - self.queued().len
     }
 
     /// The position behind the last message.
     pub(crate) fn end_position(&self) -> u64 {
-        self.window().map_or(0, |window| window.places.end())
+        self.window().map_or(0, |window| window.places.at(self.queue.len()))
     }
 
     /// Takes leave of a session that is lost. The peer had come to the position `known`; without it nobody can know what has
@@ -299,7 +291,7 @@ impl State {
         match known {
             Some(position) => {
                 let window = self.window();
-                let count = window.map_or(0, |w| w.places.count_before(position).min(w.places.written_in_front()));
+                let count = window.map_or(0, |w| w.places.count_before(position, w.places.written_in_front()));
                 leftover.spent = self.pop_acknowledged(count);
             }
             None if resends => leftover.unconfirmed = self.window().map_or(0, Window::retained),
@@ -342,8 +334,7 @@ impl State {
         let places = std::mem::take(&mut window.places);
         self.note_forgotten(|index| places.is_written(index));
         let mut spent = self.take_spent();
-        let Self { queue, rare, .. } = self;
-        let Some(window) = rare.as_mut().and_then(|rare| rare.window()) else { return (0, spent) };
+        let Self { queue, window: Some(window), .. } = self else { return (0, spent) };
         window.places = places;
         let count = window.retained();
         let mut rest = VecDeque::with_capacity(queue.len() - count as usize);
@@ -351,7 +342,7 @@ impl State {
             if window.places.is_written(index) { spent.push(frame) } else { rest.push_back(frame) }
         }
         window.counts.lost += count;
-        window.places = Places::anew(0, 0, rest.len());
+        window.places = Places::default();
         *queue = rest;
         (count, spent)
     }

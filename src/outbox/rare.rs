@@ -1,0 +1,48 @@
+//! [`Rare`]: the part of an outbox's state that most outboxes never use.
+
+use std::{collections::VecDeque, time};
+
+use super::{Spent, queue::Closing, tracking::Tracked};
+use crate::{
+    Frame,
+    stats::{DropReason, Dropped, Tally},
+};
+
+/// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
+#[derive(Default)]
+pub(crate) struct Rare {
+    /// The messages at the head of the queue that belong to this link alone.
+    pub(crate) greetings: Tally,
+    /// How many greetings were written, over all links.
+    pub(super) greeted: u64,
+    /// How many messages were dropped at the head of the queue.
+    pub(super) skipped: u64,
+    /// The last link to end has written a part of the message at the head.
+    pub(super) head_was_begun: bool,
+    pub(crate) closing: Option<Closing>,
+    /// When the socket last took nothing, if it has taken nothing since. Used only if a full outbox does not end the
+    /// connection.
+    pub(crate) blocked_at: Option<time::Instant>,
+    /// The driver has to know at once, whatever it is doing.
+    pub(crate) alarm: bool,
+    pub(crate) overflown: bool,
+    pub(super) dropped: Dropped,
+    /// Drops that no event has reported yet.
+    pub(super) unreported: VecDeque<(DropReason, Tally)>,
+    /// Messages that have left the queue since the lock was taken.
+    pub(crate) spent: Spent,
+    /// How often a message was written once more.
+    pub(super) resent: u64,
+    pub(super) tracked: Option<Box<Tracked>>,
+}
+
+impl Rare {
+    /// Counts a message that has left the head of the queue as written.
+    pub(super) fn count_written(&mut self, frame: &Frame) {
+        self.head_was_begun = false;
+        if self.greetings.messages > 0 {
+            self.greetings -= Tally::of(frame);
+            self.greeted += 1;
+        }
+    }
+}
