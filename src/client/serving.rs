@@ -66,16 +66,16 @@ pub(crate) async fn serve<D: WsDatatype>(
     if let Some(event) = event {
         client.component.events.next(ClientEvent::Session(event));
     }
-    let driving = drive(link, |frame| receive(client, frame), client.asked_again(served));
+    let driving = drive(link, |frame| receive(client, frame), Box::pin(client.asked_again(served)));
     let ending = isolated("a connection", driving).await.unwrap_or_else(|panic| {
         let what = format!("the connection to {peer}");
-        Ending::lost(WsError::Panicked { what, panic: panic.into() })
+        Ending::lost(WsError::Panicked { what, panic: panic.into() }).into()
     });
     client.set_response(None);
     let has_received = client.incoming.counts.received() != received_before;
     let lasted = began.elapsed();
     let proven = client.dialing.is_proven(lasted, has_received);
-    LinkEnd { outcome: end(client, ending, peer, lasted).await, proven }
+    LinkEnd { outcome: end(client, *ending, peer, lasted).await, proven }
 }
 
 /// What a link begins with.

@@ -90,6 +90,14 @@ impl UpgradeRequest {
         self.headers().get(name)?.to_str().ok()
     }
 
+    /// As [`header`](Self::header), in any bytes, and without making a map of all that an open connection would then keep.
+    pub(crate) fn packed_header(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.0.packed.split(|byte| *byte == b'\n').filter_map(split).find_map(|(own, value)| {
+            // Packed names are in lower case.
+            (own == name.as_str().as_bytes()).then_some(value)
+        })
+    }
+
     /// The address of the client, or of the last proxy before the server.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
@@ -108,10 +116,15 @@ fn unpack(packed: &[u8]) -> HeaderMap {
     headers
 }
 
-/// Neither a name nor a value has a line feed, and a name has no colon (RFC 9110, section 5).
 fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = split(line)?;
+    Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+}
+
+/// Neither a name nor a value has a line feed, and a name has no colon (RFC 9110, section 5).
+fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let name_len = line.iter().position(|byte| *byte == b':')?;
-    Some((HeaderName::from_bytes(&line[..name_len]).ok()?, HeaderValue::from_bytes(&line[name_len + 1..]).ok()?))
+    Some((&line[..name_len], &line[name_len + 1..]))
 }
 
 /// The headers may hold secrets, and are left out.
@@ -310,5 +323,19 @@ mod tests {
             }
             prop_assert_eq!(unpack(&pack(&headers)), headers);
         }
+    }
+
+    #[test]
+    fn one_header_is_found_without_a_map_of_all() {
+        let lines = [("x-origin", "no"), ("origin", "http://a:8"), ("origin", "second")];
+        let named = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let mut headers = HeaderMap::new();
+        lines.map(named).into_iter().for_each(|(name, value)| _ = headers.append(name, value));
+        let (path, method, version) = (Tag::from("/"), Method::GET, Version::HTTP_11);
+        let head = Head { method, path, query: None, version, headers, form: Form::Upgrade };
+        let request = UpgradeRequest::new(head, Addr::Unknown);
+        assert_eq!(request.packed_header(&http::header::ORIGIN), Some(&b"http://a:8"[..]));
+        assert_eq!(request.packed_header(&http::header::HOST), None);
+        assert!(request.0.headers.get().is_none());
     }
 }

@@ -52,6 +52,7 @@ use std::{
     future::poll_fn,
     io,
     ops::ControlFlow,
+    pin::Pin,
     sync::Arc,
     task::{Poll, ready},
 };
@@ -188,22 +189,27 @@ impl Ending {
 
 /// Serves a link until its connection ends, or is dropped because `cut` resolved. All text and binary messages that have
 /// arrived go to `receive` before the end is reported.
-pub(crate) fn drive<S, F>(link: OpenLink<S>, receive: F, cut: impl Future<Output = ()>) -> impl Future<Output = Ending>
+pub(crate) fn drive<S, F>(
+    link: OpenLink<S>,
+    receive: F,
+    cut: impl Future<Output = ()> + Unpin,
+) -> impl Future<Output = Box<Ending>>
 where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    // Not an `async fn`: its future would hold the arguments beside the driver made from them.
+    // Not an `async fn`: its future would hold the arguments beside the driver made from them. And the ending is in a box, since
+    // each future that awaits it has room for it from the beginning.
     let mut driver = Driver::new(link, receive);
-    let mut cut = Some(Box::pin(cut));
+    let mut cut = Some(cut);
     poll_fn(move |cx| {
         callback::begin_turn();
-        if cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+        if cut.as_mut().is_some_and(|cut| Pin::new(cut).poll(cx).is_ready()) {
             cut = None;
             driver.cut();
         }
         let mut ending = ready!(driver.poll(cx));
         driver.finish(&mut ending);
-        Poll::Ready(*ending)
+        Poll::Ready(ending)
     })
 }

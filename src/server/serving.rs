@@ -276,7 +276,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
             _ => Box::pin(serving.drive(link, pending())).await,
         };
         serving.server.routes.remove(&self.route);
-        Box::pin(serving.end(ending)).await;
+        Box::pin(serving.end(*ending)).await;
         self.is_over = true;
         Ok(())
     }
@@ -358,14 +358,18 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     }
 
     /// Emits the messages that the connection receives on a link, to the end of that.
-    pub(crate) async fn drive(&self, link: Box<OpenLink<Transport>>, cut: impl Future<Output = ()> + Send) -> Ending {
+    pub(crate) async fn drive(
+        &self,
+        link: Box<OpenLink<Transport>>,
+        cut: impl Future<Output = ()> + Send + Unpin,
+    ) -> Box<Ending> {
         let Self { server, connection } = self;
         // Inbound: received messages flow into the server's subject, tagged with the path.
         let received = Io::from_parts(Emitting::new(), server.component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
         let ending = isolated("a connection", drive(*link, receive, cut)).await;
-        ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())))
+        ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())).into())
     }
 
     /// Emits the message that is in a frame to the subscribers of the connection, and by `feed` to those of its server.

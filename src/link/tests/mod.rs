@@ -63,8 +63,8 @@ fn drive<S: Socket>(
     receive: impl FnMut(Frame) -> Receipt,
     cut: impl Future<Output = ()>,
 ) -> impl Future<Output = Ending> {
-    let driving = Box::pin(super::drive(link.open(socket, Vec::new()), receive, cut));
-    async move { Debts::default().owing(driving).await }
+    let driving = Box::pin(super::drive(link.open(socket, Vec::new()), receive, Box::pin(cut)));
+    async move { *Debts::default().owing(driving).await }
 }
 
 /// A driver at work, and the other end of its socket.

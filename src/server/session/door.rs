@@ -1,16 +1,17 @@
 //! [`Door`]: where a link is handed to the session that it belongs to.
 
 use std::{
-    future::{pending, poll_fn},
+    future::pending,
+    pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::{io::AsyncReadExt, sync::Notify};
+use tokio::io::AsyncReadExt;
 
 use super::Identity;
 use crate::{handshake::admission::Permit, runtime::callback, session::Token, transport::Transport};
@@ -54,8 +55,6 @@ pub(crate) struct Door {
     inside: Mutex<Inside>,
     /// Whether a link waits. Written under the lock, and read without it on each turn of the present link.
     is_wanted: AtomicBool,
-    /// The session is to give up waiting for its client.
-    evicted: Notify,
 }
 
 struct Inside {
@@ -72,7 +71,7 @@ impl Door {
     pub(super) fn new(token: Token, identity: Identity) -> Self {
         let inside = Inside { link: 1, waiting: None, is_closed: false, task: None };
         let (inside, is_wanted) = (Mutex::new(inside), AtomicBool::new(false));
-        Self { token, identity, inside, is_wanted, evicted: Notify::new() }
+        Self { token, identity, inside, is_wanted }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -114,27 +113,8 @@ impl Door {
     }
 
     /// Resolves when a link waits. Supports one waiter at a time.
-    pub(super) async fn knocked(&self) {
-        let mut known: Option<Waker> = None;
-        poll_fn(|cx| {
-            // Whoever knocks sets the flag before it wakes the task that it finds inside.
-            let is_known = known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
-            if !is_known && !self.is_wanted.load(Relaxed) {
-                let task = known.insert(cx.waker().clone()).clone();
-                let before = self.lock().task.replace(task);
-                drop(before);
-            }
-            if self.is_wanted.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await
-    }
-
-    pub(super) fn evict(&self) {
-        self.evicted.notify_one();
-    }
-
-    pub(super) async fn evicted(&self) {
-        self.evicted.notified().await;
+    pub(super) fn knocked(&self) -> Knocked<'_> {
+        Knocked { door: self, known: None }
     }
 
     /// Lets nobody in any more. Returns the link that waited.
@@ -143,5 +123,28 @@ impl Door {
         inside.is_closed = true;
         self.is_wanted.store(false, Relaxed);
         inside.waiting.take()
+    }
+}
+
+/// See [`Door::knocked`].
+pub(super) struct Knocked<'a> {
+    door: &'a Door,
+    /// The waker that is inside, unless somebody has knocked.
+    known: Option<Waker>,
+}
+
+impl Future for Knocked<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let door = self.door;
+        // Whoever knocks sets the flag before it wakes the task that it finds inside.
+        let is_known = self.known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if !is_known && !door.is_wanted.load(Relaxed) {
+            let task = self.known.insert(cx.waker().clone()).clone();
+            let before = door.lock().task.replace(task);
+            drop(before);
+        }
+        if door.is_wanted.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

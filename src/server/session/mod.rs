@@ -18,12 +18,14 @@ mod serve;
 mod served;
 
 use std::{
-    collections::HashMap,
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::{HeaderValue, header::ORIGIN};
-use tokio::time::Instant;
+use http::header::ORIGIN;
+use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use door::{Door, Returned};
 pub(crate) use greet::{Back, Greeted, greet};
@@ -46,17 +48,41 @@ pub(crate) struct Sessions {
 }
 
 struct State {
-    open: HashMap<Token, Arc<Door>>,
+    open: HashSet<ByToken>,
     tombstones: Tombstones<Identity>,
-    parked: Parking<Arc<Door>>,
+    /// Each with what tells its session to give up waiting for its client.
+    parked: Parking<Arc<Notify>>,
 }
+
+/// An open session, found by its token, which is in its door already.
+struct ByToken(Arc<Door>);
+
+impl Borrow<Token> for ByToken {
+    fn borrow(&self) -> &Token {
+        &self.0.token
+    }
+}
+
+impl Hash for ByToken {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.token.hash(state);
+    }
+}
+
+impl PartialEq for ByToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.token == other.0.token
+    }
+}
+
+impl Eq for ByToken {}
 
 /// Who may have a session back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     path: Tag,
-    origin: Option<HeaderValue>,
-    owner: Option<String>,
+    origin: Option<Box<[u8]>>,
+    owner: Option<Box<str>>,
 }
 
 /// What a server says to a client that wants its session back.
@@ -69,7 +95,7 @@ pub(crate) enum Claim {
 
 impl Sessions {
     pub(crate) fn new(resume: Resume, limits: Limits) -> Self {
-        let state = State { open: HashMap::new(), tombstones: Tombstones::new(), parked: Parking::new() };
+        let state = State { open: HashSet::new(), tombstones: Tombstones::new(), parked: Parking::new() };
         Self { resume, limits, state: Mutex::new(state) }
     }
 
@@ -85,22 +111,22 @@ impl Sessions {
         });
         Ok(Identity {
             path: request.tag().clone(),
-            origin: request.headers().get(ORIGIN).cloned(),
-            owner: owner.transpose()?,
+            origin: request.packed_header(&ORIGIN).map(Box::from),
+            owner: owner.transpose()?.map(String::into),
         })
     }
 
     /// Opens a session.
     pub(crate) fn open(&self, token: Token, identity: Identity) -> Arc<Door> {
         let door = Arc::new(Door::new(token, identity));
-        self.lock().open.insert(token, door.clone());
+        self.lock().open.insert(ByToken(door.clone()));
         door
     }
 
     /// Finds the session that a client wants back, for its `link`-th link.
     pub(crate) fn claim(&self, token: Token, identity: &Identity, link: u64) -> Claim {
         let mut state = self.lock();
-        match state.open.get(&token).filter(|door| door.identity == *identity) {
+        match state.open.get(&token).map(|open| &open.0).filter(|door| door.identity == *identity) {
             Some(door) if door.take_number(link) => Claim::Found(door.clone()),
             Some(_) => Claim::Stale,
             None => match state.tombstones.find(Instant::now(), token, identity) {
@@ -113,7 +139,7 @@ impl Sessions {
     /// Notes that a session is over, and what is known of it.
     pub(crate) fn bury(&self, door: &Door, why: SessionLoss, known: Known) {
         let mut state = self.lock();
-        if state.open.remove(&door.token).is_some() {
+        if state.open.remove(&door.token) {
             state.tombstones.insert(Instant::now(), door.token, door.identity.clone(), why, known);
         }
         drop(state);

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{Door, Sessions, State};
+use super::{Sessions, State};
 use crate::{
     handshake::admission::subscriber,
     limits::Limits,
@@ -16,18 +16,18 @@ use crate::{
 pub(crate) struct Place<'a> {
     sessions: &'a Sessions,
     number: u64,
-    door: Arc<Door>,
+    evicted: Arc<Notify>,
 }
 
 impl Sessions {
     /// Gives a session a place among those that wait for their client, which comes from `address`. If there is no room, one of
     /// them is given up.
-    pub(super) fn park(&self, door: &Arc<Door>, address: Option<IpAddr>) -> Place<'_> {
-        let mut state = self.lock();
-        let number = state.parked.insert(door.clone(), address.map(subscriber));
+    pub(super) fn park(&self, address: Option<IpAddr>) -> Place<'_> {
+        let (mut state, evicted) = (self.lock(), Arc::new(Notify::new()));
+        let number = state.parked.insert(evicted.clone(), address.map(subscriber));
         state.evict_beyond(&self.limits, number);
         drop(state);
-        Place { sessions: self, number, door: door.clone() }
+        Place { sessions: self, number, evicted }
     }
 }
 
@@ -44,7 +44,7 @@ impl Place<'_> {
     /// Resolves when the place is another's. A session that was on its way out of it goes on, and may be parked again.
     pub(super) async fn lost(&self) {
         while self.sessions.lock().parked.contains(self.number) {
-            self.door.evicted().await;
+            self.evicted.notified().await;
         }
     }
 }
@@ -57,8 +57,8 @@ impl Drop for Place<'_> {
 
 impl State {
     fn evict_beyond(&mut self, limits: &Limits, grown: u64) {
-        while let Some(door) = self.parked.evict(grown, limits) {
-            door.evict();
+        while let Some(evicted) = self.parked.evict(grown, limits) {
+            evicted.notify_one();
         }
     }
 }

@@ -1,12 +1,10 @@
 //! The life of a connection that has a session: link after link, until the session is over.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{
-    Door, Returned, Served, Sessions,
+    Returned, Served, Sessions,
     parked::Place,
     served::{Next, Over},
 };
@@ -24,35 +22,40 @@ use crate::{
 
 impl<D: WsDatatype> Serving<'_, D> {
     /// Serves the links of a session, until it is over. Without a link the connection has no `permit`: the place is another's.
-    pub(crate) async fn drive_session(
-        &self,
-        sessions: &Sessions,
-        session: &mut Served,
+    ///
+    /// Not an `async fn`, whose future would hold the arguments twice.
+    pub(crate) fn drive_session<'a>(
+        &'a self,
+        sessions: &'a Sessions,
+        session: &'a mut Served,
         mut link: Box<OpenLink<Transport>>,
-        permit: &mut Option<Permit>,
-    ) -> Ending {
-        self.emit_session(SessionEvent::Opened);
-        loop {
-            let ending = self.drive(link, session.knocked()).await;
-            let ended = Instant::now();
-            if let Err(over) = Served::outlives(&ending, &self.connection.core().outbox) {
-                return self.close_session(sessions, session, over, ending);
-            }
-            *permit = None;
-            let door = session.door.clone();
-            match session.next(sessions, &self.connection.core().outbox, || self.park(sessions, &door)).await {
-                Ok(next) => link = self.resume(session, next, permit, ended),
-                Err(over) => {
-                    let lost = self.lost_session(over.0);
-                    return self.close_session(sessions, session, over, lost);
+        permit: &'a mut Option<Permit>,
+    ) -> impl Future<Output = Box<Ending>> + Send + 'a {
+        let outbox = &self.connection.core().outbox;
+        async move {
+            self.emit_session(SessionEvent::Opened);
+            loop {
+                let ending = self.drive(link, session.knocked()).await;
+                let ended = Instant::now();
+                if let Err(over) = Served::outlives(&ending, outbox) {
+                    return self.close_session(sessions, session, over, ending);
+                }
+                *permit = None;
+                // In a box, or each link would have room for the wait.
+                match Box::pin(session.next(sessions, outbox, || self.park(sessions))).await {
+                    Ok(next) => link = self.resume(session, next, permit, ended),
+                    Err(over) => {
+                        let lost = self.lost_session(over.0);
+                        return self.close_session(sessions, session, over, lost.into());
+                    }
                 }
             }
         }
     }
 
-    fn park<'a>(&self, sessions: &'a Sessions, door: &Arc<Door>) -> Place<'a> {
+    fn park<'a>(&self, sessions: &'a Sessions) -> Place<'a> {
         let address = self.connection.core().peer.addr.as_tcp().map(|addr| addr.ip());
-        let place = sessions.park(door, address);
+        let place = sessions.park(address);
         self.connection.core().set_linked(false);
         self.emit_session(SessionEvent::Parked);
         place
@@ -80,18 +83,19 @@ impl<D: WsDatatype> Serving<'_, D> {
     /// The part of a link that belongs to the session. One that goes on with it knows how many messages it sends again, and when
     /// the last one ended.
     pub(crate) fn session_link(&self, session: &Served, resumed: Option<(u64, Instant)>) -> SessionLink {
-        let core = self.connection.core();
-        let (own, of_server) = (core.component.events.copies().clone(), self.server.component.events.clone());
-        let peer = core.peer.clone();
-        SessionLink::new(session.received.clone(), resumed.is_some(), move |news| {
-            let event = match (news, resumed) {
-                (News::Resumed { missed }, Some((resent, ended))) => {
+        let (core, of_server) = (self.connection.core().clone(), self.server.component.events.clone());
+        let is_resuming = resumed.is_some();
+        // In a box, since most sessions are on their first link, and keep this all the same.
+        let resumed = resumed.map(Box::new);
+        SessionLink::new(session.received.clone(), is_resuming, move |news| {
+            let event = match (news, resumed.as_deref()) {
+                (News::Resumed { missed }, Some(&(resent, ended))) => {
                     SessionEvent::Resumed { missed, resent, away: ended.elapsed() }
                 }
                 (News::Resumed { missed } | News::Gap { missed }, _) => SessionEvent::Gap { missed },
             };
-            let event = ServerEvent::Session { peer: peer.clone(), event };
-            own.next(event.clone());
+            let event = ServerEvent::Session { peer: core.peer.clone(), event };
+            core.component.events.copies().next(event.clone());
             of_server.next(event);
         })
     }
@@ -104,7 +108,13 @@ impl<D: WsDatatype> Serving<'_, D> {
         Ending { unconfirmed, ..Ending::lost(error) }
     }
 
-    fn close_session(&self, sessions: &Sessions, session: &Served, Over(why): Over, ending: Ending) -> Ending {
+    fn close_session(
+        &self,
+        sessions: &Sessions,
+        session: &Served,
+        Over(why): Over,
+        ending: Box<Ending>,
+    ) -> Box<Ending> {
         let outbox = &self.connection.core().outbox;
         // Before the end is known, which no later push may move.
         outbox.close(GOING_AWAY, "", std::time::Duration::ZERO);

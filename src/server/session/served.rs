@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::{
     Door, Returned, Sessions,
+    door::Knocked,
     parked::{Absent, Place},
 };
 use crate::{
@@ -57,9 +58,8 @@ impl Served {
     }
 
     /// Resolves when another link wants to go on with the session.
-    pub(crate) fn knocked(&self) -> impl Future<Output = ()> + Send + use<> {
-        let door = self.door.clone();
-        async move { door.knocked().await }
+    pub(super) fn knocked(&self) -> Knocked<'_> {
+        self.door.knocked()
     }
 
     /// Whether the session goes on after a link that ended like this: it does unless somebody has closed it. A client also gives
