@@ -15,7 +15,7 @@ const SUBPROTOCOL: &str = "Sec-WebSocket-Protocol: rxplus.resume.1\r\n";
 const DLE: u8 = 0x10;
 
 /// When an acknowledgement is due: at so many messages, or so many bytes.
-const ACK_MESSAGES: u64 = 64;
+const ACK_MESSAGES: u64 = 128;
 const ACK_LEN: usize = 32 * 1024;
 
 /// The client's side of a session: tells the program's messages from the session's own, and counts them.

@@ -41,7 +41,7 @@ const OPTIONS = {
   heartbeat: 20_000,
   closeTimeout: 5_000,
   fallback: false,
-  ackEvery: 64,
+  ackEvery: 128,
   ackLength: 32 << 10,
   ackDelay: 1_000,
   buffered: 1 << 20,

@@ -2,8 +2,9 @@
 
 use super::verb::{MAX_NUMBER, Malformed, Verb};
 
-/// An ack is due at so many messages. Rarer is not cheaper: what the other end retains is then in no cache when it is let go.
-const ACK_MESSAGES: u64 = 64;
+/// An ack is due at so many messages. With half of it, a server pays more for reading acks in a fan-out (1.33 times as much as
+/// without the mode, for 1.29); with twice of it, what is retained is in no cache when it is let go.
+const ACK_MESSAGES: u64 = 128;
 
 /// An ack is due at so many bytes, for the same reason.
 const ACK_LEN: usize = 32 * 1024;
@@ -81,10 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn ack_is_due_at_64_messages() {
+    fn ack_is_due_at_128_messages() {
         assert!(received(1, 0).owes_ack() && !received(1, 0).is_ack_due());
-        assert!(!received(63, 10).is_ack_due());
-        assert!(received(64, 10).is_ack_due());
+        assert!(!received(127, 10).is_ack_due());
+        assert!(received(128, 10).is_ack_due());
     }
 
     #[test]

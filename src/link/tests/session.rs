@@ -56,12 +56,12 @@ fn messages(count: usize) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ack_goes_out_at_64_messages_and_not_before() {
+async fn ack_goes_out_at_128_messages_and_not_before() {
     let mut serving = Serving::start(WIDE, 1 << 20);
-    serving.send(&messages(63)).await;
+    serving.send(&messages(127)).await;
     assert!(serving.is_silent_for(SECOND / 2).await);
     serving.send(&messages(1)).await;
-    assert_eq!((serving.frame().await.as_str(), serving.elapsed()), ("DLE ack 64", 500));
+    assert_eq!((serving.frame().await.as_str(), serving.elapsed()), ("DLE ack 128", 500));
     assert!(serving.is_silent_for(100 * SECOND).await);
 }
 
@@ -200,10 +200,10 @@ async fn nothing_follows_a_close_frame() {
     let mut serving = Serving::start(WIDE, 1 << 20);
     serving.rig.outbox.close(1000, "", 100 * SECOND);
     assert_eq!(read_frame(&mut serving.rig.peer).await.0, CLOSE);
-    serving.send(&[messages(64), control(Role::Client, "ask")].concat()).await;
+    serving.send(&[messages(128), control(Role::Client, "ask")].concat()).await;
     assert!(serving.is_silent_for(10 * SECOND).await);
     let mut mistaken = Serving::start(WIDE, 1 << 20);
-    mistaken.send(&[messages(64), control(Role::Client, "bye")].concat()).await;
+    mistaken.send(&[messages(128), control(Role::Client, "bye")].concat()).await;
     assert_eq!(read_frame(&mut mistaken.rig.peer).await.0, CLOSE);
     assert_eq!(mistaken.rig.peer.read(&mut [0]).await.unwrap(), 0);
 }

@@ -122,11 +122,11 @@ await checkBegun('a buffer that is written to later is sent as it was', async (s
 
 // ---- acks ----
 
-await checkBegun('an ack comes after 64 messages', async (scene, link) => {
-  for (let n = 0; n < 63; n++) link.say(`${n}`);
+await checkBegun('an ack comes after 128 messages', async (scene, link) => {
+  for (let n = 0; n < 127; n++) link.say(`${n}`);
   await link.hearsNothing();
-  link.say('63');
-  await link.hears('!ack 64');
+  link.say('127');
+  await link.hears('!ack 128');
 }, { ackDelay: 60_000 });
 
 await checkBegun('an ack comes after 32 KiB', async (scene, link) => {

@@ -11,7 +11,7 @@ const { WebSocketServer } = library('ws');
 export const SUBPROTOCOL = 'rxplus.resume.1';
 const DLE = '\x10';
 const TAKEN_OVER = 4900;
-const [ACK_EVERY, ACK_LENGTH, ACK_DELAY] = [64, 32 << 10, 1_000];
+const [ACK_EVERY, ACK_LENGTH, ACK_DELAY] = [128, 32 << 10, 1_000];
 
 /** What a client must not say. */
 class Mistake extends Error {}
