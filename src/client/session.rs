@@ -9,7 +9,7 @@ use crate::{
     Resume, SessionEvent, SessionLoss, WsDatatype, WsError,
     client::{
         core::{ClientCore, report_drops},
-        suspicion::{MOST_LINKS, UNWANTED},
+        suspicion::{LEAST_TIME, MOST_LINKS, UNWANTED},
     },
     endpoint::event::ClientEvent,
     handshake::{
@@ -48,21 +48,27 @@ struct Held {
     position: u64,
     /// How many links in a row have broken there.
     fruitless: u32,
+    /// When the first of them did.
+    fruitless_since: Instant,
 }
 
 impl Held {
     fn new(token: Token) -> Self {
         let received = Received::default();
-        Self { token, link: 1, received, ended: Instant::now(), error: None, position: 0, fruitless: 0 }
+        let now = Instant::now();
+        Self { token, link: 1, received, ended: now, error: None, position: 0, fruitless: 0, fruitless_since: now }
     }
 
-    /// Notes where the server is. Returns whether too many links have broken while a message was to arrive there, in which case
-    /// that is taken for the reason.
+    /// Notes where the server is. Returns whether so many links have broken, and for so long, while a message was to arrive
+    /// there, that this is taken for the reason.
     fn is_stuck(&mut self, position: u64, has_begun: bool) -> bool {
         let is_fruitless = position <= self.position && has_begun && self.error.is_some();
         self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
+        if self.fruitless <= 1 {
+            self.fruitless_since = self.ended;
+        }
         self.position = position;
-        self.fruitless >= MOST_LINKS
+        self.fruitless >= MOST_LINKS && self.fruitless_since.elapsed() >= LEAST_TIME
     }
 }
 
@@ -140,6 +146,7 @@ impl<D: WsDatatype> Side<'_, D> {
         let mut at = self.client.outbox.rewind(received).ok()?;
         if held.is_stuck(received, self.client.outbox.has_begun_first()) {
             give_up_first(self.client, held.fruitless, held.error.take());
+            held.fruitless = 0;
             at = self.client.outbox.rewind(received).ok()?;
         }
         // The server knows it from `resume`.

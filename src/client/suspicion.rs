@@ -1,5 +1,9 @@
 //! Which message makes one link after another end: policy as pure arithmetic, without a queue and without a socket.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::outbox::Head;
 
 /// The close codes by which a peer refuses a message: it cannot take this kind, the content is malformed, it breaks a
@@ -12,10 +16,15 @@ const MOST_REFUSALS: u32 = 2;
 /// How many links may begin to write a message, and end before its end, until it is given up.
 pub(crate) const MOST_LINKS: u32 = 8;
 
+/// For how long they have to do so: a client that comes back at once loses eight links on a bad network in the blink of an eye.
+pub(crate) const LEAST_TIME: Duration = Duration::from_secs(10);
+
 /// The evidence against the message at the head of a client's outbox.
 #[derive(Debug, Default)]
 pub(crate) struct Suspicion {
     number: u64,
+    /// When the first link that had begun to write it ended.
+    since: Option<Instant>,
     /// How many links in a row the peer closed with a code that says no.
     refusals: u32,
     /// How many links have begun to write it and ended.
@@ -32,7 +41,7 @@ pub(crate) enum Fate {
 
 impl Suspicion {
     /// Notes that a link has ended, with the peer's close code if it sent one, and with `head` unwritten.
-    pub(crate) fn note_end_of_link(&mut self, head: Head, code: Option<u16>) -> Fate {
+    pub(crate) fn note_end_of_link(&mut self, head: Head, code: Option<u16>, now: Instant) -> Fate {
         if !head.was_begun {
             return Fate::Kept;
         }
@@ -41,7 +50,9 @@ impl Suspicion {
         }
         self.links += 1;
         self.refusals = if code.is_some_and(|code| UNWANTED.contains(&code)) { self.refusals + 1 } else { 0 };
-        let is_guilty = self.refusals >= MOST_REFUSALS || self.links >= MOST_LINKS;
+        let since = *self.since.get_or_insert(now);
+        let is_stuck = self.links >= MOST_LINKS && now - since >= LEAST_TIME;
+        let is_guilty = self.refusals >= MOST_REFUSALS || is_stuck;
         if is_guilty { Fate::GivenUp } else { Fate::Kept }
     }
 }
@@ -52,7 +63,11 @@ mod tests {
 
     impl Suspicion {
         fn gives_up(&mut self, head: Head, code: Option<u16>) -> bool {
-            self.note_end_of_link(head, code) == Fate::GivenUp
+            self.gives_up_at(head, code, Instant::now())
+        }
+
+        fn gives_up_at(&mut self, head: Head, code: Option<u16>, now: Instant) -> bool {
+            self.note_end_of_link(head, code, now) == Fate::GivenUp
         }
     }
 
@@ -73,9 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn message_that_does_not_move_is_given_up_after_eight_links() {
-        let mut suspicion = Suspicion::default();
-        assert_eq!((1..=20).find(|_| suspicion.gives_up(head(3, true), None)), Some(8));
+    fn message_that_does_not_move_is_given_up_after_eight_links_and_ten_seconds() {
+        let start = Instant::now();
+        for (interval, links) in [(10_000, 8), (2_000, 8), (1_000, 11), (100, 101)] {
+            let mut suspicion = Suspicion::default();
+            let ended = |link| start + Duration::from_millis(interval) * link;
+            let given_up = (1..200).find(|link| suspicion.gives_up_at(head(3, true), None, ended(*link)));
+            assert_eq!(given_up, Some(links), "{interval}");
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl<D: WsDatatype> Attempts<'_, D> {
             _ => None,
         };
         if let Some(head) = outbox.head()
-            && self.suspicion.note_end_of_link(head, code) == Fate::GivenUp
+            && self.suspicion.note_end_of_link(head, code, Instant::now()) == Fate::GivenUp
             && outbox.try_drop_head(head)
         {
             let (len, links, error) = (head.len, self.suspicion.links, error.clone());

@@ -278,13 +278,18 @@ fn message_behind_one_that_is_refused_for_its_length_arrives() {
 }
 
 #[test]
-fn message_that_no_link_gets_written_is_given_up_after_eight_of_them() {
+fn message_that_no_link_gets_written_is_given_up_after_eight_of_them_and_ten_seconds() {
+    const LEAST_TIME: Duration = Duration::from_secs(10);
     let (server, kept) = server_that_ends(8, |_| {});
     let (client, events) = client_of(server);
     client.next(vec![0; TOO_LONG]);
-    for _ in 0..8 {
+    for _ in 0..7 {
         drop(kept.recv_timeout(PATIENCE).unwrap());
     }
+    let last = kept.recv_timeout(PATIENCE).unwrap();
+    // The time itself is what is tried.
+    thread::sleep(LEAST_TIME);
+    drop(last);
     let (len, links, error) = given_up(&events);
     assert_eq!((len, links), (TOO_LONG, 8), "{error:?}");
     assert_dropped(&client, &events, TOO_LONG);

@@ -75,7 +75,8 @@ pub(crate) fn send(url: &str, count: u64) -> Result<(), Box<dyn Error>> {
     for number in 0..count {
         let echo = echoes.recv_timeout(PATIENCE)?;
         if echo != item(number) {
-            return Err(format!("{echo:?} instead of number {number}").into());
+            let what_happened = counts.described(number);
+            return Err(format!("{echo:?} instead of number {number}: {what_happened}").into());
         }
     }
     // A link that breaks while it is closed may need another one, which finds that the session has ended.

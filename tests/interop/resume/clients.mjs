@@ -25,8 +25,8 @@ for (const seed of [1, 2]) {
 
 async function cutAtAnyByte(seed) {
   const peer = await Peer.run(...server);
-  // By bytes and not by time: a fast client would be done before the first cuts. All that it sends is many times more.
-  const proxy = await Proxy.start(peer.url, { seed, longest: 6_000 });
+  // By bytes and not by time: a fast client would be done before the first cuts. All that it sends is several times more.
+  const proxy = await Proxy.start(peer.url, { seed, longest: 30_000 });
   Object.assign(proxy, { risk: 1, most: CUTS });
   const { code, said } = await run([...client, `${proxy.url}/echo`, COUNT]);
   equal(code, 0);
