@@ -232,6 +232,28 @@ pub enum WsError {
         /// The bytes of their payloads.
         len: u64,
     },
+    /// The link to the broker of a bus could not be made, or broke.
+    #[error("no link to the broker at {}; is nats-server listening there?", OneLine(.server))]
+    Broker {
+        /// Its address.
+        server: String,
+        /// Why.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The broker of a bus refused the credentials. Waiting does not change that: see
+    /// [`RetryPolicy::on_rejected`](crate::RetryPolicy::on_rejected).
+    #[error("the broker at {} refused the credentials; it wants another token, user or password", OneLine(.0))]
+    BrokerRefused(String),
+    /// A bus cannot be made with an option.
+    #[error("cannot make a bus with {what} \"{}\": {reason}", OneLine(.value))]
+    InvalidBus {
+        /// The option.
+        what: &'static str,
+        /// Its value. If it is an address, without a user and a password.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
     /// The session of a [resumable](crate::Resume) client is over, without a closing handshake.
     #[error("the session of {} is lost: {why}; {unconfirmed} messages are unconfirmed, {unsent} unsent", OneLine(.peer))]
     SessionLost {
@@ -511,5 +533,19 @@ mod tests {
         let [full, encode] = refusals.map(|refusal| format!("{refusal:?}"));
         assert_eq!(full, "the outbox is full: the peer takes messages slower than they are sent");
         assert_eq!(encode, "the message could not be encoded: not a number: NaN");
+    }
+
+    #[test]
+    fn text_about_a_bus_stays_on_one_line() {
+        let text = || String::from("x\nINFO login");
+        let source = Arc::new(io::Error::other("a\nb"));
+        let errors = [
+            WsError::Broker { server: text(), source },
+            WsError::BrokerRefused(text()),
+            WsError::InvalidBus { what: "the address", value: text(), reason: "write it otherwise".into() },
+        ];
+        for error in errors {
+            assert!(!format!("{error:?}").contains('\n') && !error.to_string().contains('\n'), "{error:?}");
+        }
     }
 }

@@ -55,6 +55,7 @@
 //! - `mount`: a server as a service of axum, or of any other server that is built on hyper or tower.
 //! - `test`: `testing`, a network in memory on a paused clock.
 //! - `http2`: with `mount`, WebSocket over HTTP/2 (RFC 8441).
+//! - `nats`: `RxBus`, which joins servers and other programs over a NATS broker.
 //!
 //! # Layout
 //!
@@ -67,6 +68,8 @@
 mod addr;
 mod address;
 mod address_fields;
+#[cfg(feature = "nats")]
+mod bus;
 mod client;
 mod context;
 mod datatype;
@@ -105,6 +108,9 @@ mod transport;
 
 pub use addr::Addr;
 pub use address::ConnConfig;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use bus::{BusAddress, BusBuilder, BusEvent, LocalBroker, RxBus};
 pub use bytes::Bytes;
 pub use client::{ClientBuilder, ConnRequest, OnClose, OnRejected, RetryPolicy, RxWsClient};
 pub use context::{Io, IoBoxedObservable};
@@ -141,6 +147,9 @@ pub use transport::{ClientTls, ServerTls};
 
 /// The types that operators and endpoints make: programs hold their values, and seldom name them.
 pub mod ops {
+    #[cfg(feature = "nats")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+    pub use crate::bus::BusSource;
     pub use crate::{
         client::ClientSource,
         endpoint::Feed,
@@ -184,6 +193,10 @@ pub mod guide {
 
     #[doc = include_str!("../docs/guide/resuming.md")]
     pub mod resuming {}
+
+    #[cfg_attr(feature = "nats", doc = include_str!("../docs/guide/bus.md"))]
+    #[cfg_attr(not(feature = "nats"), doc = "More than one server: needs the feature `nats`.")]
+    pub mod bus {}
 
     #[doc = include_str!("../docs/guide/observability.md")]
     pub mod observability {}

@@ -14,7 +14,7 @@ mod core;
 pub(crate) mod dialing;
 pub(crate) mod options;
 pub(crate) mod request;
-mod retry;
+pub(crate) mod retry;
 mod retry_fields;
 mod serving;
 mod session;

@@ -11,7 +11,12 @@ use std::{
 
 use crate::{
     CloseReport, Io, IoScheduler, SerializedSubject, Tally, WsError,
-    endpoint::{Arrived, event::EndpointEvent, events::Events, feed::Feed},
+    endpoint::{
+        Arrived,
+        event::{EarlyEvent, EndpointEvent},
+        events::Events,
+        feed::Feed,
+    },
     runtime::{guard::Death, waiters::Waiters},
     stats::AtomicTally,
     subject::replay::{EarlyBounds, Replay},
@@ -45,10 +50,18 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         Self::of(home, events, replay, None)
     }
 
+    /// A component that keeps events for its first subscriber, and no messages.
+    #[cfg(feature = "nats")]
+    pub(crate) fn keeping_events(name: Arc<str>, home: IoScheduler) -> Self {
+        let events = Events::new(name, home.clone(), Replay::first(EARLY_EVENTS));
+        Self::of(home, events, Replay::Nothing, None)
+    }
+
     /// A component that keeps messages and events for its first subscribers, and emits an event when it has to lose messages.
     pub(crate) fn keeping_early(name: Arc<str>, home: IoScheduler) -> Self
     where
         T: Arrived,
+        V: EarlyEvent,
     {
         let events = Events::new(name, home.clone(), Replay::first(EARLY_EVENTS));
         let early_lost = Arc::new(AtomicTally::default());

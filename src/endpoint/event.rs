@@ -278,8 +278,6 @@ pub enum ServerEvent {
 
 /// The events that every endpoint has.
 pub(crate) trait EndpointEvent: Clone + Merge + Send + Sync + 'static {
-    fn early_lost() -> Self;
-
     fn subscriber_panicked() -> Self;
 
     fn failed(error: WsError) -> Self;
@@ -288,11 +286,31 @@ pub(crate) trait EndpointEvent: Clone + Merge + Send + Sync + 'static {
     fn trace(&self, name: &str);
 }
 
-impl EndpointEvent for ClientEvent {
+/// The events of endpoints that keep messages for their first subscriber.
+pub(crate) trait EarlyEvent: EndpointEvent {
+    fn early_lost() -> Self;
+}
+
+impl EarlyEvent for ClientEvent {
     fn early_lost() -> Self {
         Self::EarlyLost
     }
+}
 
+impl EarlyEvent for ServerEvent {
+    fn early_lost() -> Self {
+        Self::EarlyLost
+    }
+}
+
+/// Of a group as a whole, so without a path.
+impl EarlyEvent for TaggedData<ClientEvent> {
+    fn early_lost() -> Self {
+        Self::new("", ClientEvent::EarlyLost)
+    }
+}
+
+impl EndpointEvent for ClientEvent {
     fn subscriber_panicked() -> Self {
         Self::SubscriberPanicked
     }
@@ -307,10 +325,6 @@ impl EndpointEvent for ClientEvent {
 }
 
 impl EndpointEvent for ServerEvent {
-    fn early_lost() -> Self {
-        Self::EarlyLost
-    }
-
     fn subscriber_panicked() -> Self {
         Self::SubscriberPanicked
     }
@@ -326,10 +340,6 @@ impl EndpointEvent for ServerEvent {
 
 /// Of a group as a whole, so without a path.
 impl EndpointEvent for TaggedData<ClientEvent> {
-    fn early_lost() -> Self {
-        Self::new("", ClientEvent::EarlyLost)
-    }
-
     fn subscriber_panicked() -> Self {
         Self::new("", ClientEvent::SubscriberPanicked)
     }

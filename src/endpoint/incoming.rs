@@ -41,7 +41,7 @@ impl<D: WsDatatype> Incoming<D> {
                 Ok(Some(Received { item, len, from: self.number }))
             }
             Err(error) => {
-                self.counts.undecodable.fetch_add(1, Relaxed);
+                self.counts.count_undecodable();
                 Err(error)
             }
         }
@@ -49,7 +49,11 @@ impl<D: WsDatatype> Incoming<D> {
 }
 
 impl IncomingCounts {
-    fn count_received(&self, len: usize) {
+    pub(crate) fn count_undecodable(&self) {
+        self.undecodable.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_received(&self, len: usize) {
         self.messages.store(self.messages.load(Relaxed) + 1, Relaxed);
         self.len.store(self.len.load(Relaxed) + len as u64, Relaxed);
     }

@@ -70,6 +70,24 @@ impl RoutingTable {
     pub(crate) fn push(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
+        Self::offer_all(table, path, frame, fate)
+    }
+
+    /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
+    #[cfg(feature = "nats")]
+    pub(crate) fn relay(&self, path: &Tag, frame: Frame) {
+        let table = self.lock();
+        if table.outboxes.contains_key(path) {
+            Self::offer_all(table, path, frame, None);
+        }
+    }
+
+    fn offer_all(
+        mut table: MutexGuard<'_, Table>,
+        path: &Tag,
+        frame: Frame,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Option<Result<(), Refusal>> {
         let Some(((_, last), others)) = table.outboxes.get(path).and_then(|outboxes| outboxes.split_last()) else {
             table.unrouted += 1;
             drop(table);

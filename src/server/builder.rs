@@ -4,6 +4,8 @@ use std::{future::Future, io, sync::Arc};
 
 use tokio::sync::{Semaphore, mpsc};
 
+#[cfg(feature = "nats")]
+use crate::server::bus::{ServerBus, bus_of};
 use crate::{
     ConnConfig, IoScheduler, Refuse, Resume, RxWsServer, UpgradeRequest, WsDatatype, WsError,
     client::request::check_subprotocols,
@@ -30,6 +32,8 @@ pub struct ServerBuilder<D: WsDatatype> {
     policy: Policy,
     tls: Option<ServerTls>,
     resume: Option<Resume>,
+    #[cfg(feature = "nats")]
+    bus: Option<Arc<dyn ServerBus<D::Outgoing>>>,
     /// The first option that cannot be used, as an error.
     mistake: Option<WsError>,
 }
@@ -43,6 +47,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
             policy: Policy::default(),
             tls: None,
             resume: None,
+            #[cfg(feature = "nats")]
+            bus: None,
             mistake: None,
         }
     }
@@ -169,6 +175,38 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
+    /// Joins the server to all others on a [bus](crate::RxBus): what is pushed into any of them reaches the clients of all, once.
+    /// The default is none.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let broker = LocalBroker::new(); // in a program: "nats://10.0.0.5:4222"
+    /// let server = || RxWsServer::builder("ws://127.0.0.1:0", WsStr).bus(&RxBus::connect(&broker, WsStr)?).bind();
+    /// let [here, there] = [server()?, server()?];
+    /// here.next(TaggedData::new("/prices", "EURUSD 1.09")); // to the clients on /prices of both
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// What the clients send stays on their server, unless the program passes it on: `server.clone().merge_into(&bus)` is a chat
+    /// over all servers. A server that is fed by its bus a second time, by `bus.clone().merge_into(&server)`, sends everything
+    /// twice.
+    ///
+    /// The broker sends the messages of the paths on which this server has clients: from the first one on, until 10 s after the
+    /// last has gone. [`next`](RxWsServer::next) reports by [events of the bus](crate::RxBus::events) what does not reach it;
+    /// [`send`](RxWsServer::send) is `Ok` when a client's outbox or the bus has taken the message. While there is no broker, and
+    /// after the bus has ended, the server serves its own clients as usual. The handle of the bus that the server holds keeps
+    /// the bus open.
+    #[cfg(feature = "nats")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+    pub fn bus<B>(mut self, bus: &crate::RxBus<B>) -> Self
+    where
+        B: WsDatatype<Item = D::Outgoing, Outgoing = D::Outgoing>,
+    {
+        self.bus = Some(bus_of::<D, B>(bus));
+        self
+    }
+
     /// Keeps the first mistake for [`bind`](Self::bind) to return.
     fn or_mistake<T>(&mut self, option: Result<T, WsError>) -> Option<T> {
         option.map_err(|mistake| self.mistake.get_or_insert(mistake).clone()).ok()
@@ -256,7 +294,12 @@ impl<D: WsDatatype> ServerBuilder<D> {
         let room = self.options.limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         let (arrivals, arriving) = mpsc::channel(room);
         let (options, policy, resume) = (self.options, self.policy, self.resume);
-        let core = Arc::new(ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals));
+        let core = ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals);
+        #[cfg(feature = "nats")]
+        let core = core.on_bus(self.bus);
+        let core = Arc::new(core);
+        #[cfg(feature = "nats")]
+        core.join_bus();
         let dead = core.clone();
         runtime.serve(task::run(core.clone(), listener, arriving), move |death| dead.died(&death));
         let guard = DropGuard::of(&core);

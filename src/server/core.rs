@@ -11,8 +11,8 @@ use std::{
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
-    Addr, Connection, DatatypeError, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
-    WsError,
+    Addr, Connection, DatatypeError, Frame, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData,
+    WsDatatype, WsError,
     endpoint::{
         Component, EndpointCore, Received,
         codec::Codec,
@@ -37,6 +37,8 @@ use crate::{
     subject::{branch::Listeners, replay::Replay},
     transport::{raw::Given, tls::ServerTls},
 };
+#[cfg(feature = "nats")]
+use crate::{bus::interests::Interest, server::bus::ServerBus};
 
 /// Why a peer is refused for which there is not even room to read its request.
 pub(crate) const NO_ROOM: &str = "this server has as many handshakes under way as it allows (Limits::handshakes)";
@@ -62,6 +64,9 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) admission: Arc<Admission>,
     /// `None` if the server offers none.
     pub(crate) sessions: Option<Sessions>,
+    /// `None` if it shares none.
+    #[cfg(feature = "nats")]
+    pub(crate) bus: Option<Arc<dyn ServerBus<D::Outgoing>>>,
     open: Mutex<Open<D>>,
     /// Peers that do not come through the listener.
     arrivals: mpsc::Sender<Arrival>,
@@ -133,16 +138,11 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
             return Err(SendError::Closed(()));
         }
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
-        match self.routes.push(&tagged.tag, frame, fate) {
-            Some(Err(Refusal::Full)) => Err(SendError::Full(())),
-            // All of its connections are ending: as good as none.
-            Some(Err(Refusal::Closed)) if !self.is_closing() => {
-                self.missed.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
-            Some(Err(Refusal::Closed)) => Err(SendError::Closed(())),
-            Some(Ok(())) | None => Ok(()),
+        #[cfg(feature = "nats")]
+        if let Some(bus) = &self.bus {
+            return self.offer_with(&**bus, tagged, frame, fate);
         }
+        self.offer_here(&tagged.tag, frame, fate).map(drop)
     }
 
     fn unencodable(&self, tagged: TaggedData<D::Outgoing>, error: DatatypeError) -> ServerEvent {
@@ -183,6 +183,8 @@ impl<D: WsDatatype> ServerCore<D> {
             codec: Codec::new(Arc::new(datatype)),
             admission: Admission::new(options.limits.clone()),
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
+            #[cfg(feature = "nats")]
+            bus: None,
             options,
             policy,
             tls,
@@ -193,6 +195,63 @@ impl<D: WsDatatype> ServerCore<D> {
             close_code: AtomicU16::new(0),
             missed: AtomicU64::new(0),
         }
+    }
+
+    /// Offers a message to every connection on a path.
+    fn offer_here(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<Here, SendError<()>> {
+        match self.routes.push(path, frame, fate) {
+            Some(Ok(())) => Ok(Here::Taken),
+            Some(Err(Refusal::Full)) => Err(SendError::Full(())),
+            // All of its connections are ending: as good as none.
+            Some(Err(Refusal::Closed)) if !self.is_closing() => {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+                Ok(Here::Nobody)
+            }
+            Some(Err(Refusal::Closed)) => Err(SendError::Closed(())),
+            None => Ok(Here::Nobody),
+        }
+    }
+
+    /// Offers a message to every connection on its path, and to the bus. One that takes it is enough.
+    #[cfg(feature = "nats")]
+    fn offer_with(
+        &self,
+        bus: &dyn ServerBus<D::Outgoing>,
+        tagged: &TaggedData<D::Outgoing>,
+        frame: Frame,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Result<(), SendError<()>> {
+        let there = bus.push(tagged, &frame);
+        match (self.offer_here(&tagged.tag, frame, fate), there) {
+            (Err(error @ SendError::Closed(())), _) => Err(error),
+            (_, Ok(())) | (Ok(Here::Taken), Err(_)) => Ok(()),
+            // A server whose bus has ended is one without a bus.
+            (here, Err(SendError::Closed(()))) => here.map(drop),
+            // The bus has its event, which tells the length and the limit.
+            (_, Err(SendError::Encode(..))) => Ok(()),
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    #[cfg(feature = "nats")]
+    pub(crate) fn on_bus(mut self, bus: Option<Arc<dyn ServerBus<D::Outgoing>>>) -> Self {
+        self.bus = bus;
+        self
+    }
+
+    /// Lets the bus, if there is one, send what comes in to this server.
+    #[cfg(feature = "nats")]
+    pub(crate) fn join_bus(self: &Arc<Self>) {
+        if let Some(bus) = &self.bus {
+            let this: std::sync::Weak<Self> = Arc::downgrade(self);
+            bus.join(this);
+        }
+    }
+
+    /// Keeps the bus interested in a path.
+    #[cfg(feature = "nats")]
+    pub(crate) fn interest_in(&self, path: &Tag) -> Option<Interest> {
+        self.bus.as_ref().map(|bus| bus.interest(path))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open<D>> {
@@ -404,6 +463,14 @@ impl<D: WsDatatype> ServerCore<D> {
         drop(open);
         self.component.end_at_once(report, || self.last(report));
     }
+}
+
+/// What became of a message in the server itself.
+enum Here {
+    /// A connection has taken it.
+    Taken,
+    /// There was no connection.
+    Nobody,
 }
 
 /// Whether the client of a connection knows of it. No subscriber does before the client.

@@ -11,6 +11,8 @@
 
 mod arrival;
 mod builder;
+#[cfg(feature = "nats")]
+mod bus;
 pub(crate) mod connection;
 mod core;
 #[cfg(feature = "mount")]

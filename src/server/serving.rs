@@ -189,6 +189,9 @@ struct Registered<'a, D: WsDatatype> {
     upgrading: Option<Box<handshake::Upgrading>>,
     /// The place of its outbox in the routing table.
     route: Route,
+    /// Its part in the interest of the server's bus.
+    #[cfg(feature = "nats")]
+    _interest: Option<crate::bus::interests::Interest>,
     session: Option<Box<Served>>,
     /// Its place among the connections; none while its session has no link.
     permit: Option<Permit>,
@@ -237,8 +240,12 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         let Serving { server, connection } = &serving;
         // Outbound: messages pushed for its path go into its outbox.
         let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());
+        #[cfg(feature = "nats")]
+        let interest = server.interest_in(connection.path());
         server.add(connection);
         Self {
+            #[cfg(feature = "nats")]
+            _interest: interest,
             serving,
             link,
             #[cfg(feature = "mount")]

@@ -172,6 +172,14 @@ impl ClientTls {
         Self { config: Arc::new(config) }
     }
 
+    /// The same for a protocol that is not HTTP.
+    #[cfg(feature = "nats")]
+    pub(crate) fn without_alpn(&self) -> ClientConfig {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols.clear();
+        config
+    }
+
     /// Makes the TLS handshake with a server.
     pub(crate) async fn connect(&self, stream: Raw, endpoint: &ConnConfig) -> Result<Transport, WsError> {
         let name = ServerName::try_from(endpoint.host_without_zone().to_owned())

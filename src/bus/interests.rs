@@ -1,0 +1,342 @@
+//! [`Interests`]: which paths somebody in this process wants to hear, so that the broker sends no others.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{Tag, bus::subject_name, sparse};
+
+/// How long an interest lives on after its last holder: clients that connect again must not make it flap.
+pub(crate) const LINGER: Duration = Duration::from_secs(10);
+
+/// A set of paths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    All,
+    Path(Tag),
+    /// The paths that begin with this, which ends with `/`.
+    Under(Tag),
+}
+
+impl Scope {
+    /// The paths below `path`.
+    pub(crate) fn under(path: &str) -> Self {
+        match path.trim_end_matches('/') {
+            "" => Self::All,
+            path => Self::Under(format!("{path}/").into()),
+        }
+    }
+
+    /// The subjects of its paths; `None` when they have none.
+    pub(crate) fn pattern(&self, prefix: &str) -> Option<String> {
+        match self {
+            Self::All => Some(format!("{prefix}.>")),
+            Self::Path(path) => subject_name::subject(prefix, path),
+            Self::Under(path) => subject_name::subject(prefix, path.strip_suffix('/')?).map(|subject| subject + ".>"),
+        }
+    }
+}
+
+/// What the holders of an interest are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// A subscriber of the bus.
+    Subscriber,
+    /// A server with clients on the path.
+    Server,
+}
+
+/// Who wants to hear the messages of a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hearers {
+    pub(crate) scope: Scope,
+    pub(crate) has_subscribers: bool,
+    pub(crate) has_servers: bool,
+}
+
+/// A change that the broker has to hear of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Subscribe(u64, Scope),
+    Unsubscribe(u64),
+}
+
+/// The interests of a bus.
+#[derive(Default)]
+pub(crate) struct Interests {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: HashMap<Scope, Want>,
+    scopes: HashMap<u64, Scope>,
+    numbers: u64,
+    /// How many subscribers there are, of all scopes.
+    subscribers: usize,
+    /// How often servers hold an interest.
+    servers: usize,
+    /// What the link has not been told of; `None` as long as there is no link.
+    changes: Option<Vec<Change>>,
+    /// The interests that have lost their last holder, and when, each at most once.
+    idle: VecDeque<(Instant, u64)>,
+}
+
+struct Want {
+    number: u64,
+    subscribers: usize,
+    servers: usize,
+    /// When the last holder left.
+    idle_since: Option<Instant>,
+    is_listed: bool,
+}
+
+impl Want {
+    fn count(&mut self, holder: Holder) -> &mut usize {
+        match holder {
+            Holder::Subscriber => &mut self.subscribers,
+            Holder::Server => &mut self.servers,
+        }
+    }
+}
+
+/// A holder's part in an interest.
+#[must_use]
+pub(crate) struct Interest {
+    interests: Arc<Interests>,
+    scope: Scope,
+    holder: Holder,
+    pub(crate) number: u64,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.interests.leave(&self.scope, self.holder);
+    }
+}
+
+impl Interests {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn join(self: &Arc<Self>, scope: Scope, holder: Holder) -> Interest {
+        let mut state = self.lock();
+        *state.all(holder) += 1;
+        state.forget_idle(Instant::now());
+        let number = state.want(&scope, holder);
+        drop(state);
+        self.changed.notify_one();
+        Interest { interests: self.clone(), scope, holder, number }
+    }
+
+    fn leave(&self, scope: &Scope, holder: Holder) {
+        let mut state = self.lock();
+        *state.all(holder) -= 1;
+        state.leave(scope, holder, Instant::now());
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Who hears the messages of an interest; `None` when it is over.
+    pub(crate) fn hearers(&self, number: u64) -> Option<Hearers> {
+        let state = self.lock();
+        let scope = state.scopes.get(&number)?;
+        let want = state.wanted.get(scope)?;
+        let (has_subscribers, has_servers) = (want.subscribers > 0, want.servers > 0);
+        Some(Hearers { scope: scope.clone(), has_subscribers, has_servers })
+    }
+
+    /// Whether servers have clients on a path.
+    pub(crate) fn has_servers(&self, path: &Tag) -> bool {
+        let state = self.lock();
+        state.servers > 0 && state.wanted.get(&Scope::Path(path.clone())).is_some_and(|want| want.servers > 0)
+    }
+
+    /// The numbers of the interests with subscribers that a path belongs to.
+    pub(crate) fn subscribed(&self, path: &Tag) -> Vec<u64> {
+        let state = self.lock();
+        if state.subscribers == 0 {
+            return Vec::new();
+        }
+        let above = path.match_indices('/').skip(1).map(|(at, _)| Scope::Under(path[..=at].into()));
+        let scopes = [Scope::All, Scope::Path(path.clone())].into_iter().chain(above);
+        let wanted = scopes.filter_map(|scope| state.wanted.get(&scope).filter(|want| want.subscribers > 0));
+        wanted.map(|want| want.number).collect()
+    }
+
+    /// The number of the latest interest.
+    pub(crate) fn latest(&self) -> u64 {
+        self.lock().numbers
+    }
+
+    /// All interests, for a new link. Later changes follow by [`take_changes`](Self::take_changes).
+    pub(crate) fn link(&self) -> Vec<(u64, Scope)> {
+        let mut state = self.lock();
+        state.changes = Some(Vec::new());
+        state.scopes.iter().map(|(number, scope)| (*number, scope.clone())).collect()
+    }
+
+    /// Takes the changes that the broker has not been told of.
+    pub(crate) fn take_changes(&self) -> Vec<Change> {
+        let mut state = self.lock();
+        state.forget_idle(Instant::now());
+        state.changes.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    /// Notes that the link has ended.
+    pub(crate) fn unlink(&self) {
+        self.lock().changes = None;
+    }
+
+    /// Waits for a change.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// When the next interest ends, unless somebody wants it before.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        self.lock().idle.front().map(|(since, _)| *since + LINGER)
+    }
+}
+
+impl State {
+    fn all(&mut self, holder: Holder) -> &mut usize {
+        match holder {
+            Holder::Subscriber => &mut self.subscribers,
+            Holder::Server => &mut self.servers,
+        }
+    }
+
+    /// Counts a holder in. Returns the number of the interest.
+    fn want(&mut self, scope: &Scope, holder: Holder) -> u64 {
+        if let Some(want) = self.wanted.get_mut(scope) {
+            *want.count(holder) += 1;
+            want.idle_since = None;
+            return want.number;
+        }
+        self.numbers += 1;
+        let number = self.numbers;
+        let mut want = Want { number, subscribers: 0, servers: 0, idle_since: None, is_listed: false };
+        *want.count(holder) += 1;
+        self.wanted.insert(scope.clone(), want);
+        self.scopes.insert(number, scope.clone());
+        self.note(Change::Subscribe(number, scope.clone()));
+        number
+    }
+
+    /// Counts a holder out.
+    fn leave(&mut self, scope: &Scope, holder: Holder, now: Instant) {
+        self.forget_idle(now);
+        let Some(want) = self.wanted.get_mut(scope) else { return };
+        *want.count(holder) -= 1;
+        if want.subscribers + want.servers == 0 {
+            want.idle_since = Some(now);
+            if !mem::replace(&mut want.is_listed, true) {
+                self.idle.push_back((now, want.number));
+            }
+        }
+    }
+
+    /// Ends the interests that nobody has wanted for long enough.
+    fn forget_idle(&mut self, now: Instant) {
+        while let Some((since, number)) = self.idle.front().copied()
+            && since + LINGER <= now
+        {
+            self.idle.pop_front();
+            let Some(scope) = self.scopes.get(&number) else { continue };
+            let Some(want) = self.wanted.get_mut(scope) else { continue };
+            match want.idle_since {
+                Some(latest) if latest == since => {
+                    sparse::remove(&mut self.wanted, scope);
+                    sparse::remove(&mut self.scopes, &number);
+                    self.note(Change::Unsubscribe(number));
+                }
+                // Somebody has come and gone since.
+                Some(latest) => self.idle.push_back((latest, number)),
+                None => want.is_listed = false,
+            }
+        }
+    }
+
+    fn note(&mut self, change: Change) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn path(path: &str) -> Scope {
+        Scope::Path(path.into())
+    }
+
+    #[test]
+    fn scopes_have_patterns_that_match_their_paths_alone() {
+        let pattern = |scope: Scope| scope.pattern("rx");
+        assert_eq!(pattern(Scope::All).as_deref(), Some("rx.>"));
+        assert_eq!(pattern(path("/a.b/c")).as_deref(), Some("rx.a=2Eb.c"));
+        assert_eq!(pattern(Scope::under("/a/*")).as_deref(), Some("rx.a.=2A.>"));
+        assert_eq!(Scope::under("/a/"), Scope::under("/a"));
+        assert_eq!(Scope::under("/"), Scope::All);
+        assert_eq!(pattern(path("a")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn interest_ends_ten_seconds_after_its_last_holder() {
+        let interests = Arc::<Interests>::default();
+        assert_eq!(interests.link(), []);
+        let first = interests.join(path("/a"), Holder::Server);
+        let number = first.number;
+        assert_eq!(interests.take_changes(), [Change::Subscribe(number, path("/a"))]);
+        let second = interests.join(path("/a"), Holder::Subscriber);
+        drop(first);
+        drop(second);
+        advance(LINGER / 2).await;
+        // Within that time somebody comes, and goes.
+        drop(interests.join(path("/a"), Holder::Server));
+        advance(LINGER / 2).await;
+        assert_eq!(interests.take_changes(), []);
+        advance(LINGER).await;
+        assert_eq!(interests.take_changes(), [Change::Unsubscribe(number)]);
+        assert_eq!((interests.hearers(number), interests.next_end()), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn interests_without_a_link_do_not_pile_up() {
+        let interests = Arc::<Interests>::default();
+        for n in 0..100 {
+            drop(interests.join(path(&format!("/{n}")), Holder::Server));
+            drop(interests.join(path(&format!("/{n}")), Holder::Server));
+            advance(LINGER / 2).await;
+        }
+        assert!(interests.lock().wanted.len() <= 3);
+        assert!(interests.lock().idle.len() <= 3);
+        assert!(interests.link().len() <= 3);
+    }
+
+    #[test]
+    fn path_is_heard_by_the_subscribers_of_each_scope_that_it_belongs_to() {
+        let interests = Arc::<Interests>::default();
+        let join = |scope| interests.join(scope, Holder::Subscriber);
+        let held = [Scope::All, path("/a/b"), Scope::under("/a"), Scope::under("/a/b"), path("/a")].map(join);
+        let _server = interests.join(path("/c"), Holder::Server);
+        let mut heard = interests.subscribed(&"/a/b".into());
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 2].map(|at| held[at].number));
+        assert_eq!(interests.subscribed(&"/c".into()), [held[0].number]);
+        drop(held);
+        assert!(interests.subscribed(&"/a/b".into()).is_empty());
+    }
+}

@@ -1,0 +1,119 @@
+//! The task of a bus: connects, serves the link, and connects again.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{
+    CloseReport, ConnectionState, OnClose, RetryPolicy, WsDatatype, WsError,
+    bus::{
+        broker::Connect,
+        core::BusCore,
+        event::BusEvent,
+        link::{self, LinkEnd},
+    },
+    client::retry::Verdict,
+    link::READ_AHEAD,
+    random,
+    runtime::{debts, guard::isolated},
+    subject::at_most,
+};
+
+/// How a bus reaches its broker.
+pub(crate) struct Settings<C> {
+    pub(crate) connector: C,
+    pub(crate) retry: RetryPolicy,
+}
+
+/// Runs a bus to its end.
+pub(crate) async fn run<D: WsDatatype, C: Connect>(bus: Arc<BusCore<D>>, settings: Settings<C>) {
+    let ended = keep_connected(&bus, &settings).await;
+    let ended = if bus.outbox.has_overflown() { Err(overflow(&bus)) } else { ended };
+    if let Err(error) = ended
+        && bus.component.ask_to_end(Err(error.clone()))
+    {
+        bus.component.events.next(BusEvent::Failed { error });
+    }
+    let report = CloseReport::from(bus.outbox.end());
+    bus.component.end(report, || bus.last(report)).await;
+}
+
+/// Keeps a link up until the bus is asked to end.
+///
+/// # Errors
+///
+/// When the retry policy allows no further attempt: why the last one failed.
+async fn keep_connected<D: WsDatatype, C: Connect>(bus: &BusCore<D>, settings: &Settings<C>) -> Result<(), WsError> {
+    let (mut failed, mut since) = (0, Instant::now());
+    loop {
+        bus.states.next(ConnectionState::Connecting);
+        let Some(connected) = unless_done(bus, try_to_connect(bus, &settings.connector)).await else { return Ok(()) };
+        let error = match connected {
+            Ok(link) => {
+                let LinkEnd { error, is_proven } = link::serve(bus, link, failed).await;
+                if is_proven {
+                    (failed, since) = (0, Instant::now());
+                }
+                error
+            }
+            Err(error) => {
+                bus.component.events.next(BusEvent::ConnectFailed { attempt: failed, error: error.clone() });
+                Some(error)
+            }
+        };
+        let Some(error) = error.filter(|_| !is_done(bus)) else { return Ok(()) };
+        let verdict = Verdict { then: reaction(&settings.retry, &error), retry_after: None };
+        let delay = settings.retry.delay(failed, since.elapsed(), verdict, random::fraction()).ok_or(error)?;
+        failed += 1;
+        bus.states.next(ConnectionState::Reconnecting { attempt: failed, delay });
+        bus.component.events.next(BusEvent::Reconnecting { attempt: failed, delay });
+        if unless_done(bus, sleep(delay)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// An attempt that panics counts as failed: looking up a name panics when no thread can be started for it.
+async fn try_to_connect<D: WsDatatype, C: Connect>(bus: &BusCore<D>, connector: &C) -> Result<C::Link, WsError> {
+    debts::paid().await;
+    // Each attempt is an event: while no subscriber takes those, no more attempts are made.
+    at_most(&*bus.component.events.backlog(), READ_AHEAD).await;
+    at_most(&*bus.states.backlog(), READ_AHEAD).await;
+    let connecting = isolated("an attempt to connect", Box::pin(connector.connect()));
+    connecting.await.unwrap_or_else(|panic| {
+        let what = format!("an attempt to connect of {}", bus.component.name());
+        Err(WsError::Panicked { what, panic: panic.into() })
+    })
+}
+
+fn reaction(retry: &RetryPolicy, error: &WsError) -> OnClose {
+    if matches!(error, WsError::BrokerRefused(_)) { retry.rejected() } else { OnClose::Retry }
+}
+
+/// Whether the bus is to end and there is no reason, or no time, to connect once more for it.
+fn is_done<D: WsDatatype>(bus: &BusCore<D>) -> bool {
+    bus.outbox.closing().is_some_and(|deadline| bus.outbox.is_empty() || deadline <= Instant::now())
+}
+
+/// Runs `work`. `None` when the bus is asked to end, before or meanwhile, and has nothing to send, or no time left for it.
+async fn unless_done<D: WsDatatype, T>(bus: &BusCore<D>, work: impl Future<Output = T>) -> Option<T> {
+    let done = async {
+        let deadline = bus.outbox.until_closing().await;
+        if !bus.outbox.is_empty() {
+            sleep_until(deadline).await;
+        }
+    };
+    if is_done(bus) {
+        return None;
+    }
+    tokio::select! {
+        biased;
+        result = work => Some(result),
+        () = done => None,
+    }
+}
+
+fn overflow<D: WsDatatype>(bus: &BusCore<D>) -> WsError {
+    let dropped = bus.outbox.stats().dropped.overflow;
+    WsError::OutboxFull { name: bus.component.name().to_string(), messages: dropped.messages, len: dropped.len }
+}

@@ -1,0 +1,140 @@
+//! Brokers that die, stand still, or are not there.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+};
+
+use super::*;
+
+/// What one publisher's path has come to on the side of the receiver.
+#[derive(Default)]
+struct Sums {
+    received: AtomicU64,
+    missed: AtomicU64,
+    last: AtomicU64,
+}
+
+impl Sums {
+    fn on(bus: &RxBus<WsStr>, path: &'static str) -> std::sync::Arc<Self> {
+        let sums = std::sync::Arc::<Self>::default();
+        let (of_items, of_gaps) = (sums.clone(), sums.clone());
+        bus.path(path).log_errors().subscribe(move |td| {
+            let number = td.data.parse().unwrap();
+            assert!(of_items.last.swap(number, Relaxed) < number, "{number} comes twice or late");
+            of_items.received.fetch_add(1, Relaxed);
+        });
+        bus.events().subscribe(move |event| match event {
+            BusEvent::Gap { path: of, missed, .. } if of == path => _ = of_gaps.missed.fetch_add(missed, Relaxed),
+            _ => {}
+        });
+        sums
+    }
+
+    fn total(&self) -> u64 {
+        self.received.load(Relaxed) + self.missed.load(Relaxed)
+    }
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn heard_and_announced_are_all_that_was_sent_to_a_broker_killed_50_times() {
+    let mut server = NatsServer::start("");
+    let retry = || RetryPolicy::fixed(Duration::from_millis(20));
+    let [here, there] = [0, 1].map(|_| RxBus::builder(server.url(), WsStr).retry(retry()).connect().unwrap());
+    let paths = ["/a", "/b"];
+    let sums = paths.map(|path| Sums::on(&there, path));
+    there.wait_connected(PATIENCE).unwrap();
+    let (is_over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let push =
+        |n: u64| paths.iter().for_each(|path| here.send(TaggedData::new(*path, WsText::from(n.to_string()))).unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                (0..20).for_each(|_| push(sent.fetch_add(1, Relaxed) + 1));
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        until("the first message", || sums.iter().all(|sums| sums.total() > 0));
+        for _ in 0..50 {
+            let (links, received) = ([&here, &there].map(|bus| bus.stats().reconnects), sums[0].received.load(Relaxed));
+            server.kill();
+            server.restart();
+            until("both links", || [&here, &there].map(|bus| bus.stats().reconnects) > links);
+            [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+            until("more messages", || sums[0].received.load(Relaxed) > received);
+        }
+        is_over.store(true, Relaxed);
+    });
+    // A beat tells of the last ones, if they are missing.
+    until("all sums", || sums.iter().all(|sums| sums.total() == sent.load(Relaxed)));
+    assert_eq!(here.stats().sent.dropped.total().messages, 0);
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn broker_that_stands_still_costs_bounded_memory_and_loses_nothing_that_was_accepted() {
+    const ROOM: usize = 30_000;
+    let server = NatsServer::start("");
+    let here = RxBus::builder(server.url(), WsStr).outbox(ROOM, 64 << 20, Overflow::DropLatest).connect().unwrap();
+    let there = RxBus::connect(server.url(), WsStr).unwrap();
+    let heard = Recorder::on(there.path("/a"));
+    [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    server.signal("-STOP");
+    let local = Recorder::on(here.path("/a"));
+    let payload = "x".repeat(1_000);
+    let item = || TaggedData::new("/a", WsText::from(payload.as_str()));
+    let accepted = (0..ROOM + 1_000).filter(|_| here.send(item()).is_ok()).count();
+    assert_eq!((accepted, here.stats().sent.dropped.overflow.messages), (ROOM, 1_000));
+    assert_eq!(local.items(ROOM + 1_000).len(), ROOM + 1_000, "here all is heard");
+    server.signal("-CONT");
+    assert_eq!(heard.items(ROOM).len(), ROOM);
+    until("confirmation", || here.stats().sent.queued.messages == 0);
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn server_serves_its_clients_before_there_is_a_broker_and_all_hear_once_there_is() {
+    let mut broker = NatsServer::start("");
+    broker.kill();
+    let bus =
+        || RxBus::builder(broker.url(), WsStr).retry(RetryPolicy::fixed(Duration::from_millis(50))).connect().unwrap();
+    let (here, there) = (bus(), bus());
+    let failed = bus_event(&here, |event| match event {
+        BusEvent::ConnectFailed { attempt: 1, error: WsError::Broker { server, .. } } => Some(server),
+        _ => None,
+    });
+    let servers = [&here, &there].map(|bus| RxWsServer::builder("ws://127.0.0.1:0", WsStr).bus(bus).bind().unwrap());
+    let heard = servers.each_ref().map(|server| Recorder::on(connected(server, "/a", WsStr)));
+    assert_eq!(failed(), broker.url().strip_prefix("nats://").unwrap());
+    servers[0].next(TaggedData::new("/a", "local"));
+    assert_eq!(heard[0].item(), "local");
+    broker.restart();
+    there.wait_connected(PATIENCE).unwrap();
+    here.wait_connected(PATIENCE).unwrap();
+    servers[0].next(TaggedData::new("/a", "all"));
+    // What was pushed before waited for the broker; whether the other had subscribed by then is chance.
+    heard[1].find(|text| (text == "all").then_some(()));
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn interest_follows_the_clients() {
+    let broker = NatsServer::start("");
+    let bus = RxBus::connect(broker.url(), WsStr).unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).bus(&bus).bind().unwrap();
+    let subjects = |subjects: &[&str]| until(&format!("{subjects:?}"), || broker.subscriptions() == subjects);
+    bus.wait_connected(PATIENCE).unwrap();
+    subjects(&[]);
+    let clients = ["/a", "/a", "/b/c"].map(|path| connected(&server, path, WsStr));
+    subjects(&["rx.a", "rx.b.c"]);
+    clients[0].clone().complete();
+    let all = bus.clone().log_errors().subscribe(|_| {});
+    subjects(&["rx.>", "rx.a", "rx.b.c"]);
+    all.unsubscribe();
+    clients.into_iter().for_each(RxWsClient::complete);
+    // Ten seconds after the last.
+    thread::sleep(Duration::from_secs(5));
+    subjects(&["rx.>", "rx.a", "rx.b.c"]);
+    subjects(&[]);
+}

@@ -1,0 +1,129 @@
+//! The bus as a subject: who hears what is pushed, and how often.
+
+use super::*;
+
+over_both! {
+    pushed_item_reaches_the_subscribers_of_every_handle_once,
+    path_and_subtree_hear_their_own_and_no_others,
+    nothing_in_a_path_reaches_another_path,
+    completed_bus_sends_what_was_pushed_before,
+    buses_with_other_prefixes_hear_nothing,
+    path_without_a_subject_is_heard_here_and_told,
+    last_handle_that_goes_ends_the_bus,
+}
+
+fn data(heard: &Recorder<TaggedData<WsText>>, count: usize) -> Vec<String> {
+    (0..count).map(|_| heard.item().data.to_string()).collect()
+}
+
+fn tagged(path: &str, data: impl ToString) -> TaggedData<WsText> {
+    TaggedData::new(path, data.to_string().into())
+}
+
+fn pushed_item_reaches_the_subscribers_of_every_handle_once(joint: &Joint) {
+    let [here, there] = [joint.bus(), joint.bus()];
+    let heard = [&here, &here, &there].map(|bus| Recorder::on(bus.clone()));
+    there.wait_connected(PATIENCE).unwrap();
+    here.wait_connected(PATIENCE).unwrap();
+    for n in 0..100 {
+        here.next(tagged("/a", n));
+    }
+    here.next(tagged("/b", "end"));
+    for heard in &heard {
+        let mut all = data(heard, 101);
+        // Different paths have no order.
+        all.retain(|data| data != "end");
+        assert_eq!(all, texts(0..100));
+    }
+    here.complete();
+    there.complete();
+    assert!(heard.iter().all(|heard| heard.hear().is_complete()));
+}
+
+fn path_and_subtree_hear_their_own_and_no_others(joint: &Joint) {
+    let [here, there] = [joint.bus(), joint.bus()];
+    for bus in [&there, &here] {
+        let [path, under, below] = [bus.path("/a"), bus.under("/a"), bus.under("/a/b")].map(Recorder::on);
+        bus.wait_connected(PATIENCE).unwrap();
+        for path in ["/", "/ab", "/a", "/a/", "/a/b", "/a/b/c", "/b/a"] {
+            here.next(tagged(path, path));
+        }
+        let mut all = data(&under, 3);
+        // Different paths have no order.
+        all.sort();
+        assert_eq!(all, ["/a/", "/a/b", "/a/b/c"]);
+        assert_eq!((data(&path, 1), data(&below, 1)), (vec!["/a".into()], vec!["/a/b/c".into()]));
+        bus.clone().complete();
+        assert!([path, under, below].iter().all(|heard| heard.hear().is_complete()));
+    }
+}
+
+fn nothing_in_a_path_reaches_another_path(joint: &Joint) {
+    let [here, there] = [joint.bus(), joint.bus()];
+    let (all, one) = (Recorder::on(there.clone()), Recorder::on(there.path("/a")));
+    there.wait_connected(PATIENCE).unwrap();
+    let paths = ["/*", "/>", "/a.b", "/ a", "/a\r\nPUB rx.a 1\r\nx", "/a b", "/=61", "/a/../a", "/ä", "/a\0", "/a"];
+    for path in paths {
+        here.next(tagged(path, path));
+    }
+    let mut heard: Vec<_> = (0..paths.len()).map(|_| all.item()).collect();
+    assert!(heard.iter().all(|item| *item.tag == *item.data));
+    heard.sort_by(|a, b| a.tag.cmp(&b.tag));
+    let mut paths = paths;
+    paths.sort_unstable();
+    assert_eq!(heard.iter().map(|item| item.tag.as_str()).collect::<Vec<_>>(), paths);
+    assert_eq!(one.item(), tagged("/a", "/a"));
+}
+
+fn completed_bus_sends_what_was_pushed_before(joint: &Joint) {
+    let [here, there] = [joint.bus(), joint.bus()];
+    let heard = Recorder::on(there.path("/a"));
+    there.wait_connected(PATIENCE).unwrap();
+    for n in 0..1_000 {
+        here.send(tagged("/a", n)).unwrap();
+    }
+    here.clone().complete();
+    assert!(matches!(here.send(tagged("/a", "late")), Err(SendError::Closed(_))));
+    assert_eq!(here.wait_closed(PATIENCE).unwrap().unsent, 0);
+    assert_eq!(data(&heard, 1_000), texts(0..1_000));
+    let sent = here.stats().sent;
+    assert_eq!((sent.accepted, sent.queued.messages), (sent.written, 0));
+}
+
+fn buses_with_other_prefixes_hear_nothing(joint: &Joint) {
+    let [here, there] = ["one", "other"].map(|prefix| joint.builder(WsStr).prefix(prefix).connect().unwrap());
+    let second = joint.builder(WsStr).prefix("one").connect().unwrap();
+    let [heard, others] = [&second, &there].map(|bus| Recorder::on(bus.clone()));
+    [&second, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    here.next(tagged("/a", "x"));
+    assert_eq!(heard.item(), tagged("/a", "x"));
+    there.complete();
+    assert!(others.hear().is_complete());
+}
+
+fn path_without_a_subject_is_heard_here_and_told(joint: &Joint) {
+    let bus = joint.bus();
+    let heard = Recorder::on(bus.clone());
+    let told = bus_event(&bus, |event| match event {
+        BusEvent::Unroutable { path, .. } => Some(path),
+        _ => None,
+    });
+    let long = format!("/{}", ".".repeat(4096));
+    bus.next(tagged(&long, "x"));
+    assert_eq!((heard.item().data, told()), ("x".into(), long.as_str().into()));
+    assert!(matches!(bus.send(tagged("no path", "y")), Err(SendError::Encode(..))));
+}
+
+fn last_handle_that_goes_ends_the_bus(joint: &Joint) {
+    let bus = joint.bus();
+    let (closed, server) = (bus.closed(), joint.server(&bus));
+    let states = Recorder::on(bus.state());
+    drop(bus);
+    server.clone().complete();
+    server.wait_closed(PATIENCE).unwrap();
+    drop(server);
+    states.find(|state| (state == ConnectionState::Closed).then_some(()));
+    assert!(states.hear().is_complete());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, closed).await.unwrap() });
+}
