@@ -5,36 +5,7 @@ use std::{
     thread,
 };
 
-use super::*;
-
-/// What one publisher's path has come to on the side of the receiver.
-#[derive(Default)]
-struct Sums {
-    received: AtomicU64,
-    missed: AtomicU64,
-    last: AtomicU64,
-}
-
-impl Sums {
-    fn on(bus: &RxBus<WsStr>, path: &'static str) -> std::sync::Arc<Self> {
-        let sums = std::sync::Arc::<Self>::default();
-        let (of_items, of_gaps) = (sums.clone(), sums.clone());
-        bus.path(path).log_errors().subscribe(move |td| {
-            let number = td.data.parse().unwrap();
-            assert!(of_items.last.swap(number, Relaxed) < number, "{number} comes twice or late");
-            of_items.received.fetch_add(1, Relaxed);
-        });
-        bus.events().subscribe(move |event| match event {
-            BusEvent::Gap { path: of, missed, .. } if of == path => _ = of_gaps.missed.fetch_add(missed, Relaxed),
-            _ => {}
-        });
-        sums
-    }
-
-    fn total(&self) -> u64 {
-        self.received.load(Relaxed) + self.missed.load(Relaxed)
-    }
-}
+use super::{sums::Sums, *};
 
 #[test]
 #[ignore = "needs nats-server"]
@@ -69,6 +40,31 @@ fn heard_and_announced_are_all_that_was_sent_to_a_broker_killed_50_times() {
     // A beat tells of the last ones, if they are missing.
     until("all sums", || sums.iter().all(|sums| sums.total() == sent.load(Relaxed)));
     assert_eq!(here.stats().sent.dropped.total().messages, 0);
+}
+
+/// The library would connect again by itself: the client of a link must end with it.
+#[test]
+#[ignore = "needs nats-server"]
+fn nothing_is_left_of_links_that_are_gone() {
+    let mut server = NatsServer::start("");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (shared, metrics) = (IoRuntime::from_tokio(runtime.handle().clone()), runtime.handle().metrics());
+    let retry = RetryPolicy::fixed(Duration::from_millis(20));
+    let bus = RxBus::builder(server.url(), WsStr).retry(retry).runtime(&shared).connect().unwrap();
+    let _heard = Recorder::on(bus.clone());
+    bus.wait_connected(PATIENCE).unwrap();
+    let tasks = metrics.num_alive_tasks();
+    for links in 1..=5 {
+        server.kill();
+        server.restart();
+        until("a new link", || bus.stats().reconnects == links);
+        bus.wait_connected(PATIENCE).unwrap();
+    }
+    until("the end of the old ones", || metrics.num_alive_tasks() <= tasks);
+    assert_eq!(server.subscriptions(), ["rx.>"]);
+    bus.clone().complete();
+    bus.wait_closed(PATIENCE).unwrap();
+    until("the end of all", || metrics.num_alive_tasks() == 0);
 }
 
 #[test]

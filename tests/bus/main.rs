@@ -9,12 +9,15 @@
 #![cfg(feature = "nats")]
 
 mod broken;
+mod cut;
+mod foreign;
 mod joint;
 mod many;
 mod nats_server;
 mod refused;
 mod servers;
 mod subject;
+mod sums;
 #[path = "../support/mod.rs"]
 mod support;
 
