@@ -151,10 +151,10 @@ impl<D: WsDatatype> BusCore<D> {
         if self.is_closing() {
             return Err(SendError::Closed(()));
         }
-        let encoded = frame.map_or_else(
-            || self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing()),
-            |frame| Ok(frame.clone()),
-        );
+        let encoded = match frame {
+            Some(frame) => Ok(frame.clone()),
+            None => self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing()),
+        };
         let sent = encoded.and_then(|frame| self.push(tagged, &frame, Some(from)));
         if let Err(SendError::Encode((), error)) = &sent {
             self.component.events.post(self.unencodable(tagged.clone(), error.clone()));
@@ -178,9 +178,7 @@ impl<D: WsDatatype> BusCore<D> {
         let (answer, dropped) = match self.outbox.push(path, frame) {
             Pushed::Queued { dropped } => (Ok(()), dropped),
             Pushed::Refused { why, dropped } => (Err(why.of(())), dropped),
-            Pushed::Unroutable => {
-                return Err(SendError::Encode((), DatatypeError::new(NO_SUBJECT)));
-            }
+            Pushed::Unroutable => return Err(SendError::Encode((), DatatypeError::new(NO_SUBJECT))),
         };
         if dropped.messages > 0 {
             self.component.events.post(BusEvent::Dropped { reason: DropReason::Overflow, dropped });

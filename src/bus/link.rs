@@ -82,6 +82,8 @@ pub(crate) async fn serve<D: WsDatatype, B: Broker>(bus: &BusCore<D>, link: B, a
             Some(WsError::Panicked { what, panic: panic.into() })
         }
     };
+    // Before subscribers are waited for, so that it does not outlive its end.
+    drop(serving);
     end(bus, error.clone(), began.elapsed()).await;
     LinkEnd { error, is_proven: began.elapsed() >= PROVING_UPTIME }
 }

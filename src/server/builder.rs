@@ -189,12 +189,13 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// ```
     ///
     /// What the clients send stays on their server, unless the program passes it on: `server.clone().merge_into(&bus)` is a chat
-    /// over all servers. A server that is fed by its bus a second time, by `bus.clone().merge_into(&server)`, sends everything
-    /// twice.
+    /// over all servers. Do not feed the server by its bus a second time: with `bus.clone().merge_into(&server)` messages go round
+    /// in circles, since what is pushed into the server is heard on the bus.
     ///
     /// The broker sends the messages of the paths on which this server has clients: from the first one on, until 10 s after the
     /// last has gone. [`next`](RxWsServer::next) reports by [events of the bus](crate::RxBus::events) what does not reach it;
-    /// [`send`](RxWsServer::send) is `Ok` when a client's outbox or the bus has taken the message. While there is no broker, and
+    /// [`send`](RxWsServer::send) is `Ok` when a client's outbox or the bus has taken the message, and
+    /// [`send_tracked`](RxWsServer::send_tracked) follows it to the server's own clients. While there is no broker, and
     /// after the bus has ended, the server serves its own clients as usual. The handle of the bus that the server holds keeps
     /// the bus open.
     #[cfg(feature = "nats")]

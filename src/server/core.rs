@@ -223,13 +223,10 @@ impl<D: WsDatatype> ServerCore<D> {
     ) -> Result<(), SendError<()>> {
         let there = bus.push(tagged, &frame);
         match (self.offer_here(&tagged.tag, frame, fate), there) {
-            (Err(error @ SendError::Closed(())), _) => Err(error),
-            (_, Ok(())) | (Ok(Here::Taken), Err(_)) => Ok(()),
+            (Ok(Here::Taken), _) | (Ok(Here::Nobody) | Err(SendError::Full(())), Ok(())) => Ok(()),
             // A server whose bus has ended is one without a bus.
-            (here, Err(SendError::Closed(()))) => here.map(drop),
-            // The bus has its event, which tells the length and the limit.
-            (_, Err(SendError::Encode(..))) => Ok(()),
-            (_, Err(error)) => Err(error),
+            (Ok(Here::Nobody), Err(SendError::Closed(()))) => Ok(()),
+            (Err(error), _) | (Ok(Here::Nobody), Err(error)) => Err(error),
         }
     }
 

@@ -134,3 +134,33 @@ fn interest_follows_the_clients() {
     subjects(&["rx.>", "rx.a", "rx.b.c"]);
     subjects(&[]);
 }
+
+/// The library has room for 65,536 messages of a subscription, and drops the others without a word.
+#[test]
+#[ignore = "needs nats-server"]
+fn subscriber_that_blocks_lags_and_knows_exactly_what_it_has_missed() {
+    const MESSAGES: u64 = 100_000;
+    let server = NatsServer::start("");
+    let here = RxBus::connect(server.url(), WsStr).unwrap();
+    // Another thread takes what comes from the network meanwhile.
+    let runtime = IoRuntime::with_threads("there", 2).unwrap();
+    let there = RxBus::builder(server.url(), WsStr).runtime(&runtime).connect().unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let gate = there.path("/a").log_errors().subscribe(move |_| _ = wait.recv());
+    let sums = Sums::on(&there, "/a");
+    let lagging = bus_event(&there, |event| match event {
+        BusEvent::Lagging { queued } => Some(queued),
+        _ => None,
+    });
+    there.wait_connected(PATIENCE).unwrap();
+    let push = |n: u64| {
+        until("room", || here.stats().sent.queued.messages < 60_000);
+        here.send(TaggedData::new("/a", WsText::from(n.to_string()))).unwrap();
+    };
+    (1..=MESSAGES).for_each(push);
+    until("confirmation", || here.stats().sent.queued.messages == 0);
+    drop(go);
+    gate.unsubscribe();
+    assert!(lagging() > 32_768);
+    until("all sums", || sums.total() == MESSAGES);
+}

@@ -113,6 +113,7 @@ fn message_that_is_longer_than_the_broker_has_come_to_allow_is_heard_here_alone(
     here.next(on("/a", long.as_str()));
     let (path, why) = told();
     assert!(path == "/a" && why.contains("50000 bytes"), "{path}: {why}");
+    assert!(matches!(server.send(on("/a", long.as_str())), Err(SendError::Encode(..))), "nobody is here");
     assert_serves(&server);
     here.next(on("/a", "short"));
     others.find(|item| (item == on("/a", "short")).then_some(()));
