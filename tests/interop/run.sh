@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # WebSocket programs that are not rxplus's talk to its server and to its client (`peer/main.rs`): Node's `ws`, RxJS, Python's
-# `websockets`, Chromium, and Autobahn's suite; and in the resumable mode `clients/js`, and two peers in `resume`.
+# `websockets`, Chromium, and Autobahn's suite; in the resumable mode `clients/js`, and two peers in `resume`; and a NATS broker.
 #
 #   bash tests/interop/run.sh                    # all parts
 #   bash tests/interop/run.sh ws_client browser  # these
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 here=tests/interop
 
 ALL=(ws_client rxjs browser dashboard websockets_client ws_server websockets_server autobahn_server autobahn_client
-  resume_script resume_rxplus resume_others resume_browser resume_demo
+  resume_script resume_rxplus resume_others resume_browser resume_demo bus_broker bus_cluster
   ws_client:mounted rxjs:mounted browser:mounted websockets_client:mounted autobahn_server:mounted)
 
 if [ "${RXPLUS_INTEROP:-run}" = skip ]; then
@@ -36,6 +36,8 @@ run_part() {
     ws_client | rxjs | ws_server) timeout 60 node $here/javascript/"$1".mjs ;;
     websockets_client | websockets_server) timeout 60 "$place/python/bin/python" -B $here/python/"$1".py ;;
     resume_*) resume "${1#resume_}" ;;
+    bus_broker) timeout 500 cargo test --quiet --all-features --test bus -- --ignored ;;
+    bus_cluster) timeout 150 node $here/bus/cluster.mjs "$target/debug/examples/cluster" ;;
     autobahn_server | autobahn_client) timeout 150 "$place/python/bin/python" -B $here/python/autobahn.py "${1#autobahn_}" ;;
     *) echo "no such part; there are ${ALL[*]}" && return 1 ;;
   esac
@@ -69,9 +71,9 @@ resume() {
   esac
 }
 
-cargo build --quiet --all-features --example interop_peer --example dashboard --example resumable
+cargo build --quiet --all-features --example interop_peer --example dashboard --example resumable --example cluster
 export INTEROP_PEER=$target/debug/examples/interop_peer INTEROP_DASHBOARD=$target/debug/examples/dashboard
-export INTEROP_NODE=$place/node INTEROP_BROWSER
+export INTEROP_NODE=$place/node INTEROP_BROWSER NATS_SERVER=$place/python/bin/nats-server
 install_all
 echo "interop: $(versions)"
 
