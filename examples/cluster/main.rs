@@ -62,7 +62,8 @@ async fn run_all() -> Result<(), Box<dyn Error>> {
 
 /// Three ports that are free at this moment, and stay the same for processes that are started again.
 fn free_ports() -> Result<[String; 3], Box<dyn Error>> {
-    let listeners = [StdListener::bind("127.0.0.1:0")?, StdListener::bind("127.0.0.1:0")?, StdListener::bind("127.0.0.1:0")?];
+    let listeners =
+        [StdListener::bind("127.0.0.1:0")?, StdListener::bind("127.0.0.1:0")?, StdListener::bind("127.0.0.1:0")?];
     Ok(listeners.map(|listener| listener.local_addr().map_or_else(|_| "0".into(), |addr| addr.port().to_string())))
 }
 
