@@ -67,14 +67,14 @@ pub enum DropReason {
     Cleared,
     /// It was a greeting of a link that broke before it was written; the next link has its own greetings.
     Greeting,
-    /// It made link after link end: twice in a row with a close code that says so (1003, 1007, 1008 or 1009), or without
-    /// being written on any of the last 8.
+    /// It made link after link end, and was never written whole: twice in a row with a close code that says so (1003, 1007,
+    /// 1008 or 1009), or on 8 links in a row over 10 s or more.
     Undeliverable,
     /// It was written, and nobody can know whether it has arrived: its link ended before a pong, or in the resumable mode its
     /// session was lost. Of single messages alone, as a [`DeliveryStatus`](crate::DeliveryStatus); [`SendStats::lost`] counts it.
     Unconfirmed,
-    /// The server refused it in the resumable mode, with a close code that says so (1003, 1007, 1008 or 1009), or link after link
-    /// ended at it. Of single messages alone; [`SendStats::lost`] counts it.
+    /// It has not arrived, in the resumable mode: the server refused it with a close code that says so (1003, 1007, 1008 or
+    /// 1009), or 8 links in a row, over 10 s or more, ended at it. Of single messages alone; [`SendStats::lost`] counts it.
     Refused,
 }
 
@@ -139,7 +139,7 @@ pub struct SendStats {
     /// breaks.
     pub retained: u64,
     /// How many written messages will not be acknowledged any more: their link, or in the resumable mode their session, ended
-    /// before, and nobody knows whether they have arrived.
+    /// before, and nobody knows whether they have arrived. The few that are [`Refused`](DropReason::Refused) count here too.
     pub lost: u64,
     /// How often a message was written once more, in the resumable mode; `written` counts it once.
     pub resent: u64,

@@ -78,7 +78,7 @@ const OPTIONS = {
  * @property {{ code: number, reason: string }} close
  *
  * @typedef {object} Closing What `close` could not deliver.
- * @property {number} unsent Messages that were never written, or have not arrived.
+ * @property {number} unsent Messages that have not arrived: most of them were never written.
  * @property {number} unconfirmed Messages that were written and may have arrived or not.
  */
 
@@ -142,7 +142,7 @@ export class ResumableSocket {
    * - `gap`: a {@link Gap}, between the two messages that it lies between.
    * - `open`: messages can be sent. `{ resumed }` is false if this is a new session, which knows nothing of an earlier one.
    * - `plain`: the peer has no resumable mode; `open` follows. What is written just before a break may then be lost.
-   * - `close`: the connection has ended, `{ code, reason }`. Another one follows, but after `close()`.
+   * - `close`: the connection has ended, `{ code, reason }`. Another one follows, unless you called `close()`.
    *
    * @template {keyof Events} E
    * @param {E} event

@@ -112,8 +112,8 @@ pub enum ClientEvent {
         count: u64,
     },
     /// A message is given up because it made link after link end: twice in a row with a close code by which the server
-    /// refuses a message (1003, 1007, 1008 or 1009), or because 8 links or more, within 10 s or more, began to write it
-    /// and none finished. It is the oldest one that waited; a [`Dropped`](Self::Dropped) event counts it, or in the resumable mode
+    /// refuses a message (1003, 1007, 1008 or 1009), or because 8 links in a row, over 10 s or more, ended while they
+    /// wrote it, or in the resumable mode before it had arrived. It is the oldest one that waited; a [`Dropped`](Self::Dropped) event counts it, or in the resumable mode
     /// [`SendStats::lost`](crate::SendStats::lost).
     Undeliverable {
         /// The bytes of its payload.
