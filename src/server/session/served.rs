@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::{
@@ -28,6 +28,19 @@ fn pause(fruitless: u32) -> Duration {
     match fruitless {
         0 => Duration::ZERO,
         count => Duration::from_millis(50) * 2_u32.pow(count),
+    }
+}
+
+/// For how long a client that is refused may keep the task of its session.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// Tells a client that its position cannot be right. One that takes nothing is left without a word.
+async fn refuse(mut returned: Returned, outbox: &Outbox) {
+    let mut greeting = Greeting::new(&mut returned.stream, Role::Server, &[]);
+    let closing = greeting.close(CloseCode::Protocol, "`resume` is beyond what was sent");
+    tokio::select! {
+        _ = timeout(REFUSAL_TIME, closing) => {}
+        _ = outbox.until_closing() => {}
     }
 }
 
@@ -92,8 +105,7 @@ impl Served {
                 None => self.wait(place.get_or_insert_with(&mut park), outbox, deadline).await?,
             };
             let Ok(next) = outbox.rewind(returned.received) else {
-                let mut greeting = Greeting::new(&mut returned.stream, Role::Server, &[]);
-                greeting.close(CloseCode::Protocol, "`resume` is beyond what was sent").await;
+                refuse(returned, outbox).await;
                 continue;
             };
             let fruitless = self.fruitless_before(returned.received, outbox)?;
