@@ -5,9 +5,11 @@ use std::{fmt, sync::Arc};
 use crate::{
     BusAddress, ClientTls, IoRuntime, Overflow, RetryPolicy, RxBus, WsDatatype, WsError,
     bus::{
-        address::Brokers,
+        broker::{
+            address::Brokers,
+            nats::{Credentials, Nats},
+        },
         core::Options,
-        nats::{Credentials, Nats},
         subject_name,
         task::Settings,
     },

@@ -16,17 +16,14 @@
 //! | `servers` | the servers that share the bus |
 //! | `numbers` | what is missing, and what comes twice |
 //! | `subject_name` | paths as subjects |
-//! | `broker`, `local`, `nats` | what joins the buses |
+//! | `broker/` | what joins the buses: NATS, or this process |
 
-mod address;
 pub(crate) mod broker;
 mod builder;
 pub(crate) mod core;
 pub(crate) mod event;
 pub(crate) mod interests;
 mod link;
-mod local;
-mod nats;
 mod numbers;
 mod outbox;
 pub(crate) mod servers;
@@ -34,10 +31,9 @@ mod subject_name;
 mod task;
 mod topic;
 
-pub use address::BusAddress;
+pub use broker::{address::BusAddress, local::LocalBroker};
 pub use builder::BusBuilder;
 pub use event::BusEvent;
-pub use local::LocalBroker;
 
 use std::{sync::Arc, time::Duration};
 

@@ -26,10 +26,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{
     ClientTls, WsError,
-    bus::{
-        address::name_of,
-        broker::{Broker, Connect, Envelope, Event, Mark},
-    },
+    bus::broker::{Broker, Connect, Envelope, Event, Mark, address::name_of},
 };
 
 /// The header with the [`Mark`] of a message.

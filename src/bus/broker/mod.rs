@@ -1,5 +1,9 @@
 //! [`Broker`]: a link to what joins the buses, and what goes over it.
 
+pub(crate) mod address;
+pub(crate) mod local;
+pub(crate) mod nats;
+
 use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
