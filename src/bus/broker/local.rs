@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,7 +20,7 @@ const ROOM: usize = 1 << 20;
 /// clone.
 ///
 /// A million messages (2^20) may wait for a bus that does not take them; those beyond are lost to it, and told as
-/// [`BusEvent::Gap`](crate::BusEvent::Gap).
+/// [`BusEvent::Gap`](crate::BusEvent::Gap). [`stop`](Self::stop) and [`start`](Self::start) are an outage.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -38,6 +38,7 @@ pub struct LocalBroker {
 
 #[derive(Default)]
 struct Links {
+    is_stopped: bool,
     numbers: u64,
     open: HashMap<u64, Peer>,
 }
@@ -60,8 +61,31 @@ impl LocalBroker {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends all links, as the end of a broker does.
-    #[cfg(test)]
+    /// Ends all links and refuses new ones until it is [started](Self::start), as a broker that is killed: for tests of what a
+    /// program does meanwhile.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let broker = LocalBroker::new();
+    /// let bus = RxBus::connect(&broker, WsStr)?;
+    /// bus.wait_connected(Duration::from_secs(10))?;
+    /// broker.stop();
+    /// bus.next(TaggedData::new("/chat", "kept"));
+    /// broker.start();
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.cut();
+    }
+
+    /// Lets buses connect again. A new broker is started.
+    pub fn start(&self) {
+        self.lock().is_stopped = false;
+    }
+
+    /// Ends all links.
     pub(crate) fn cut(&self) {
         let links = std::mem::take(&mut self.lock().open);
         drop(links);
@@ -80,6 +104,9 @@ impl Connect for LocalBroker {
     async fn connect(&self) -> Result<LocalLink, WsError> {
         let (sender, events) = channel(ROOM);
         let mut links = self.lock();
+        if links.is_stopped {
+            return Err(broken(io::Error::new(io::ErrorKind::ConnectionRefused, "the broker is stopped")));
+        }
         links.numbers += 1;
         let number = links.numbers;
         links.open.insert(number, Peer { patterns: HashMap::new(), events: sender });
@@ -166,7 +193,11 @@ fn matches(pattern: &str, subject: &str) -> bool {
 }
 
 fn lost() -> WsError {
-    WsError::Broker { server: "local".into(), source: Arc::new(std::io::Error::other("the link was cut")) }
+    broken(io::Error::other("the link was cut"))
+}
+
+fn broken(error: io::Error) -> WsError {
+    WsError::Broker { server: "local".into(), source: Arc::new(error) }
 }
 
 #[cfg(test)]
