@@ -40,7 +40,7 @@ const FLUSH_ATTEMPTS: u32 = 5;
 /// How long the messages that arrived on a link may take to be emitted once it is gone, as those of a client.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How soon a loss is noticed that no message follows.
+/// How soon a loss is noticed that no message follows, and how often the broker is asked something at least.
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a link must last to start the count of attempts afresh, as that of a client.
@@ -319,10 +319,16 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
             None => self.ask_in_time(now).await?,
         }
         if self.beat_at <= now {
-            self.beat_at = now + BEAT_INTERVAL;
-            self.bus.outbox.beat();
+            self.beat(now).await?;
         }
         self.tell_changes().await
+    }
+
+    async fn beat(&mut self, now: Instant) -> Result<(), WsError> {
+        self.beat_at = now + BEAT_INTERVAL;
+        self.bus.outbox.beat();
+        // Also when there is nothing to confirm: who only listens has to notice that nobody speaks any more.
+        if self.flush.is_none() { self.ask().await } else { Ok(()) }
     }
 
     async fn ask_in_time(&mut self, now: Instant) -> Result<(), WsError> {

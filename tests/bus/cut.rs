@@ -99,3 +99,25 @@ fn silent_network_is_noticed_and_nothing_is_lost_on_the_way_to_the_broker() {
     cut.proxy.silence(false);
     assert_eq!(heard.item().data, "x");
 }
+
+/// It has nothing that the broker could leave unconfirmed.
+#[test]
+#[ignore = "needs nats-server"]
+fn bus_that_only_listens_notices_a_silent_network() {
+    let cut = Cut::start();
+    let heard = Recorder::on(cut.behind.path("/a"));
+    [&cut.behind, &cut.other].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    let lost = bus_event(&cut.behind, |event| match event {
+        BusEvent::Disconnected { error: Some(error), unconfirmed: 0, .. } => Some(chain(&error)),
+        _ => None,
+    });
+    cut.proxy.silence(true);
+    // 5 s until it asks, and 10 s.
+    std::thread::sleep(Duration::from_secs(10));
+    let error = lost();
+    assert!(error.ends_with("it has confirmed nothing for 10s"), "{error}");
+    cut.proxy.silence(false);
+    cut.behind.wait_connected(PATIENCE).unwrap();
+    cut.other.next(TaggedData::new("/a", "x"));
+    assert_eq!(heard.item().data, "x");
+}
