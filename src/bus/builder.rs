@@ -1,6 +1,6 @@
 //! [`BusBuilder`]: the options of a bus.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     BusAddress, ClientTls, IoRuntime, Overflow, RetryPolicy, RxBus, WsDatatype, WsError,
@@ -15,6 +15,9 @@ use crate::{
     },
     outbox::OutboxBound,
 };
+
+/// The longest wait between two attempts, unless the program says otherwise.
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// Builds a bus with options: see [`RxBus::builder`].
 #[must_use]
@@ -35,7 +38,7 @@ impl<D: WsDatatype> BusBuilder<D> {
             address,
             datatype,
             options: Options { name: "bus".into(), prefix: "rx".into(), outbox },
-            retry: RetryPolicy::default(),
+            retry: RetryPolicy::exponential().max_delay(MAX_DELAY),
             credentials: Credentials::default(),
             tls: None,
             runtime: None,
@@ -79,7 +82,12 @@ impl<D: WsDatatype> BusBuilder<D> {
     }
 
     /// Sets when and how often to try again after the link was lost or could not be made. The default is
-    /// [`RetryPolicy::exponential`]. A broker that refuses the credentials counts as a refusal.
+    /// [`RetryPolicy::exponential`] with a longest delay of 2 s: a broker has few buses, which wait for each other. A broker that
+    /// refuses the credentials counts as a refusal.
+    ///
+    /// What was pushed while there was no broker is published once the others have had time for an attempt as well: after
+    /// the longest delay that this policy has at that point, at most 2 s, and 0.1 s. So give all buses the same policy. See
+    /// [the guide](crate::guide::bus).
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self

@@ -19,7 +19,8 @@ const BUS: &str = "rxplus::bus";
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum BusEvent {
-    /// There is a link to a broker.
+    /// There is a link to a broker. After an outage nothing is published on it before the other buses have had time to come back:
+    /// see [`BusBuilder::retry`](crate::BusBuilder::retry).
     Connected {
         /// Its address.
         server: Arc<str>,

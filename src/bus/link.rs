@@ -49,6 +49,14 @@ const PROVING_UPTIME: Duration = Duration::from_secs(5);
 /// How many messages may wait before this is an event. The library drops from 65,536 on, per subscription.
 const LAGGING: u64 = 32_768;
 
+/// How a link begins.
+pub(crate) struct Beginning {
+    /// How many attempts failed before it.
+    pub(crate) attempt: u32,
+    /// How long nothing is published, unless the bus is to end.
+    pub(crate) settling: Duration,
+}
+
 /// How a link ended.
 pub(crate) struct LinkEnd {
     /// Why; `None` when the bus is to end and everything is confirmed, or the time for that is over.
@@ -58,13 +66,14 @@ pub(crate) struct LinkEnd {
 }
 
 /// Serves a link to its end.
-pub(crate) async fn serve<D: WsDatatype, B: Broker>(bus: &BusCore<D>, link: B, attempt: u32) -> LinkEnd {
-    let began = Instant::now();
+pub(crate) async fn serve<D: WsDatatype, B: Broker>(bus: &BusCore<D>, link: B, beginning: Beginning) -> LinkEnd {
+    let (Beginning { attempt, settling }, began) = (beginning, Instant::now());
     bus.links.fetch_add(1, Relaxed);
     let mut serving = Serving {
         bus,
         link,
         attempt,
+        settling: (!settling.is_zero()).then(|| began + settling),
         published: 0,
         told: Told::Nothing,
         flush: None,
@@ -106,12 +115,22 @@ async fn next_event<D: WsDatatype>(bus: &BusCore<D>, link: &mut impl Broker) -> 
     link.next_event().await
 }
 
+/// Waits until the others had the time to come back as well, or the bus is to end.
+async fn settled<D: WsDatatype>(bus: &BusCore<D>, at: Option<Instant>) {
+    tokio::select! {
+        () = sleep_until(at.unwrap_or_else(Instant::now)) => {}
+        _ = bus.outbox.until_closing() => {}
+    }
+}
+
 /// A link while it lasts.
 struct Serving<'a, D: WsDatatype, B> {
     bus: &'a BusCore<D>,
     link: B,
     /// How many attempts failed before this one.
     attempt: u32,
+    /// Until when nothing is published; `None` when that is over.
+    settling: Option<Instant>,
     /// How many messages were published and are not confirmed.
     published: usize,
     /// The interests that the link was told of.
@@ -142,6 +161,7 @@ struct Flush {
 /// What a link has to do next.
 enum Turn {
     Take(Event),
+    Settled,
     Publish,
     Tell,
     Time,
@@ -174,6 +194,7 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
             debts::paid().await;
             match self.next_turn().await {
                 Turn::Take(event) => self.take_all(event)?,
+                Turn::Settled => self.settling = None,
                 Turn::Publish => self.publish().await?,
                 Turn::Tell => self.tell_changes().await?,
                 Turn::Time => self.keep_time().await?,
@@ -198,7 +219,8 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
         let (bus, link) = (self.bus, &mut self.link);
         tokio::select! {
             event = next_event(bus, link) => Turn::Take(event),
-            () = bus.outbox.until_takable(self.knows_of_closing) => Turn::Publish,
+            () = settled(bus, self.settling), if self.settling.is_some() => Turn::Settled,
+            () = bus.outbox.until_takable(self.knows_of_closing), if self.settling.is_none() => Turn::Publish,
             () = bus.interests.changed() => Turn::Tell,
             () = sleep_until(time) => Turn::Time,
         }

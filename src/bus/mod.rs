@@ -79,8 +79,9 @@ use crate::{
 /// # Loss
 ///
 /// Messages are numbered. A bus gives the broker again, after a break, what the broker has not confirmed, and receivers drop
-/// what they have; so nothing is lost or doubled on that way. A message that the broker has taken and not passed on is gone,
-/// and each receiver says how many by [`BusEvent::Gap`].
+/// what they have; so nothing is lost or doubled on that way. It does so when the other buses have had time to come back as well:
+/// see [`BusBuilder::retry`]. A message that the broker has taken and not passed on is gone, and each receiver says how many by
+/// [`BusEvent::Gap`].
 ///
 /// # End
 ///

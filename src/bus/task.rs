@@ -1,6 +1,6 @@
 //! The task of a bus: connects, serves the link, and connects again.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -10,7 +10,7 @@ use crate::{
         broker::Connect,
         core::BusCore,
         event::BusEvent,
-        link::{self, LinkEnd},
+        link::{self, Beginning, LinkEnd},
     },
     client::retry::Verdict,
     link::READ_AHEAD,
@@ -18,6 +18,12 @@ use crate::{
     runtime::{debts, guard::isolated},
     subject::at_most,
 };
+
+/// How long a bus that has come back waits at most for the others. With the default policy nobody waits longer for an attempt.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// How long an attempt may take in a rush of them: that of 100 buses over TLS, on one machine with their broker.
+const CONNECTING: Duration = Duration::from_millis(100);
 
 /// How a bus reaches its broker.
 pub(crate) struct Settings<C> {
@@ -50,7 +56,8 @@ async fn keep_connected<D: WsDatatype, C: Connect>(bus: &BusCore<D>, settings: &
         let Some(connected) = unless_done(bus, try_to_connect(bus, &settings.connector)).await else { return Ok(()) };
         let error = match connected {
             Ok(link) => {
-                let LinkEnd { error, is_proven } = link::serve(bus, link, failed).await;
+                let beginning = Beginning { attempt: failed, settling: settling(&settings.retry, failed) };
+                let LinkEnd { error, is_proven } = link::serve(bus, link, beginning).await;
                 if is_proven {
                     (failed, since) = (0, Instant::now());
                 }
@@ -84,6 +91,12 @@ async fn try_to_connect<D: WsDatatype, C: Connect>(bus: &BusCore<D>, connector: 
         let what = format!("an attempt to connect of {}", bus.component.name());
         Err(WsError::Panicked { what, panic: panic.into() })
     })
+}
+
+/// How long a bus keeps what it has, after so many attempts that failed: until the others, which have lost their links with it
+/// and wait at most that long for their next attempt, can hear it.
+fn settling(retry: &RetryPolicy, failed: u32) -> Duration {
+    if failed == 0 { Duration::ZERO } else { retry.longest_delay(failed).min(SETTLING) + CONNECTING }
 }
 
 fn reaction(retry: &RetryPolicy, error: &WsError) -> OnClose {

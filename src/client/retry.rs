@@ -241,6 +241,11 @@ impl RetryPolicy {
         Some(own.max(self.asked_for(verdict.retry_after, random)))
     }
 
+    /// The longest delay that [`delay`](Self::delay) returns for a loss at this attempt, if it is not the first.
+    pub(crate) fn longest_delay(&self, attempt: u32) -> Duration {
+        if self.jitter { self.highest(attempt) } else { self.grown(attempt) }
+    }
+
     /// The reaction to an answer that waiting will not change.
     pub(crate) fn rejected(&self) -> OnClose {
         self.on_rejected.into()

@@ -42,6 +42,27 @@ fn heard_and_announced_are_all_that_was_sent_to_a_broker_killed_50_times() {
     assert_eq!(here.stats().sent.dropped.total().messages, 0);
 }
 
+/// With the default options each bus comes back at a time of its own.
+#[test]
+#[ignore = "needs nats-server"]
+fn what_was_pushed_while_the_broker_was_away_reaches_all_once_it_is_back() {
+    let mut server = NatsServer::start("");
+    let buses = [0; 4].map(|_| RxBus::connect(server.url(), WsStr).unwrap());
+    let sums = buses[1..].iter().map(|bus| Sums::on(bus, "/a")).collect::<Vec<_>>();
+    let push = |n: u64| buses[0].send(TaggedData::new("/a", WsText::from(n.to_string()))).unwrap();
+    buses.iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    push(1);
+    until("the first message", || sums.iter().all(|sums| sums.total() == 1));
+    server.kill();
+    for n in 2..=1_000 {
+        push(n);
+        thread::sleep(Duration::from_millis(1));
+    }
+    server.restart();
+    until("the others", || sums.iter().all(|sums| sums.total() == 1_000));
+    assert!(sums.iter().all(|sums| sums.missed.load(Relaxed) == 0));
+}
+
 /// The library would connect again by itself: the client of a link must end with it.
 #[test]
 #[ignore = "needs nats-server"]

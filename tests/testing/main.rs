@@ -3,6 +3,8 @@
 #![cfg(feature = "test")]
 
 mod attempts;
+#[cfg(feature = "nats")]
+mod brokers;
 mod faults;
 mod heartbeats;
 mod limits;
