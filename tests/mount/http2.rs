@@ -6,23 +6,32 @@ use futures::{SinkExt, StreamExt};
 use http_body_util::Empty;
 use hyper::{client::conn::http2, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::{Message, protocol::Role};
 
 use super::*;
 
+type Peer = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
 /// Asks for a connection by an extended CONNECT. Returns the status, and the stream if it is 200.
-async fn ask(addr: SocketAddr, path: &str) -> (StatusCode, Option<WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>>) {
+async fn ask(addr: SocketAddr, path: &str) -> (StatusCode, Option<Peer>) {
+    ask_for(addr, path, "chat", None).await
+}
+
+/// The peer reads no further than `window` ahead.
+async fn ask_for(addr: SocketAddr, path: &str, subprotocol: &str, window: Option<u32>) -> (StatusCode, Option<Peer>) {
     let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-    let (mut sender, connection) =
-        http2::Builder::new(TokioExecutor::new()).handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.unwrap();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(window);
+    let (mut sender, connection) = builder.handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let request = Request::builder()
         .method(Method::CONNECT)
         .version(Version::HTTP_2)
         .uri(format!("http://{addr}{path}"))
         .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Protocol", "chat")
+        .header("Sec-WebSocket-Protocol", subprotocol)
         .extension(Protocol::from_static("websocket"));
     // The server says that it takes such requests in its settings, which come first.
     sender.ready().await.unwrap();
@@ -31,7 +40,7 @@ async fn ask(addr: SocketAddr, path: &str) -> (StatusCode, Option<WebSocketStrea
     if status != StatusCode::OK {
         return (status, None);
     }
-    assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    assert_eq!(response.headers()["sec-websocket-protocol"], subprotocol);
     let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
     (status, Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await))
 }
@@ -70,4 +79,55 @@ fn extended_connect_for_an_unknown_path_is_refused() {
     let addr = serve(Router::new().fallback_service(server.service()));
     let (status, _) = Builder::new_current_thread().enable_all().build().unwrap().block_on(ask(addr, "/none"));
     assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+/// As long as `hello`.
+const WINDOW: u32 = 35;
+
+/// A resumable server, and the token of a session in it whose client has gone.
+async fn parked_session() -> (RxWsServer<WsStr>, SocketAddr, String) {
+    let server = RxWsServer::unbound(WsStr).resumable(Resume::new()).build().unwrap();
+    let addr = serve(Router::new().fallback_service(server.service()));
+    let (mut client, token) = resumable(addr).await;
+    say(&mut client, "new").await;
+    assert_eq!(heard(&mut client).await, "ack 0");
+    (server, addr, token)
+}
+
+/// A client that has heard `hello`, and the token that it is offered.
+async fn resumable(addr: SocketAddr) -> (Peer, String) {
+    let (_, client) = ask_for(addr, "/", "rxplus.resume.1", None).await;
+    let mut client = client.unwrap();
+    let hello = heard(&mut client).await;
+    (client, hello.split(' ').nth(1).unwrap().to_owned())
+}
+
+async fn say(peer: &mut Peer, control: &str) {
+    peer.send(Message::text(format!("\u{10}{control}"))).await.unwrap();
+}
+
+async fn heard(peer: &mut Peer) -> String {
+    let message = timeout(PATIENCE, peer.next()).await.expect("it comes in time");
+    let Some(Ok(Message::Text(text))) = message else { panic!("no text: {message:?}") };
+    text.strip_prefix('\u{10}').expect("a control message").to_owned()
+}
+
+/// hyper takes some writes for which the stream has no window. With one of these numbers of pongs the close frame is the first that it
+/// does not take.
+#[test]
+fn client_that_does_not_read_why_it_is_refused_leaves_its_session_to_the_next_link() {
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        for pongs in 0..4 {
+            let (_server, addr, token) = parked_session().await;
+            let (_, refused) = ask_for(addr, "/", "rxplus.resume.1", Some(WINDOW)).await;
+            let mut refused = refused.unwrap();
+            for _ in 0..pongs {
+                refused.send(Message::Ping(Bytes::new())).await.unwrap();
+            }
+            say(&mut refused, &format!("resume {token} 2 99")).await;
+            let (mut next, _) = resumable(addr).await;
+            say(&mut next, &format!("resume {token} 3 0")).await;
+            assert_eq!(heard(&mut next).await, "resumed 0 0", "{pongs}");
+        }
+    });
 }

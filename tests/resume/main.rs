@@ -24,6 +24,7 @@
 //! | plain server in place of a resumable one | `ends::plain_server_*` |
 //! | subscriber panics | `lifetime::message_whose_subscriber_panics_*` |
 //! | 2^53 messages | `hostile::message_beyond_the_largest_number_*` |
+//! | client that is refused and takes nothing | `tests/testing`: `refusals`, all; `tests/mount`: `http2::client_that_does_not_read_*` |
 //! | token told to the wrong path or owner | `ends::session_is_unknown_*` |
 //! | tombstone forgotten | `tests/testing`: `sessions::session_that_is_*`; the unit tests of `session::tombstones` |
 

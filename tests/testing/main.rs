@@ -10,6 +10,8 @@ mod heartbeats;
 mod limits;
 mod outages;
 mod recordings;
+#[cfg(feature = "tls")]
+mod refusals;
 mod repetition;
 mod sessions;
 
