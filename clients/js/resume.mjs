@@ -24,7 +24,10 @@ const MISTAKE = 4901;
 /** Close codes with which a peer refuses a message: of its kind, encoding, content or length (RFC 6455, section 7.4.1). */
 const REFUSALS = [1003, 1007, 1008, 1009];
 
-/** So many connections on which nothing written has arrived end a session: one message may be what breaks them all. */
+/**
+ * So many connections on which nothing written has arrived end a session: one message may be what breaks them all. They have to
+ * break over `stuckTime` as well, since a client that comes back at once loses so many on a bad network in the blink of an eye.
+ */
 const STUCK = 8;
 
 /** After so long an open connection has proven to be good. */
@@ -45,6 +48,7 @@ const OPTIONS = {
   ackLength: 32 << 10,
   ackDelay: 1_000,
   buffered: 1 << 20,
+  stuckTime: 10_000,
 };
 
 /**
@@ -91,7 +95,7 @@ export class ResumableSocket {
   /**
    * What the session has besides its queue. `received` is how far this end has come in the peer's messages, `told` the last such
    * position that the peer was told, `unacked` the length of what came since, `link` the number of connections so far, `stalled`
-   * how many of the last of them brought nothing on.
+   * how many of the last of them brought nothing on, `stalledSince` when the first of those broke.
    */
   #session = null;
   /** The connection. What an older one still says is not heard. */
@@ -273,7 +277,7 @@ export class ResumableSocket {
     else if (code === TAKEN_OVER) this.#lose('taken over');
     else if (state === 'plain' && (code === 1000 || code === 1001)) this.#session = null;
     else if (state === 'plain') this.#lose('plain');
-    else if (state === 'up' && this.#outgoing.sent > 0 && !this.#hasMoved) this.#session.stalled += 1;
+    else if (state === 'up' && this.#outgoing.sent > 0 && !this.#hasMoved) this.#stall();
     this.#outgoing.loseLink();
     this.#emit('close', { code, reason });
     if (state === 'closing') this.#finish();
@@ -338,7 +342,7 @@ export class ResumableSocket {
 
   #greet() {
     const session = this.#session;
-    if (session?.stalled >= STUCK) this.#lose('stuck');
+    if (session && this.#isStuck()) this.#lose('stuck');
     if (!this.#session) return this.#begin();
     session.link += 1;
     this.#state = 'resuming';
@@ -396,6 +400,18 @@ export class ResumableSocket {
     this.#session = null;
     this.#isRefused = false;
     if (missed !== 0 || unconfirmed > 0) this.#emit('gap', { missed, unconfirmed, why });
+  }
+
+  /** The connection has brought nothing on. */
+  #stall() {
+    const session = this.#session;
+    if (session.stalled === 0) session.stalledSince = Date.now();
+    session.stalled += 1;
+  }
+
+  #isStuck() {
+    const { stalled, stalledSince } = this.#session;
+    return stalled >= STUCK && Date.now() - stalledSince >= this.#options.stuckTime;
   }
 
   /** The connection is good: a position has moved on it. */
@@ -488,5 +504,5 @@ export class ResumableSocket {
 }
 
 function newSession(token) {
-  return { token, link: 1, received: 0, told: 0, unacked: 0, stalled: 0 };
+  return { token, link: 1, received: 0, told: 0, unacked: 0, stalled: 0, stalledSince: 0 };
 }

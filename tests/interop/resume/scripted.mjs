@@ -335,25 +335,62 @@ await checkBegun('nothing is refused when the session goes on', async (scene, li
   equal(await fate, 'delivered');
 });
 
-await checkBegun('a message that breaks eight connections is given up', async (scene, link) => {
+/** A message has been delivered, and the next one broken its first connection. Returns the fates of these and a third. */
+async function poisoned(scene, link) {
   const fates = ['0', 'poison', 'kept'].map((data) => fateOf(scene.socket.sendTracked(data)));
   await link.hears('0', '!ask');
-  link.say('!ack 1'); // so this connection is none of the eight
+  link.say('!ack 1'); // so this connection is not counted
   await link.hears('poison');
   link.ws.terminate();
-  for (let number = 2; number <= 9; number++) {
-    const again = await scene.resumed(number, 0, '!resumed 1 0');
-    await again.hears('!at 1', 'poison');
-    again.ws.terminate();
+  return fates;
+}
+
+/** Lets the message break the next connections, `most` at most. Returns their number, and the one on which the client has given up. */
+async function breaks(scene, most) {
+  for (let count = 0; ; count++) {
+    const link = await scene.link();
+    link.say(`!hello ${SECOND} 120`);
+    const said = await link.next();
+    if (said === '!new') return { count, link };
+    equal(said, `!resume ${FIRST} ${count + 2} 0`);
+    link.say('!resumed 1 0');
+    await link.hears('!at 1', 'poison');
+    if (count === most) return { count, link };
+    link.ws.terminate();
   }
-  const last = await scene.link();
-  last.say(`!hello ${SECOND} 120`);
-  await last.hears('!new');
-  last.say('!ack 0');
-  await last.hears('kept', '!ask');
-  last.say('!ack 1');
+}
+
+async function goesOnWithout(scene, link, fates) {
+  link.say('!ack 0');
+  await link.hears('kept', '!ask');
+  link.say('!ack 1');
   equal(await Promise.all(fates), ['delivered', 'unconfirmed', 'delivered']);
   equal(scene.events, [{ missed: null, unconfirmed: 1, why: 'stuck' }]);
+}
+
+await checkBegun('a message that breaks eight connections is given up', async (scene, link) => {
+  const fates = await poisoned(scene, link);
+  const { count, link: last } = await breaks(scene, 20);
+  equal(count, 8);
+  await goesOnWithout(scene, last, fates);
+}, { window: 1, stuckTime: 0 });
+
+await checkBegun('a message that breaks more of them in no time is not given up before its time', async (scene, link) => {
+  const since = performance.now();
+  const fates = await poisoned(scene, link);
+  const { count, link: last } = await breaks(scene, Infinity);
+  equal([count >= 8, performance.now() - since > 390], [true, true]); // the client counts whole milliseconds
+  await goesOnWithout(scene, last, fates);
+}, { window: 1, stuckTime: 400 });
+
+await checkBegun('a bad network that breaks any number of connections within ten seconds costs no message', async (scene, link) => {
+  const fates = await poisoned(scene, link);
+  const { link: good } = await breaks(scene, 20);
+  good.say('!ack 2');
+  await good.hears('!ask', 'kept', '!ask');
+  good.say('!ack 3');
+  equal(await Promise.all(fates), ['delivered', 'delivered', 'delivered']);
+  equal(scene.events, []);
 }, { window: 1 });
 
 await checkBegun('connections on which something arrives are not counted', async (scene, link) => {
