@@ -242,6 +242,7 @@ impl RetryPolicy {
     }
 
     /// The longest delay that [`delay`](Self::delay) returns for a loss at this attempt, if it is not the first.
+    #[cfg(feature = "nats")]
     pub(crate) fn longest_delay(&self, attempt: u32) -> Duration {
         if self.jitter { self.highest(attempt) } else { self.grown(attempt) }
     }
