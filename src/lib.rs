@@ -130,6 +130,9 @@ pub use limits::Limits;
 pub use operators::{Lossy, ObservableExt, Router};
 pub use outbox::Overflow;
 pub use runtime::{EventLoopScheduler, IoRuntime, IoScheduler, RunLoop};
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use server::BusLost;
 pub use server::{Adopted, Connection, RxWsServer, ServerBuilder};
 #[cfg(feature = "mount")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mount")))]

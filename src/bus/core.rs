@@ -50,8 +50,19 @@ pub(crate) enum Told {
     Nothing,
     /// The interests up to this number.
     UpTo(u64),
-    /// There will be no link again.
-    Closed,
+    /// The last link has ended, since the bus is to end.
+    Ending,
+    /// The bus has been completed.
+    Completed,
+    /// The bus has ended with an error.
+    Failed,
+}
+
+impl Told {
+    /// Whether somebody who counts on the bus has to do without it. A bus that is completed is wanted no more.
+    pub(crate) fn is_lost(self) -> bool {
+        matches!(self, Self::Nothing | Self::Failed)
+    }
 }
 
 /// A bus, as its handles and its task share it.
@@ -316,9 +327,9 @@ impl<D: WsDatatype> BusCore<D> {
     pub(crate) async fn connected(&self) -> Result<(), WsError> {
         let latest = self.interests.latest();
         let is_told = |told: &Told| match told {
-            Told::Nothing => false,
+            Told::Nothing | Told::Ending => false,
             Told::UpTo(number) => *number >= latest,
-            Told::Closed => true,
+            Told::Completed | Told::Failed => true,
         };
         let mut told = self.told.subscribe();
         // An error is impossible: `self` holds the sender.
@@ -339,7 +350,7 @@ impl<D: WsDatatype> BusCore<D> {
     pub(crate) fn last(&self, report: CloseReport) -> BusEvent {
         self.states.next(ConnectionState::Closed);
         self.states.clone().complete();
-        self.told.send_replace(Told::Closed);
+        self.told.send_replace(if self.component.terminal().is_some() { Told::Failed } else { Told::Completed });
         if report.unsent > 0 {
             let dropped = Tally { messages: report.unsent, len: report.unsent_len };
             self.component.events.next(BusEvent::Dropped { reason: DropReason::Closed, dropped });

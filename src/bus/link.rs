@@ -100,7 +100,7 @@ pub(crate) async fn serve<D: WsDatatype, B: Broker>(bus: &BusCore<D>, link: B, b
 /// Emits the end of a link, after everything that arrived on it.
 async fn end<D: WsDatatype>(bus: &BusCore<D>, error: Option<WsError>, lasted: Duration) {
     bus.interests.unlink();
-    bus.told.send_replace(Told::Nothing);
+    bus.told.send_replace(if error.is_some() { Told::Nothing } else { Told::Ending });
     let unconfirmed = bus.outbox.rewind();
     // With several threads another one may still be delivering messages of this link.
     bus.component.inbound.delivered().await;

@@ -1,6 +1,9 @@
 //! Which requests a server lets in.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
 
 use http::{
     HeaderValue, Method, StatusCode, Version,
@@ -35,6 +38,8 @@ pub(crate) struct Policy {
     pub(crate) authorize: Option<Authorize>,
     /// Whether the program also decides on requests that ask for no connection.
     pub(crate) answers_plain: bool,
+    /// Whether no connection is opened for the time being.
+    pub(crate) is_suspended: Arc<AtomicBool>,
 }
 
 /// The answer that opens a connection, and the subprotocol it chooses.
@@ -62,6 +67,10 @@ impl Policy {
     /// Whether the program is to answer a request that asks for no connection.
     pub(super) fn answers_plainly(&self, request: &Head) -> bool {
         self.answers_plain && !request.asks_to_upgrade() && has_host(request)
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.is_suspended.load(SeqCst)
     }
 
     fn serves(&self, request: &Head) -> Result<(), Answer> {

@@ -19,6 +19,9 @@ use crate::{
     transport::{Transport, raw::Raw, tls::ServerTls},
 };
 
+/// Why nobody is let in for the time being. Without a `Retry-After`: another server may have room at once.
+const SUSPENDED: &str = "this server has no link to the others at present (BusLost::CloseClients)";
+
 /// A connection that is let in.
 pub(crate) struct Entrant {
     pub(crate) stream: Transport,
@@ -124,8 +127,8 @@ async fn reply<R>(
     }
 }
 
-/// Decides on a request: by the protocol first, then by the served paths and origins, then by the room left, and last by the
-/// program. Returns the answer that lets it in.
+/// Decides on a request: by the protocol first, then by the served paths and origins, then by the state of the server and the
+/// room left, and last by the program. Returns the answer that lets it in.
 pub(super) async fn judge(
     request: Head,
     addr: Addr,
@@ -141,6 +144,9 @@ pub(super) async fn judge(
         Err(answer) if !policy.answers_plainly(&request) => return Err(answer),
         opening => opening,
     };
+    if opening.is_ok() && policy.is_suspended() {
+        return Err(full(SUSPENDED));
+    }
     permit.stay().map_err(|Evicted| full(MADE_ROOM))?;
     if opening.is_ok() {
         permit.take_path(&request.path).map_err(full)?;

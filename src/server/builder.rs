@@ -5,7 +5,10 @@ use std::{future::Future, io, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
 
 #[cfg(feature = "nats")]
-use crate::server::bus::{ServerBus, bus_of};
+use crate::{
+    BusLost,
+    server::bus::{ServerBus, bus_of},
+};
 use crate::{
     ConnConfig, IoScheduler, Refuse, Resume, RxWsServer, UpgradeRequest, WsDatatype, WsError,
     client::request::check_subprotocols,
@@ -34,6 +37,8 @@ pub struct ServerBuilder<D: WsDatatype> {
     resume: Option<Resume>,
     #[cfg(feature = "nats")]
     bus: Option<Arc<dyn ServerBus<D::Outgoing>>>,
+    #[cfg(feature = "nats")]
+    on_bus_lost: BusLost,
     /// The first option that cannot be used, as an error.
     mistake: Option<WsError>,
 }
@@ -49,6 +54,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
             resume: None,
             #[cfg(feature = "nats")]
             bus: None,
+            #[cfg(feature = "nats")]
+            on_bus_lost: BusLost::default(),
             mistake: None,
         }
     }
@@ -195,8 +202,8 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// The broker sends the messages of the paths on which this server has clients: from the first one on, until 10 s after the
     /// last has gone. [`next`](RxWsServer::next) reports by [events of the bus](crate::RxBus::events) what does not reach it;
     /// [`send`](RxWsServer::send) is `Ok` when a client's outbox or the bus has taken the message, and
-    /// [`send_tracked`](RxWsServer::send_tracked) follows it to the server's own clients. While there is no broker, and
-    /// after the bus has ended, the server serves its own clients as usual. The handle of the bus that the server holds keeps
+    /// [`send_tracked`](RxWsServer::send_tracked) follows it to the server's own clients. While there is no broker, unless
+    /// [`on_bus_lost`](Self::on_bus_lost) says otherwise, and after the bus has ended, the server serves its own clients as usual. The handle of the bus that the server holds keeps
     /// the bus open.
     #[cfg(feature = "nats")]
     #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
@@ -205,6 +212,26 @@ impl<D: WsDatatype> ServerBuilder<D> {
         B: WsDatatype<Item = D::Outgoing, Outgoing = D::Outgoing>,
     {
         self.bus = Some(bus_of::<D, B>(bus));
+        self
+    }
+
+    /// Sets what the server does while its [bus](Self::bus) has no link to the broker. The default is [`BusLost::KeepClients`].
+    /// Without a bus it has no effect.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let bus = RxBus::local(WsStr)?; // in a program: RxBus::connect("nats://10.0.0.5:4222", WsStr)?
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .bus(&bus)
+    ///     .on_bus_lost(BusLost::CloseClients { after: Duration::from_secs(10) })
+    ///     .bind()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    #[cfg(feature = "nats")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+    pub fn on_bus_lost(mut self, reaction: BusLost) -> Self {
+        self.on_bus_lost = reaction;
         self
     }
 
@@ -297,7 +324,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         let (options, policy, resume) = (self.options, self.policy, self.resume);
         let core = ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals);
         #[cfg(feature = "nats")]
-        let core = core.on_bus(self.bus);
+        let core = core.on_bus(self.bus, self.on_bus_lost);
         let core = Arc::new(core);
         #[cfg(feature = "nats")]
         core.join_bus();

@@ -6,9 +6,12 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
+use tokio::sync::watch;
+
 use crate::{
     Frame, RxBus, SendError, Tag, TaggedData, WsDatatype,
     bus::{
+        core::Told,
         interests::{Holder, Interest, Scope},
         servers::Sink,
     },
@@ -28,6 +31,9 @@ pub(crate) trait ServerBus<T>: Send + Sync {
 
     /// Whether a frame of the bus is one of the server's.
     fn encodes_alike(&self) -> bool;
+
+    /// What the broker knows of the bus, as it changes. This does not keep the bus open.
+    fn told(&self) -> watch::Receiver<Told>;
 }
 
 /// A bus, and the place of a server on it. Its handle keeps the bus open.
@@ -67,6 +73,10 @@ where
 
     fn encodes_alike(&self) -> bool {
         self.encodes_alike
+    }
+
+    fn told(&self) -> watch::Receiver<Told> {
+        self.bus.inner.core.told.subscribe()
     }
 }
 

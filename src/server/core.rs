@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, AtomicU64, Ordering},
@@ -27,7 +28,7 @@ use crate::{
     },
     link::write_scheduler::WriteScheduler,
     outbox::Refusal,
-    protocol::close::{GOING_AWAY, INTERNAL_ERROR},
+    protocol::close::{GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER},
     runtime::{
         debts::{self, Debts},
         guard::Death,
@@ -38,7 +39,7 @@ use crate::{
     transport::{raw::Given, tls::ServerTls},
 };
 #[cfg(feature = "nats")]
-use crate::{bus::interests::Interest, server::bus::ServerBus};
+use crate::{BusLost, bus::interests::Interest, server::bus::ServerBus};
 
 /// Why a peer is refused for which there is not even room to read its request.
 pub(crate) const NO_ROOM: &str = "this server has as many handshakes under way as it allows (Limits::handshakes)";
@@ -67,6 +68,8 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     /// `None` if it shares none.
     #[cfg(feature = "nats")]
     pub(crate) bus: Option<Arc<dyn ServerBus<D::Outgoing>>>,
+    #[cfg(feature = "nats")]
+    pub(crate) on_bus_lost: BusLost,
     open: Mutex<Open<D>>,
     /// Peers that do not come through the listener.
     arrivals: mpsc::Sender<Arrival>,
@@ -185,6 +188,8 @@ impl<D: WsDatatype> ServerCore<D> {
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
             #[cfg(feature = "nats")]
             bus: None,
+            #[cfg(feature = "nats")]
+            on_bus_lost: BusLost::default(),
             options,
             policy,
             tls,
@@ -231,8 +236,8 @@ impl<D: WsDatatype> ServerCore<D> {
     }
 
     #[cfg(feature = "nats")]
-    pub(crate) fn on_bus(mut self, bus: Option<Arc<dyn ServerBus<D::Outgoing>>>) -> Self {
-        self.bus = bus;
+    pub(crate) fn on_bus(mut self, bus: Option<Arc<dyn ServerBus<D::Outgoing>>>, on_lost: BusLost) -> Self {
+        (self.bus, self.on_bus_lost) = (bus, on_lost);
         self
     }
 
@@ -383,19 +388,23 @@ impl<D: WsDatatype> ServerCore<D> {
         drop(open);
         // Checked after the insertion: a connection that comes while the server closes is either in the list of those to
         // be closed or sees it here.
-        if self.is_closing() {
-            self.close(connection);
-        }
+        self.close_if_due(slice::from_ref(connection));
     }
 
+    /// Closes all connections of a server that is closing, or [suspended](Policy::is_suspended).
     pub(crate) fn close_connections(&self) {
         let connections: Vec<_> = self.lock().connections.values().cloned().collect();
-        connections.iter().for_each(|connection| self.close(connection));
+        self.close_if_due(&connections);
     }
 
-    fn close(&self, connection: &Connection<D>) {
-        let code = self.close_code.load(Ordering::SeqCst);
-        connection.core().outbox.close(code, "", self.options.limits.close_timeout);
+    fn close_if_due(&self, connections: &[Connection<D>]) {
+        let code = match self.close_code.load(Ordering::SeqCst) {
+            0 if !self.policy.is_suspended() => return,
+            0 => TRY_AGAIN_LATER,
+            code => code,
+        };
+        let timeout = self.options.limits.close_timeout;
+        connections.iter().for_each(|connection| connection.core().outbox.close(code, "", timeout));
     }
 
     /// Takes a connection out of those that are open; it is for the caller to emit that as an event, and to

@@ -13,6 +13,8 @@ mod arrival;
 mod builder;
 #[cfg(feature = "nats")]
 mod bus;
+#[cfg(feature = "nats")]
+mod bus_lost;
 pub(crate) mod connection;
 mod core;
 #[cfg(feature = "mount")]
@@ -23,6 +25,8 @@ mod streams;
 mod task;
 
 pub use builder::ServerBuilder;
+#[cfg(feature = "nats")]
+pub use bus_lost::BusLost;
 pub use connection::{Connection, ConnectionSource};
 #[cfg(feature = "mount")]
 pub use mount::{RxWsService, Upgrade};

@@ -4,6 +4,8 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::sleep};
 
+#[cfg(feature = "nats")]
+use crate::server::bus_lost::mind_bus;
 use crate::{
     CloseReport, ServerEvent, WsDatatype, WsError,
     handshake::Refused,
@@ -54,7 +56,7 @@ async fn serve_all<D: WsDatatype>(
     mut arrivals: mpsc::Receiver<Arrival>,
 ) {
     let mut serving = JoinSet::new();
-    let mut closing = pin!(server.until_closing());
+    let (mut closing, mut minding) = (pin!(server.until_closing()), pin!(mind_bus(&server)));
     loop {
         let accepting = async {
             // Deliveries on other threads are not waited for: their observers may block.
@@ -68,6 +70,8 @@ async fn serve_all<D: WsDatatype>(
         tokio::select! {
             biased;
             () = &mut closing => break,
+            // Before the first peer: it is not let in by a server that begins without a bus.
+            never = &mut minding => match never {},
             // A finished task is forgotten, so that the set holds no more than there are connections. Before the next peer, or a
             // rush of peers would keep it; and peers come soon, since no more tasks finish than peers were accepted.
             Some(_) = serving.join_next() => {}
@@ -80,6 +84,11 @@ async fn serve_all<D: WsDatatype>(
     while serving.join_next().await.is_some() {}
     let report = CloseReport::from(server.unsent());
     server.component.end(report, || server.last(report)).await;
+}
+
+#[cfg(not(feature = "nats"))]
+async fn mind_bus<D: WsDatatype>(_: &ServerCore<D>) -> std::convert::Infallible {
+    std::future::pending().await
 }
 
 /// Drops the peers that nobody will serve any more.

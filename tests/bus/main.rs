@@ -12,6 +12,7 @@ mod broken;
 mod cut;
 mod foreign;
 mod joint;
+mod lost;
 mod many;
 mod nats_server;
 mod refused;

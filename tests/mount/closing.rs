@@ -111,3 +111,26 @@ fn client_that_has_just_been_let_in_gets_1001() {
         server.wait_closed(PATIENCE).unwrap();
     }
 }
+
+/// See `BusLost`.
+#[cfg(feature = "nats")]
+#[test]
+fn mounted_server_answers_503_until_its_bus_is_there_and_when_it_is_lost() {
+    let broker = LocalBroker::new();
+    broker.stop();
+    let retry = RetryPolicy::fixed(Duration::from_millis(20));
+    let bus = RxBus::builder(&broker, WsStr).retry(retry).connect().unwrap();
+    let lost = BusLost::CloseClients { after: Duration::from_millis(100) };
+    let server = RxWsServer::unbound(WsStr).bus(&bus).on_bus_lost(lost).build().unwrap();
+    let addr = serve(Router::new().fallback_service(server.service()));
+    let is_refused = || matches!(&*refused(format!("ws://{addr}/a")), WsError::Rejected { status: 503, .. });
+    assert!(is_refused());
+    broker.start();
+    bus.wait_connected(PATIENCE).unwrap();
+    let client = RxWsClient::connect(format!("ws://{addr}/a"), WsStr).unwrap();
+    client.wait_connected(PATIENCE).unwrap();
+    let events = Recorder::on(client.events());
+    broker.stop();
+    events.find(|event| matches!(event, ClientEvent::Disconnected { code: 1013, .. }).then_some(()));
+    assert!(is_refused());
+}

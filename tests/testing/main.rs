@@ -5,6 +5,8 @@
 mod attempts;
 #[cfg(feature = "nats")]
 mod brokers;
+#[cfg(feature = "nats")]
+mod bus_lost;
 mod faults;
 mod heartbeats;
 mod limits;
