@@ -87,6 +87,8 @@ mod misuse;
 mod one_line;
 mod operators;
 mod outbox;
+#[cfg(feature = "nats")]
+mod presence;
 mod protocol;
 mod random;
 mod runtime;
@@ -129,6 +131,9 @@ pub use http::HeaderMap;
 pub use limits::Limits;
 pub use operators::{Lossy, ObservableExt, Router};
 pub use outbox::Overflow;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use presence::{Member, Presence};
 pub use runtime::{EventLoopScheduler, IoRuntime, IoScheduler, RunLoop};
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
@@ -152,7 +157,7 @@ pub use transport::{ClientTls, ServerTls};
 pub mod ops {
     #[cfg(feature = "nats")]
     #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
-    pub use crate::bus::BusSource;
+    pub use crate::bus::{BusSource, PresenceFeed};
     pub use crate::{
         client::ClientSource,
         endpoint::Feed,

@@ -19,6 +19,7 @@ use crate::{
         interests::{Interests, Scope},
         numbers::{Hearing, Receiving},
         outbox::{BusOutbox, Pushed},
+        presence::Tracker,
         servers::Servers,
         subject_name,
     },
@@ -71,6 +72,7 @@ pub(crate) struct BusCore<D: WsDatatype> {
     pub(crate) outbox: BusOutbox,
     pub(crate) interests: Arc<Interests>,
     pub(crate) servers: Servers<D::Item>,
+    pub(crate) presence: Arc<Tracker>,
     /// The states that `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
     /// How many bytes the broker takes. No limit is known before the first link.
@@ -117,6 +119,9 @@ impl<D: WsDatatype> EndpointCore for BusCore<D> {
 
     fn finish(&self, how: Result<(), WsError>) {
         if self.component.ask_to_end(how) {
+            if let Some(farewell) = self.presence.farewell() {
+                self.outbox.note(farewell);
+            }
             self.outbox.close(CLOSE_TIMEOUT);
         }
     }
@@ -129,16 +134,16 @@ impl<D: WsDatatype> EndpointCore for BusCore<D> {
 impl<D: WsDatatype> BusCore<D> {
     pub(crate) fn new(datatype: D, options: Options, home: IoScheduler, echoed: fn(&D::Outgoing) -> D::Item) -> Self {
         let component = Component::keeping_events(options.name, home.clone());
-        let states = SerializedSubject::at_home(
-            home,
-            Replay::latest(ConnectionState::Disconnected),
-            component.events.on_panic(),
-        );
+        let on_panic = component.events.on_panic();
+        let disconnected = Replay::latest(ConnectionState::Disconnected);
+        let states = SerializedSubject::at_home(home.clone(), disconnected, on_panic.clone());
+        let publisher = publisher();
         Self {
             component,
-            outbox: BusOutbox::new(options.outbox, &options.prefix, &publisher()),
+            outbox: BusOutbox::new(options.outbox, &options.prefix, &publisher),
             interests: Arc::default(),
             servers: Servers::default(),
+            presence: Tracker::new(publisher.into(), home, on_panic),
             states,
             max_len: AtomicUsize::new(usize::MAX),
             links: AtomicU64::new(0),
@@ -221,6 +226,7 @@ impl<D: WsDatatype> BusCore<D> {
         let Some(hearers) = self.interests.hearers(interest) else { return };
         let path = match hearers.scope {
             Scope::Path(path) => path,
+            Scope::Presence(_) => return self.presence.receive(&envelope),
             // Another program may use a subject that is no path.
             Scope::All | Scope::Under(_) => match subject_name::path(&self.prefix, &envelope.subject) {
                 Some(path) => path.into(),
@@ -256,6 +262,8 @@ impl<D: WsDatatype> BusCore<D> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let (is_new, missed) = match mark.kind {
             Kind::Beat => (false, heard.beat(interest, &mark.stamp, path)),
+            // That of a bus whose prefix is like this one's.
+            Kind::Presence => (false, 0),
             Kind::Text | Kind::Binary => match heard.hear(interest, &mark.stamp, path) {
                 Hearing::Next => (true, 0),
                 Hearing::Double => (false, 0),
@@ -296,6 +304,7 @@ impl<D: WsDatatype> BusCore<D> {
 
     /// Reports that the broker does not let this bus use a subject.
     pub(crate) fn report_denied(&self, subject: &str, why: &str) {
+        self.presence.note_denied(&self.prefix, subject);
         // A wildcard stands for itself.
         let path = subject_name::path(&self.prefix, subject).unwrap_or_else(|| subject.to_owned());
         self.component.events.next(BusEvent::Unroutable { path: path.into(), why: why.into(), count: 1 });
@@ -350,6 +359,7 @@ impl<D: WsDatatype> BusCore<D> {
     pub(crate) fn last(&self, report: CloseReport) -> BusEvent {
         self.states.next(ConnectionState::Closed);
         self.states.clone().complete();
+        self.presence.end();
         self.told.send_replace(if self.component.terminal().is_some() { Told::Failed } else { Told::Completed });
         if report.unsent > 0 {
             let dropped = Tally { messages: report.unsent, len: report.unsent_len };

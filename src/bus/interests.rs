@@ -9,7 +9,11 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Tag, bus::subject_name, sparse};
+use crate::{
+    Tag,
+    bus::{presence::channel::Channel, subject_name},
+    sparse,
+};
 
 /// How long an interest lives on after its last holder: clients that connect again must not make it flap.
 pub(crate) const LINGER: Duration = Duration::from_secs(10);
@@ -21,6 +25,8 @@ pub(crate) enum Scope {
     Path(Tag),
     /// The paths that begin with this, which ends with `/`.
     Under(Tag),
+    /// No paths: what is told of connections.
+    Presence(Channel),
 }
 
 impl Scope {
@@ -38,6 +44,7 @@ impl Scope {
             Self::All => Some(format!("{prefix}.>")),
             Self::Path(path) => subject_name::subject(prefix, path),
             Self::Under(path) => subject_name::subject(prefix, path.strip_suffix('/')?).map(|subject| subject + ".>"),
+            Self::Presence(channel) => Some(channel.pattern(prefix)),
         }
     }
 }
@@ -49,6 +56,8 @@ pub(crate) enum Holder {
     Subscriber,
     /// A server with clients on the path.
     Server,
+    /// One who wants to know who is there, or is asked for that.
+    Watcher,
 }
 
 /// Who wants to hear the messages of a scope.
@@ -78,32 +87,42 @@ struct State {
     wanted: HashMap<Scope, Want>,
     scopes: HashMap<u64, Scope>,
     numbers: u64,
-    /// How many subscribers there are, of all scopes.
-    subscribers: usize,
-    /// How often servers hold an interest.
-    servers: usize,
+    /// How many there are of each kind of holder, over all scopes.
+    holders: Holders,
     /// What the link has not been told of; `None` as long as there is no link.
     changes: Option<Vec<Change>>,
     /// The interests that have lost their last holder, and when, each at most once.
     idle: VecDeque<(Instant, u64)>,
 }
 
+/// How many there are of each kind of holder.
+#[derive(Default)]
+struct Holders([usize; 3]);
+
+impl Holders {
+    fn add(&mut self, holder: Holder) {
+        self.0[holder as usize] += 1;
+    }
+
+    fn remove(&mut self, holder: Holder) {
+        self.0[holder as usize] -= 1;
+    }
+
+    fn any(&self, holder: Holder) -> bool {
+        self.0[holder as usize] > 0
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == [0; 3]
+    }
+}
+
 struct Want {
     number: u64,
-    subscribers: usize,
-    servers: usize,
+    holders: Holders,
     /// When the last holder left.
     idle_since: Option<Instant>,
     is_listed: bool,
-}
-
-impl Want {
-    fn count(&mut self, holder: Holder) -> &mut usize {
-        match holder {
-            Holder::Subscriber => &mut self.subscribers,
-            Holder::Server => &mut self.servers,
-        }
-    }
 }
 
 /// A holder's part in an interest.
@@ -128,7 +147,7 @@ impl Interests {
 
     pub(crate) fn join(self: &Arc<Self>, scope: Scope, holder: Holder) -> Interest {
         let mut state = self.lock();
-        *state.all(holder) += 1;
+        state.holders.add(holder);
         state.forget_idle(Instant::now());
         let number = state.want(&scope, holder);
         drop(state);
@@ -138,7 +157,7 @@ impl Interests {
 
     fn leave(&self, scope: &Scope, holder: Holder) {
         let mut state = self.lock();
-        *state.all(holder) -= 1;
+        state.holders.remove(holder);
         state.leave(scope, holder, Instant::now());
         drop(state);
         self.changed.notify_one();
@@ -149,25 +168,27 @@ impl Interests {
         let state = self.lock();
         let scope = state.scopes.get(&number)?;
         let want = state.wanted.get(scope)?;
-        let (has_subscribers, has_servers) = (want.subscribers > 0, want.servers > 0);
+        let (has_subscribers, has_servers) = (want.holders.any(Holder::Subscriber), want.holders.any(Holder::Server));
         Some(Hearers { scope: scope.clone(), has_subscribers, has_servers })
     }
 
     /// Whether servers have clients on a path.
     pub(crate) fn has_servers(&self, path: &Tag) -> bool {
         let state = self.lock();
-        state.servers > 0 && state.wanted.get(&Scope::Path(path.clone())).is_some_and(|want| want.servers > 0)
+        state.holders.any(Holder::Server)
+            && state.wanted.get(&Scope::Path(path.clone())).is_some_and(|want| want.holders.any(Holder::Server))
     }
 
     /// The numbers of the interests with subscribers that a path belongs to.
     pub(crate) fn subscribed(&self, path: &Tag) -> Vec<u64> {
         let state = self.lock();
-        if state.subscribers == 0 {
+        if !state.holders.any(Holder::Subscriber) {
             return Vec::new();
         }
         let above = path.match_indices('/').skip(1).map(|(at, _)| Scope::Under(path[..=at].into()));
         let scopes = [Scope::All, Scope::Path(path.clone())].into_iter().chain(above);
-        let wanted = scopes.filter_map(|scope| state.wanted.get(&scope).filter(|want| want.subscribers > 0));
+        let wanted =
+            scopes.filter_map(|scope| state.wanted.get(&scope).filter(|want| want.holders.any(Holder::Subscriber)));
         wanted.map(|want| want.number).collect()
     }
 
@@ -207,24 +228,17 @@ impl Interests {
 }
 
 impl State {
-    fn all(&mut self, holder: Holder) -> &mut usize {
-        match holder {
-            Holder::Subscriber => &mut self.subscribers,
-            Holder::Server => &mut self.servers,
-        }
-    }
-
     /// Counts a holder in. Returns the number of the interest.
     fn want(&mut self, scope: &Scope, holder: Holder) -> u64 {
         if let Some(want) = self.wanted.get_mut(scope) {
-            *want.count(holder) += 1;
+            want.holders.add(holder);
             want.idle_since = None;
             return want.number;
         }
         self.numbers += 1;
         let number = self.numbers;
-        let mut want = Want { number, subscribers: 0, servers: 0, idle_since: None, is_listed: false };
-        *want.count(holder) += 1;
+        let mut want = Want { number, holders: Holders::default(), idle_since: None, is_listed: false };
+        want.holders.add(holder);
         self.wanted.insert(scope.clone(), want);
         self.scopes.insert(number, scope.clone());
         self.note(Change::Subscribe(number, scope.clone()));
@@ -235,8 +249,8 @@ impl State {
     fn leave(&mut self, scope: &Scope, holder: Holder, now: Instant) {
         self.forget_idle(now);
         let Some(want) = self.wanted.get_mut(scope) else { return };
-        *want.count(holder) -= 1;
-        if want.subscribers + want.servers == 0 {
+        want.holders.remove(holder);
+        if want.holders.is_empty() {
             want.idle_since = Some(now);
             if !mem::replace(&mut want.is_listed, true) {
                 self.idle.push_back((now, want.number));

@@ -15,7 +15,7 @@ use crate::{
         broker::{Broker, Event},
         core::{BusCore, Told},
         event::BusEvent,
-        interests::Change,
+        interests::{Change, Scope},
         outbox::Taken,
     },
     link::READ_AHEAD,
@@ -100,6 +100,7 @@ pub(crate) async fn serve<D: WsDatatype, B: Broker>(bus: &BusCore<D>, link: B, b
 /// Emits the end of a link, after everything that arrived on it.
 async fn end<D: WsDatatype>(bus: &BusCore<D>, error: Option<WsError>, lasted: Duration) {
     bus.interests.unlink();
+    bus.presence.unlink();
     bus.told.send_replace(if error.is_some() { Told::Nothing } else { Told::Ending });
     let unconfirmed = bus.outbox.rewind();
     // With several threads another one may still be delivering messages of this link.
@@ -188,6 +189,7 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
         for (number, scope) in interests {
             self.tell(Change::Subscribe(number, scope)).await?;
         }
+        self.bus.presence.link();
         self.ask().await?;
         while !self.is_done() {
             self.bus.max_len.store(self.link.max_len(), Relaxed);
@@ -320,13 +322,15 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
         if let Told::UpTo(told) = &mut self.told {
             *told = number.max(*told);
         }
-        match scope.pattern(self.bus.prefix()) {
-            Some(pattern) => self.link.subscribe(number, &pattern).await,
-            None => {
-                self.bus.report_without_subject(scope);
-                Ok(())
-            }
+        let Some(pattern) = scope.pattern(self.bus.prefix()) else {
+            self.bus.report_without_subject(scope);
+            return Ok(());
+        };
+        self.link.subscribe(number, &pattern).await?;
+        if matches!(scope, Scope::Presence(_)) {
+            self.bus.presence.ask_all();
         }
+        Ok(())
     }
 
     async fn keep_time(&mut self) -> Result<(), WsError> {

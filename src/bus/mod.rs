@@ -15,6 +15,7 @@
 //! | `interests`, `topic` | the paths that somebody wants to hear |
 //! | `servers` | the servers that share the bus |
 //! | `numbers` | what is missing, and what comes twice |
+//! | `presence/` | who is where |
 //! | `subject_name` | paths as subjects |
 //! | `broker/` | what joins the buses: NATS, or this process |
 
@@ -26,6 +27,7 @@ pub(crate) mod interests;
 mod link;
 mod numbers;
 mod outbox;
+pub(crate) mod presence;
 pub(crate) mod servers;
 mod subject_name;
 mod task;
@@ -34,8 +36,11 @@ mod topic;
 pub use broker::{address::BusAddress, local::LocalBroker};
 pub use builder::BusBuilder;
 pub use event::BusEvent;
+pub use presence::feed::PresenceFeed;
 
 use std::{sync::Arc, time::Duration};
+
+use rxrust::context::Context;
 
 use crate::{
     ConnectionState, Io, IoRuntime, IoScheduler, SendError, Stats, Tag, TaggedData, WsDatatype, WsError,
@@ -195,7 +200,7 @@ impl<D: WsDatatype> RxBus<D> {
 
     fn scoped(&self, scope: Scope) -> Io<BusSource<D>> {
         let BusSource { core, guard, .. } = self.inner.clone();
-        rxrust::context::Context::from_parts(BusSource { core, guard, scope }, self.scheduler.clone())
+        Io::from_parts(BusSource { core, guard, scope }, self.scheduler.clone())
     }
 
     /// The state of the link to the broker: the current one first, then each change, until `Closed`.
@@ -209,6 +214,30 @@ impl<D: WsDatatype> RxBus<D> {
     #[must_use]
     pub fn state(&self) -> Io<Feed<ConnectionState>> {
         Feed::of(&self.inner.core.states, &self.scheduler)
+    }
+
+    /// Who is on a path, on all servers of this bus: the present state first, as far as it is known, then each change. *Hot*.
+    ///
+    /// ```
+    /// # use rxplus::prelude::*;
+    /// # let bus = RxBus::local(WsStr)?;
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .bus(&bus)
+    ///     .member(|connection| connection.query().map(str::to_owned)) // ws://host/chat?Ali
+    ///     .bind()?;
+    /// bus.presence("/chat").subscribe(|here| {
+    ///     println!("{} connections on {} servers: {:?}", here.connections, here.servers.len(), here.names());
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// The first one to ask hears what the others answer a round trip later. Each bus tells the others what changes on its
+    /// servers, five times a second at most, and everything to those who missed something. What a process that was killed
+    /// had told is gone within 15 s, and so is that of one that cannot be reached; what comes back is heard again.
+    #[must_use]
+    pub fn presence(&self, path: impl Into<Tag>) -> Io<PresenceFeed> {
+        let BusSource { core, guard, .. } = &self.inner;
+        Io::from_parts(PresenceFeed::of(core, guard.clone(), path.into()), self.scheduler.clone())
     }
 
     /// How many messages were published and received so far. `written` are those that the broker has confirmed; `queued` those

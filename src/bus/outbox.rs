@@ -16,6 +16,7 @@ use crate::{
     bus::{
         broker::{Envelope, Kind, Mark},
         numbers::Publishing,
+        presence::Note,
         subject_name,
     },
     outbox::{OutboxBound, Refusal},
@@ -27,6 +28,9 @@ const WINDOW: Tally = Tally { messages: 16_384, len: 32 * 1024 * 1024 };
 
 /// How many paths a beat is about at most.
 const PATHS_PER_BEAT: usize = 1_000;
+
+/// How many notes may wait for the broker.
+const NOTES: usize = 64;
 
 /// The queue between a push and the broker. A message keeps its place until the broker has confirmed it: a new link begins
 /// with the first that the last one did not.
@@ -41,6 +45,8 @@ struct State {
     bound: OutboxBound,
     numbers: Publishing,
     queue: VecDeque<Queued>,
+    /// How many of the queue are notes.
+    notes: usize,
     /// How many of the queue the present link has taken, and their bytes.
     taken: usize,
     taken_len: u64,
@@ -57,10 +63,14 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
-    /// A beat counts as nothing.
+    fn kind(&self) -> Option<Kind> {
+        self.envelope.mark.as_ref().map(|mark| mark.kind)
+    }
+
+    /// Beats and notes count as nothing.
     fn tally(&self) -> Tally {
-        match self.envelope.mark {
-            Some(Mark { kind: Kind::Beat, .. }) => Tally::default(),
+        match self.kind() {
+            Some(Kind::Beat | Kind::Presence) => Tally::default(),
             _ => Tally { messages: 1, len: self.envelope.payload.len() as u64 },
         }
     }
@@ -92,6 +102,7 @@ impl BusOutbox {
             bound,
             numbers: Publishing::new(publisher),
             queue: VecDeque::new(),
+            notes: 0,
             taken: 0,
             taken_len: 0,
             stats: SendStats::default(),
@@ -124,6 +135,17 @@ impl BusOutbox {
     pub(crate) fn beat(&self) {
         self.lock().beat();
         self.changed.notify_one();
+    }
+
+    /// Queues a note for other nodes. A new link is not given the notes of an earlier one.
+    pub(crate) fn note(&self, note: Note) {
+        self.lock().note(note);
+        self.changed.notify_one();
+    }
+
+    /// Whether the broker has confirmed most of the notes.
+    pub(crate) fn has_room_for_notes(&self) -> bool {
+        self.lock().notes < NOTES
     }
 
     /// Takes up to `most` messages for the link, as the window allows.
@@ -183,6 +205,11 @@ impl BusOutbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().queue.is_empty()
+    }
+
+    /// Whether there is anything that is worth another link.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.lock().stats.queued.messages > 0
     }
 
     /// Drops everything for good, and returns how much that was.
@@ -248,7 +275,7 @@ impl State {
     /// Takes out the oldest message that no link has taken, if the policy says so.
     fn oldest_to_drop(&mut self) -> Option<Queued> {
         match self.bound.overflow {
-            Overflow::DropOldest => self.queue.remove(self.taken),
+            Overflow::DropOldest => self.remove_next(),
             Overflow::DropLatest => None,
             Overflow::Disconnect => {
                 // The task ends the bus at once.
@@ -256,6 +283,13 @@ impl State {
                 None
             }
         }
+    }
+
+    /// Removes the first that the link has not taken.
+    fn remove_next(&mut self) -> Option<Queued> {
+        let next = self.queue.remove(self.taken)?;
+        self.notes -= usize::from(next.kind() == Some(Kind::Presence));
+        Some(next)
     }
 
     fn drop_queued(&mut self, reason: DropReason, tally: Tally) {
@@ -270,6 +304,13 @@ impl State {
             let envelope = Envelope { subject: subject.into(), mark, payload: Default::default() };
             self.queue.push_back(Queued { path, envelope });
         }
+    }
+
+    fn note(&mut self, Note { channel, mark, payload }: Note) {
+        let subject = channel.subject(&self.prefix, &mark.stamp.publisher);
+        let envelope = Envelope { subject: subject.as_str().into(), mark: Some(mark), payload };
+        self.notes += 1;
+        self.queue.push_back(Queued { path: subject.into(), envelope });
     }
 
     fn has_window(&self) -> bool {
@@ -292,7 +333,7 @@ impl State {
                 self.taken_len += next.tally().len;
                 taken.messages.push(next.clone());
                 self.taken += 1;
-            } else if let Some(long) = self.queue.remove(self.taken) {
+            } else if let Some(long) = self.remove_next() {
                 self.drop_queued(DropReason::Undeliverable, long.tally());
                 taken.too_long.push(long);
             }
@@ -303,6 +344,7 @@ impl State {
     fn confirm(&mut self, count: usize) -> Vec<Queued> {
         let confirmed: Vec<_> = self.queue.drain(..count.min(self.taken)).collect();
         self.taken -= confirmed.len();
+        self.notes -= confirmed.iter().filter(|queued| queued.kind() == Some(Kind::Presence)).count();
         for tally in confirmed.iter().map(Queued::tally) {
             self.taken_len -= tally.len;
             self.stats.queued -= tally;
@@ -313,7 +355,8 @@ impl State {
 
     fn rewind(&mut self) -> u64 {
         let taken = self.queue.iter().take(self.taken).map(|queued| queued.tally().messages).sum();
-        (self.taken, self.taken_len) = (0, 0);
+        (self.taken, self.taken_len, self.notes) = (0, 0, 0);
+        self.queue.retain(|queued| queued.kind() != Some(Kind::Presence));
         taken
     }
 }

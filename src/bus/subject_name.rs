@@ -12,8 +12,12 @@ const MAX_PREFIX_LEN: usize = 64;
 
 /// Whether subjects may begin with `prefix`: one or more tokens with dots between.
 pub(crate) fn is_prefix(prefix: &str) -> bool {
-    let is_token = |token: &str| !token.is_empty() && token.bytes().all(is_plain);
     prefix.len() <= MAX_PREFIX_LEN && prefix.split('.').all(is_token)
+}
+
+/// Whether this is a token of a subject that stands for itself.
+pub(crate) fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(is_plain)
 }
 
 /// The subject of a path; `None` when the path has none, since it does not begin with `/` or is too long.

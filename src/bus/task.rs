@@ -11,6 +11,7 @@ use crate::{
         core::BusCore,
         event::BusEvent,
         link::{self, Beginning, LinkEnd},
+        presence,
     },
     client::retry::Verdict,
     link::READ_AHEAD,
@@ -33,7 +34,10 @@ pub(crate) struct Settings<C> {
 
 /// Runs a bus to its end.
 pub(crate) async fn run<D: WsDatatype, C: Connect>(bus: Arc<BusCore<D>>, settings: Settings<C>) {
-    let ended = keep_connected(&bus, &settings).await;
+    let ended = tokio::select! {
+        ended = keep_connected(&bus, &settings) => ended,
+        never = presence::keep(&bus) => match never {},
+    };
     let ended = if bus.outbox.has_overflown() { Err(overflow(&bus)) } else { ended };
     if let Err(error) = ended
         && bus.component.ask_to_end(Err(error.clone()))
@@ -105,14 +109,14 @@ fn reaction(retry: &RetryPolicy, error: &WsError) -> OnClose {
 
 /// Whether the bus is to end and there is no reason, or no time, to connect once more for it.
 fn is_done<D: WsDatatype>(bus: &BusCore<D>) -> bool {
-    bus.outbox.closing().is_some_and(|deadline| bus.outbox.is_empty() || deadline <= Instant::now())
+    bus.outbox.closing().is_some_and(|deadline| !bus.outbox.has_messages() || deadline <= Instant::now())
 }
 
 /// Runs `work`. `None` when the bus is asked to end, before or meanwhile, and has nothing to send, or no time left for it.
 async fn unless_done<D: WsDatatype, T>(bus: &BusCore<D>, work: impl Future<Output = T>) -> Option<T> {
     let done = async {
         let deadline = bus.outbox.until_closing().await;
-        if !bus.outbox.is_empty() {
+        if bus.outbox.has_messages() {
             sleep_until(deadline).await;
         }
     };

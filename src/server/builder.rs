@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 #[cfg(feature = "nats")]
 use crate::{
     BusLost,
-    server::bus::{ServerBus, bus_of},
+    server::bus::{BusOptions, bus_of},
 };
 use crate::{
     ConnConfig, IoScheduler, Refuse, Resume, RxWsServer, UpgradeRequest, WsDatatype, WsError,
@@ -36,9 +36,7 @@ pub struct ServerBuilder<D: WsDatatype> {
     tls: Option<ServerTls>,
     resume: Option<Resume>,
     #[cfg(feature = "nats")]
-    bus: Option<Arc<dyn ServerBus<D::Outgoing>>>,
-    #[cfg(feature = "nats")]
-    on_bus_lost: BusLost,
+    on_bus: BusOptions<D>,
     /// The first option that cannot be used, as an error.
     mistake: Option<WsError>,
 }
@@ -53,9 +51,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
             tls: None,
             resume: None,
             #[cfg(feature = "nats")]
-            bus: None,
-            #[cfg(feature = "nats")]
-            on_bus_lost: BusLost::default(),
+            on_bus: BusOptions::default(),
             mistake: None,
         }
     }
@@ -211,7 +207,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     where
         B: WsDatatype<Item = D::Outgoing, Outgoing = D::Outgoing>,
     {
-        self.bus = Some(bus_of::<D, B>(bus));
+        self.on_bus.bus = Some(bus_of::<D, B>(bus));
         self
     }
 
@@ -231,7 +227,39 @@ impl<D: WsDatatype> ServerBuilder<D> {
     #[cfg(feature = "nats")]
     #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
     pub fn on_bus_lost(mut self, reaction: BusLost) -> Self {
-        self.on_bus_lost = reaction;
+        self.on_bus.on_lost = reaction;
+        self
+    }
+
+    /// Gives the connections names, under which [`RxBus::presence`](crate::RxBus::presence) tells of them on all servers of
+    /// the [bus](Self::bus). `name` returns a `String`, or an `Option<String>` for connections that may have none; by default,
+    /// none has, and connections are only counted.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// struct User(String);
+    ///
+    /// let bus = RxBus::local(WsStr)?;
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .authorize(|request| async move { Ok(User(request.header("x-user").unwrap_or("nobody").into())) })
+    ///     .bus(&bus)
+    ///     .member(|connection| connection.grant().map(|User(name)| name.clone()))
+    ///     .bind()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// It is called on the server's I/O thread, once for each connection, after [`Connected`](crate::ServerEvent::Connected). If
+    /// it panics, the connection has no name, and that is an [event](crate::ServerEvent::SubscriberPanicked). Everybody who may
+    /// subscribe at the broker can read the names.
+    #[cfg(feature = "nats")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+    pub fn member<F, N>(mut self, name: F) -> Self
+    where
+        F: Fn(&crate::Connection<D>) -> N + Send + Sync + 'static,
+        N: Into<Option<String>>,
+    {
+        self.on_bus.name_of = Some(Arc::new(move |connection| name(connection).into()));
         self
     }
 
@@ -324,7 +352,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         let (options, policy, resume) = (self.options, self.policy, self.resume);
         let core = ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals);
         #[cfg(feature = "nats")]
-        let core = core.on_bus(self.bus, self.on_bus_lost);
+        let core = core.on_bus(self.on_bus);
         let core = Arc::new(core);
         #[cfg(feature = "nats")]
         core.join_bus();

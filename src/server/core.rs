@@ -11,6 +11,8 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
+#[cfg(feature = "nats")]
+use crate::server::bus::{BusOptions, ServerBus};
 use crate::{
     Addr, Connection, DatatypeError, Frame, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData,
     WsDatatype, WsError,
@@ -38,8 +40,6 @@ use crate::{
     subject::{branch::Listeners, replay::Replay},
     transport::{raw::Given, tls::ServerTls},
 };
-#[cfg(feature = "nats")]
-use crate::{BusLost, bus::interests::Interest, server::bus::ServerBus};
 
 /// Why a peer is refused for which there is not even room to read its request.
 pub(crate) const NO_ROOM: &str = "this server has as many handshakes under way as it allows (Limits::handshakes)";
@@ -65,11 +65,8 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) admission: Arc<Admission>,
     /// `None` if the server offers none.
     pub(crate) sessions: Option<Sessions>,
-    /// `None` if it shares none.
     #[cfg(feature = "nats")]
-    pub(crate) bus: Option<Arc<dyn ServerBus<D::Outgoing>>>,
-    #[cfg(feature = "nats")]
-    pub(crate) on_bus_lost: BusLost,
+    pub(crate) on_bus: BusOptions<D>,
     open: Mutex<Open<D>>,
     /// Peers that do not come through the listener.
     arrivals: mpsc::Sender<Arrival>,
@@ -142,7 +139,7 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
         }
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
         #[cfg(feature = "nats")]
-        if let Some(bus) = &self.bus {
+        if let Some(bus) = &self.on_bus.bus {
             return self.offer_with(&**bus, tagged, frame, fate);
         }
         self.offer_here(&tagged.tag, frame, fate).map(drop)
@@ -187,9 +184,7 @@ impl<D: WsDatatype> ServerCore<D> {
             admission: Admission::new(options.limits.clone()),
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
             #[cfg(feature = "nats")]
-            bus: None,
-            #[cfg(feature = "nats")]
-            on_bus_lost: BusLost::default(),
+            on_bus: BusOptions::default(),
             options,
             policy,
             tls,
@@ -236,24 +231,18 @@ impl<D: WsDatatype> ServerCore<D> {
     }
 
     #[cfg(feature = "nats")]
-    pub(crate) fn on_bus(mut self, bus: Option<Arc<dyn ServerBus<D::Outgoing>>>, on_lost: BusLost) -> Self {
-        (self.bus, self.on_bus_lost) = (bus, on_lost);
+    pub(crate) fn on_bus(mut self, on_bus: BusOptions<D>) -> Self {
+        self.on_bus = on_bus;
         self
     }
 
     /// Lets the bus, if there is one, send what comes in to this server.
     #[cfg(feature = "nats")]
     pub(crate) fn join_bus(self: &Arc<Self>) {
-        if let Some(bus) = &self.bus {
+        if let Some(bus) = &self.on_bus.bus {
             let this: std::sync::Weak<Self> = Arc::downgrade(self);
-            bus.join(this);
+            bus.join(self.component.name(), this);
         }
-    }
-
-    /// Keeps the bus interested in a path.
-    #[cfg(feature = "nats")]
-    pub(crate) fn interest_in(&self, path: &Tag) -> Option<Interest> {
-        self.bus.as_ref().map(|bus| bus.interest(path))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open<D>> {

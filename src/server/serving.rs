@@ -189,9 +189,9 @@ struct Registered<'a, D: WsDatatype> {
     upgrading: Option<Box<handshake::Upgrading>>,
     /// The place of its outbox in the routing table.
     route: Route,
-    /// Its part in the interest of the server's bus.
+    /// Its part in the server's bus.
     #[cfg(feature = "nats")]
-    _interest: Option<crate::bus::interests::Interest>,
+    on_bus: Option<Box<crate::server::bus::OnBus>>,
     session: Option<Box<Served>>,
     /// Its place among the connections; none while its session has no link.
     permit: Option<Permit>,
@@ -241,11 +241,11 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         // Outbound: messages pushed for its path go into its outbox.
         let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());
         #[cfg(feature = "nats")]
-        let interest = server.interest_in(connection.path());
+        let on_bus = server.enter_bus(connection);
         server.add(connection);
         Self {
             #[cfg(feature = "nats")]
-            _interest: interest,
+            on_bus,
             serving,
             link,
             #[cfg(feature = "mount")]
@@ -275,6 +275,10 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         let serving = self.serving.clone();
         // In boxes, the first and the last: they take more room than the rest, and last a moment.
         Box::pin(serving.announce()).await;
+        #[cfg(feature = "nats")]
+        if let Some(on_bus) = &mut self.on_bus {
+            serving.server.attend(&serving.connection, on_bus);
+        }
         let ending = match (&mut self.session, &serving.server.sessions) {
             (Some(session), Some(sessions)) => {
                 Box::pin(serving.drive_session(sessions, session, link, &mut self.permit)).await

@@ -45,6 +45,17 @@ impl<T, E> SerializedSubject<T, E> {
         Self::of(Core::new(Some(home), replay, on_panic))
     }
 
+    /// As [`at_home`](Self::at_home). Items that wait are [merged](Merge).
+    #[cfg(feature = "nats")]
+    pub(crate) fn merging(home: IoScheduler, replay: Replay<T>, on_panic: Option<PanicHook>) -> Self
+    where
+        T: Merge,
+    {
+        let mut core = Core::new(Some(home), replay, on_panic);
+        core.merge = Some(T::merge);
+        Self::of(core)
+    }
+
     /// A subject that counts, in `unheard`, the items that nobody took.
     pub(crate) fn counting(unheard: Arc<AtomicU64>) -> Self {
         let mut core = Core::new(None, Replay::Nothing, None);

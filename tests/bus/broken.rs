@@ -142,18 +142,19 @@ fn interest_follows_the_clients() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).bus(&bus).bind().unwrap();
     let subjects = |subjects: &[&str]| until(&format!("{subjects:?}"), || broker.subscriptions() == subjects);
     bus.wait_connected(PATIENCE).unwrap();
-    subjects(&[]);
+    // Others may ask it who is here.
+    subjects(&["rx-p.ask"]);
     let clients = ["/a", "/a", "/b/c"].map(|path| connected(&server, path, WsStr));
-    subjects(&["rx.a", "rx.b.c"]);
+    subjects(&["rx-p.ask", "rx.a", "rx.b.c"]);
     clients[0].clone().complete();
     let all = bus.clone().log_errors().subscribe(|_| {});
-    subjects(&["rx.>", "rx.a", "rx.b.c"]);
+    subjects(&["rx-p.ask", "rx.>", "rx.a", "rx.b.c"]);
     all.unsubscribe();
     clients.into_iter().for_each(RxWsClient::complete);
     // Ten seconds after the last.
     thread::sleep(Duration::from_secs(5));
-    subjects(&["rx.>", "rx.a", "rx.b.c"]);
-    subjects(&[]);
+    subjects(&["rx-p.ask", "rx.>", "rx.a", "rx.b.c"]);
+    subjects(&["rx-p.ask"]);
 }
 
 /// The library has room for 65,536 messages of a subscription, and drops the others without a word.

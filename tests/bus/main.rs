@@ -15,6 +15,7 @@ mod joint;
 mod lost;
 mod many;
 mod nats_server;
+mod presence;
 mod refused;
 mod servers;
 mod subject;

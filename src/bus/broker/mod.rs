@@ -81,6 +81,8 @@ pub(crate) enum Kind {
     Binary,
     /// No message: its number is that of the last one.
     Beat,
+    /// No message: it tells of connections.
+    Presence,
 }
 
 /// Bytes of a publisher's name. Ours have 8, and a few more when the publisher has more paths than it remembers.
@@ -94,6 +96,7 @@ impl Mark {
             "t" => Kind::Text,
             "b" => Kind::Binary,
             "n" => Kind::Beat,
+            "p" => Kind::Presence,
             _ => return None,
         };
         let publisher = parts.next().filter(|name| (1..=MAX_PUBLISHER_LEN).contains(&name.len()))?;
@@ -109,6 +112,7 @@ impl fmt::Display for Mark {
             Kind::Text => 't',
             Kind::Binary => 'b',
             Kind::Beat => 'n',
+            Kind::Presence => 'p',
         };
         write!(f, "{kind}.{}.{}", self.stamp.publisher, self.stamp.number)
     }
@@ -120,7 +124,12 @@ mod tests {
 
     #[test]
     fn mark_is_read_as_it_was_written() {
-        for (kind, text) in [(Kind::Text, "t.7Qf3kZ0p.1"), (Kind::Binary, "b.7Qf3kZ0p-2.4711"), (Kind::Beat, "n.a.9")] {
+        for (kind, text) in [
+            (Kind::Text, "t.7Qf3kZ0p.1"),
+            (Kind::Binary, "b.7Qf3kZ0p-2.4711"),
+            (Kind::Beat, "n.a.9"),
+            (Kind::Presence, "p.a.1"),
+        ] {
             let mark = Mark::parse(text).unwrap();
             assert_eq!((mark.kind, mark.to_string().as_str()), (kind, text));
         }

@@ -1,0 +1,70 @@
+//! [`PresenceFeed`]: the observable that [`RxBus::presence`](crate::RxBus::presence) returns.
+
+use std::{convert::Infallible, fmt, sync::Arc};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+};
+
+use crate::{
+    Presence, SerializedSubscription, Tag, WsDatatype,
+    bus::{
+        core::BusCore,
+        interests::{Holder, Interests, Scope},
+        presence::{Tracker, channel::Channel},
+    },
+    endpoint::drop_guard::DropGuard,
+    subject::holding::Holding,
+};
+
+/// Who is on a path, in an [`Io`](crate::Io) context: the present state first, then changes. *Hot*.
+///
+/// # Emission
+///
+/// On the bus's I/O thread, five times a second at most: an observer that is slow hears the latest state. Its error type is
+/// `Infallible`, so `subscribe(closure)` works directly. It completes with the bus, which observers keep open.
+#[derive(Clone)]
+pub struct PresenceFeed {
+    tracker: Arc<Tracker>,
+    interests: Arc<Interests>,
+    /// Keeps the bus open.
+    guard: Arc<DropGuard>,
+    path: Tag,
+}
+
+impl PresenceFeed {
+    pub(crate) fn of<D: WsDatatype>(core: &BusCore<D>, guard: Arc<DropGuard>, path: Tag) -> Self {
+        Self { tracker: core.presence.clone(), interests: core.interests.clone(), guard, path }
+    }
+}
+
+impl ObservableType for PresenceFeed {
+    type Item<'a>
+        = Presence
+    where
+        Self: 'a;
+    type Err = Infallible;
+}
+
+impl<C> CoreObservable<C> for PresenceFeed
+where
+    C: Context,
+    C::Inner: Observer<Presence, Infallible> + Send + 'static,
+{
+    type Unsub = SerializedSubscription;
+
+    fn subscribe(self, context: C) -> SerializedSubscription {
+        let (subject, watching) = self.tracker.watch(&self.path);
+        let interests = [Channel::All, Channel::To(self.tracker.node.clone())]
+            .map(|channel| self.interests.join(Scope::Presence(channel), Holder::Watcher));
+        subject.subscribe(context.transform(|observer| Holding::new(observer, (watching, interests, self.guard))))
+    }
+}
+
+impl fmt::Debug for PresenceFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PresenceFeed").field("path", &self.path).finish_non_exhaustive()
+    }
+}

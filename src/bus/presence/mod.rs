@@ -1,0 +1,230 @@
+//! Who is where: each bus tells the others of the connections of its servers, and nobody else changes what it has told.
+//!
+//! ```text
+//! servers -> Attendance -> Own ----- told, each 0.2 s at most ---> the outbox of the bus -> other buses
+//!                          Others <- messages of other buses
+//!                          Own + Others -> presence of the paths that somebody watches, each 0.2 s at most
+//! ```
+//!
+//! Messages have numbers. Who sees a hole, or has just come, asks that node for everything; so what is lost on the way is made
+//! good, and who is silent for 15 s is gone.
+//!
+//! | file | contents |
+//! |---|---|
+//! | here | what servers, observers and the task of the bus share |
+//! | `state` | what is done, and when |
+//! | `channel` | the subjects |
+//! | `message` | what is told |
+//! | `own`, `others` | what this node tells, and has heard |
+//! | `roster` | the connections of a node |
+//! | `feed` | the observable |
+
+pub(crate) mod channel;
+pub(crate) mod feed;
+mod message;
+mod others;
+mod own;
+mod roster;
+mod state;
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    IoScheduler, Presence, SerializedSubject, Tag, WsDatatype,
+    bus::{
+        broker::{Envelope, Kind, Mark},
+        core::BusCore,
+        numbers::Stamp,
+        presence::{
+            channel::Channel,
+            message::Message,
+            own::{Numbered, Own},
+            roster::Place,
+            state::State,
+        },
+    },
+    runtime::debts,
+    subject::{Merge, Merged, PanicHook, replay::Replay},
+};
+
+/// The connections of this node and of the others.
+pub(crate) struct Tracker {
+    /// The name of this node.
+    node: Arc<str>,
+    /// Where observers are called, and what happens when one panics.
+    home: IoScheduler,
+    on_panic: Option<PanicHook>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+/// A connection on a path, until it is dropped.
+#[must_use]
+pub(crate) struct Attendance {
+    tracker: Arc<Tracker>,
+    place: Place,
+    id: u64,
+    name: Option<Arc<str>>,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let Self { place, id, name, .. } = self;
+        self.tracker.change(&place.path, |own| own.leave(place, *id, name.as_ref()));
+    }
+}
+
+/// An observer's part in a path that is watched.
+#[must_use]
+pub(crate) struct Watching {
+    tracker: Arc<Tracker>,
+    path: Tag,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let unwatched = self.tracker.lock().unwatch(&self.path);
+        drop(unwatched);
+    }
+}
+
+/// A message for other nodes.
+pub(crate) struct Note {
+    pub(crate) channel: Channel,
+    pub(crate) mark: Mark,
+    pub(crate) payload: Bytes,
+}
+
+impl Tracker {
+    pub(crate) fn new(node: Arc<str>, home: IoScheduler, on_panic: Option<PanicHook>) -> Arc<Self> {
+        Arc::new(Self { node, home, on_panic, state: Mutex::new(State::new(Instant::now())), changed: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name that a server has on the bus.
+    pub(crate) fn server(&self, name: &str, number: u64) -> Arc<str> {
+        format!("{name}@{}.{number}", self.node).into()
+    }
+
+    /// Counts a connection in.
+    pub(crate) fn attend(self: &Arc<Self>, server: &Arc<str>, path: &Tag, id: u64, name: Option<String>) -> Attendance {
+        let place = Place { path: path.clone(), server: server.clone() };
+        let name = name.map(Arc::from);
+        self.change(path, |own| own.join(&place, id, name.clone()));
+        Attendance { tracker: self.clone(), place, id, name }
+    }
+
+    fn change(&self, path: &Tag, change: impl FnOnce(&mut Own)) {
+        self.lock().change(path, change);
+        self.changed.notify_one();
+    }
+
+    /// Counts an observer of a path in, and returns what it observes.
+    fn watch(self: &Arc<Self>, path: &Tag) -> (SerializedSubject<Presence>, Watching) {
+        let watching = Watching { tracker: self.clone(), path: path.clone() };
+        let subject =
+            |present| SerializedSubject::merging(self.home.clone(), Replay::latest(present), self.on_panic.clone());
+        let mut state = self.lock();
+        let (subject, is_over) = (state.watch(path, subject), state.is_over);
+        drop(state);
+        if is_over {
+            subject.clone().complete();
+        }
+        (subject, watching)
+    }
+
+    /// Takes a message from the broker.
+    pub(crate) fn receive(&self, envelope: &Envelope) {
+        let Some(Mark { kind: Kind::Presence, stamp }) = &envelope.mark else { return };
+        let Some(message) = Message::decode(&envelope.payload) else { return };
+        self.lock().hear(&self.node, stamp, message, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Notes that a link has begun, and knows the interests.
+    pub(crate) fn link(&self) {
+        self.lock().link(Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Notes that the link has ended.
+    pub(crate) fn unlink(&self) {
+        self.lock().unlink();
+    }
+
+    /// Notes that the broker does not allow a subject. A node that may not tell, or hear who asks, is as good as one without a
+    /// link, or it would be refused with each beat.
+    pub(crate) fn note_denied(&self, prefix: &str, subject: &str) {
+        if [Channel::All, Channel::Asks].iter().any(|channel| channel.subject(prefix, &self.node) == subject) {
+            self.unlink();
+        }
+    }
+
+    /// Asks the others for everything: from now on their messages are heard.
+    pub(crate) fn ask_all(&self) {
+        self.lock().ask_all();
+        self.changed.notify_one();
+    }
+
+    /// What the others have to hear when this node ends, if they know of it.
+    pub(crate) fn farewell(&self) -> Option<Note> {
+        let farewell = self.lock().farewell()?;
+        Some(self.note(Channel::All, farewell))
+    }
+
+    /// Ends the observers.
+    pub(crate) fn end(&self) {
+        let subjects = self.lock().end();
+        subjects.into_iter().for_each(SerializedSubject::complete);
+    }
+
+    fn note(&self, channel: Channel, Numbered { number, message }: Numbered) -> Note {
+        let stamp = Stamp { publisher: self.node.clone(), number };
+        Note { channel, mark: Mark { kind: Kind::Presence, stamp }, payload: message.encode() }
+    }
+}
+
+/// Does what is to be done about presence, for as long as the bus lives.
+pub(crate) async fn keep<D: WsDatatype>(bus: &BusCore<D>) -> Infallible {
+    let tracker = &bus.presence;
+    loop {
+        debts::paid().await;
+        let turn = tracker.lock().turn(Instant::now(), bus.outbox.has_room_for_notes());
+        for (channel, told) in turn.told {
+            bus.outbox.note(tracker.note(channel, told));
+        }
+        turn.emitted.into_iter().for_each(|(subject, presence)| subject.next(presence));
+        tokio::select! {
+            () = tracker.changed.notified() => {}
+            () = until(turn.next) => {}
+        }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+/// Who is there now is all that an observer wants to know.
+impl Merge for Presence {
+    fn merge(&mut self, later: &Self) -> Merged {
+        *self = later.clone();
+        Merged::Done
+    }
+}

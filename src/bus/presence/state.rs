@@ -1,0 +1,259 @@
+//! [`State`]: what is done about presence, and when. No I/O, no clock of its own.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    Presence, SerializedSubject, Tag,
+    bus::{
+        numbers::Stamp,
+        presence::{
+            channel::Channel,
+            message::Message,
+            others::{Heard, Others},
+            own::{Answer, Numbered, Own},
+            roster::presence,
+        },
+        subject_name,
+    },
+    sparse,
+};
+
+/// How often the others are told what has changed, and observers who is there.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often the others are told that nothing has changed.
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is looked for nodes that are silent.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many nodes may wait for an answer.
+const MOST_ASKERS: usize = 4_096;
+
+/// What a node knows, and what it has to do.
+pub(crate) struct State {
+    own: Own,
+    others: Others,
+    watched: HashMap<Tag, Watched>,
+    link: Option<LinkState>,
+    /// The nodes that have asked for everything.
+    askers: BTreeSet<Arc<str>>,
+    tick_at: Instant,
+    emit_at: Instant,
+    pub(crate) is_over: bool,
+}
+
+/// What matters as long as there is a link.
+struct LinkState {
+    /// Whether all others are to be asked for their state.
+    asks: bool,
+    /// When the others may be told something again.
+    tell_at: Instant,
+    beat_at: Instant,
+}
+
+/// A path with observers.
+struct Watched {
+    subject: SerializedSubject<Presence>,
+    /// What was emitted last.
+    last: Presence,
+    observers: usize,
+    is_stale: bool,
+}
+
+/// What is to be done in a turn.
+pub(crate) struct Turn {
+    pub(crate) told: Vec<(Channel, Numbered)>,
+    pub(crate) emitted: Vec<(SerializedSubject<Presence>, Presence)>,
+    /// When there is something to do again, if nothing happens.
+    pub(crate) next: Option<Instant>,
+}
+
+impl State {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            own: Own::new(),
+            others: Others::default(),
+            watched: HashMap::new(),
+            link: None,
+            askers: BTreeSet::new(),
+            tick_at: now,
+            emit_at: now,
+            is_over: false,
+        }
+    }
+
+    pub(crate) fn change(&mut self, path: &Tag, change: impl FnOnce(&mut Own)) {
+        change(&mut self.own);
+        if let Some(watched) = self.watched.get_mut(path) {
+            watched.is_stale = true;
+        }
+    }
+
+    pub(crate) fn link(&mut self, now: Instant) {
+        self.own.forget_told();
+        self.link = Some(LinkState { asks: true, tell_at: now, beat_at: now + BEAT_INTERVAL });
+    }
+
+    pub(crate) fn unlink(&mut self) {
+        self.own.forget_told();
+        self.askers.clear();
+        self.link = None;
+    }
+
+    pub(crate) fn ask_all(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.asks = true;
+        }
+    }
+
+    pub(crate) fn farewell(&self) -> Option<Numbered> {
+        self.link.as_ref().and_then(|_| self.own.farewell())
+    }
+
+    /// Ends it. Returns what is to be completed.
+    pub(crate) fn end(&mut self) -> Vec<SerializedSubject<Presence>> {
+        self.is_over = true;
+        self.watched.values().map(|watched| watched.subject.clone()).collect()
+    }
+
+    /// The subject of a path. `subject` makes it from the present state, if nobody watches the path so far.
+    pub(crate) fn watch(
+        &mut self,
+        path: &Tag,
+        subject: impl FnOnce(Presence) -> SerializedSubject<Presence>,
+    ) -> SerializedSubject<Presence> {
+        if let Some(watched) = self.watched.get_mut(path) {
+            watched.observers += 1;
+            return watched.subject.clone();
+        }
+        let last = self.presence(path);
+        let subject = subject(last.clone());
+        let watched = Watched { subject: subject.clone(), last, observers: 1, is_stale: false };
+        self.watched.insert(path.clone(), watched);
+        subject
+    }
+
+    /// Counts an observer out. Returns what is to be dropped outside the lock.
+    pub(crate) fn unwatch(&mut self, path: &Tag) -> Option<SerializedSubject<Presence>> {
+        let watched = self.watched.get_mut(path)?;
+        watched.observers -= 1;
+        if watched.observers > 0 {
+            None
+        } else {
+            sparse::remove(&mut self.watched, path).map(|watched| watched.subject)
+        }
+    }
+
+    fn presence(&self, path: &Tag) -> Presence {
+        presence([&self.own.roster].into_iter().chain(self.others.rosters()), path)
+    }
+
+    pub(crate) fn hear(
+        &mut self,
+        node: &Arc<str>,
+        Stamp { publisher, number }: &Stamp,
+        message: Message,
+        now: Instant,
+    ) {
+        if publisher == node {
+            return;
+        }
+        if let Message::Ask { of } = &message
+            && of.as_ref().is_none_or(|of| **of == **node)
+            && self.askers.len() < MOST_ASKERS
+            && subject_name::is_token(publisher)
+        {
+            self.askers.insert(publisher.clone());
+        }
+        if self.others.hear(publisher, *number, message, now) == Heard::Change {
+            self.make_stale();
+        }
+    }
+
+    fn make_stale(&mut self) {
+        self.watched.values_mut().for_each(|watched| watched.is_stale = true);
+    }
+
+    /// One turn. Nothing is told as long as the broker has not taken what was told before.
+    pub(crate) fn turn(&mut self, now: Instant, may_tell: bool) -> Turn {
+        if self.tick_at <= now {
+            self.tick_at = now + TICK;
+            if self.others.tick() == Heard::Change {
+                self.make_stale();
+            }
+        }
+        let told = if may_tell { self.tell(now) } else { Vec::new() };
+        let emitted = self.emit(now);
+        Turn { told, emitted, next: self.next(now, may_tell) }
+    }
+
+    fn tell(&mut self, now: Instant) -> Vec<(Channel, Numbered)> {
+        let Some(link) = &mut self.link else { return Vec::new() };
+        let mut told = Vec::new();
+        if mem::take(&mut link.asks) && !self.watched.is_empty() {
+            told.push((Channel::Asks, self.own.numbered(Message::Ask { of: None })));
+        }
+        for node in self.others.take_asked(now) {
+            told.push((Channel::Asks, self.own.numbered(Message::Ask { of: Some(node.to_string()) })));
+        }
+        if link.tell_at <= now && self.own.has_news() {
+            link.tell_at = now + INTERVAL;
+            link.beat_at = now + BEAT_INTERVAL;
+            told.extend(self.own.tell().into_iter().map(|told| (Channel::All, told)));
+        }
+        if link.beat_at <= now {
+            link.beat_at = now + BEAT_INTERVAL;
+            told.extend(self.own.beat().map(|beat| (Channel::All, beat)));
+        }
+        // One a turn, since each is told everything.
+        if let Some(asker) = self.askers.pop_first() {
+            let Answer { news, state } = self.own.answer();
+            told.extend(news.into_iter().map(|told| (Channel::All, told)));
+            told.extend(state.into_iter().map(|state| (Channel::To(asker.clone()), state)));
+        }
+        told
+    }
+
+    fn emit(&mut self, now: Instant) -> Vec<(SerializedSubject<Presence>, Presence)> {
+        if self.emit_at > now {
+            return Vec::new();
+        }
+        let stale = self.watched.iter().filter(|(_, watched)| watched.is_stale);
+        let present: Vec<_> = stale.map(|(path, _)| (path.clone(), self.presence(path))).collect();
+        if !present.is_empty() {
+            self.emit_at = now + INTERVAL;
+        }
+        let mut emitted = Vec::new();
+        for (path, presence) in present {
+            let Some(watched) = self.watched.get_mut(&path) else { continue };
+            watched.is_stale = false;
+            if watched.last != presence {
+                watched.last = presence.clone();
+                emitted.push((watched.subject.clone(), presence));
+            }
+        }
+        emitted
+    }
+
+    /// When the next turn is due.
+    fn next(&self, now: Instant, may_tell: bool) -> Option<Instant> {
+        let tick = (!self.others.is_empty()).then_some(self.tick_at);
+        let emission = self.watched.values().any(|watched| watched.is_stale).then_some(self.emit_at);
+        let Some(link) = &self.link else { return [tick, emission].into_iter().flatten().min() };
+        if !may_tell {
+            // Later, when the broker has taken what was told.
+            return [tick, emission, Some(now + INTERVAL)].into_iter().flatten().min();
+        }
+        let news = self.own.has_news().then_some(link.tell_at);
+        let answer = (!self.askers.is_empty()).then_some(now);
+        [tick, emission, news, answer, Some(link.beat_at), self.others.ask_at()].into_iter().flatten().min()
+    }
+}
