@@ -43,9 +43,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon a loss is noticed that no message follows, and how often the broker is asked something at least.
 const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a link must last to start the count of attempts afresh, as that of a client.
-const PROVING_UPTIME: Duration = Duration::from_secs(5);
-
 /// How many messages may wait before this is an event. The library drops from 65,536 on, per subscription.
 const LAGGING: u64 = 32_768;
 
@@ -61,8 +58,7 @@ pub(crate) struct Beginning {
 pub(crate) struct LinkEnd {
     /// Why; `None` when the bus is to end and everything is confirmed, or the time for that is over.
     pub(crate) error: Option<WsError>,
-    /// Whether it has lasted long enough to count as good.
-    pub(crate) is_proven: bool,
+    pub(crate) lasted: Duration,
 }
 
 /// Serves a link to its end.
@@ -93,8 +89,9 @@ pub(crate) async fn serve<D: WsDatatype, B: Broker>(bus: &BusCore<D>, link: B, b
     };
     // Before subscribers are waited for, so that it does not outlive its end.
     drop(serving);
-    end(bus, error.clone(), began.elapsed()).await;
-    LinkEnd { error, is_proven: began.elapsed() >= PROVING_UPTIME }
+    let lasted = began.elapsed();
+    end(bus, error.clone(), lasted).await;
+    LinkEnd { error, lasted }
 }
 
 /// Emits the end of a link, after everything that arrived on it.

@@ -23,6 +23,12 @@ use crate::{
 /// How long a bus that has come back waits at most for the others. With the default policy nobody waits longer for an attempt.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// How long links that break meanwhile may have waited like that, together: a bus that has no others would never publish.
+const UNSETTLED: Duration = Duration::from_secs(10);
+
+/// How long a link must last to start the count of attempts afresh, as that of a client.
+const PROVING_UPTIME: Duration = Duration::from_secs(5);
+
 /// How long an attempt may take in a rush of them: that of 100 buses over TLS, on one machine with their broker.
 const CONNECTING: Duration = Duration::from_millis(100);
 
@@ -55,14 +61,18 @@ pub(crate) async fn run<D: WsDatatype, C: Connect>(bus: Arc<BusCore<D>>, setting
 /// When the retry policy allows no further attempt: why the last one failed.
 async fn keep_connected<D: WsDatatype, C: Connect>(bus: &BusCore<D>, settings: &Settings<C>) -> Result<(), WsError> {
     let (mut failed, mut since) = (0, Instant::now());
+    // How long the links since the last one that has published have waited for the others.
+    let mut waited = Duration::ZERO;
     loop {
         bus.states.next(ConnectionState::Connecting);
         let Some(connected) = unless_done(bus, try_to_connect(bus, &settings.connector)).await else { return Ok(()) };
         let error = match connected {
             Ok(link) => {
-                let beginning = Beginning { attempt: failed, settling: settling(&settings.retry, failed) };
-                let LinkEnd { error, is_proven } = link::serve(bus, link, beginning).await;
-                if is_proven {
+                let settling = settling(&settings.retry, failed);
+                let beginning = Beginning { attempt: failed, settling: settling.min(UNSETTLED.saturating_sub(waited)) };
+                let LinkEnd { error, lasted } = link::serve(bus, link, beginning).await;
+                waited = if lasted < settling { waited.saturating_add(lasted) } else { Duration::ZERO };
+                if lasted >= PROVING_UPTIME {
                     (failed, since) = (0, Instant::now());
                 }
                 error

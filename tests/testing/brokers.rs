@@ -78,6 +78,23 @@ async fn bus_that_is_back_waits_for_the_others_before_it_publishes() {
     assert_eq!(logs[1], ["1s next 1", "4.1s next 2", "4.1s next 3", "63.5s next 4"].map(quoted));
 }
 
+/// Each new link begins the wait anew, or two restarts in a row would lose what the first one kept: but not forever.
+#[tokio::test(start_paused = true)]
+async fn bus_whose_links_all_break_publishes_after_ten_seconds_of_them() {
+    let buses = Buses::seeded(0);
+    let here = buses.builder().retry(RetryPolicy::fixed(2 * SECOND)).connect().unwrap();
+    let there = buses.builder().retry(RetryPolicy::fixed(SECOND / 100)).connect().unwrap();
+    let heard = buses.network.record(there.path("/a"));
+    buses.network.advance(SECOND).await;
+    // Links at 3 s, 6 s and so on, each for a second.
+    buses.outage(SECOND / 100, || here.next(on_a(1))).await;
+    for _ in 0..20 {
+        buses.network.advance(3 * SECOND).await;
+        buses.outage(SECOND / 100, || {}).await;
+    }
+    assert_eq!(heard.log(), [quoted("31s next 1")]);
+}
+
 /// Also the very first link, if it needed more than one attempt.
 #[tokio::test(start_paused = true)]
 async fn only_a_first_attempt_that_succeeds_publishes_at_once() {
