@@ -180,7 +180,7 @@ pub struct Rejections {
     pub upgrade_required: u64,
     /// With 429, by `authorize`.
     pub too_many_requests: u64,
-    /// With 503: for want of room.
+    /// With 503: for want of room, or of a bus.
     pub unavailable: u64,
     /// With any other status, such as the 200 of a health check.
     pub other: u64,
