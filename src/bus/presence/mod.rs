@@ -128,8 +128,10 @@ impl Tracker {
     }
 
     fn change(&self, path: &Tag, change: impl FnOnce(&mut Own)) {
-        self.lock().change(path, change);
-        self.changed.notify_one();
+        let is_due = self.lock().change(path, change);
+        if is_due {
+            self.changed.notify_one();
+        }
     }
 
     /// Counts an observer of a path in, and returns what it observes.

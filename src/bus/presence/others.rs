@@ -56,11 +56,14 @@ struct Gathering {
     roster: Roster,
 }
 
-/// Whether something is different now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where something is different now.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Change,
-    NoChange,
+    /// On these paths.
+    Changes(Vec<String>),
+    /// On any path.
+    Anything,
+    Nothing,
 }
 
 impl Others {
@@ -75,12 +78,12 @@ impl Others {
     /// Takes a message of another node's.
     pub(crate) fn hear(&mut self, from: &Arc<str>, number: u64, message: Message, now: Instant) -> Heard {
         match message {
-            Message::Ask { .. } => return Heard::NoChange,
-            Message::Gone => return heard(sparse::remove(&mut self.nodes, from).is_some()),
+            Message::Ask { .. } => return Heard::Nothing,
+            Message::Gone => return anything(sparse::remove(&mut self.nodes, from).is_some()),
             _ => {}
         }
         if self.nodes.len() >= MOST_NODES && !self.nodes.contains_key(from) {
-            return Heard::NoChange;
+            return Heard::Nothing;
         }
         let node = self.nodes.entry(from.clone()).or_default();
         node.silent = 0;
@@ -94,7 +97,7 @@ impl Others {
             node.silent += 1;
             node.silent < SILENT_TICKS
         });
-        heard(self.nodes.len() < before)
+        anything(self.nodes.len() < before)
     }
 
     /// The nodes that are to be asked for their state.
@@ -122,9 +125,9 @@ impl Node {
             Message::State { part, is_last, changes } => self.gather(number, part, is_last, changes, now),
             Message::Beat if self.at.is_none_or(|at| at < number) => {
                 self.ask(now);
-                Heard::NoChange
+                Heard::Nothing
             }
-            Message::Beat | Message::Ask { .. } | Message::Gone => Heard::NoChange,
+            Message::Beat | Message::Ask { .. } | Message::Gone => Heard::Nothing,
         }
     }
 
@@ -135,7 +138,7 @@ impl Node {
     fn follow(&mut self, number: u64, changes: Vec<Change>, now: Instant) -> Heard {
         // A message that was sent again has been heard already.
         if self.at.is_some_and(|at| number <= at) {
-            return Heard::NoChange;
+            return Heard::Nothing;
         }
         if self.later.len() < MOST_LATER {
             self.later.insert(number, changes);
@@ -145,10 +148,11 @@ impl Node {
 
     /// Takes what was kept as far as there is no hole.
     fn catch_up(&mut self, now: Instant) -> Heard {
-        let before = self.at;
+        let mut changed = Vec::new();
         while let Some(next) = self.at.and_then(|at| at.checked_add(1))
             && let Some(changes) = self.later.remove(&next)
         {
+            changed.extend(changes.iter().map(|change| change.path.clone()));
             changes.into_iter().for_each(|change| self.roster.apply(change));
             self.at = Some(next);
         }
@@ -157,13 +161,13 @@ impl Node {
         } else {
             self.ask(now);
         }
-        heard(self.at != before)
+        Heard::Changes(changed)
     }
 
     fn gather(&mut self, number: u64, part: u32, is_last: bool, changes: Vec<Change>, now: Instant) -> Heard {
         // An answer that was overtaken.
         if self.at.is_some_and(|at| number < at) {
-            return Heard::NoChange;
+            return Heard::Nothing;
         }
         let mut gathering = match self.gathering.take() {
             _ if part == 0 => Gathering { number, parts: 0, roster: Roster::default() },
@@ -171,25 +175,25 @@ impl Node {
             // A part is missing. The node is asked again, since it is not complete.
             _ => {
                 self.ask(now);
-                return Heard::NoChange;
+                return Heard::Nothing;
             }
         };
         gathering.parts += 1;
         changes.into_iter().for_each(|change| gathering.roster.apply(change));
         if !is_last {
             self.gathering = Some(gathering);
-            return Heard::NoChange;
+            return Heard::Nothing;
         }
         self.roster = gathering.roster;
         self.at = Some(number);
         self.later.retain(|later, _| *later > number);
         self.catch_up(now);
-        Heard::Change
+        Heard::Anything
     }
 }
 
-fn heard(is_change: bool) -> Heard {
-    if is_change { Heard::Change } else { Heard::NoChange }
+fn anything(is_so: bool) -> Heard {
+    if is_so { Heard::Anything } else { Heard::Nothing }
 }
 
 #[cfg(test)]
@@ -349,10 +353,10 @@ mod tests {
         let mut pair = Pair::new();
         pair.join([0]);
         pair.tell();
-        assert!((1..SILENT_TICKS).all(|_| pair.others.tick() == Heard::NoChange));
+        assert!((1..SILENT_TICKS).all(|_| pair.others.tick() == Heard::Nothing));
         pair.hear(pair.own.beat().into_iter().collect());
-        assert!((1..SILENT_TICKS).all(|_| pair.others.tick() == Heard::NoChange));
-        assert_eq!((pair.others.tick(), pair.others.is_empty()), (Heard::Change, true));
+        assert!((1..SILENT_TICKS).all(|_| pair.others.tick() == Heard::Nothing));
+        assert_eq!((pair.others.tick(), pair.others.is_empty()), (Heard::Anything, true));
     }
 
     #[tokio::test]

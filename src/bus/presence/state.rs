@@ -1,7 +1,7 @@
 //! [`State`]: what is done about presence, and when. No I/O, no clock of its own.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     mem,
     sync::Arc,
     time::Duration,
@@ -42,6 +42,8 @@ pub(crate) struct State {
     own: Own,
     others: Others,
     watched: HashMap<Tag, Watched>,
+    /// The watched paths on which something may be different from what was emitted.
+    stale: HashSet<Tag>,
     link: Option<LinkState>,
     /// The nodes that have asked for everything.
     askers: BTreeSet<Arc<str>>,
@@ -65,7 +67,6 @@ struct Watched {
     /// What was emitted last.
     last: Presence,
     observers: usize,
-    is_stale: bool,
 }
 
 /// What is to be done in a turn.
@@ -82,6 +83,7 @@ impl State {
             own: Own::new(),
             others: Others::default(),
             watched: HashMap::new(),
+            stale: HashSet::new(),
             link: None,
             askers: BTreeSet::new(),
             tick_at: now,
@@ -90,10 +92,29 @@ impl State {
         }
     }
 
-    pub(crate) fn change(&mut self, path: &Tag, change: impl FnOnce(&mut Own)) {
+    /// Makes a change. Returns whether a turn is due for that alone.
+    pub(crate) fn change(&mut self, path: &Tag, change: impl FnOnce(&mut Own)) -> bool {
+        let had_work = self.has_work();
         change(&mut self.own);
-        if let Some(watched) = self.watched.get_mut(path) {
-            watched.is_stale = true;
+        self.make_stale(path);
+        self.has_work() && !had_work
+    }
+
+    fn has_work(&self) -> bool {
+        !self.stale.is_empty() || (self.link.is_some() && self.own.has_news())
+    }
+
+    fn make_stale(&mut self, path: &str) {
+        if let Some((path, _)) = self.watched.get_key_value(path) {
+            self.stale.insert(path.clone());
+        }
+    }
+
+    fn note_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Changes(paths) => paths.iter().for_each(|path| self.make_stale(path)),
+            Heard::Anything => self.stale.extend(self.watched.keys().cloned()),
+            Heard::Nothing => {}
         }
     }
 
@@ -136,7 +157,7 @@ impl State {
         }
         let last = self.presence(path);
         let subject = subject(last.clone());
-        let watched = Watched { subject: subject.clone(), last, observers: 1, is_stale: false };
+        let watched = Watched { subject: subject.clone(), last, observers: 1 };
         self.watched.insert(path.clone(), watched);
         subject
     }
@@ -173,22 +194,16 @@ impl State {
         {
             self.askers.insert(publisher.clone());
         }
-        if self.others.hear(publisher, *number, message, now) == Heard::Change {
-            self.make_stale();
-        }
-    }
-
-    fn make_stale(&mut self) {
-        self.watched.values_mut().for_each(|watched| watched.is_stale = true);
+        let heard = self.others.hear(publisher, *number, message, now);
+        self.note_heard(heard);
     }
 
     /// One turn. Nothing is told as long as the broker has not taken what was told before.
     pub(crate) fn turn(&mut self, now: Instant, may_tell: bool) -> Turn {
         if self.tick_at <= now {
             self.tick_at = now + TICK;
-            if self.others.tick() == Heard::Change {
-                self.make_stale();
-            }
+            let heard = self.others.tick();
+            self.note_heard(heard);
         }
         let told = if may_tell { self.tell(now) } else { Vec::new() };
         let emitted = self.emit(now);
@@ -223,19 +238,16 @@ impl State {
     }
 
     fn emit(&mut self, now: Instant) -> Vec<(SerializedSubject<Presence>, Presence)> {
-        if self.emit_at > now {
+        if self.emit_at > now || self.stale.is_empty() {
             return Vec::new();
         }
-        let stale = self.watched.iter().filter(|(_, watched)| watched.is_stale);
-        let present: Vec<_> = stale.map(|(path, _)| (path.clone(), self.presence(path))).collect();
-        if !present.is_empty() {
-            self.emit_at = now + INTERVAL;
-        }
+        self.emit_at = now + INTERVAL;
         let mut emitted = Vec::new();
-        for (path, presence) in present {
-            let Some(watched) = self.watched.get_mut(&path) else { continue };
-            watched.is_stale = false;
-            if watched.last != presence {
+        for path in mem::take(&mut self.stale) {
+            let presence = self.presence(&path);
+            if let Some(watched) = self.watched.get_mut(&path)
+                && watched.last != presence
+            {
                 watched.last = presence.clone();
                 emitted.push((watched.subject.clone(), presence));
             }
@@ -246,7 +258,7 @@ impl State {
     /// When the next turn is due.
     fn next(&self, now: Instant, may_tell: bool) -> Option<Instant> {
         let tick = (!self.others.is_empty()).then_some(self.tick_at);
-        let emission = self.watched.values().any(|watched| watched.is_stale).then_some(self.emit_at);
+        let emission = (!self.stale.is_empty()).then_some(self.emit_at);
         let Some(link) = &self.link else { return [tick, emission].into_iter().flatten().min() };
         if !may_tell {
             // Later, when the broker has taken what was told.
