@@ -83,6 +83,8 @@ pub(crate) struct BusCore<D: WsDatatype> {
     pub(crate) told: watch::Sender<Told>,
     codec: Codec<D>,
     prefix: String,
+    /// The name under which it publishes.
+    publisher: Arc<str>,
     heard: Mutex<Receiving>,
     counts: IncomingCounts,
     /// A pushed item as subscribers receive it. The two types are the same: whoever makes a bus knows, and nobody else must.
@@ -137,19 +139,20 @@ impl<D: WsDatatype> BusCore<D> {
         let on_panic = component.events.on_panic();
         let disconnected = Replay::latest(ConnectionState::Disconnected);
         let states = SerializedSubject::at_home(home.clone(), disconnected, on_panic.clone());
-        let publisher = publisher();
+        let publisher: Arc<str> = publisher().into();
         Self {
             component,
             outbox: BusOutbox::new(options.outbox, &options.prefix, &publisher),
             interests: Arc::default(),
             servers: Servers::default(),
-            presence: Tracker::new(publisher.into(), home, on_panic),
+            presence: Tracker::new(publisher.clone(), home, on_panic),
             states,
             max_len: AtomicUsize::new(usize::MAX),
             links: AtomicU64::new(0),
             told: watch::Sender::new(Told::Nothing),
             codec: Codec::new(Arc::new(datatype)),
             prefix: options.prefix,
+            publisher,
             heard: Mutex::default(),
             counts: IncomingCounts::default(),
             echoed,
@@ -259,6 +262,11 @@ impl<D: WsDatatype> BusCore<D> {
     /// Whether a message is one to emit. Reports those that are missing before it.
     fn is_new(&self, interest: u64, path: &Tag, envelope: &Envelope) -> bool {
         let Some(mark) = &envelope.mark else { return true };
+        // A broker sends no link what that link has published. But what an earlier link has left on the way may reach the broker
+        // behind the subscriptions of this one.
+        if mark.stamp.is_of(&self.publisher) {
+            return false;
+        }
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let (is_new, missed) = match mark.kind {
             Kind::Beat => (false, heard.beat(interest, &mark.stamp, path)),

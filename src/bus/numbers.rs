@@ -31,6 +31,13 @@ pub(crate) struct Stamp {
     pub(crate) number: u64,
 }
 
+impl Stamp {
+    /// Whether the publisher with this name counts so, in one of its runs.
+    pub(crate) fn is_of(&self, id: &str) -> bool {
+        self.publisher.strip_prefix(id).is_some_and(|run| run.is_empty() || run.starts_with('-'))
+    }
+}
+
 impl Publishing {
     pub(crate) fn new(id: &str) -> Self {
         Self::remembering(REMEMBERED, id)
@@ -204,6 +211,8 @@ mod tests {
         let again = publishing.next(&tag(0));
         assert_eq!((&*first.publisher, first.number, again.number), ("a", 1, 1));
         assert_ne!(first.publisher, again.publisher);
+        assert!([first, again].iter().all(|stamp| stamp.is_of("a") && !stamp.is_of("") && !stamp.is_of("a-")));
+        assert!(!Stamp { publisher: "ab".into(), number: 1 }.is_of("a"));
     }
 
     #[test]
