@@ -1,27 +1,38 @@
 //! The numbers of messages: each publisher counts the messages of each path from 1, so that a receiver drops doubles and knows
 //! how many it has missed. No I/O, no clock.
 
-use std::{collections::HashMap, hash::Hash, mem, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    mem,
+    sync::Arc,
+};
 
 use crate::Tag;
 
 /// How many paths a publisher remembers, and how many pairs of a publisher and a path a receiver.
 const REMEMBERED: usize = 65_536;
 
+/// How often the last number of a path is repeated while no message follows: with the next beat, and then after twice as many
+/// beats each time, since a receiver that was away has not heard of it. The last time is about 20 minutes after the message.
+const REPETITIONS: usize = 8;
+
 /// The paths of a publisher, with the number of the last message of each.
 pub(crate) struct Publishing {
     /// The publisher's name: random, and the same for as long as the bus lives.
     id: Arc<str>,
     paths: Recent<Tag, Line>,
-    /// The paths with messages that no beat has followed.
-    moved: Vec<Tag>,
+    /// The paths whose last number is to be repeated, by how often it was. The turn of each list comes every 1, 2, 4, .. beats.
+    due: [VecDeque<Tag>; REPETITIONS],
+    beats: u64,
 }
 
 /// A path, as its publisher counts it.
 struct Line {
     publisher: Arc<str>,
     last: u64,
-    has_moved: bool,
+    /// The list that it is in. In others it may be as well, where it does not count.
+    due: Option<usize>,
 }
 
 /// The number of a message, and the name under which its publisher counts.
@@ -44,22 +55,21 @@ impl Publishing {
     }
 
     fn remembering(most: usize, id: &str) -> Self {
-        Self { id: id.into(), paths: Recent::of(most), moved: Vec::new() }
+        Self { id: id.into(), paths: Recent::of(most), due: Default::default(), beats: 0 }
     }
 
     /// Numbers the next message of a path.
     pub(crate) fn next(&mut self, path: &Tag) -> Stamp {
         if self.paths.get(path).is_none() {
-            let line = Line { publisher: self.run(), last: 0, has_moved: false };
+            let line = Line { publisher: self.run(), last: 0, due: None };
             self.paths.insert(path.clone(), line);
         }
-        let half = self.paths.half;
+        let most = 2 * self.paths.half;
         let line = self.paths.get(path).expect("the path is there now");
         line.last += 1;
         let stamp = Stamp { publisher: line.publisher.clone(), number: line.last };
-        // Paths that come and go while there is no broker must not pile up.
-        if self.moved.len() < 2 * half && !mem::replace(&mut line.has_moved, true) {
-            self.moved.push(path.clone());
+        if line.due != Some(0) {
+            line.due = enlist(&mut self.due, 0, path, most);
         }
         stamp
     }
@@ -72,20 +82,31 @@ impl Publishing {
         }
     }
 
-    /// Takes up to `most` of the paths with messages since they were taken last, with the stamp of the last message of each.
-    pub(crate) fn take_moved(&mut self, most: usize) -> Vec<(Tag, Stamp)> {
-        let first = self.moved.len().saturating_sub(most);
+    /// Takes up to `most` of the paths whose last number is to be repeated now, with the stamp that has it.
+    pub(crate) fn beat(&mut self, most: usize) -> Vec<(Tag, Stamp)> {
+        self.beats += 1;
         let mut taken = Vec::new();
-        for path in self.moved.split_off(first) {
-            // A path that was forgotten meanwhile has no number any more.
-            if let Some(line) = self.paths.get(&path)
-                && mem::take(&mut line.has_moved)
-            {
-                taken.push((path, Stamp { publisher: line.publisher.clone(), number: line.last }));
-            }
+        for (list, paths) in self.due.iter_mut().enumerate().filter(|(list, _)| self.beats.is_multiple_of(1 << list)) {
+            let count = paths.len().min(most - taken.len());
+            taken.extend(paths.drain(..count).map(|path| (list, path)));
         }
-        taken
+        taken.into_iter().filter_map(|(list, path)| self.repeat(list, path)).collect()
     }
+
+    /// The stamp of a path that was in a list. `None` if it was forgotten meanwhile, or is in another.
+    fn repeat(&mut self, list: usize, path: Tag) -> Option<(Tag, Stamp)> {
+        let most = 2 * self.paths.half;
+        let line = self.paths.get(&path).filter(|line| line.due == Some(list))?;
+        line.due = enlist(&mut self.due, list + 1, &path, most);
+        let stamp = Stamp { publisher: line.publisher.clone(), number: line.last };
+        Some((path, stamp))
+    }
+}
+
+/// Puts a path into a list, if there is such a list with room. Paths that come and go while there is no broker must not pile up.
+fn enlist(lists: &mut [VecDeque<Tag>], list: usize, path: &Tag, most: usize) -> Option<usize> {
+    lists.get_mut(list).filter(|paths| paths.len() < most)?.push_back(path.clone());
+    Some(list)
 }
 
 /// The numbers that a receiver has heard, for each of its interests.
@@ -215,17 +236,46 @@ mod tests {
         assert!(!Stamp { publisher: "ab".into(), number: 1 }.is_of("a"));
     }
 
+    fn numbers(beat: Vec<(Tag, Stamp)>) -> BTreeMap<Tag, u64> {
+        beat.into_iter().map(|(path, stamp)| (path, stamp.number)).collect()
+    }
+
     #[test]
-    fn moved_paths_are_taken_once_with_their_last_number() {
+    fn beat_has_the_last_number_of_each_path_that_has_moved_and_the_oldest_first() {
         let mut publishing = Publishing::new("a");
         for path in [0, 1, 0] {
             publishing.next(&tag(path));
         }
-        let mut taken = publishing.take_moved(1);
-        taken.extend(publishing.take_moved(9));
-        let numbers: BTreeMap<_, _> = taken.into_iter().map(|(path, stamp)| (path, stamp.number)).collect();
-        assert_eq!(numbers, BTreeMap::from([(tag(0), 2), (tag(1), 1)]));
-        assert_eq!(publishing.take_moved(9), []);
+        assert_eq!(numbers(publishing.beat(1)), BTreeMap::from([(tag(0), 2)]));
+        publishing.next(&tag(0));
+        assert_eq!(numbers(publishing.beat(1)), BTreeMap::from([(tag(1), 1)]));
+        assert_eq!(numbers(publishing.beat(9)), BTreeMap::from([(tag(0), 3)]));
+    }
+
+    #[test]
+    fn last_number_is_repeated_more_and_more_rarely_until_the_path_moves_again() {
+        let mut publishing = Publishing::new("a");
+        publishing.next(&tag(0));
+        let mut beats = |count: u64| {
+            let beats = (1..=count).map(|beat| (beat, publishing.beat(9)));
+            let heard: Vec<_> = beats.filter(|(_, paths)| !paths.is_empty()).map(|(beat, _)| beat).collect();
+            publishing.next(&tag(0));
+            heard
+        };
+        assert_eq!(beats(1_024), [1, 2, 4, 8, 16, 32, 64, 128]);
+        assert_eq!(beats(7), [1, 2, 4]);
+        let later = beats(1_024);
+        assert!(later.len() == 8 && later.windows(2).all(|pair| pair[1] <= 3 * pair[0]), "{later:?}");
+    }
+
+    #[test]
+    fn paths_that_wait_for_a_beat_are_bounded() {
+        let mut publishing = Publishing::remembering(8, "a");
+        for beat in 0..1_000 {
+            (0..20).for_each(|n| _ = publishing.next(&tag(beat + n)));
+            publishing.beat(3);
+            assert!(publishing.due.iter().all(|paths| paths.len() <= 8));
+        }
     }
 
     proptest! {
@@ -254,7 +304,7 @@ mod tests {
                     (0..=again).for_each(|_| hear(path, &stamp, &mut missed));
                 }
             }
-            for (path, stamp) in publishing.take_moved(9) {
+            for (path, stamp) in publishing.beat(9) {
                 let at = path[1..].parse::<usize>().unwrap();
                 missed[at] += receiving.beat(0, &stamp, &path);
             }

@@ -131,6 +131,31 @@ async fn bus_that_is_completed_waits_for_nobody() {
     assert_eq!(heard.items(), [on_a(1)]);
 }
 
+/// Nobody hears of the last number who is away when it is told.
+#[tokio::test(start_paused = true)]
+async fn bus_that_was_away_is_told_what_it_has_missed_though_no_message_follows() {
+    for away in [6 * SECOND, 30 * SECOND, 3 * MINUTE, 10 * MINUTE] {
+        let buses = Buses::seeded(0);
+        let [here, there] =
+            [SECOND / 100, away].map(|delay| buses.builder().retry(RetryPolicy::fixed(delay)).connect().unwrap());
+        let heard = buses.network.record(there.path("/a"));
+        let gaps = buses.network.record(there.events().filter_map(|event| match event {
+            BusEvent::Gap { missed, .. } => Some(missed),
+            _ => None,
+        }));
+        buses.network.advance(SECOND).await;
+        here.next(on_a(1));
+        buses.network.advance(SECOND).await;
+        buses.outage(SECOND / 10, || {}).await;
+        buses.network.advance(SECOND).await;
+        (2..=10).for_each(|n| here.next(on_a(n)));
+        buses.network.advance(away).await;
+        assert_eq!((gaps.items(), there.stats().reconnects), (vec![], 1), "{away:?}");
+        buses.network.advance(2 * away).await;
+        assert_eq!((heard.items(), gaps.items()), (vec![on_a(1)], vec![9]), "{away:?}");
+    }
+}
+
 /// A line of a recording, with the number as it is printed there.
 fn quoted(line: &str) -> String {
     let (begin, number) = line.rsplit_once(' ').unwrap();
