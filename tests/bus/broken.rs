@@ -1,8 +1,12 @@
 //! Brokers that die, stand still, or are not there.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     thread,
+    time::Instant,
 };
 
 use super::{sums::Sums, *};
@@ -109,6 +113,60 @@ fn broker_that_stands_still_costs_bounded_memory_and_loses_nothing_that_was_acce
     until("confirmation", || here.stats().sent.queued.messages == 0);
 }
 
+/// For half a minute, in which its link is given up and no other is made.
+#[test]
+#[ignore = "needs nats-server"]
+fn broker_that_stands_still_for_long_is_left_and_found_again_and_the_sums_are_exact() {
+    const STANDING: Duration = Duration::from_secs(30);
+    const ROOM: u64 = 20_000;
+    let server = NatsServer::start("");
+    let bus = || RxBus::builder(server.url(), WsStr).retry(RetryPolicy::fixed(Duration::from_millis(50)));
+    let here = bus().outbox(ROOM as usize, 64 << 20, Overflow::DropLatest).connect().unwrap();
+    let there = bus().connect().unwrap();
+    let (sums, own) = (Sums::on(&there, "/a"), Sums::on(&here, "/a"));
+    let courses = [&here, &there].map(course);
+    [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    let (mut pushed, mut accepted) = (0, 0);
+    let mut push = || {
+        pushed += 1;
+        accepted += u64::from(here.send(TaggedData::new("/a", WsText::from(format!("{pushed:01000}")))).is_ok());
+        let queued = here.stats().sent.queued;
+        assert!(queued.messages <= ROOM && queued.len <= ROOM * 1_000, "{queued:?}");
+    };
+    push();
+    until("the first message", || sums.total() == 1);
+    server.signal("-STOP");
+    let since = Instant::now();
+    while since.elapsed() < STANDING {
+        (0..10).for_each(|_| push());
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(here.stats().sent.queued.messages, ROOM);
+    server.signal("-CONT");
+    [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    push();
+    until("all sums", || sums.total() == accepted);
+    until("confirmation", || here.stats().sent.queued.messages == 0);
+    assert_eq!(here.stats().sent.dropped.overflow.messages, pushed - accepted);
+    assert_eq!(own.total(), pushed, "here all is heard");
+    for course in courses {
+        let told = course.lock().unwrap().clone();
+        assert_eq!(told, ["connected", "disconnected", "connected"]);
+    }
+}
+
+/// What the links of a bus have come to.
+fn course(bus: &RxBus<WsStr>) -> Arc<Mutex<Vec<&'static str>>> {
+    let course = Arc::<Mutex<Vec<_>>>::default();
+    let noting = course.clone();
+    bus.events().subscribe(move |event| match event {
+        BusEvent::Connected { .. } => noting.lock().unwrap().push("connected"),
+        BusEvent::Disconnected { .. } => noting.lock().unwrap().push("disconnected"),
+        _ => {}
+    });
+    course
+}
+
 #[test]
 #[ignore = "needs nats-server"]
 fn server_serves_its_clients_before_there_is_a_broker_and_all_hear_once_there_is() {
@@ -185,4 +243,32 @@ fn subscriber_that_blocks_lags_and_knows_exactly_what_it_has_missed() {
     gate.unsubscribe();
     assert!(lagging() > 32_768);
     until("all sums", || sums.total() == MESSAGES);
+}
+
+/// The broker ends the link of a process that does not read.
+#[test]
+#[ignore = "needs nats-server"]
+fn process_that_is_cut_off_for_being_slow_comes_back_and_knows_exactly_what_it_has_missed() {
+    // More than the buffers of the operating system hold.
+    const MESSAGES: u64 = 30_000;
+    let server = NatsServer::start("max_pending: 1MB");
+    let retry = || RetryPolicy::fixed(Duration::from_millis(20));
+    let here = RxBus::builder(server.url(), WsStr).retry(retry()).connect().unwrap();
+    let there = RxBus::builder(server.url(), WsStr).retry(retry()).connect().unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    // The thread that is to read.
+    let gate = there.path("/a").log_errors().subscribe(move |_| _ = wait.recv());
+    let (sums, course) = (Sums::on(&there, "/a"), course(&there));
+    [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    let push = |n: u64| here.send(TaggedData::new("/a", WsText::from(format!("{n:01000}")))).unwrap();
+    (1..MESSAGES).for_each(push);
+    until("confirmation", || here.stats().sent.queued.messages == 0);
+    drop(go);
+    gate.unsubscribe();
+    until("a new link", || there.stats().reconnects == 1);
+    there.wait_connected(PATIENCE).unwrap();
+    push(MESSAGES);
+    until("all sums", || sums.total() == MESSAGES);
+    assert_ne!(sums.missed.load(Relaxed), 0);
+    assert_eq!(*course.lock().unwrap(), ["connected", "disconnected", "connected"]);
 }

@@ -1,6 +1,12 @@
 //! Links that break, on a network between a process and its broker.
 
-use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use super::{
     proxy::{Direction, End, Proxy},
@@ -76,6 +82,85 @@ fn receiver_whose_link_is_cut_at_any_byte_knows_exactly_what_it_has_missed() {
     [&cut.behind, &cut.other].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
     let sent = cut.push_and_cut(&cut.other, Direction::Down, &sums);
     until("all sums", || sums.total() == sent);
+}
+
+/// What a client hears: numbers, of each of two servers.
+type Numbers = Arc<Mutex<[Vec<u64>; 2]>>;
+
+fn numbers_on(client: RxWsClient<WsStr>) -> Numbers {
+    let numbers = Numbers::default();
+    let noting = numbers.clone();
+    client.log_errors().subscribe(move |text| {
+        let (server, number) = text.split_once(' ').unwrap();
+        noting.lock().unwrap()[server.parse::<usize>().unwrap()].push(number.parse().unwrap());
+    });
+    numbers
+}
+
+/// Servers on both buses, the network between which is `parted` and then `joined` again, and a client of each.
+fn clients_of_servers_that_lose_each_other(parted: impl FnOnce(&Proxy), joined: impl FnOnce(&Proxy)) {
+    let cut = Cut::start();
+    let buses = [&cut.behind, &cut.other];
+    let servers = buses.map(|bus| RxWsServer::builder("ws://127.0.0.1:0", WsStr).bus(bus).bind().unwrap());
+    let heard = servers.each_ref().map(|server| numbers_on(connected(server, "/a", WsStr)));
+    let missed = buses.map(missed_by);
+    let push = |from: u64, to: u64| {
+        for (at, server) in servers.iter().enumerate() {
+            (from..=to).for_each(|n| server.send(TaggedData::new("/a", WsText::from(format!("{at} {n}")))).unwrap());
+        }
+    };
+    let hears = |client: usize, server: usize, numbers: &[u64]| heard[client].lock().unwrap()[server] == numbers;
+    let all = |to: u64| (1..=to).collect::<Vec<_>>();
+    buses.into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    push(1, 1);
+    until("the first of both", || {
+        [0, 1].iter().all(|client| [0, 1].iter().all(|server| hears(*client, *server, &[1])))
+    });
+    until("confirmation", || buses.iter().all(|bus| bus.stats().sent.queued.messages == 0));
+    let ended = bus_event(&cut.behind, |event| matches!(event, BusEvent::Disconnected { .. }).then_some(()));
+    parted(&cut.proxy);
+    push(2, 1_000);
+    until("their own", || hears(0, 0, &all(1_000)) && hears(1, 1, &all(1_000)));
+    ended();
+    assert!(hears(0, 1, &[1]) && hears(1, 0, &[1]), "and nothing else");
+    joined(&cut.proxy);
+    cut.behind.wait_connected(PATIENCE).unwrap();
+    push(1_001, 1_001);
+    until("what was kept for the other", || hears(1, 0, &all(1_001)));
+    until("what comes behind the gap", || hears(0, 1, &[1, 1_001]));
+    assert_eq!(missed.map(|missed| missed.load(Relaxed)), [999, 0]);
+}
+
+fn missed_by(bus: &RxBus<WsStr>) -> Arc<AtomicU64> {
+    let missed = Arc::<AtomicU64>::default();
+    let counting = missed.clone();
+    bus.events().subscribe(move |event| {
+        if let BusEvent::Gap { missed, .. } = event {
+            counting.fetch_add(missed, Relaxed);
+        }
+    });
+    missed
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn server_that_cannot_reach_the_broker_tells_its_own_clients_and_the_others_later() {
+    let parted = |proxy: &Proxy| {
+        proxy.refuse(true);
+        proxy.end(End::Reset);
+    };
+    clients_of_servers_that_lose_each_other(parted, |proxy| proxy.refuse(false));
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn server_in_a_silent_network_tells_its_own_clients_and_the_others_later() {
+    let parted = |proxy: &Proxy| {
+        proxy.silence(true);
+        // 5 s until the bus asks, and 10 s until it gives up its link.
+        std::thread::sleep(Duration::from_secs(10));
+    };
+    clients_of_servers_that_lose_each_other(parted, |proxy| proxy.silence(false));
 }
 
 /// A network that passes nothing on and closes nothing.

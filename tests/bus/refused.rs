@@ -119,11 +119,10 @@ fn message_that_is_longer_than_the_broker_has_come_to_allow_is_heard_here_alone(
     others.find(|item| (item == on("/a", "short")).then_some(()));
 }
 
-#[test]
-#[ignore = "needs nats-server"]
-fn bus_speaks_tls_with_a_broker_whose_certificate_it_trusts() {
+/// A broker that wants TLS, and its certificate.
+fn broker_with_tls() -> (NatsServer, String) {
     let key = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-    let folder = std::env::temp_dir().join(format!("rxplus-nats-tls-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("rxplus-nats-tls-{:?}", std::thread::current().id()));
     std::fs::create_dir_all(&folder).unwrap();
     let write = |name: &str, text: String| {
         let path = folder.join(name);
@@ -132,14 +131,43 @@ fn bus_speaks_tls_with_a_broker_whose_certificate_it_trusts() {
     };
     let (certificate, private) = (write("cert.pem", key.cert.pem()), write("key.pem", key.signing_key.serialize_pem()));
     let broker = NatsServer::start(&format!("tls {{ cert_file: {certificate:?}, key_file: {private:?} }}"));
-    let trusting = ClientTls::with_roots_pem(key.cert.pem()).unwrap();
-    let bus = RxBus::builder(format!("tls://localhost:{}", broker.port), WsStr).tls(trusting).connect().unwrap();
-    bus.wait_connected(PATIENCE).unwrap();
-    let other = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-    let distrusting = ClientTls::with_roots_pem(other.cert.pem()).unwrap();
-    let bus = RxBus::builder(format!("tls://localhost:{}", broker.port), WsStr).tls(distrusting).connect().unwrap();
-    bus_event(&bus, |event| matches!(event, BusEvent::ConnectFailed { .. }).then_some(()))();
     std::fs::remove_dir_all(folder).unwrap();
+    (broker, key.cert.pem())
+}
+
+fn fails_to_connect(builder: BusBuilder<WsStr>) -> String {
+    let bus = builder.connect().unwrap();
+    bus_event(&bus, |event| match event {
+        BusEvent::ConnectFailed { error, .. } => Some(chain(&error)),
+        _ => None,
+    })()
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn bus_speaks_tls_with_a_broker_whose_certificate_it_trusts_and_no_other() {
+    let (broker, certificate) = broker_with_tls();
+    let address = format!("tls://localhost:{}", broker.port);
+    let trusting = |certificate: &str| {
+        let trusted = ClientTls::with_roots_pem(certificate).unwrap();
+        RxBus::builder(address.as_str(), WsStr).tls(trusted)
+    };
+    trusting(&certificate).connect().unwrap().wait_connected(PATIENCE).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    for distrusting in [trusting(&other.cert.pem()), RxBus::builder(address.as_str(), WsStr)] {
+        let why = fails_to_connect(distrusting);
+        assert!(why.contains("certificate"), "{why}");
+    }
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn bus_fails_to_connect_when_only_one_side_wants_tls() {
+    let (broker, _) = broker_with_tls();
+    fails_to_connect(RxBus::builder(format!("nats://localhost:{}", broker.port), WsStr));
+    let broker = NatsServer::start("");
+    fails_to_connect(RxBus::builder(format!("tls://127.0.0.1:{}", broker.port), WsStr));
+    RxBus::connect(broker.url(), WsStr).unwrap().wait_connected(PATIENCE).unwrap();
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! The bus as a subject: who hears what is pushed, and how often.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
 use super::*;
 
 over_both! {
@@ -9,6 +14,7 @@ over_both! {
     completed_bus_sends_what_was_pushed_before,
     buses_with_other_prefixes_hear_nothing,
     path_without_a_subject_is_heard_here_and_told,
+    buses_of_different_datatypes_skip_what_they_do_not_understand,
     last_handle_that_goes_ends_the_bus,
 }
 
@@ -112,6 +118,36 @@ fn path_without_a_subject_is_heard_here_and_told(joint: &Joint) {
     bus.next(tagged(&long, "x"));
     assert_eq!((heard.item().data, told()), ("x".into(), long.as_str().into()));
     assert!(matches!(bus.send(tagged("no path", "y")), Err(SendError::Encode(..))));
+}
+
+fn buses_of_different_datatypes_skip_what_they_do_not_understand(joint: &Joint) {
+    let [here, there] = [joint.bus(), joint.bus()];
+    let [numbers, others] = [0, 1].map(|_| joint.builder(WsObject::<u32>::new()).connect().unwrap());
+    let (texts_heard, numbers_heard) = (Recorder::on(there.path("/a")), Recorder::on(others.path("/a")));
+    let counted = [skipped_by(&there), skipped_by(&others)];
+    [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    [&numbers, &others].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
+    for n in 0..100 {
+        here.next(tagged("/a", n));
+        numbers.next(TaggedData::new("/a", n as u32));
+    }
+    assert_eq!(data(&texts_heard, 100), texts(0..100));
+    assert_eq!(numbers_heard.items(100), (0..100_u32).map(|n| TaggedData::new("/a", n)).collect::<Vec<_>>());
+    until("all that is of the others", || counted.iter().all(|counted| counted.load(Relaxed) == 100));
+    assert_eq!((there.stats().undecodable, others.stats().undecodable), (100, 100));
+}
+
+/// How many messages of another bus, by its events, a bus does not understand.
+fn skipped_by<D: WsDatatype>(bus: &RxBus<D>) -> Arc<AtomicU64> {
+    let skipped = Arc::<AtomicU64>::default();
+    let counting = skipped.clone();
+    bus.events().subscribe(move |event| match event {
+        BusEvent::Undecodable { path, from: Some(_), count, .. } if path == "/a" => {
+            _ = counting.fetch_add(count, Relaxed)
+        }
+        _ => {}
+    });
+    skipped
 }
 
 fn last_handle_that_goes_ends_the_bus(joint: &Joint) {
