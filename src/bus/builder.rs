@@ -86,7 +86,7 @@ impl<D: WsDatatype> BusBuilder<D> {
     /// refuses the credentials counts as a refusal.
     ///
     /// What was pushed while there was no broker is published once the others have had time for an attempt as well: after
-    /// the longest delay that this policy has at that point, at most 2 s, and 0.1 s; if links break meanwhile, for no more
+    /// the longest delay that this policy has at that point, at most 2 s, and 0.25 s; if links break meanwhile, for no more
     /// than 10 s of them. So give all buses the same policy. See [the guide](crate::guide::bus).
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
