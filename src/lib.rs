@@ -165,7 +165,7 @@ pub mod ops {
         operators::{
             BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask, LogErrors,
             MergeIntoObserver, RouteObserver, RouteSubscription, Routed, Share, ShareSubscription, TagFilter, TagWith,
-            Untag, WithErr,
+            Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag, WithErr,
         },
         runtime::RunLoopScheduler,
         server::{ConnectionSource, ServerSource},

@@ -10,10 +10,11 @@ mod route_by_tag;
 mod share;
 mod tag;
 mod tag_filter;
+mod timeout;
 mod untag;
 mod with_err;
 
-use std::{convert::Infallible, error::Error, hash::Hash};
+use std::{convert::Infallible, error::Error, hash::Hash, time::Duration};
 
 use rxrust::{
     context::{Context, Local},
@@ -21,7 +22,7 @@ use rxrust::{
     observer::Observer,
 };
 
-use crate::{RunLoop, Tag, TaggedData, operators::deliver::channel::Bounds};
+use crate::{RunLoop, Tag, TaggedData, WsError, operators::deliver::channel::Bounds};
 
 pub use deliver::{BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask, Lossy};
 pub use log_errors::LogErrors;
@@ -30,6 +31,7 @@ pub use route_by_tag::{RouteObserver, RouteSubscription, Routed, Router};
 pub use share::{Share, ShareSubscription};
 pub use tag::TagWith;
 pub use tag_filter::TagFilter;
+pub use timeout::{Timeout, TimeoutObserver, TimeoutSubscription, Timer};
 pub use untag::Untag;
 pub use with_err::WithErr;
 
@@ -379,6 +381,32 @@ pub trait ObservableExt: Observable {
         Self: Observable<Err = Infallible>,
     {
         self.transform(WithErr::new)
+    }
+
+    /// Ends with [`WsError::TimedOut`](crate::WsError::TimedOut) when no item comes within `limit`: after the subscription, or
+    /// after the item before.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let client = RxWsClient::connect("ws://127.0.0.1:8765/ticker", WsStr)?;
+    /// let ticks = client.clone().timeout(Duration::from_secs(5));
+    /// ticks.on_error(|error| eprintln!("the ticker is silent: {error}")).subscribe(|tick| println!("{tick}"));
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// A source that cannot fail gets an error type by [`with_err`](Self::with_err) first.
+    ///
+    /// # Emission
+    ///
+    /// Items on the thread of the source, the error on the scheduler's. When both happen at once, either the item comes and then
+    /// the error, or the error alone. The source is told by `is_closed`, as RxRust's operators do it.
+    fn timeout<'a, T>(self, limit: Duration) -> Self::With<Timeout<Self::Inner, T, Self::Scheduler>>
+    where
+        Self: Observable<Item<'a> = T, Err = WsError> + 'a,
+    {
+        let scheduler = self.scheduler().clone();
+        self.transform(|source| Timeout::new(source, limit, scheduler))
     }
 }
 

@@ -1,0 +1,258 @@
+//! A time limit for each item. The items and the timer meet in a subject, which lets one of them through at a time.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+    scheduler::{Scheduler, Task, TaskHandle, TaskState},
+    subscription::Subscription,
+};
+use tokio::time::Instant;
+
+use crate::{SerializedSubject, SerializedSubscription, WsError};
+
+/// The observable that [`timeout`](crate::ObservableExt::timeout) returns.
+pub struct Timeout<S, T, Sch> {
+    source: S,
+    limit: Duration,
+    scheduler: Sch,
+    // Of `fn() -> T`, so that `T` need not be `Send` or `Clone`: no value of it exists.
+    item: PhantomData<fn() -> T>,
+}
+
+/// The subscription to a [`Timeout`].
+///
+/// Dropping it does not unsubscribe.
+pub struct TimeoutSubscription<U> {
+    inner: SerializedSubscription,
+    source: U,
+    timer: TaskHandle,
+}
+
+/// The observer that [`timeout`](crate::ObservableExt::timeout) subscribes.
+pub struct TimeoutObserver<T>(Arc<Gated<T>>);
+
+/// What the task of a [`Timeout`] has.
+pub struct Timer<T> {
+    gated: Arc<Gated<T>>,
+    limit: Duration,
+}
+
+/// What the source and the timer share.
+struct Gated<T> {
+    gate: SerializedSubject<T, WsError>,
+    /// That of the observer behind the gate, once it is there.
+    inner: OnceLock<SerializedSubscription>,
+    clock: Clock,
+}
+
+impl<T> Gated<T> {
+    fn new() -> Arc<Self> {
+        let clock = Clock { began: Instant::now(), last: AtomicU64::new(0) };
+        Arc::new(Self { gate: SerializedSubject::new(), inner: OnceLock::new(), clock })
+    }
+
+    fn is_over(&self) -> bool {
+        self.inner.get().is_some_and(Subscription::is_closed)
+    }
+}
+
+/// When the last item came.
+struct Clock {
+    began: Instant,
+    /// Nanoseconds since it began.
+    last: AtomicU64,
+}
+
+impl Clock {
+    fn wind(&self) {
+        let nanos = self.began.elapsed().as_nanos();
+        self.last.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long ago the last item came.
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_nanos(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+impl<S, T, Sch> Timeout<S, T, Sch> {
+    pub(super) fn new(source: S, limit: Duration, scheduler: Sch) -> Self {
+        Self { source, limit, scheduler, item: PhantomData }
+    }
+}
+
+impl<S, T, Sch> ObservableType for Timeout<S, T, Sch> {
+    type Item<'a>
+        = T
+    where
+        Self: 'a;
+    type Err = WsError;
+}
+
+impl<S, T, Sch, C> CoreObservable<C> for Timeout<S, T, Sch>
+where
+    C: Context,
+    C::Inner: Observer<T, WsError> + Send + 'static,
+    T: Clone + Send + 'static,
+    S: CoreObservable<C::With<TimeoutObserver<T>>>,
+    Sch: Scheduler<Task<Timer<T>>>,
+{
+    type Unsub = TimeoutSubscription<S::Unsub>;
+
+    fn subscribe(self, context: C) -> Self::Unsub {
+        let Self { source, limit, scheduler, .. } = self;
+        let gated = Gated::new();
+        let feeder = context.wrap(TimeoutObserver(gated.clone()));
+        // Before the source, which may emit while it is subscribed to.
+        let inner = gated.gate.clone().subscribe(context);
+        let _ = gated.inner.set(inner.clone());
+        let timer = scheduler.schedule(Task::new(Timer { gated, limit }, ring), Some(limit));
+        TimeoutSubscription { inner, source: source.subscribe(feeder), timer }
+    }
+}
+
+/// Ends the items if none has come in time; else sleeps until the next one would be late.
+fn ring<T: Clone + Send + 'static>(timer: &mut Timer<T>) -> TaskState {
+    if timer.gated.is_over() {
+        return TaskState::Finished;
+    }
+    match timer.limit.checked_sub(timer.gated.clock.elapsed()) {
+        Some(left) if !left.is_zero() => TaskState::Sleeping(left),
+        _ => {
+            timer.gated.gate.clone().error(WsError::TimedOut { what: "the next item", after: timer.limit });
+            TaskState::Finished
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> Observer<T, WsError> for TimeoutObserver<T> {
+    fn next(&mut self, item: T) {
+        self.0.clock.wind();
+        self.0.gate.relay(item);
+    }
+
+    fn error(self, error: WsError) {
+        self.0.gate.relay_end(Some(Arc::new(error)));
+    }
+
+    fn complete(self) {
+        self.0.gate.relay_end(None);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
+impl<U: Subscription> Subscription for TimeoutSubscription<U> {
+    fn unsubscribe(self) {
+        self.timer.unsubscribe();
+        self.source.unsubscribe();
+        self.inner.unsubscribe();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+}
+
+impl<S: Clone, T, Sch: Clone> Clone for Timeout<S, T, Sch> {
+    fn clone(&self) -> Self {
+        Self::new(self.source.clone(), self.limit, self.scheduler.clone())
+    }
+}
+
+impl<S: fmt::Debug, T, Sch> fmt::Debug for Timeout<S, T, Sch> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout").field("source", &self.source).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl<U> fmt::Debug for TimeoutSubscription<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutSubscription").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for TimeoutObserver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutObserver").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Timer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use crate::prelude::*;
+
+    const LIMIT: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// What comes out of a limited subject: items, and the error or the end at last.
+    fn limited(limit: Duration) -> (SerializedSubject<u32, WsError>, mpsc::Receiver<Result<u32, String>>) {
+        let (subject, (sender, heard)) = (SerializedSubject::new(), mpsc::channel());
+        let (items, errors) = (sender.clone(), sender);
+        Io::new(subject.clone())
+            .timeout(limit)
+            .on_error(move |error| _ = errors.send(Err(error.to_string())))
+            .subscribe(move |n| _ = items.send(Ok(n)));
+        (subject, heard)
+    }
+
+    #[test]
+    fn source_that_is_silent_for_too_long_ends_with_an_error() {
+        let (subject, heard) = limited(LIMIT);
+        subject.next(1);
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(Ok(1)));
+        let late = "the next item did not happen within 50ms".to_owned();
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(Err(late)));
+        subject.next(2);
+        assert_eq!(heard.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn items_in_time_and_the_end_pass() {
+        let (subject, heard) = limited(PATIENCE);
+        (0..100).for_each(|n| subject.next(n));
+        subject.clone().complete();
+        assert!(heard.iter().eq((0..100).map(Ok)));
+    }
+
+    #[test]
+    fn nothing_comes_after_unsubscribing_and_nothing_is_left() {
+        let (subject, (sender, heard)) = (SerializedSubject::<u32, WsError>::new(), mpsc::channel());
+        let limited = Io::new(subject.clone()).timeout(LIMIT);
+        limited.on_error(move |_| _ = sender.send(())).subscribe(|_| {}).unsubscribe();
+        // The sender went with its observer: before the timer could ring, or there would be an item.
+        assert_eq!(heard.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn source_is_told_when_the_observer_has_had_enough() {
+        let (subject, held) = (SerializedSubject::<u32, WsError>::new(), std::sync::Arc::new(()));
+        let holds = held.clone();
+        let counted = Io::new(subject.clone()).map(move |n| n + std::sync::Arc::strong_count(&holds) as u32);
+        counted.timeout(PATIENCE).take(1).log_errors().subscribe(|_| {});
+        // The first item is the last, and the second finds nobody who wants it.
+        (0..2).for_each(|n| subject.next(n));
+        assert_eq!(std::sync::Arc::strong_count(&held), 1);
+    }
+}
