@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -76,6 +77,24 @@ impl UpgradeRequest {
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.0.query.as_deref()
+    }
+
+    /// The parts of the query string, decoded: names and values, in their order. `+` is a blank, `%2B` a plus; a part without `=`
+    /// has an empty value, and bytes that are no UTF-8 become `U+FFFD` (the URL standard's `application/x-www-form-urlencoded`).
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
+    ///     .authorize(|request| async move {
+    ///         let token = request.query_pairs().find(|(name, _)| name == "token").map(|(_, value)| value.into_owned());
+    ///         token.filter(|token| token == "open sesame").ok_or(Refuse::status(401))
+    ///     })
+    ///     .bind()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        form_urlencoded::parse(self.query().unwrap_or_default().as_bytes())
     }
 
     /// The headers.

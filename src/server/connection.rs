@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -127,6 +128,22 @@ impl<D: WsDatatype> Connection<D> {
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.core().request.query()
+    }
+
+    /// The parts of the query string, decoded: as [`UpgradeRequest::query_pairs`](crate::UpgradeRequest::query_pairs).
+    ///
+    /// ```
+    /// # use rxplus::prelude::*;
+    /// # let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+    /// server.connections().subscribe(|connection| {
+    ///     for (name, value) in connection.query_pairs() {
+    ///         println!("{name} is {value}");
+    ///     }
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        self.core().request.query_pairs()
     }
 
     /// The headers of its opening handshake.

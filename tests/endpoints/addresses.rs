@@ -53,6 +53,20 @@ fn query_reaches_the_server_and_is_no_part_of_the_tag() {
 }
 
 #[test]
+fn parts_of_the_query_are_decoded() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    let connections = Recorder::on(server.connections());
+    let _clients = ["/?name=J%C3%B6rg+B%2B&empty=&bare&name=2&bad=%FF%zz&=x", "/?", "/"]
+        .map(|path| connected(&server, path, WsStr));
+    let pairs = |connection: Connection<WsStr>| {
+        let pairs = connection.query_pairs().map(|(name, value)| format!("{name}: {value}"));
+        pairs.collect::<Vec<_>>()
+    };
+    let decoded = ["name: Jörg B+", "empty: ", "bare: ", "name: 2", "bad: \u{FFFD}%zz", ": x"];
+    assert_eq!(connections.items(3).into_iter().map(pairs).collect::<Vec<_>>(), [&decoded[..], &[], &[]]);
+}
+
+#[test]
 fn ipv6_wildcard_is_reached_over_both_stacks() {
     let server = echo_server_at("ws://[::]:0", WsStr);
     let port = server.local_addr().port().unwrap();
