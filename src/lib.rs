@@ -163,9 +163,9 @@ pub mod ops {
         endpoint::Feed,
         group::GroupSource,
         operators::{
-            BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask, LogErrors,
-            MergeIntoObserver, RouteObserver, RouteSubscription, Routed, Share, ShareSubscription, TagFilter, TagWith,
-            Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag, WithErr,
+            BoundedStream, ConflateBy, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask,
+            LogErrors, MergeIntoObserver, RouteObserver, RouteSubscription, Routed, Share, ShareSubscription,
+            TagFilter, TagWith, Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag, WithErr,
         },
         runtime::RunLoopScheduler,
         server::{ConnectionSource, ServerSource},

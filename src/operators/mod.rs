@@ -1,5 +1,6 @@
 //! Operators, as one extension trait on every RxRust observable.
 
+mod conflate_by;
 mod deliver;
 mod log_errors;
 mod merge_into;
@@ -24,6 +25,7 @@ use rxrust::{
 
 use crate::{RunLoop, Tag, TaggedData, WsError, operators::deliver::channel::Bounds};
 
+pub use conflate_by::ConflateBy;
 pub use deliver::{BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask, Lossy};
 pub use log_errors::LogErrors;
 pub use merge_into::MergeIntoObserver;
@@ -277,6 +279,62 @@ pub trait ObservableExt: Observable {
     {
         let bounds = Bounds::with_capacity(capacity, lossy);
         self.transform(|source| DeliverOn::new(source, scheduler.clone(), bounds, on_lost))
+    }
+
+    /// As [`deliver_on`](Self::deliver_on), with the newest item of each key: one that waits is replaced, in its place, by a newer
+    /// one with the same key. So an observer that is slower than its source hears the last value of every key, and no more
+    /// items wait than there are keys.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// #[derive(Clone)]
+    /// struct Quote { symbol: String, price: f64 }
+    ///
+    /// let screen = EventLoopScheduler::new("screen");
+    /// let quotes = Io::from_iter([Quote { symbol: "EURUSD".into(), price: 1.09 }]);
+    /// quotes.conflate_by(|quote| quote.symbol.clone(), &screen).subscribe(|quote| println!("{} {}", quote.symbol, quote.price));
+    /// ```
+    ///
+    /// `key` is called on the source's thread; the `Hash` and `Eq` of keys are called under a lock and must not use this
+    /// pipeline. When 2,097,152 (2^21) keys wait, items of further keys are dropped. Emission is that of
+    /// [`deliver_on`](Self::deliver_on).
+    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
+    fn conflate_by<'a, T, K, F, Sch>(
+        self,
+        key: F,
+        scheduler: &Sch,
+    ) -> Self::With<ConflateBy<Self::Inner, T, K, F, Sch, fn(u64)>>
+    where
+        T: Send + 'static,
+        K: Eq + Hash + Clone + Send + 'static,
+        F: FnMut(&T) -> K,
+        Sch: Clone,
+        Self: Observable<Item<'a> = T> + 'a,
+    {
+        self.conflate_by_counting(key, scheduler, (|_| {}) as fn(u64))
+    }
+
+    /// As [`conflate_by`](Self::conflate_by), and reports to `on_skipped` how many items were replaced by newer ones.
+    ///
+    /// `on_skipped` is called on the scheduler's thread, before the next item, with the number since its last call; all of its
+    /// calls together give the exact sum. If it panics, the pipeline ends.
+    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
+    fn conflate_by_counting<'a, T, K, F, Sch, L>(
+        self,
+        key: F,
+        scheduler: &Sch,
+        on_skipped: L,
+    ) -> Self::With<ConflateBy<Self::Inner, T, K, F, Sch, L>>
+    where
+        T: Send + 'static,
+        K: Eq + Hash + Clone + Send + 'static,
+        F: FnMut(&T) -> K,
+        Sch: Clone,
+        L: FnMut(u64),
+        Self: Observable<Item<'a> = T> + 'a,
+    {
+        self.transform(|source| ConflateBy::new(source, key, scheduler.clone(), on_skipped))
     }
 
     /// Delivers items on the thread of `run_loop`, which is the calling one, as a `Local` observable: from there on,

@@ -1,0 +1,333 @@
+//! The newest item of each key, for an observer that is slower than its source. The items wait in a map, and their keys in the
+//! queue of [`deliver_on`](crate::ObservableExt::deliver_on), each at most once.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    marker::PhantomData,
+    mem,
+    sync::{Arc, Mutex},
+};
+
+use rxrust::{
+    context::Context,
+    observable::{CoreObservable, ObservableType},
+    observer::Observer,
+};
+
+use super::{
+    deliver::{DeliverObserver, DeliverOn, channel::Bounds},
+    ref_count::lock,
+};
+use crate::sparse;
+
+/// The observable that [`conflate_by`](crate::ObservableExt::conflate_by) and
+/// [`conflate_by_counting`](crate::ObservableExt::conflate_by_counting) return.
+pub struct ConflateBy<S, T, K, F, Sch, L> {
+    source: S,
+    key_of: F,
+    scheduler: Sch,
+    on_skipped: L,
+    // Of `fn() -> _`, so that neither need be `Send` or `Clone`: no value of them exists.
+    types: PhantomData<fn() -> (T, K)>,
+}
+
+/// The items that wait, by their keys.
+struct Waiting<K, T>(Mutex<State<K, T>>);
+
+struct State<K, T> {
+    newest: HashMap<K, T>,
+    /// How many items were replaced by newer ones.
+    skipped: u64,
+}
+
+/// The observer that keeps the newest item of each key, and passes on the keys.
+pub struct KeyObserver<O, K, T, F> {
+    keys: O,
+    key_of: F,
+    waiting: Arc<Waiting<K, T>>,
+}
+
+/// The observer that passes on the newest item of a key.
+pub struct NewestObserver<O, K, T, L> {
+    observer: O,
+    on_skipped: L,
+    /// How many skipped items were reported.
+    told: u64,
+    waiting: Arc<Waiting<K, T>>,
+}
+
+impl<K, T> Waiting<K, T> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State { newest: HashMap::new(), skipped: 0 })))
+    }
+}
+
+impl<K: Eq + Hash, T> Waiting<K, T> {
+    /// Puts an item in the place of the one that waits with its key, and returns that one. An error is the item itself, when none
+    /// waits.
+    fn replace(&self, key: &K, item: T) -> Result<T, T> {
+        let mut state = lock(&self.0);
+        let Some(waiting) = state.newest.get_mut(key) else { return Err(item) };
+        let replaced = mem::replace(waiting, item);
+        state.skipped += 1;
+        Ok(replaced)
+    }
+
+    /// Adds an item whose key does not wait. One for which there is no room comes back.
+    fn insert(&self, key: K, item: T) -> Option<(K, T)> {
+        let mut state = lock(&self.0);
+        if state.newest.len() >= Bounds::default_bounds().capacity {
+            state.skipped += 1;
+            return Some((key, item));
+        }
+        state.newest.insert(key, item);
+        None
+    }
+
+    /// Takes the newest item of a key, and says how many have been skipped so far.
+    fn take(&self, key: &K) -> (Option<(K, T)>, u64) {
+        let mut state = lock(&self.0);
+        (sparse::remove_entry(&mut state.newest, key), state.skipped)
+    }
+}
+
+impl<S, T, K, F, Sch, L> ConflateBy<S, T, K, F, Sch, L> {
+    pub(super) fn new(source: S, key_of: F, scheduler: Sch, on_skipped: L) -> Self {
+        Self { source, key_of, scheduler, on_skipped, types: PhantomData }
+    }
+}
+
+impl<S: ObservableType, T, K, F, Sch, L> ObservableType for ConflateBy<S, T, K, F, Sch, L> {
+    type Item<'a>
+        = T
+    where
+        Self: 'a;
+    type Err = S::Err;
+}
+
+impl<S, T, K, F, Sch, L, C> CoreObservable<C> for ConflateBy<S, T, K, F, Sch, L>
+where
+    C: Context,
+    C::Inner: Observer<T, S::Err>,
+    K: Eq + Hash + Clone + Send + 'static,
+    L: FnMut(u64),
+    S: ObservableType,
+    Keys<S, T, K, F>: CoreObservable<C::With<DeliverObserver<K, S::Err>>>,
+    DeliverOn<Keys<S, T, K, F>, K, Sch, fn(u64)>: CoreObservable<C::With<NewestObserver<C::Inner, K, T, L>>>,
+{
+    type Unsub = <DeliverOn<Keys<S, T, K, F>, K, Sch, fn(u64)> as CoreObservable<
+        C::With<NewestObserver<C::Inner, K, T, L>>,
+    >>::Unsub;
+
+    fn subscribe(self, context: C) -> Self::Unsub {
+        let Self { source, key_of, scheduler, on_skipped, .. } = self;
+        let waiting = Waiting::new();
+        let keys = Keys { source, key_of, waiting: waiting.clone(), item: PhantomData };
+        let context = context.transform(|observer| NewestObserver { observer, on_skipped, told: 0, waiting });
+        DeliverOn::with_default_bounds(keys, scheduler).subscribe(context)
+    }
+}
+
+/// The keys of the items that wait.
+pub struct Keys<S, T, K, F> {
+    source: S,
+    key_of: F,
+    waiting: Arc<Waiting<K, T>>,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<S: ObservableType, T, K, F> ObservableType for Keys<S, T, K, F> {
+    type Item<'a>
+        = K
+    where
+        Self: 'a;
+    type Err = S::Err;
+}
+
+impl<S, T, K, F, C> CoreObservable<C> for Keys<S, T, K, F>
+where
+    C: Context,
+    S: CoreObservable<C::With<KeyObserver<C::Inner, K, T, F>>>,
+{
+    type Unsub = S::Unsub;
+
+    fn subscribe(self, context: C) -> Self::Unsub {
+        let Self { source, key_of, waiting, .. } = self;
+        source.subscribe(context.transform(|keys| KeyObserver { keys, key_of, waiting }))
+    }
+}
+
+impl<O, K, T, F, E> Observer<T, E> for KeyObserver<O, K, T, F>
+where
+    O: Observer<K, E>,
+    K: Eq + Hash + Clone,
+    F: FnMut(&T) -> K,
+{
+    fn next(&mut self, item: T) {
+        let key = (self.key_of)(&item);
+        if let Err(item) = self.waiting.replace(&key, item) {
+            // Nobody else adds items.
+            if self.waiting.insert(key.clone(), item).is_none() {
+                self.keys.next(key);
+            }
+        }
+    }
+
+    fn error(self, error: E) {
+        self.keys.error(error);
+    }
+
+    fn complete(self) {
+        self.keys.complete();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.keys.is_closed()
+    }
+}
+
+impl<O, K, T, L, E> Observer<K, E> for NewestObserver<O, K, T, L>
+where
+    O: Observer<T, E>,
+    K: Eq + Hash,
+    L: FnMut(u64),
+{
+    fn next(&mut self, key: K) {
+        let (newest, skipped) = self.waiting.take(&key);
+        let news = skipped - mem::replace(&mut self.told, skipped);
+        if news > 0 {
+            (self.on_skipped)(news);
+        }
+        if let Some((_, item)) = newest {
+            self.observer.next(item);
+        }
+    }
+
+    fn error(self, error: E) {
+        self.observer.error(error);
+    }
+
+    fn complete(self) {
+        self.observer.complete();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.observer.is_closed()
+    }
+}
+
+impl<S: Clone, T, K, F: Clone, Sch: Clone, L: Clone> Clone for ConflateBy<S, T, K, F, Sch, L> {
+    fn clone(&self) -> Self {
+        Self::new(self.source.clone(), self.key_of.clone(), self.scheduler.clone(), self.on_skipped.clone())
+    }
+}
+
+impl<S: fmt::Debug, T, K, F, Sch: fmt::Debug, L> fmt::Debug for ConflateBy<S, T, K, F, Sch, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConflateBy")
+            .field("source", &self.source)
+            .field("scheduler", &self.scheduler)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<O, K, T, F> fmt::Debug for KeyObserver<O, K, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyObserver").finish_non_exhaustive()
+    }
+}
+
+impl<O, K, T, L> fmt::Debug for NewestObserver<O, K, T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewestObserver").finish_non_exhaustive()
+    }
+}
+
+impl<S, T, K, F> fmt::Debug for Keys<S, T, K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::mpsc};
+
+    use crate::prelude::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    type Quote = (u32, u64);
+
+    #[test]
+    fn slow_observer_ends_with_the_newest_item_of_each_key_and_every_skipped_one_is_counted() {
+        const KEYS: u32 = 1_000;
+        const ROUNDS: u64 = 100;
+        let (quotes, worker) = (SerializedSubject::<Quote, Infallible>::new(), EventLoopScheduler::new("worker"));
+        let ((skips, skipped), (heard, newest)) = (mpsc::channel(), mpsc::channel());
+        let (go, wait) = mpsc::channel::<()>();
+        let conflated = Io::new(quotes.clone()).conflate_by_counting(
+            |quote| quote.0,
+            &worker,
+            move |count| skips.send(count).unwrap(),
+        );
+        conflated.subscribe(move |quote| {
+            // The first one finds the observer busy until all have come.
+            _ = wait.recv();
+            heard.send(quote).unwrap();
+        });
+        quotes.next((KEYS, 0));
+        for round in 1..=ROUNDS {
+            (0..KEYS).for_each(|key| quotes.next((key, round)));
+        }
+        quotes.complete();
+        drop(go);
+        let heard: Vec<_> = newest.iter().collect();
+        assert_eq!(heard[0], (KEYS, 0));
+        // In the order in which the keys began to wait.
+        assert!(heard[1..].iter().copied().eq((0..KEYS).map(|key| (key, ROUNDS))));
+        assert_eq!(skipped.iter().sum::<u64>(), u64::from(KEYS) * (ROUNDS - 1));
+    }
+
+    #[test]
+    fn observer_that_keeps_up_hears_everything_and_the_end() {
+        let (quotes, worker) = (SerializedSubject::<Quote, WsError>::new(), EventLoopScheduler::new("worker"));
+        let (sender, heard) = mpsc::channel();
+        let errors = sender.clone();
+        Io::new(quotes.clone())
+            .conflate_by(|quote| quote.0, &worker)
+            .on_error(move |error| errors.send(Err(error.to_string())).unwrap())
+            .subscribe(move |quote| sender.send(Ok(quote)).unwrap());
+        for n in 0..100 {
+            quotes.next((1, n));
+            assert_eq!(heard.recv_timeout(PATIENCE), Ok(Ok((1, n))));
+        }
+        quotes.error(WsError::Closed("the exchange".into()));
+        assert!(heard.recv_timeout(PATIENCE).unwrap().is_err());
+    }
+
+    #[test]
+    fn items_that_wait_are_gone_with_the_subscription() {
+        let (subject, worker) =
+            (SerializedSubject::<std::sync::Arc<()>, Infallible>::new(), EventLoopScheduler::new("worker"));
+        let (begun, begins) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let conflated = Io::new(subject.clone()).conflate_by(std::sync::Arc::strong_count, &worker);
+        let subscription = conflated.subscribe(move |_| {
+            begun.send(()).unwrap();
+            _ = wait.recv();
+        });
+        let item = std::sync::Arc::new(());
+        (0..3).for_each(|_| subject.next(item.clone()));
+        begins.recv_timeout(PATIENCE).unwrap();
+        subscription.unsubscribe();
+        drop(go);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::sync::Arc::strong_count(&item) > 1 {
+            assert!(std::time::Instant::now() < deadline, "an item is left");
+            std::thread::yield_now();
+        }
+    }
+}
