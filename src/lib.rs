@@ -116,10 +116,10 @@ pub use bus::{BusAddress, BusBuilder, BusEvent, LocalBroker, RxBus};
 pub use bytes::Bytes;
 pub use client::{ClientBuilder, ConnRequest, OnClose, OnRejected, RetryPolicy, RxWsClient};
 pub use context::{Io, IoBoxedObservable};
+pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
 #[cfg(feature = "json")]
 #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
-pub use datatype::WsJson;
-pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
+pub use datatype::{PackedJson, WsJson};
 pub use delivery::{Deliveries, Delivery, DeliveryCounts};
 pub use endpoint::{ClientEvent, CloseReport, ConnectionState, Peer, ServerEvent};
 pub use error::{DatatypeError, SendError, WsError};

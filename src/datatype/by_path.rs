@@ -2,13 +2,15 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "json")]
+use super::PackedJson;
 use super::{Frame, PackedObject, Payload, WsBytes, WsDatatype, WsStr};
 use crate::DatatypeError;
 
 /// Chooses the kind of message by the path, for endpoints whose paths differ in kind. Cheaply cloned.
 ///
 /// An item of another kind than its path's is refused when it is pushed. A frame of another kind, or one that is no whole
-/// object where an object is due, is refused when it arrives. The function is called for each message, so it should only
+/// object or JSON where that is due, is refused when it arrives. The function is called for each message, so it should only
 /// compare.
 ///
 /// ```
@@ -44,6 +46,8 @@ impl WsDatatype for WsByPath {
             (WsKind::Str, Payload::Text(text)) => WsStr.encode(path, text),
             (WsKind::Bytes, Payload::Bytes(bytes)) => WsBytes.encode(path, bytes),
             (WsKind::Object, Payload::Object(object)) => WsBytes.encode(path, object.as_msgpack()),
+            #[cfg(feature = "json")]
+            (WsKind::Json, Payload::Json(json)) => WsStr.encode(path, json.as_json()),
             (wanted, given) => Err(DatatypeError::new(format_args!("{path} takes {wanted}, not {}", given.kind()))),
         }
     }
@@ -53,6 +57,8 @@ impl WsDatatype for WsByPath {
             WsKind::Str => WsStr.decode(path, frame).map(Payload::Text),
             WsKind::Bytes => WsBytes.decode(path, frame).map(Payload::Bytes),
             WsKind::Object => WsBytes.decode(path, frame).and_then(PackedObject::from_msgpack).map(Payload::Object),
+            #[cfg(feature = "json")]
+            WsKind::Json => WsStr.decode(path, frame).and_then(PackedJson::from_json).map(Payload::Json),
         }
     }
 }
@@ -65,7 +71,7 @@ impl fmt::Debug for WsByPath {
 
 /// The kind of the messages on a path.
 ///
-/// In a configuration file: `"string"`, `"bytes"`, `"object"`.
+/// In a configuration file: `"string"`, `"bytes"`, `"object"`, and with the feature `json` also `"json"`.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +83,10 @@ pub enum WsKind {
     Bytes,
     /// Values of serde types in binary frames, as with [`WsObject`](crate::WsObject).
     Object,
+    /// Values of serde types in text frames, as with [`WsJson`](crate::WsJson).
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    Json,
 }
 
 impl fmt::Display for WsKind {
@@ -85,6 +95,8 @@ impl fmt::Display for WsKind {
             Self::Str => "text",
             Self::Bytes => "bytes",
             Self::Object => "an object",
+            #[cfg(feature = "json")]
+            Self::Json => "JSON",
         })
     }
 }
@@ -148,6 +160,24 @@ mod tests {
     fn object_path_speaks_the_language_of_ws_object() {
         let frame = WsObject::<(u8, String)>::new().encode("/object", &(1, "a".into())).unwrap();
         assert_eq!(datatype().decode("/object", frame).unwrap().decode::<(u8, String)>().unwrap(), (1, "a".into()));
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn json_path_speaks_the_language_of_ws_json() {
+        use crate::WsJson;
+
+        let (datatype, pairs) = (WsByPath::new(|_| WsKind::Json), WsJson::<(u8, String)>::new());
+        let value = (1, "a".into());
+        let payload = datatype.decode("/", pairs.encode("/", &value).unwrap()).unwrap();
+        assert_eq!((payload.kind(), payload.decode::<(u8, String)>().unwrap()), (WsKind::Json, value.clone()));
+        assert_eq!(payload, Payload::json(&value).unwrap());
+        assert_eq!(pairs.decode("/", datatype.encode("/", &payload).unwrap()).unwrap(), value);
+        for bad in [Frame::from("[1,"), Frame::from(vec![1])] {
+            assert!(datatype.decode("/", bad).is_err());
+        }
+        let refusal = datatype.encode("/pose", &Payload::object(&value).unwrap()).unwrap_err();
+        assert_eq!(refusal.to_string(), "/pose takes JSON, not an object");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 use std::{fmt, marker::PhantomData};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{
     Frame, WsDatatype,
@@ -71,17 +74,33 @@ where
     type Outgoing = Out;
 
     fn encode(&self, _path: &str, item: &Out) -> Result<Frame, DatatypeError> {
-        serde_json::to_string(&DepthLimited::new(item, Format::Json))
-            .map(Frame::from)
-            .map_err(|e| DatatypeError::with_source("cannot encode the item as JSON", Complaint::of(e)))
+        encode(item).map(Frame::from)
     }
 
     fn decode(&self, _path: &str, frame: Frame) -> Result<In, DatatypeError> {
         let text = frame.into_text()?;
         check_depth(&text)?;
-        serde_json::from_str(&text)
-            .map_err(|e| DatatypeError::with_source("the text is not JSON of the type expected", Complaint::of(e)))
+        decode(&text)
     }
+}
+
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<String, DatatypeError> {
+    serde_json::to_string(&DepthLimited::new(value, Format::Json))
+        .map_err(|e| DatatypeError::with_source("cannot encode the item as JSON", Complaint::of(e)))
+}
+
+/// Reads a text whose depth was checked.
+pub(super) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, DatatypeError> {
+    serde_json::from_str(text)
+        .map_err(|e| DatatypeError::with_source("the text is not JSON of the type expected", Complaint::of(e)))
+}
+
+/// Checks that `text` is one JSON value that is not too deep.
+pub(super) fn check(text: &str) -> Result<(), DatatypeError> {
+    check_depth(text)?;
+    serde_json::from_str::<IgnoredAny>(text)
+        .map(drop)
+        .map_err(|e| DatatypeError::with_source("the text is not JSON", Complaint::of(e)))
 }
 
 /// Checks that `text` nests at most [`MAX_DEPTH`] deep: serde_json itself gives up at 128 levels. Whether it is JSON is left

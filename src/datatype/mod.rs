@@ -9,6 +9,8 @@ mod json;
 mod msgpack;
 mod object;
 mod packed;
+#[cfg(feature = "json")]
+mod packed_json;
 mod payload;
 mod str;
 
@@ -22,6 +24,8 @@ pub use self::{
 };
 #[cfg(feature = "json")]
 pub use json::WsJson;
+#[cfg(feature = "json")]
+pub use packed_json::PackedJson;
 
 use crate::DatatypeError;
 

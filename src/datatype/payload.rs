@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(feature = "json")]
+use super::PackedJson;
 use super::{
     WsKind,
     msgpack::{self, Holds},
@@ -19,6 +21,7 @@ use crate::{DatatypeError, WsText};
 /// assert_eq!(object.decode::<(String, u8)>()?, ("answer".into(), 42));
 /// # Ok::<(), DatatypeError>(())
 /// ```
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     /// Text.
@@ -27,6 +30,10 @@ pub enum Payload {
     Bytes(Bytes),
     /// A value of some serde type, still encoded.
     Object(PackedObject),
+    /// The same, as JSON.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    Json(PackedJson),
 }
 
 impl Payload {
@@ -39,14 +46,27 @@ impl Payload {
         PackedObject::new(value).map(Self::Object)
     }
 
-    /// Reads the object as a `T`.
+    /// Encodes a value of any serde type, as [`WsJson`](crate::WsJson) does.
     ///
     /// # Errors
     ///
-    /// When this is text or bytes, or an object that is no `T`.
+    /// As [`PackedJson::new`].
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, DatatypeError> {
+        PackedJson::new(value).map(Self::Json)
+    }
+
+    /// Reads the object, or the JSON, as a `T`.
+    ///
+    /// # Errors
+    ///
+    /// When this is text or bytes, or a value that is no `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DatatypeError> {
         match self {
             Self::Object(object) => object.decode(),
+            #[cfg(feature = "json")]
+            Self::Json(json) => json.decode(),
             other => Err(DatatypeError::new(format_args!("expected an object, got {}", other.kind()))),
         }
     }
@@ -55,7 +75,7 @@ impl Payload {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Bytes(_) | Self::Object(_) => None,
+            _ => None,
         }
     }
 
@@ -63,16 +83,18 @@ impl Payload {
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
-            Self::Text(_) | Self::Object(_) => None,
+            _ => None,
         }
     }
 
-    /// Which of the three this is.
+    /// What this is.
     pub fn kind(&self) -> WsKind {
         match self {
             Self::Text(_) => WsKind::Str,
             Self::Bytes(_) => WsKind::Bytes,
             Self::Object(_) => WsKind::Object,
+            #[cfg(feature = "json")]
+            Self::Json(_) => WsKind::Json,
         }
     }
 }
