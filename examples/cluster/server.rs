@@ -12,6 +12,8 @@ enum Line {
     Here { server: String },
     /// A client: its n-th message.
     Said { by: u32, number: u64 },
+    /// A server: how many connections there are, on how many servers.
+    Present { connections: u64, servers: usize },
     /// A server: what has become of its link to the bus, and how many messages it has missed.
     News { server: String, text: String, missed: u64 },
 }
@@ -22,12 +24,14 @@ pub(crate) fn run(name: &str, port: &str, broker: &str) -> Result<(), Box<dyn Er
     let server = RxWsServer::builder(format!("ws://127.0.0.1:{port}"), WsJson::<Line>::new()).bus(&bus).bind()?;
 
     server.clone().merge_into(&bus);
-    let (server_name, events) = (name.to_owned(), bus.clone());
+    let server_name = name.to_owned();
     server.connections().subscribe(move |connection| {
         connection.next(Line::Here { server: server_name.clone() });
-        // To this server's clients alone: what is pushed into a server that has a bus goes to those of the others as well.
+        // Each server tells its own clients: what is pushed into a server that has a bus goes to those of the others as well.
+        let here = bus.presence(connection.path().clone());
+        here.map(|here| Line::Present { connections: here.connections, servers: here.servers.len() }).merge_into(&connection);
         let server = server_name.clone();
-        events.events().filter_map(move |event| tell(&server, event)).merge_into(&connection);
+        bus.events().filter_map(move |event| tell(&server, event)).merge_into(&connection);
     });
 
     std::io::stdin().read_to_end(&mut Vec::new())?;
