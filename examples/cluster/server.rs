@@ -29,7 +29,8 @@ pub(crate) fn run(name: &str, port: &str, broker: &str) -> Result<(), Box<dyn Er
         connection.next(Line::Here { server: server_name.clone() });
         // Each server tells its own clients: what is pushed into a server that has a bus goes to those of the others as well.
         let here = bus.presence(connection.path().clone());
-        here.map(|here| Line::Present { connections: here.connections, servers: here.servers.len() }).merge_into(&connection);
+        here.map(|here| Line::Present { connections: here.connections, servers: here.servers.len() })
+            .merge_into(&connection);
         let server = server_name.clone();
         bus.events().filter_map(move |event| tell(&server, event)).merge_into(&connection);
     });
