@@ -118,13 +118,14 @@ fn broker_that_stands_still_costs_bounded_memory_and_loses_nothing_that_was_acce
 #[ignore = "needs nats-server"]
 fn broker_that_stands_still_for_long_is_left_and_found_again_and_the_sums_are_exact() {
     const STANDING: Duration = Duration::from_secs(30);
-    const ROOM: u64 = 20_000;
+    const ROOM: u64 = 5_000;
     let server = NatsServer::start("");
     let bus = || RxBus::builder(server.url(), WsStr).retry(RetryPolicy::fixed(Duration::from_millis(50)));
     let here = bus().outbox(ROOM as usize, 64 << 20, Overflow::DropLatest).connect().unwrap();
     let there = bus().connect().unwrap();
-    let (sums, own) = (Sums::on(&there, "/a"), Sums::on(&here, "/a"));
+    // Before anybody else subscribes to events, so that none has passed.
     let courses = [&here, &there].map(course);
+    let (sums, own) = (Sums::on(&there, "/a"), Sums::on(&here, "/a"));
     [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
     let (mut pushed, mut accepted) = (0, 0);
     let mut push = || {
@@ -258,7 +259,8 @@ fn process_that_is_cut_off_for_being_slow_comes_back_and_knows_exactly_what_it_h
     let (go, wait) = std::sync::mpsc::channel::<()>();
     // The thread that is to read.
     let gate = there.path("/a").log_errors().subscribe(move |_| _ = wait.recv());
-    let (sums, course) = (Sums::on(&there, "/a"), course(&there));
+    let course = course(&there);
+    let sums = Sums::on(&there, "/a");
     [&here, &there].into_iter().for_each(|bus| bus.wait_connected(PATIENCE).unwrap());
     let push = |n: u64| here.send(TaggedData::new("/a", WsText::from(format!("{n:01000}")))).unwrap();
     (1..MESSAGES).for_each(push);

@@ -122,6 +122,7 @@ fn clients_of_servers_that_lose_each_other(parted: impl FnOnce(&Proxy), joined: 
     push(2, 1_000);
     until("their own", || hears(0, 0, &all(1_000)) && hears(1, 1, &all(1_000)));
     ended();
+    until("confirmation of the other's", || cut.other.stats().sent.queued.messages == 0);
     assert!(hears(0, 1, &[1]) && hears(1, 0, &[1]), "and nothing else");
     joined(&cut.proxy);
     cut.behind.wait_connected(PATIENCE).unwrap();
