@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -85,8 +86,12 @@ pub(crate) struct Competitor {
 
 impl Competitor {
     pub(crate) fn start(name: &str, args: &[String]) -> Self {
-        let itself = std::env::current_exe().expect("a path to this program");
-        let mut process = Command::new(itself)
+        Self::start_of(&std::env::current_exe().expect("a path to this program"), name, args)
+    }
+
+    /// Starts a competitor of another build of this bench.
+    pub(crate) fn start_of(program: &Path, name: &str, args: &[String]) -> Self {
+        let mut process = Command::new(program)
             .args(["compete", name])
             .args(args)
             .stdin(Stdio::piped())

@@ -4,6 +4,8 @@
 //! The process that is started is the load; it starts itself again for each competitor, as a process of its own.
 
 #[cfg(target_os = "linux")]
+mod against;
+#[cfg(target_os = "linux")]
 mod baseline;
 #[cfg(target_os = "linux")]
 mod client;

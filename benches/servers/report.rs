@@ -47,6 +47,8 @@ pub(crate) enum Target {
     Resumable(f64),
     /// The same of memory: by how much more, at most.
     More(f64),
+    /// The figure of this build divided by that of another.
+    Against,
     /// The baseline's figure divided by ours, over TLS, at least.
     #[cfg(feature = "tls")]
     Tls(f64),
@@ -138,6 +140,10 @@ impl Report {
                 let figures = format!("{baseline_figure} | {} | {figure}", other("resumable, plain clients"));
                 (MORE_HEAD, format!("| {scenario} | {figures} | **{more}** | {} |\n", shown(most, ours.unit)))
             }
+            Target::Against => {
+                let (ratio, noise) = (ours.ratio_to(baseline), self.row(scenario, THIS_AGAIN)?.ratio_to(ours));
+                (AGAINST_HEAD, format!("| {scenario} | {figure} | {baseline_figure} | **{ratio:.3}** | {noise:.3} |\n"))
+            }
             #[cfg(feature = "tls")]
             Target::Tls(least) => {
                 let ratio = baseline.ratio_to(ours);
@@ -183,6 +189,15 @@ const RESUMABLE_HEAD: &str = "\
 const MORE_HEAD: &str = "\
     | memory for each connection in the resumable mode | without | on, plain clients | in use | more | at most |\n\
     |---|--:|--:|--:|--:|--:|\n";
+
+/// The names of this build and another, and of this one measured twice.
+pub(crate) const THIS: &str = "this";
+pub(crate) const OTHER: &str = "other";
+pub(crate) const THIS_AGAIN: &str = "this, again";
+
+const AGAINST_HEAD: &str = "\
+    | this build against another | this | other | this ÷ other | this ÷ this |\n\
+    |---|--:|--:|--:|--:|\n";
 
 #[cfg(feature = "tls")]
 const TLS_HEAD: &str = "\

@@ -29,8 +29,8 @@ const TLS_OURS: &str = "TLS, ours";
 #[cfg(feature = "tls")]
 const TLS_BY_HAND: &str = "tokio-rustls by hand";
 
-struct Bench {
-    report: Report,
+pub(crate) struct Bench {
+    pub(crate) report: Report,
     quick: bool,
     /// Runs the scenarios whose name contains this.
     only: String,
@@ -45,6 +45,10 @@ pub(crate) fn run(args: &[String]) {
     let quick = args.iter().any(|arg| arg == "--quick");
     let only = args.iter().find(|arg| !arg.starts_with("--")).cloned().unwrap_or_default();
     let mut bench = Bench { report: Report::default(), quick, only, skipped: false };
+    if let Some(other) = args.iter().find_map(|arg| arg.strip_prefix("--against=")) {
+        bench.against(Path::new(other));
+        return print!("{}", bench.report.tables());
+    }
     bench.echoes();
     bench.fan_outs();
     bench.handshakes();
@@ -80,7 +84,7 @@ fn save(path: &Path, text: &str) {
 
 impl Bench {
     /// Whether to run a scenario that has so many connections open at once.
-    fn wants(&mut self, scenario: &str, connections: usize) -> bool {
+    pub(crate) fn wants(&mut self, scenario: &str, connections: usize) -> bool {
         if !scenario.contains(&self.only) {
             return false;
         }
@@ -97,7 +101,7 @@ impl Bench {
         }
     }
 
-    fn rounds(&self) -> usize {
+    pub(crate) fn rounds(&self) -> usize {
         if self.quick { 5 } else { 21 }
     }
 
@@ -231,12 +235,9 @@ impl Bench {
     fn fan_out_contest(&mut self, scenario: &str, contest: &mut [(&str, Echo)], burst: &Burst, rounds: usize) {
         contest.iter_mut().for_each(|(_, echo)| echo.swarm.fan_out(burst, 2));
         for round in 0..self.rounds() {
-            for (name, Echo { server, swarm }) in &mut *contest {
+            for (name, echo) in &mut *contest {
                 if is_sampled(name, round) {
-                    let before = server.cpu();
-                    swarm.fan_out(burst, rounds);
-                    let deliveries = rounds * burst.messages * (swarm.len() - 1);
-                    self.report.add(scenario, name, "ns", (server.cpu() - before) / deliveries as f64);
+                    self.report.add(scenario, name, "ns", echo.cost_of_fan_out(burst, rounds));
                 }
             }
         }
@@ -408,7 +409,7 @@ fn is_sampled(name: &str, round: usize) -> bool {
     name != "usual" || round < 3
 }
 
-fn paths(count: usize) -> impl Iterator<Item = String> {
+pub(crate) fn paths(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("/{number}"))
 }
 
@@ -416,9 +417,9 @@ fn paths(count: usize) -> impl Iterator<Item = String> {
 type Connect = fn(SocketAddr, usize) -> Swarm;
 
 /// A server, and its load.
-struct Echo {
-    server: Competitor,
-    swarm: Swarm,
+pub(crate) struct Echo {
+    pub(crate) server: Competitor,
+    pub(crate) swarm: Swarm,
 }
 
 impl Echo {
@@ -442,10 +443,17 @@ impl Echo {
     }
 
     /// The server's CPU time for a message, all peers at once, in nanoseconds.
-    fn cost(&mut self, burst: &Burst, bursts: usize) -> f64 {
+    pub(crate) fn cost(&mut self, burst: &Burst, bursts: usize) -> f64 {
         let before = self.server.cpu();
         self.swarm.echo(0..self.swarm.len(), burst, bursts);
         (self.server.cpu() - before) / (self.swarm.len() * bursts * burst.messages) as f64
+    }
+
+    /// The server's CPU time for a delivery of what one peer says to all others.
+    pub(crate) fn cost_of_fan_out(&mut self, burst: &Burst, bursts: usize) -> f64 {
+        let before = self.server.cpu();
+        self.swarm.fan_out(burst, bursts);
+        (self.server.cpu() - before) / (bursts * burst.messages * (self.swarm.len() - 1)) as f64
     }
 
     /// As [`cost`](Self::cost), ten peers at a time.
