@@ -233,7 +233,7 @@ pub enum WsError {
         len: u64,
     },
     /// The link to the broker of a bus could not be made, or broke.
-    #[error("no link to the broker at {}; is nats-server listening there?", OneLine(.server))]
+    #[error("no link to the broker at {}", OneLine(.server))]
     Broker {
         /// Its address.
         server: String,

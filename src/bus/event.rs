@@ -46,7 +46,7 @@ pub enum BusEvent {
     },
     /// The next attempt will be made after a wait.
     Reconnecting {
-        /// How many attempts have failed in a row.
+        /// How many attempts have failed in a row. A link counts as another one unless it has lasted 5 s.
         attempt: u32,
         /// How long the wait is.
         delay: Duration,
@@ -100,7 +100,7 @@ pub enum BusEvent {
         /// How many this event stands for. It describes the first.
         count: u64,
     },
-    /// Messages arrive faster than they are taken: so many wait. Soon the broker or its library drops some; the gaps will be
+    /// Messages arrive faster than they are taken: so many wait. If that goes on, the broker or its library drops some, and the gaps are
     /// announced.
     Lagging {
         /// How many messages wait.

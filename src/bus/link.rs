@@ -283,12 +283,13 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
         self.flush_at = Instant::now() + FLUSH_INTERVAL;
         self.published -= published;
         self.bus.outbox.confirm(published);
-        let before = self.bus.told.send_replace(told);
-        if before == Told::Nothing {
+        if *self.bus.told.borrow() == Told::Nothing {
             let server = Arc::from(self.link.name());
             self.bus.states.next(ConnectionState::Connected);
             self.bus.component.events.next(BusEvent::Connected { server, attempt: self.attempt });
         }
+        // Afterwards: who has waited for the link finds that state.
+        self.bus.told.send_replace(told);
     }
 
     async fn publish(&mut self) -> Result<(), WsError> {

@@ -453,7 +453,8 @@ pub trait ObservableExt: Observable {
     /// # Ok::<(), WsError>(())
     /// ```
     ///
-    /// A source that cannot fail gets an error type by [`with_err`](Self::with_err) first.
+    /// A source that cannot fail gets an error type by [`with_err`](Self::with_err) first. To hear of silence and go on, use RxRust's
+    /// `debounce`: `ticks.log_errors().debounce(limit)` emits the last item before each silence.
     ///
     /// # Emission
     ///

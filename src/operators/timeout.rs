@@ -130,7 +130,7 @@ fn ring<T: Clone + Send + 'static>(timer: &mut Timer<T>) -> TaskState {
     match timer.limit.checked_sub(timer.gated.clock.elapsed()) {
         Some(left) if !left.is_zero() => TaskState::Sleeping(left),
         _ => {
-            timer.gated.gate.clone().error(WsError::TimedOut { what: "the next item", after: timer.limit });
+            timer.gated.gate.clone().error(WsError::TimedOut { what: "an emission", after: timer.limit });
             TaskState::Finished
         }
     }
@@ -222,7 +222,7 @@ mod tests {
         let (subject, heard) = limited(LIMIT);
         subject.next(1);
         assert_eq!(heard.recv_timeout(PATIENCE), Ok(Ok(1)));
-        let late = "the next item did not happen within 50ms".to_owned();
+        let late = "an emission did not happen within 50ms".to_owned();
         assert_eq!(heard.recv_timeout(PATIENCE), Ok(Err(late)));
         subject.next(2);
         assert_eq!(heard.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
