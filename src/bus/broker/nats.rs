@@ -4,6 +4,7 @@
 //! messages or before earlier ones that the outbox sends again, and receivers would take those for doubles.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
     sync::{
         Arc,
@@ -21,12 +22,16 @@ use async_nats::{
     ServerAddr, ServerError, Subject, Subscriber,
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream::SelectAll};
+use futures_util::{
+    Stream, StreamExt,
+    stream::{AbortHandle, Abortable, SelectAll},
+};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{
     ClientTls, WsError,
     bus::broker::{Broker, Connect, Envelope, Event, Mark, address::name_of},
+    sparse,
 };
 
 /// The header with the [`Mark`] of a message.
@@ -135,7 +140,8 @@ impl Connect for Nats {
         let answers = client.new_inbox();
         let all_answers = format!("{answers}.*");
         let arriving = SelectAll::new();
-        let mut link = NatsLink { client, answers, arriving, taken: 0, denied, denied_questions: 0, name };
+        let ends = HashMap::new();
+        let mut link = NatsLink { client, answers, arriving, ends, taken: 0, denied, denied_questions: 0, name };
         link.subscribe(ANSWERS, &all_answers).await?;
         Ok(link)
     }
@@ -161,7 +167,9 @@ pub(crate) struct NatsLink {
     client: Client,
     /// Where the answers of the server go: behind this, the number of the question.
     answers: String,
-    arriving: SelectAll<Arriving>,
+    arriving: SelectAll<Abortable<Arriving>>,
+    /// What ends them, by interest: looking for them would take seconds for ten thousand that end together.
+    ends: HashMap<u64, AbortHandle>,
     /// How many messages were taken.
     taken: u64,
     /// Complaints of the server.
@@ -204,16 +212,19 @@ impl Broker for NatsLink {
 
     async fn subscribe(&mut self, interest: u64, pattern: &str) -> Result<(), WsError> {
         let subscriber = self.client.subscribe(Subject::from(pattern)).await.map_err(|error| self.lost(error))?;
-        self.arriving.push(Arriving { interest, subscriber });
+        let (end, registration) = AbortHandle::new_pair();
+        self.arriving.push(Abortable::new(Arriving { interest, subscriber }, registration));
+        self.ends.insert(interest, end);
         Ok(())
     }
 
     async fn unsubscribe(&mut self, interest: u64) -> Result<(), WsError> {
-        // One that the server has refused may be gone.
-        let Some(arriving) = self.arriving.iter_mut().find(|arriving| arriving.interest == interest) else {
-            return Ok(());
-        };
-        arriving.subscriber.unsubscribe().await.map_err(|error| self.lost(error))
+        // The subscriber tells the server when it is dropped, at the next look at what has arrived. One that the server has refused
+        // may be gone.
+        if let Some(end) = sparse::remove(&mut self.ends, &interest) {
+            end.abort();
+        }
+        Ok(())
     }
 
     async fn flush(&mut self, question: u64) -> Result<(), WsError> {
