@@ -1,8 +1,9 @@
 //! [`Interests`]: which paths somebody in this process wants to hear, so that the broker sends no others.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    mem,
+    collections::{BTreeSet, HashMap, VecDeque},
+    iter, mem,
+    ops::Bound::{Included, Unbounded},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -85,6 +86,8 @@ pub(crate) struct Interests {
 #[derive(Default)]
 struct State {
     wanted: HashMap<Scope, Want>,
+    /// The subtrees among them.
+    subtrees: Subtrees,
     scopes: HashMap<u64, Scope>,
     numbers: u64,
     /// How many there are of each kind of holder, over all scopes.
@@ -93,6 +96,48 @@ struct State {
     changes: Option<Vec<Change>>,
     /// The interests that have lost their last holder, and when, each at most once.
     idle: VecDeque<(Instant, u64)>,
+}
+
+/// The subtrees that somebody wants. In their order, so that those above a path are found without a look for each of its segments:
+/// a client may send a path of thousands.
+#[derive(Default)]
+struct Subtrees(BTreeSet<Tag>);
+
+impl Subtrees {
+    fn insert(&mut self, scope: &Scope) {
+        if let Scope::Under(subtree) = scope {
+            self.0.insert(subtree.clone());
+        }
+    }
+
+    fn remove(&mut self, scope: &Scope) {
+        if let Scope::Under(subtree) = scope {
+            self.0.remove(subtree);
+        }
+    }
+
+    /// Those that a path belongs to, the deepest first.
+    fn above<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Tag> {
+        let mut end = path;
+        iter::from_fn(move || {
+            loop {
+                // What begins `path` and is no longer than `end` is not behind it.
+                let last = self.0.range::<str, _>((Unbounded, Included(end))).next_back()?;
+                let common = common_len(last, end);
+                if common == last.len() {
+                    end = &end[..common - 1];
+                    return Some(last);
+                }
+                end = &end[..common];
+            }
+        })
+    }
+}
+
+/// How many bytes two texts begin with alike, of whole characters.
+fn common_len(one: &str, other: &str) -> usize {
+    let both = one.char_indices().zip(other.chars());
+    both.take_while(|((_, one), other)| one == other).last().map_or(0, |((at, one), _)| at + one.len_utf8())
 }
 
 /// How many there are of each kind of holder.
@@ -185,7 +230,7 @@ impl Interests {
         if !state.holders.any(Holder::Subscriber) {
             return Vec::new();
         }
-        let above = path.match_indices('/').skip(1).map(|(at, _)| Scope::Under(path[..=at].into()));
+        let above = state.subtrees.above(path).map(|subtree| Scope::Under(subtree.clone()));
         let scopes = [Scope::All, Scope::Path(path.clone())].into_iter().chain(above);
         let wanted =
             scopes.filter_map(|scope| state.wanted.get(&scope).filter(|want| want.holders.any(Holder::Subscriber)));
@@ -240,6 +285,7 @@ impl State {
         let mut want = Want { number, holders: Holders::default(), idle_since: None, is_listed: false };
         want.holders.add(holder);
         self.wanted.insert(scope.clone(), want);
+        self.subtrees.insert(scope);
         self.scopes.insert(number, scope.clone());
         self.note(Change::Subscribe(number, scope.clone()));
         number
@@ -268,6 +314,7 @@ impl State {
             let Some(want) = self.wanted.get_mut(scope) else { continue };
             match want.idle_since {
                 Some(latest) if latest == since => {
+                    self.subtrees.remove(scope);
                     sparse::remove(&mut self.wanted, scope);
                     sparse::remove(&mut self.scopes, &number);
                     self.note(Change::Unsubscribe(number));
@@ -288,6 +335,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
     use tokio::time::advance;
 
     use super::*;
@@ -352,5 +400,32 @@ mod tests {
         assert_eq!(interests.subscribed(&"/c".into()), [held[0].number]);
         drop(held);
         assert!(interests.subscribed(&"/a/b".into()).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn subtrees_above_a_path_are_those_that_it_begins_with(
+            subtrees in vec("/([ab\u{e9}]{0,2}/){1,4}", 0..12),
+            path in "(/[ab\u{e9}]{0,2}){0,6}",
+        ) {
+            let mut all = Subtrees::default();
+            subtrees.iter().for_each(|subtree| all.insert(&Scope::Under(subtree.as_str().into())));
+            let above: Vec<_> = all.above(&path).cloned().collect();
+            let begin = |subtree: &&Tag| path.starts_with(subtree.as_str());
+            prop_assert!(above.iter().eq(all.0.iter().rev().filter(begin)));
+            subtrees.iter().for_each(|subtree| all.remove(&Scope::Under(subtree.as_str().into())));
+            prop_assert!(all.0.is_empty());
+        }
+    }
+
+    /// A client may send such a path, and each of its messages is looked up.
+    #[test]
+    fn path_of_thousands_of_segments_is_looked_up_once_for_each_subtree() {
+        let interests = Arc::<Interests>::default();
+        let join = |scope| interests.join(scope, Holder::Subscriber);
+        let _held = [Scope::All, Scope::under("/a"), Scope::under("//"), Scope::under("/b")].map(join);
+        let path: Tag = "/a".repeat(30_000).into();
+        // Looking for each segment took hours.
+        (0..100).for_each(|_| assert_eq!(interests.subscribed(&path).len(), 2));
     }
 }
