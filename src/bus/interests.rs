@@ -39,6 +39,11 @@ impl Scope {
         }
     }
 
+    /// Whether it is what others answer this node.
+    pub(crate) fn is_of_answers(&self) -> bool {
+        matches!(self, Self::Presence(Channel::To(_)))
+    }
+
     /// The subjects of its paths; `None` when they have none.
     pub(crate) fn pattern(&self, prefix: &str) -> Option<String> {
         match self {

@@ -15,7 +15,7 @@ use crate::{
         broker::{Broker, Event},
         core::{BusCore, Told},
         event::BusEvent,
-        interests::{Change, Scope},
+        interests::Change,
         outbox::Taken,
     },
     link::READ_AHEAD,
@@ -182,11 +182,14 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
 
     async fn serve(&mut self) -> Result<(), WsError> {
         let interests = self.bus.interests.link();
+        let hears_answers = interests.iter().any(|(_, scope)| scope.is_of_answers());
         self.told = Told::UpTo(0);
         for (number, scope) in interests {
             self.tell(Change::Subscribe(number, scope)).await?;
         }
-        self.bus.presence.link();
+        if let Some(farewell) = self.bus.presence.link(hears_answers) {
+            self.bus.outbox.note(farewell);
+        }
         self.ask().await?;
         while !self.is_done() {
             self.bus.max_len.store(self.link.max_len(), Relaxed);
@@ -325,7 +328,7 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
             return Ok(());
         };
         self.link.subscribe(number, &pattern).await?;
-        if matches!(scope, Scope::Presence(_)) {
+        if scope.is_of_answers() {
             self.bus.presence.ask_all();
         }
         Ok(())

@@ -11,6 +11,8 @@ mod faults;
 mod heartbeats;
 mod limits;
 mod outages;
+#[cfg(feature = "nats")]
+mod presence;
 mod recordings;
 #[cfg(feature = "tls")]
 mod refusals;

@@ -142,6 +142,8 @@ impl Tracker {
         let mut state = self.lock();
         let (subject, is_over) = (state.watch(path, subject), state.is_over);
         drop(state);
+        // Now there is somebody to ask the others for.
+        self.changed.notify_one();
         if is_over {
             subject.clone().complete();
         }
@@ -156,10 +158,12 @@ impl Tracker {
         self.changed.notify_one();
     }
 
-    /// Notes that a link has begun, and knows the interests.
-    pub(crate) fn link(&self) {
-        self.lock().link(Instant::now());
+    /// Notes that a link has begun, and knows the interests, and whether that in answers is among them. Returns what the others
+    /// have to hear when this node ends with it.
+    pub(crate) fn link(&self, hears_answers: bool) -> Option<Note> {
+        let farewell = self.lock().link(hears_answers, Instant::now());
         self.changed.notify_one();
+        Some(self.note(Channel::All, farewell?))
     }
 
     /// Notes that the link has ended.
@@ -181,7 +185,7 @@ impl Tracker {
         self.changed.notify_one();
     }
 
-    /// What the others have to hear when this node ends, if they know of it.
+    /// What the others have to hear when this node ends, if they know of it. After that they are told nothing more.
     pub(crate) fn farewell(&self) -> Option<Note> {
         let farewell = self.lock().farewell()?;
         Some(self.note(Channel::All, farewell))

@@ -125,7 +125,7 @@ impl Own {
 
     /// Tells that the node ends, if others know of it.
     pub(crate) fn farewell(&self) -> Option<Numbered> {
-        self.is_told.then(|| self.numbered(Message::Gone))
+        (self.number > NOBODY).then(|| self.numbered(Message::Gone))
     }
 
     /// Everything, for one who asks, and what all are to be told before: a member that has come and is no news yet may go

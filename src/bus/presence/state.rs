@@ -49,12 +49,14 @@ pub(crate) struct State {
     askers: BTreeSet<Arc<str>>,
     tick_at: Instant,
     emit_at: Instant,
+    /// Whether the node is about to end. From then on no link is one to tell the others anything.
+    is_leaving: bool,
     pub(crate) is_over: bool,
 }
 
 /// What matters as long as there is a link.
 struct LinkState {
-    /// Whether all others are to be asked for their state.
+    /// Whether all others are to be asked for their state, once somebody here wants to know it.
     asks: bool,
     /// When the others may be told something again.
     tell_at: Instant,
@@ -88,6 +90,7 @@ impl State {
             askers: BTreeSet::new(),
             tick_at: now,
             emit_at: now,
+            is_leaving: false,
             is_over: false,
         }
     }
@@ -118,9 +121,15 @@ impl State {
         }
     }
 
-    pub(crate) fn link(&mut self, now: Instant) {
+    /// Notes that a link has begun, and whether it is one on which answers are heard. Returns what the others are told of a node
+    /// that ends with this link.
+    pub(crate) fn link(&mut self, hears_answers: bool, now: Instant) -> Option<Numbered> {
+        if self.is_leaving {
+            return self.own.farewell();
+        }
         self.own.forget_told();
-        self.link = Some(LinkState { asks: true, tell_at: now, beat_at: now + BEAT_INTERVAL });
+        self.link = Some(LinkState { asks: hears_answers, tell_at: now, beat_at: now + BEAT_INTERVAL });
+        None
     }
 
     pub(crate) fn unlink(&mut self) {
@@ -135,8 +144,10 @@ impl State {
         }
     }
 
-    pub(crate) fn farewell(&self) -> Option<Numbered> {
-        self.link.as_ref().and_then(|_| self.own.farewell())
+    /// Notes that the node is about to end. Returns what the others are told, if there is a link.
+    pub(crate) fn farewell(&mut self) -> Option<Numbered> {
+        self.is_leaving = true;
+        self.link.take().and_then(|_| self.own.farewell())
     }
 
     /// Ends it. Returns what is to be completed.
@@ -213,7 +224,8 @@ impl State {
     fn tell(&mut self, now: Instant) -> Vec<(Channel, Numbered)> {
         let Some(link) = &mut self.link else { return Vec::new() };
         let mut told = Vec::new();
-        if mem::take(&mut link.asks) && !self.watched.is_empty() {
+        if link.asks && !self.watched.is_empty() {
+            link.asks = false;
             told.push((Channel::Asks, self.own.numbered(Message::Ask { of: None })));
         }
         for node in self.others.take_asked(now) {
@@ -267,5 +279,46 @@ impl State {
         let news = self.own.has_news().then_some(link.tell_at);
         let answer = (!self.askers.is_empty()).then_some(now);
         [tick, emission, news, answer, Some(link.beat_at), self.others.ask_at()].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::presence::roster::Place;
+
+    fn join(state: &mut State, id: u64) {
+        let place = Place { path: "/a".into(), server: "x".into() };
+        state.change(&"/a".into(), |own| own.join(&place, id, None));
+    }
+
+    fn told(state: &mut State, now: Instant) -> Vec<Message> {
+        state.turn(now, true).told.into_iter().map(|(_, numbered)| numbered.message).collect()
+    }
+
+    /// Or the node would be there anew, until it has been silent for 15 s.
+    #[tokio::test]
+    async fn nothing_is_told_after_the_farewell_but_that_again() {
+        let now = Instant::now();
+        let mut state = State::new(now);
+        assert_eq!(state.link(false, now), None);
+        join(&mut state, 1);
+        assert!(matches!(told(&mut state, now)[..], [Message::State { .. }]));
+        let gone = |farewell: Option<Numbered>| farewell.map(|numbered| numbered.message) == Some(Message::Gone);
+        assert!(gone(state.farewell()));
+        join(&mut state, 2);
+        let asked = Stamp { publisher: "other".into(), number: 1 };
+        state.hear(&"me".into(), &asked, Message::Ask { of: None }, now);
+        assert_eq!(told(&mut state, now + 2 * BEAT_INTERVAL), []);
+        state.unlink();
+        assert!(gone(state.link(false, now)), "the last link may have broken before it was heard");
+        assert_eq!(told(&mut state, now + 2 * BEAT_INTERVAL), []);
+    }
+
+    #[tokio::test]
+    async fn node_that_has_told_nothing_has_no_farewell() {
+        let mut state = State::new(Instant::now());
+        assert_eq!(state.farewell(), None);
+        assert_eq!(state.link(false, Instant::now()), None);
     }
 }
