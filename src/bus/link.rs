@@ -187,6 +187,7 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
         for (number, scope) in interests {
             self.tell(Change::Subscribe(number, scope)).await?;
         }
+        self.bus.max_len.store(self.link.max_len(), Relaxed);
         if let Some(farewell) = self.bus.presence.link(hears_answers) {
             self.bus.outbox.note(farewell);
         }

@@ -6,7 +6,7 @@ mod depth;
 mod frame;
 #[cfg(feature = "json")]
 mod json;
-mod msgpack;
+pub(crate) mod msgpack;
 mod object;
 mod packed;
 #[cfg(feature = "json")]

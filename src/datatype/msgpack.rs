@@ -29,7 +29,7 @@ pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Datatype
 }
 
 /// Decodes the value that `bytes` consist of.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DatatypeError> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DatatypeError> {
     decode_checked(bytes, check(bytes)?)
 }
 

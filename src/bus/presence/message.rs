@@ -5,10 +5,13 @@ use std::mem;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a message. NATS allows a megabyte by default, and beats must not wait behind that.
+use crate::datatype::msgpack;
+
+/// Bytes of a message that has more than one text. NATS allows a megabyte by default, and beats must not wait behind that.
 const MAX_LEN: usize = 64 * 1024;
 
-/// Bytes around the texts of a change, and around the name of a member. Nothing depends on them but the length of messages.
+/// Bytes around all changes of a message, around the texts of a change, and around the name of a member, at most.
+const FRAME_LEN: usize = 64;
 const CHANGE_LEN: usize = 64;
 const MEMBER_LEN: usize = 16;
 
@@ -40,6 +43,20 @@ pub(crate) struct Change {
     pub(crate) left: Vec<u64>,
 }
 
+impl Change {
+    /// Its bytes in a message without members, at most.
+    fn len(&self) -> usize {
+        CHANGE_LEN + self.path.len() + self.server.len()
+    }
+
+    /// Its bytes of memory, more or less.
+    pub(crate) fn memory(&self) -> usize {
+        let joined = self.joined.iter().map(|(_, name)| size_of::<(u64, String)>() + name.len());
+        let texts = self.path.len() + self.server.len() + joined.sum::<usize>();
+        size_of::<Self>() + texts + size_of_val(&*self.left)
+    }
+}
+
 impl Message {
     pub(crate) fn encode(&self) -> Bytes {
         // There is no other error than one of the writer, and this one is memory.
@@ -48,15 +65,20 @@ impl Message {
 
     /// `None` if it is none, such as one of a later version.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
-        rmp_serde::from_slice(payload).ok()
+        // Checked before anything recurses: whoever may publish could end the process by a message that nests deeply.
+        msgpack::decode(payload).ok()
     }
 }
 
-/// Divides changes among messages, none of which is too long.
-pub(crate) fn divide(changes: impl IntoIterator<Item = Change>) -> Vec<Vec<Change>> {
-    let mut parts = Parts::default();
+/// Divides changes among messages, none of which is longer than the broker takes. What does not fit in one alone is left out: a
+/// part that never comes would make the others ask for everything again and again.
+pub(crate) fn divide(changes: impl IntoIterator<Item = Change>, max_len: usize) -> Vec<Vec<Change>> {
+    let mut parts = Parts { max_len: max_len.saturating_sub(FRAME_LEN), ..Parts::default() };
     for Change { path, server, connections, joined, left } in changes {
         let bare = Change { path, server, connections, ..Change::default() };
+        if bare.len() > parts.max_len {
+            continue;
+        }
         parts.add(&bare);
         for member in joined {
             parts.grow(&bare, MEMBER_LEN + member.1.len(), |change| change.joined.push(member));
@@ -75,6 +97,7 @@ struct Parts {
     /// The part that is being filled, and its bytes.
     last: Vec<Change>,
     len: usize,
+    max_len: usize,
 }
 
 impl Parts {
@@ -83,18 +106,24 @@ impl Parts {
         self.full.extend(Some(mem::take(&mut self.last)).filter(|part| !part.is_empty()));
     }
 
+    fn has_room(&self, len: usize) -> bool {
+        self.len + len <= self.max_len.min(MAX_LEN)
+    }
+
     fn add(&mut self, bare: &Change) {
-        let len = CHANGE_LEN + bare.path.len() + bare.server.len();
-        if self.len + len > MAX_LEN {
+        if !self.has_room(bare.len()) {
             self.end_part();
         }
-        self.len += len;
+        self.len += bare.len();
         self.last.push(bare.clone());
     }
 
     /// Adds `len` bytes to the change that was added last. In a new part, the change is there once more.
     fn grow(&mut self, bare: &Change, len: usize, push: impl FnOnce(&mut Change)) {
-        if self.len + len > MAX_LEN {
+        if bare.len() + len > self.max_len {
+            return;
+        }
+        if !self.has_room(len) {
             self.end_part();
             self.add(bare);
         }
@@ -107,6 +136,8 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -127,7 +158,7 @@ mod tests {
 
     #[test]
     fn crowd_is_divided_and_nobody_is_lost_or_doubled() {
-        let parts = divide([crowd("/a", 10_000, 20), crowd("/b", 3, 3), crowd("/c", 0, 0)]);
+        let parts = divide([crowd("/a", 10_000, 20), crowd("/b", 3, 3), crowd("/c", 0, 0)], usize::MAX);
         assert!(parts.len() > 1);
         let lens = parts.iter().map(|part| Message::Changed(part.clone()).encode().len());
         assert!(lens.into_iter().all(|len| len <= MAX_LEN));
@@ -136,7 +167,29 @@ mod tests {
         let left = parts.iter().flatten().filter(|change| change.path == "/a").flat_map(|change| &change.left);
         assert!(left.copied().eq(0..10_000));
         assert_eq!(parts.iter().flatten().filter(|change| change.path == "/c").count(), 1);
-        assert!(divide([]).is_empty());
+        assert!(divide([], usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn no_message_is_longer_than_the_broker_takes_and_what_fits_in_none_is_left_out() {
+        let mut named = crowd("/a", 200, 20);
+        named.joined.push((u64::MAX, "x".repeat(2_000)));
+        let long = format!("/{}", "x".repeat(2_000));
+        let parts = divide([crowd(&long, 1, 1), named, crowd("/b", 3, 3)], 1_024);
+        let state = |changes| Message::State { part: u32::MAX, is_last: true, changes };
+        assert!(parts.iter().all(|part| state(part.clone()).encode().len() <= 1_024));
+        let joined =
+            |path| parts.iter().flatten().filter(move |change| change.path == path).flat_map(|here| &here.joined);
+        assert_eq!([&long, "/a", "/b"].map(|path| joined(path).count()), [0, 200, 3]);
+        assert!(divide([crowd("/a", 1, 1)], 10).is_empty());
+    }
+
+    /// rmp-serde itself allows a depth that takes more than the stack of a thread has.
+    #[test]
+    fn message_that_nests_deeply_is_none_and_ends_no_process() {
+        let message = [&b"\x81\xa7Changed\x91\x81\xa1x"[..], &[0x91; 2_000], &[0xc0]].concat();
+        let thread = thread::Builder::new().stack_size(256 * 1024).spawn(move || Message::decode(&message));
+        assert_eq!(thread.unwrap().join().unwrap(), None);
     }
 
     proptest! {

@@ -30,7 +30,7 @@ mod state;
 use std::{
     convert::Infallible,
     future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -208,7 +208,8 @@ pub(crate) async fn keep<D: WsDatatype>(bus: &BusCore<D>) -> Infallible {
     let tracker = &bus.presence;
     loop {
         debts::paid().await;
-        let turn = tracker.lock().turn(Instant::now(), bus.outbox.has_room_for_notes());
+        let (may_tell, max_len) = (bus.outbox.has_room_for_notes(), bus.max_len.load(Relaxed));
+        let turn = tracker.lock().turn(Instant::now(), may_tell, max_len);
         for (channel, told) in turn.told {
             bus.outbox.note(tracker.note(channel, told));
         }

@@ -19,6 +19,9 @@ use crate::{
 /// How many other nodes there may be.
 const MOST_NODES: usize = 4_096;
 
+/// Bytes of memory of all that they have told, more or less: three million members. More is left out.
+const MOST: usize = 256 * 1024 * 1024;
+
 /// How many messages behind a hole are kept until it is filled.
 const MOST_LATER: usize = 64;
 
@@ -32,6 +35,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Others {
     nodes: HashMap<Arc<str>, Node>,
+    /// Bytes of memory of what they have told.
+    len: usize,
 }
 
 /// Another node, as far as it is known.
@@ -41,12 +46,26 @@ struct Node {
     /// The number up to which the roster is complete; none before it has ever been.
     at: Option<u64>,
     /// Changes behind a hole, by their number.
-    later: BTreeMap<u64, Vec<Change>>,
+    later: BTreeMap<u64, Later>,
     gathering: Option<Gathering>,
     /// How many ticks have passed since it was heard last.
     silent: u32,
     /// When it is to be asked for its state, if that is needed.
     ask_at: Option<Instant>,
+}
+
+/// Changes that wait, and their bytes of memory.
+struct Later {
+    changes: Vec<Change>,
+    len: usize,
+}
+
+/// A part of a state, as it comes.
+struct State {
+    number: u64,
+    part: u32,
+    is_last: bool,
+    changes: Vec<Change>,
 }
 
 /// A state that has come in part.
@@ -79,7 +98,11 @@ impl Others {
     pub(crate) fn hear(&mut self, from: &Arc<str>, number: u64, message: Message, now: Instant) -> Heard {
         match message {
             Message::Ask { .. } => return Heard::Nothing,
-            Message::Gone => return anything(sparse::remove(&mut self.nodes, from).is_some()),
+            Message::Gone => {
+                let gone = sparse::remove(&mut self.nodes, from);
+                self.len -= gone.as_ref().map_or(0, Node::len);
+                return anything(gone.is_some());
+            }
             _ => {}
         }
         if self.nodes.len() >= MOST_NODES && !self.nodes.contains_key(from) {
@@ -87,7 +110,10 @@ impl Others {
         }
         let node = self.nodes.entry(from.clone()).or_default();
         node.silent = 0;
-        node.hear(number, message, now)
+        self.len -= node.len();
+        let heard = node.hear(number, message, MOST.saturating_sub(self.len), now);
+        self.len += node.len();
+        heard
     }
 
     /// Notes that a second has passed. Nodes that have been silent for too long are gone.
@@ -95,7 +121,9 @@ impl Others {
         let before = self.nodes.len();
         self.nodes.retain(|_, node| {
             node.silent += 1;
-            node.silent < SILENT_TICKS
+            let is_here = node.silent < SILENT_TICKS;
+            self.len -= if is_here { 0 } else { node.len() };
+            is_here
         });
         anything(self.nodes.len() < before)
     }
@@ -119,10 +147,19 @@ impl Others {
 }
 
 impl Node {
-    fn hear(&mut self, number: u64, message: Message, now: Instant) -> Heard {
+    /// Bytes of memory of what it has told.
+    fn len(&self) -> usize {
+        let gathered = self.gathering.as_ref().map_or(0, |gathering| gathering.roster.len);
+        self.roster.len + gathered + self.later.values().map(|later| later.len).sum::<usize>()
+    }
+
+    /// Takes a message, as far as the node has room for it.
+    fn hear(&mut self, number: u64, message: Message, room: usize, now: Instant) -> Heard {
         match message {
-            Message::Changed(changes) => self.follow(number, changes, now),
-            Message::State { part, is_last, changes } => self.gather(number, part, is_last, changes, now),
+            Message::Changed(changes) => self.follow(number, changes, room, now),
+            Message::State { part, is_last, changes } => {
+                self.gather(State { number, part, is_last, changes }, room, now)
+            }
             Message::Beat if self.at.is_none_or(|at| at < number) => {
                 self.ask(now);
                 Heard::Nothing
@@ -135,25 +172,27 @@ impl Node {
         self.ask_at.get_or_insert(now);
     }
 
-    fn follow(&mut self, number: u64, changes: Vec<Change>, now: Instant) -> Heard {
+    fn follow(&mut self, number: u64, changes: Vec<Change>, room: usize, now: Instant) -> Heard {
         // A message that was sent again has been heard already.
         if self.at.is_some_and(|at| number <= at) {
             return Heard::Nothing;
         }
-        if self.later.len() < MOST_LATER {
-            self.later.insert(number, changes);
+        let len = changes.iter().map(Change::memory).sum();
+        if self.later.len() < MOST_LATER && self.len().saturating_add(len) <= room {
+            self.later.insert(number, Later { changes, len });
         }
-        self.catch_up(now)
+        self.catch_up(room, now)
     }
 
     /// Takes what was kept as far as there is no hole.
-    fn catch_up(&mut self, now: Instant) -> Heard {
+    fn catch_up(&mut self, room: usize, now: Instant) -> Heard {
         let mut changed = Vec::new();
+        let most = room.saturating_sub(self.len() - self.roster.len);
         while let Some(next) = self.at.and_then(|at| at.checked_add(1))
-            && let Some(changes) = self.later.remove(&next)
+            && let Some(Later { changes, .. }) = self.later.remove(&next)
         {
             changed.extend(changes.iter().map(|change| change.path.clone()));
-            changes.into_iter().for_each(|change| self.roster.apply(change));
+            changes.into_iter().for_each(|change| self.roster.apply(change, most));
             self.at = Some(next);
         }
         if self.later.is_empty() {
@@ -164,7 +203,7 @@ impl Node {
         Heard::Changes(changed)
     }
 
-    fn gather(&mut self, number: u64, part: u32, is_last: bool, changes: Vec<Change>, now: Instant) -> Heard {
+    fn gather(&mut self, State { number, part, is_last, changes }: State, room: usize, now: Instant) -> Heard {
         // An answer that was overtaken.
         if self.at.is_some_and(|at| number < at) {
             return Heard::Nothing;
@@ -179,7 +218,8 @@ impl Node {
             }
         };
         gathering.parts += 1;
-        changes.into_iter().for_each(|change| gathering.roster.apply(change));
+        let most = room.saturating_sub(self.len());
+        changes.into_iter().for_each(|change| gathering.roster.apply(change, most));
         if !is_last {
             self.gathering = Some(gathering);
             return Heard::Nothing;
@@ -187,7 +227,7 @@ impl Node {
         self.roster = gathering.roster;
         self.at = Some(number);
         self.later.retain(|later, _| *later > number);
-        self.catch_up(now);
+        self.catch_up(room, now);
         Heard::Anything
     }
 }
@@ -367,6 +407,30 @@ mod tests {
             pair.hear(vec![Numbered { number: u64::MAX, message }]);
         }
         assert_eq!(pair.others.ask_at(), None);
+    }
+
+    /// By all the ways on which there are, and with any names.
+    #[tokio::test]
+    async fn others_together_cannot_fill_the_memory() {
+        // What is left is a megabyte.
+        let taken = MOST - (1 << 20);
+        let mut others = Others { len: taken, ..Others::default() };
+        let (now, name) = (Instant::now(), "x".repeat(1_000));
+        for round in 0..2_000_u64 {
+            let joined = (0..10).map(|id| (id, name.clone())).collect();
+            let changes = vec![Change { path: format!("/{round}"), connections: 1, joined, ..Change::default() }];
+            let (number, message) = match round % 3 {
+                0 => (round, Message::Changed(changes)),
+                part => (1, Message::State { part: part as u32 - 1, is_last: part == 2, changes }),
+            };
+            others.hear(&format!("{}", round / 60).into(), number, message, now);
+            assert!(others.len <= MOST, "{}", others.len);
+        }
+        assert!(others.len > MOST - (1 << 16));
+        assert_eq!(others.len - taken, others.nodes.values().map(Node::len).sum::<usize>());
+        others.hear(&"0".into(), 1, Message::Gone, now);
+        (0..SILENT_TICKS).for_each(|_| _ = others.tick());
+        assert_eq!((others.len, others.is_empty()), (taken, true));
     }
 
     #[tokio::test]

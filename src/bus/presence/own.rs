@@ -27,6 +27,8 @@ pub(crate) struct Own {
     news_len: usize,
     /// The number of what was told last.
     number: u64,
+    /// How many bytes of a message the broker takes.
+    pub(crate) max_len: usize,
 }
 
 /// The members that have come to a place, and gone.
@@ -51,7 +53,14 @@ pub(crate) struct Answer {
 
 impl Own {
     pub(crate) fn new() -> Self {
-        Self { roster: Roster::default(), is_told: false, news: BTreeMap::new(), news_len: 0, number: NOBODY }
+        Self {
+            roster: Roster::default(),
+            is_told: false,
+            news: BTreeMap::new(),
+            news_len: 0,
+            number: NOBODY,
+            max_len: usize::MAX,
+        }
     }
 
     pub(crate) fn join(&mut self, place: &Place, id: u64, name: Option<Arc<str>>) {
@@ -109,7 +118,7 @@ impl Own {
         let (news, roster) = (mem::take(&mut self.news), &self.roster);
         let change =
             |(place, News { joined, left }): (Place, News)| roster.change(&place, joined, left.into_iter().collect());
-        let parts = divide(news.into_iter().map(change)).into_iter();
+        let parts = divide(news.into_iter().map(change), self.max_len).into_iter();
         parts
             .map(|changes| {
                 self.number += 1;
@@ -136,7 +145,7 @@ impl Own {
     }
 
     fn state(&self) -> Vec<Numbered> {
-        let mut parts = divide(self.roster.all());
+        let mut parts = divide(self.roster.all(), self.max_len);
         if parts.is_empty() {
             parts.push(Vec::<Change>::new());
         }

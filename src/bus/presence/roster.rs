@@ -7,15 +7,16 @@ use std::{
 
 use crate::{Member, Presence, Tag, bus::presence::message::Change, sparse};
 
-/// How many members and places a roster takes from another node. No real one has as many.
-const MOST: usize = 1 << 20;
+/// Bytes of memory of a place and of a member, beside their texts, more or less.
+const PLACE_LEN: usize = 256;
+const MEMBER_LEN: usize = 64;
 
 /// The connections of one node.
 #[derive(Default)]
 pub(crate) struct Roster {
     paths: HashMap<Tag, BTreeMap<Arc<str>, Here>>,
-    /// How many members and places there are.
-    len: usize,
+    /// Bytes of memory, more or less.
+    pub(crate) len: usize,
 }
 
 /// The connections on one path of one server.
@@ -32,6 +33,16 @@ pub(crate) struct Place {
     pub(crate) server: Arc<str>,
 }
 
+impl Place {
+    fn len(&self) -> usize {
+        PLACE_LEN + self.path.len() + self.server.len()
+    }
+}
+
+fn member_len(name: &str) -> usize {
+    MEMBER_LEN + name.len()
+}
+
 impl Roster {
     pub(crate) fn is_empty(&self) -> bool {
         self.paths.is_empty()
@@ -46,24 +57,23 @@ impl Roster {
     pub(crate) fn leave(&mut self, place: &Place, id: u64) {
         let here = self.here(place);
         here.connections = here.connections.saturating_sub(1);
-        self.len -= usize::from(self.here(place).members.remove(&id).is_some());
+        self.remove_member(place, id);
         self.tidy(place);
     }
 
-    /// Takes a change of another node's. Beyond a bound, members and places are left out.
-    pub(crate) fn apply(&mut self, change: Change) {
+    /// Takes a change of another node's. Members and places for which it would need more than `most` bytes are left out.
+    pub(crate) fn apply(&mut self, change: Change, most: usize) {
         let Change { path, server, connections, joined, left } = change;
         let place = Place { path: path.into(), server: server.into() };
-        if self.len >= MOST && self.at(&place).is_none() {
+        if self.len + place.len() > most && self.at(&place).is_none() {
             return;
         }
         self.here(&place).connections = connections;
         for (id, name) in joined {
-            self.add_member(&place, id, Some(name.into()).filter(|_| self.len < MOST));
+            let has_room = self.len + member_len(&name) <= most;
+            self.add_member(&place, id, Some(name.into()).filter(|_| has_room));
         }
-        for id in left {
-            self.len -= usize::from(self.here(&place).members.remove(&id).is_some());
-        }
+        left.into_iter().for_each(|id| self.remove_member(&place, id));
         self.tidy(&place);
     }
 
@@ -97,14 +107,23 @@ impl Roster {
     fn here(&mut self, place: &Place) -> &mut Here {
         let servers = self.paths.entry(place.path.clone()).or_default();
         servers.entry(place.server.clone()).or_insert_with(|| {
-            self.len += 1;
+            self.len += place.len();
             Here::default()
         })
     }
 
     fn add_member(&mut self, place: &Place, id: u64, name: Option<Arc<str>>) {
         let Some(name) = name else { return };
-        self.len += usize::from(self.here(place).members.insert(id, name).is_none());
+        self.len += member_len(&name);
+        if let Some(before) = self.here(place).members.insert(id, name) {
+            self.len -= member_len(&before);
+        }
+    }
+
+    fn remove_member(&mut self, place: &Place, id: u64) {
+        if let Some(name) = self.here(place).members.remove(&id) {
+            self.len -= member_len(&name);
+        }
     }
 
     /// Forgets a place without connections.
@@ -113,7 +132,7 @@ impl Roster {
         if let Some(here) = servers.get(&place.server)
             && here.connections == 0
         {
-            self.len -= 1 + here.members.len();
+            self.len -= place.len() + here.members.values().map(|name| member_len(name)).sum::<usize>();
             servers.remove(&place.server);
         }
         if servers.is_empty() {
@@ -173,7 +192,7 @@ mod tests {
             one.join(&place(&format!("/{}", id % 3), "x"), id, name);
         }
         let mut other = Roster::default();
-        one.all().for_each(|change| other.apply(change));
+        one.all().for_each(|change| other.apply(change, usize::MAX));
         for path in ["/0", "/1", "/2"].map(Tag::from) {
             assert_eq!(presence([&one].into_iter(), &path), presence([&other].into_iter(), &path));
         }
@@ -186,19 +205,20 @@ mod tests {
         roster.join(&place("/a", "x"), 1, Some("Ali".into()));
         roster.leave(&place("/a", "x"), 1);
         let joined = vec![(7, "Zoe".into())];
-        roster.apply(Change { path: "/b".into(), server: "x".into(), joined, ..Change::default() });
+        roster.apply(Change { path: "/b".into(), server: "x".into(), joined, ..Change::default() }, usize::MAX);
         assert!(roster.is_empty());
         assert_eq!(roster.len, 0);
     }
 
     #[test]
-    fn another_node_cannot_fill_the_memory() {
+    fn no_more_is_taken_than_there_is_room_for() {
         let mut roster = Roster::default();
-        for path in 0..3 {
-            let joined = (0..MOST as u64 / 2).map(|id| (id, String::new())).collect();
-            let path = format!("/{path}");
-            roster.apply(Change { path, server: "x".into(), connections: 1, joined, left: Vec::new() });
+        for (path, len) in [("/a", 10), ("/b", 3_000), ("/c", 10), ("/c", 900)] {
+            let joined = (0..10).map(|id| (id, "x".repeat(len))).collect();
+            let change = Change { path: path.into(), server: "x".into(), connections: 10, joined, left: Vec::new() };
+            roster.apply(change, 2_500);
         }
-        assert!(roster.len <= MOST + 1, "{}", roster.len);
+        assert!((2_000..=2_500).contains(&roster.len), "{}", roster.len);
+        assert_eq!(presence([&roster].into_iter(), &"/a".into()).members.len(), 10);
     }
 }

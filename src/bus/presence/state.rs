@@ -209,8 +209,9 @@ impl State {
         self.note_heard(heard);
     }
 
-    /// One turn. Nothing is told as long as the broker has not taken what was told before.
-    pub(crate) fn turn(&mut self, now: Instant, may_tell: bool) -> Turn {
+    /// One turn. Nothing is told as long as the broker has not taken what was told before, and never more than it takes at once.
+    pub(crate) fn turn(&mut self, now: Instant, may_tell: bool, max_len: usize) -> Turn {
+        self.own.max_len = max_len;
         if self.tick_at <= now {
             self.tick_at = now + TICK;
             let heard = self.others.tick();
@@ -293,7 +294,7 @@ mod tests {
     }
 
     fn told(state: &mut State, now: Instant) -> Vec<Message> {
-        state.turn(now, true).told.into_iter().map(|(_, numbered)| numbered.message).collect()
+        state.turn(now, true, usize::MAX).told.into_iter().map(|(_, numbered)| numbered.message).collect()
     }
 
     /// Or the node would be there anew, until it has been silent for 15 s.
