@@ -321,7 +321,7 @@ impl<D: WsDatatype> BusCore<D> {
     /// Reports that nothing can be heard of paths that have no subject.
     pub(crate) fn report_without_subject(&self, scope: Scope) {
         if let Scope::Path(path) | Scope::Under(path) = scope {
-            self.component.events.next(BusEvent::Unroutable { path, why: NO_SUBJECT.into(), count: 1 });
+            self.component.events.post(BusEvent::Unroutable { path, why: NO_SUBJECT.into(), count: 1 });
         }
     }
 

@@ -113,11 +113,12 @@ async fn next_event<D: WsDatatype>(bus: &BusCore<D>, link: &mut impl Broker) -> 
     link.next_event().await
 }
 
-/// Waits until the others had the time to come back as well, or the bus is to end.
-async fn settled<D: WsDatatype>(bus: &BusCore<D>, at: Option<Instant>) {
+/// Waits until the others had the time to come back as well, or the bus is to end. What is told of connections does not wait: who
+/// misses it asks.
+async fn settle<D: WsDatatype>(bus: &BusCore<D>, at: Option<Instant>) -> Turn {
     tokio::select! {
-        () = sleep_until(at.unwrap_or_else(Instant::now)) => {}
-        _ = bus.outbox.until_closing() => {}
+        () = sleep_until(at.unwrap_or_else(Instant::now)) => Turn::Settled,
+        notes = bus.outbox.until_notes() => if notes > 0 { Turn::Publish(notes) } else { Turn::Settled },
     }
 }
 
@@ -160,7 +161,8 @@ struct Flush {
 enum Turn {
     Take(Event),
     Settled,
-    Publish,
+    /// So many messages at most.
+    Publish(usize),
     Tell,
     Time,
 }
@@ -198,7 +200,7 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
             match self.next_turn().await {
                 Turn::Take(event) => self.take_all(event)?,
                 Turn::Settled => self.settling = None,
-                Turn::Publish => self.publish().await?,
+                Turn::Publish(most) => self.publish(most).await?,
                 Turn::Tell => self.tell_changes().await?,
                 Turn::Time => self.keep_time().await?,
             }
@@ -222,8 +224,10 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
         let (bus, link) = (self.bus, &mut self.link);
         tokio::select! {
             event = next_event(bus, link) => Turn::Take(event),
-            () = settled(bus, self.settling), if self.settling.is_some() => Turn::Settled,
-            () = bus.outbox.until_takable(self.knows_of_closing), if self.settling.is_none() => Turn::Publish,
+            turn = settle(bus, self.settling), if self.settling.is_some() => turn,
+            () = bus.outbox.until_takable(self.knows_of_closing), if self.settling.is_none() => {
+                Turn::Publish(PUBLISHED_PER_TURN)
+            }
             () = bus.interests.changed() => Turn::Tell,
             () = sleep_until(time) => Turn::Time,
         }
@@ -296,9 +300,9 @@ impl<D: WsDatatype, B: Broker> Serving<'_, D, B> {
         self.bus.told.send_replace(told);
     }
 
-    async fn publish(&mut self) -> Result<(), WsError> {
+    async fn publish(&mut self, most: usize) -> Result<(), WsError> {
         self.knows_of_closing = self.bus.outbox.is_closing();
-        let Taken { messages, too_long } = self.bus.outbox.take(PUBLISHED_PER_TURN, self.link.max_len());
+        let Taken { messages, too_long } = self.bus.outbox.take(most, self.link.max_len());
         for long in too_long {
             self.bus.report_too_long(long.path, long.envelope.payload.len());
         }

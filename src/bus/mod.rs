@@ -216,7 +216,7 @@ impl<D: WsDatatype> RxBus<D> {
         Feed::of(&self.inner.core.states, &self.scheduler)
     }
 
-    /// Who is on a path, on all servers of this bus: the present state first, as far as it is known, then each change. *Hot*.
+    /// Who is on a path, on all servers of this bus: the present state first, then each change. *Hot*.
     ///
     /// ```
     /// # use rxplus::prelude::*;
@@ -231,13 +231,19 @@ impl<D: WsDatatype> RxBus<D> {
     /// # Ok::<(), WsError>(())
     /// ```
     ///
-    /// The first one to ask hears what the others answer a round trip later. Each bus tells the others what changes on its
-    /// servers, five times a second at most, and everything to those who missed something. What a process that was killed
-    /// had told is gone within 15 s, and so is that of one that cannot be reached; what comes back is heard again.
+    /// The first one to ask waits a quarter of a second for the answers of the others; what comes later is a change. Each bus tells the
+    /// others what changes on its servers, five times a second at most, and everything to those who missed something. What a process
+    /// that was killed had told is gone within 15 s, and so is that of one that cannot be reached; what comes back is heard again.
+    ///
+    /// A path begins with `/`, as that of a connection; of one that does not, nobody is there, and
+    /// [`Unroutable`](BusEvent::Unroutable) says so.
     #[must_use]
     pub fn presence(&self, path: impl Into<Tag>) -> Io<PresenceFeed> {
-        let BusSource { core, guard, .. } = &self.inner;
-        Io::from_parts(PresenceFeed::of(core, guard.clone(), path.into()), self.scheduler.clone())
+        let (BusSource { core, guard, .. }, path) = (&self.inner, path.into());
+        if !path.starts_with('/') {
+            core.report_without_subject(Scope::Path(path.clone()));
+        }
+        Io::from_parts(PresenceFeed::of(core, guard.clone(), path), self.scheduler.clone())
     }
 
     /// How many messages were published and received so far. `written` are those that the broker has confirmed; `queued` those

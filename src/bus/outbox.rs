@@ -67,6 +67,10 @@ impl Queued {
         self.envelope.mark.as_ref().map(|mark| mark.kind)
     }
 
+    fn is_note(&self) -> bool {
+        self.kind() == Some(Kind::Presence)
+    }
+
     /// Beats and notes count as nothing.
     fn tally(&self) -> Tally {
         match self.kind() {
@@ -151,6 +155,20 @@ impl BusOutbox {
     /// Takes up to `most` messages for the link, as the window allows.
     pub(crate) fn take(&self, most: usize, max_len: usize) -> Taken {
         self.lock().take(most, max_len)
+    }
+
+    /// Waits until there are notes to take before the first message, and says how many; or until it is closed.
+    pub(crate) async fn until_notes(&self) -> usize {
+        let notes_or_end = || {
+            let state = self.lock();
+            Some(state.leading_notes()).filter(|notes| *notes > 0 || state.closing.is_some())
+        };
+        loop {
+            match notes_or_end() {
+                Some(notes) => return notes,
+                None => self.changed.notified().await,
+            }
+        }
     }
 
     /// Waits until there is something to take, or until it was asked to close if the caller does not know of that.
@@ -288,7 +306,7 @@ impl State {
     /// Removes the first that the link has not taken.
     fn remove_next(&mut self) -> Option<Queued> {
         let next = self.queue.remove(self.taken)?;
-        self.notes -= usize::from(next.kind() == Some(Kind::Presence));
+        self.notes -= usize::from(next.is_note());
         Some(next)
     }
 
@@ -309,8 +327,18 @@ impl State {
     fn note(&mut self, Note { channel, mark, payload }: Note) {
         let subject = channel.subject(&self.prefix, &mark.stamp.publisher);
         let envelope = Envelope { subject: subject.as_str().into(), mark: Some(mark), payload };
+        self.queue.insert(self.place_of_notes(), Queued { path: subject.into(), envelope });
         self.notes += 1;
-        self.queue.push_back(Queued { path: subject.into(), envelope });
+    }
+
+    /// Behind the notes that nothing precedes, as long as the link has taken nothing else: they do not wait with the messages.
+    fn place_of_notes(&self) -> usize {
+        let first = self.queue.iter().take_while(|queued| queued.is_note()).count();
+        if self.taken <= first { first } else { self.queue.len() }
+    }
+
+    fn leading_notes(&self) -> usize {
+        self.queue.iter().skip(self.taken).take_while(|queued| queued.is_note()).count()
     }
 
     fn has_window(&self) -> bool {
@@ -344,7 +372,7 @@ impl State {
     fn confirm(&mut self, count: usize) -> Vec<Queued> {
         let confirmed: Vec<_> = self.queue.drain(..count.min(self.taken)).collect();
         self.taken -= confirmed.len();
-        self.notes -= confirmed.iter().filter(|queued| queued.kind() == Some(Kind::Presence)).count();
+        self.notes -= confirmed.iter().filter(|queued| queued.is_note()).count();
         for tally in confirmed.iter().map(Queued::tally) {
             self.taken_len -= tally.len;
             self.stats.queued -= tally;
@@ -356,14 +384,17 @@ impl State {
     fn rewind(&mut self) -> u64 {
         let taken = self.queue.iter().take(self.taken).map(|queued| queued.tally().messages).sum();
         (self.taken, self.taken_len, self.notes) = (0, 0, 0);
-        self.queue.retain(|queued| queued.kind() != Some(Kind::Presence));
+        self.queue.retain(|queued| !queued.is_note());
         taken
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::bus::{numbers::Stamp, presence::channel::Channel};
 
     fn outbox(messages: usize, overflow: Overflow) -> BusOutbox {
         BusOutbox::new(OutboxBound { messages, len: 1 << 20, overflow }, "rx", "me")
@@ -409,6 +440,34 @@ mod tests {
         outbox.confirm(2);
         let stats = outbox.stats();
         assert_eq!((stats.accepted, stats.written, stats.queued), (ONE, ONE, NONE));
+    }
+
+    fn note(outbox: &BusOutbox, payload: &'static [u8]) {
+        let mark = Mark { kind: Kind::Presence, stamp: Stamp { publisher: "me".into(), number: 1 } };
+        outbox.note(Note { channel: Channel::All, mark, payload: Bytes::from_static(payload) });
+    }
+
+    #[tokio::test]
+    async fn notes_do_not_wait_with_the_messages_and_end_with_their_link() {
+        let outbox = outbox(9, Overflow::DropLatest);
+        push(&outbox, "x");
+        note(&outbox, b"1");
+        note(&outbox, b"2");
+        assert_eq!(outbox.until_notes().await, 2);
+        assert_eq!(take(&outbox, 2), ["rx-p.all.me p.me.1 1", "rx-p.all.me p.me.1 2"]);
+        note(&outbox, b"3");
+        assert_eq!(outbox.until_notes().await, 1);
+        outbox.confirm(1);
+        assert_eq!(take(&outbox, 9), ["rx-p.all.me p.me.1 3", "rx.a t.me.1 x"]);
+        // Behind what the link has taken.
+        note(&outbox, b"4");
+        assert_eq!(take(&outbox, 9), ["rx-p.all.me p.me.1 4"]);
+        assert_eq!(outbox.rewind(), 1);
+        assert_eq!(take(&outbox, 9), ["rx.a t.me.1 x"]);
+        outbox.confirm(1);
+        assert!(outbox.is_empty() && outbox.has_room_for_notes());
+        outbox.close(Duration::ZERO);
+        assert_eq!(outbox.until_notes().await, 0);
     }
 
     #[test]

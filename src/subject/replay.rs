@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    mem::{replace, take},
+    mem::take,
     sync::Arc,
 };
 
@@ -12,8 +12,8 @@ pub(crate) enum Replay<T> {
     Nothing,
     /// The items that nobody has heard yet: for the first observer alone.
     Early(Box<Early<T>>),
-    /// The item emitted last.
-    Latest(Box<T>),
+    /// The item emitted last, if there has been one.
+    Latest(Option<Box<T>>),
     /// The items that nobody hears are kept by another subject.
     Elsewhere(Arc<dyn Elsewhere<T>>),
     /// All items that have not been forgotten, by their number.
@@ -57,7 +57,13 @@ impl<T> Replay<T> {
 
     /// Keeps the item emitted last, and `initial` before there is one.
     pub(crate) fn latest(initial: T) -> Self {
-        Self::Latest(Box::new(initial))
+        Self::Latest(Some(Box::new(initial)))
+    }
+
+    /// Keeps the item emitted last.
+    #[cfg(feature = "nats")]
+    pub(crate) fn last() -> Self {
+        Self::Latest(None)
     }
 
     /// Keeps all items, told apart by `number`, until they are forgotten.
@@ -113,8 +119,8 @@ impl<T: Clone> Replay<T> {
             Self::Elsewhere(elsewhere) if nobody => elsewhere.keep(item),
             Self::Nothing | Self::Early(_) | Self::Elsewhere(_) => Noted::unkept(item),
             Self::Latest(latest) => {
-                let former = replace(&mut **latest, item.clone());
-                Noted { item: Some(item), dropped: vec![former] }
+                let former = latest.replace(Box::new(item.clone()));
+                Noted { item: Some(item), dropped: former.into_iter().map(|former| *former).collect() }
             }
             Self::Members { members, number } => {
                 members.insert(number(&item), item.clone());
@@ -132,7 +138,7 @@ impl<T: Clone> Replay<T> {
                 *self = Self::Nothing;
                 items
             }
-            Self::Latest(latest) => VecDeque::from([T::clone(latest)]),
+            Self::Latest(latest) => latest.iter().map(|latest| T::clone(latest)).collect(),
             Self::Members { members, .. } => members.values().cloned().collect(),
         }
     }

@@ -19,11 +19,12 @@ use crate::{
     subject::holding::Holding,
 };
 
-/// Who is on a path, in an [`Io`](crate::Io) context: the present state first, then changes. *Hot*.
+/// Who is on a path, in an [`Io`](crate::Io) context: the present state first, then each change. *Hot*.
 ///
 /// # Emission
 ///
-/// On the bus's I/O thread, five times a second at most: an observer that is slow hears the latest state. Its error type is
+/// On the bus's I/O thread. The first observer hears the present state a quarter of a second after it has subscribed, by when the other
+/// servers have answered; later ones at once. Then five times a second at most: an observer that is slow hears the latest state. Its error type is
 /// `Infallible`, so `subscribe(closure)` works directly. It completes with the bus, which observers keep open.
 #[derive(Clone)]
 pub struct PresenceFeed {

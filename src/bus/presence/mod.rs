@@ -137,12 +137,11 @@ impl Tracker {
     /// Counts an observer of a path in, and returns what it observes.
     fn watch(self: &Arc<Self>, path: &Tag) -> (SerializedSubject<Presence>, Watching) {
         let watching = Watching { tracker: self.clone(), path: path.clone() };
-        let subject =
-            |present| SerializedSubject::merging(self.home.clone(), Replay::latest(present), self.on_panic.clone());
+        let subject = || SerializedSubject::merging(self.home.clone(), Replay::last(), self.on_panic.clone());
         let mut state = self.lock();
-        let (subject, is_over) = (state.watch(path, subject), state.is_over);
+        let (subject, is_over) = (state.watch(path, Instant::now(), subject), state.is_over);
         drop(state);
-        // Now there is somebody to ask the others for.
+        // Now there is somebody to ask the others for, and to tell.
         self.changed.notify_one();
         if is_over {
             subject.clone().complete();

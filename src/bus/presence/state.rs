@@ -34,6 +34,9 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked for nodes that are silent.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long the others have to answer, before an observer hears who is there.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// How many nodes may wait for an answer.
 const MOST_ASKERS: usize = 4_096;
 
@@ -58,6 +61,8 @@ pub(crate) struct State {
 struct LinkState {
     /// Whether all others are to be asked for their state, once somebody here wants to know it.
     asks: bool,
+    /// When the others have had the time to answer, once they were asked.
+    known_at: Option<Instant>,
     /// When the others may be told something again.
     tell_at: Instant,
     beat_at: Instant,
@@ -67,7 +72,9 @@ struct LinkState {
 struct Watched {
     subject: SerializedSubject<Presence>,
     /// What was emitted last.
-    last: Presence,
+    last: Option<Presence>,
+    /// Nothing is emitted before.
+    emit_from: Instant,
     observers: usize,
 }
 
@@ -97,14 +104,11 @@ impl State {
 
     /// Makes a change. Returns whether a turn is due for that alone.
     pub(crate) fn change(&mut self, path: &Tag, change: impl FnOnce(&mut Own)) -> bool {
-        let had_work = self.has_work();
+        let (had_news, was_stale) = (self.own.has_news(), !self.stale.is_empty());
         change(&mut self.own);
         self.make_stale(path);
-        self.has_work() && !had_work
-    }
-
-    fn has_work(&self) -> bool {
-        !self.stale.is_empty() || (self.link.is_some() && self.own.has_news())
+        let has_news = self.own.has_news() && self.link.is_some();
+        (has_news && !had_news) || (!self.stale.is_empty() && !was_stale)
     }
 
     fn make_stale(&mut self, path: &str) {
@@ -128,7 +132,7 @@ impl State {
             return self.own.farewell();
         }
         self.own.forget_told();
-        self.link = Some(LinkState { asks: hears_answers, tell_at: now, beat_at: now + BEAT_INTERVAL });
+        self.link = Some(LinkState { asks: hears_answers, known_at: None, tell_at: now, beat_at: now + BEAT_INTERVAL });
         None
     }
 
@@ -156,21 +160,26 @@ impl State {
         self.watched.values().map(|watched| watched.subject.clone()).collect()
     }
 
-    /// The subject of a path. `subject` makes it from the present state, if nobody watches the path so far.
+    /// The subject of a path. `subject` makes it, if nobody watches the path so far.
     pub(crate) fn watch(
         &mut self,
         path: &Tag,
-        subject: impl FnOnce(Presence) -> SerializedSubject<Presence>,
+        now: Instant,
+        subject: impl FnOnce() -> SerializedSubject<Presence>,
     ) -> SerializedSubject<Presence> {
-        if let Some(watched) = self.watched.get_mut(path) {
-            watched.observers += 1;
-            return watched.subject.clone();
-        }
-        let last = self.presence(path);
-        let subject = subject(last.clone());
-        let watched = Watched { subject: subject.clone(), last, observers: 1 };
-        self.watched.insert(path.clone(), watched);
-        subject
+        let emit_from = if self.is_known(now) { now } else { now + PATIENCE };
+        let watched = self.watched.entry(path.clone()).or_insert_with(|| {
+            self.stale.insert(path.clone());
+            Watched { subject: subject(), last: None, emit_from, observers: 0 }
+        });
+        watched.observers += 1;
+        watched.subject.clone()
+    }
+
+    /// Whether the others have had the time to answer. While nobody watches anything, they are not heard.
+    fn is_known(&self, now: Instant) -> bool {
+        let known_at = self.link.as_ref().and_then(|link| link.known_at);
+        !self.watched.is_empty() && known_at.is_some_and(|at| at <= now)
     }
 
     /// Counts an observer out. Returns what is to be dropped outside the lock.
@@ -227,6 +236,7 @@ impl State {
         let mut told = Vec::new();
         if link.asks && !self.watched.is_empty() {
             link.asks = false;
+            link.known_at = Some(now + PATIENCE);
             told.push((Channel::Asks, self.own.numbered(Message::Ask { of: None })));
         }
         for node in self.others.take_asked(now) {
@@ -251,27 +261,36 @@ impl State {
     }
 
     fn emit(&mut self, now: Instant) -> Vec<(SerializedSubject<Presence>, Presence)> {
-        if self.emit_at > now || self.stale.is_empty() {
+        if self.emit_at > now {
             return Vec::new();
         }
-        self.emit_at = now + INTERVAL;
         let mut emitted = Vec::new();
         for path in mem::take(&mut self.stale) {
             let presence = self.presence(&path);
-            if let Some(watched) = self.watched.get_mut(&path)
-                && watched.last != presence
-            {
-                watched.last = presence.clone();
+            let Some(watched) = self.watched.get_mut(&path) else { continue };
+            if watched.emit_from > now {
+                self.stale.insert(path);
+            } else if watched.last.as_ref() != Some(&presence) {
+                watched.last = Some(presence.clone());
                 emitted.push((watched.subject.clone(), presence));
             }
         }
+        if !emitted.is_empty() {
+            self.emit_at = now + INTERVAL;
+        }
         emitted
+    }
+
+    /// When there is something to emit.
+    fn next_emission(&self) -> Option<Instant> {
+        let stale = self.stale.iter().filter_map(|path| self.watched.get(path));
+        stale.map(|watched| watched.emit_from.max(self.emit_at)).min()
     }
 
     /// When the next turn is due.
     fn next(&self, now: Instant, may_tell: bool) -> Option<Instant> {
         let tick = (!self.others.is_empty()).then_some(self.tick_at);
-        let emission = (!self.stale.is_empty()).then_some(self.emit_at);
+        let emission = self.next_emission();
         let Some(link) = &self.link else { return [tick, emission].into_iter().flatten().min() };
         if !may_tell {
             // Later, when the broker has taken what was told.
