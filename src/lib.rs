@@ -134,6 +134,9 @@ pub use outbox::Overflow;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub use presence::{Member, Presence};
+#[cfg(feature = "deflate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+pub use protocol::deflate::Deflate;
 pub use runtime::{EventLoopScheduler, IoRuntime, IoScheduler, RunLoop};
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]

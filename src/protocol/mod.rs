@@ -9,9 +9,13 @@
 //! | `mask` | masking (section 5.3) |
 //! | `close` | close codes (section 7.4) |
 //! | `heartbeat` | when to ping, and when a peer is gone |
+//! | `deflate` | compression (RFC 7692), with the feature of that name |
 
 pub(crate) mod close;
 pub(crate) mod decoder;
+#[cfg(feature = "deflate")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the decoder and the handshake come to use it"))]
+pub(crate) mod deflate;
 pub(crate) mod heartbeat;
 pub(crate) mod mask;
 pub(crate) mod memory_stream;
