@@ -9,12 +9,24 @@
 //! | `options` | what the program asks for |
 //! | `negotiation` | the offer, the answer and the agreement, without HTTP |
 //! | `extensions` | the grammar of `Sec-WebSocket-Extensions` |
+//! | `compressor` | from a payload to its compressed form |
+//! | `inflater` | and back |
 
+mod compressor;
 mod extensions;
+mod inflater;
 mod negotiation;
 mod options;
+#[cfg(test)]
+mod tests;
 
 pub use options::Deflate;
 
 /// The largest window, of 32 KiB, as a power of two; the one without a limit (RFC 7692, section 7.1.2).
 const LARGEST_WINDOW: u8 = 15;
+
+/// The end of each compressed message, which is not sent (RFC 7692, section 7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// How much memory a thread keeps to compress into, and to inflate into.
+const KEPT_LEN: usize = 64 * 1024;
