@@ -109,6 +109,7 @@ fn begin<D: WsDatatype>(client: &ClientCore<D>, beginning: Beginning) -> Begun {
 fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes, session: Option<SessionLink>) -> Link {
     Link {
         role: Role::Client,
+        deflate: None,
         peer: Box::new(peer.to_owned()),
         outbox: client.outbox.clone(),
         scheduler: None,

@@ -56,6 +56,10 @@ const READS_PER_TURN: usize = 4;
 /// burst.
 const MESSAGES_PER_TURN: usize = 256;
 
+/// How many bytes of a message count as one more message there. The bytes that are read are bounded anyway, but not what they
+/// are inflated to: so it is 2 MiB per turn, or one message.
+const LEN_PER_MESSAGE: usize = 8 * 1024;
+
 /// How much of the waiting bytes a turn has read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intake {
@@ -303,8 +307,14 @@ where
             }
             *share = share.saturating_sub(1);
             match self.decoder.decode(&mut bytes, block, &mut self.answers) {
-                Ok(Message::Text(text)) => self.hear(Frame::Text(WsText::from_utf8_bytes(text))),
-                Ok(Message::Binary(bytes)) => self.hear(Frame::Binary(bytes)),
+                Ok(Message::Text(text)) => {
+                    spend(share, text.len());
+                    self.hear(Frame::Text(WsText::from_utf8_bytes(text)));
+                }
+                Ok(Message::Binary(bytes)) => {
+                    spend(share, bytes.len());
+                    self.hear(Frame::Binary(bytes));
+                }
                 Ok(Message::Pong(payload)) => self.on_pong(&payload),
                 Ok(Message::Close(frame)) => self.on_close_frame(frame),
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
@@ -390,9 +400,14 @@ where
     }
 }
 
+/// Takes the length of a message off the share of a turn.
+fn spend(share: &mut usize, len: usize) {
+    *share = share.saturating_sub(len / LEN_PER_MESSAGE);
+}
+
 fn decoder(link: &Link) -> Decoder {
     let (message_len, frame_len) = (link.limits.message_len, link.limits.frame());
     // What belongs to the session does not count as the program's: its own messages, and a byte before some payloads.
     let with_session = |len: usize| if link.session.is_some() { len.saturating_add(1).max(verb::MAX_LEN) } else { len };
-    Decoder::new(link.role, with_session(message_len), with_session(frame_len))
+    Decoder::new(link.role, with_session(message_len), with_session(frame_len), link.deflate)
 }

@@ -49,7 +49,7 @@ impl From<io::Error> for Unsettled {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Greeting<S> {
     pub(crate) fn new(stream: S, role: Role, early_bytes: &[u8]) -> Self {
-        Self { stream, role, decoder: Decoder::new(role, MAX_LEN, MAX_LEN), unread: early_bytes.into() }
+        Self { stream, role, decoder: Decoder::new(role, MAX_LEN, MAX_LEN, None), unread: early_bytes.into() }
     }
 
     pub(crate) async fn say(&mut self, verb: &Verb) -> Result<(), Unsettled> {

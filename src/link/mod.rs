@@ -70,7 +70,7 @@ use crate::{
         writer::{Progress, SharedWriter, WriterHandle},
     },
     outbox::Outbox,
-    protocol::heartbeat::Heartbeat,
+    protocol::{deflate::Agreed, heartbeat::Heartbeat},
     runtime::callback,
     subject::Backlog,
     transport::socket::Socket,
@@ -112,6 +112,8 @@ pub(crate) type Flow<T> = ControlFlow<Box<Ending>, T>;
 /// A link to be opened on a socket.
 pub(crate) struct Link {
     pub(crate) role: Role,
+    /// What both sides have agreed on, if messages may be compressed.
+    pub(crate) deflate: Option<Agreed>,
     /// The name of the peer in errors. Printed only then.
     pub(crate) peer: Box<dyn fmt::Display + Send + Sync>,
     pub(crate) outbox: Outbox,

@@ -2,7 +2,7 @@
 
 use tokio_tungstenite::tungstenite::{Error, error::CapacityError, protocol::frame::coding::CloseCode};
 
-use crate::limits::Limits;
+use crate::{limits::Limits, protocol::deflate::NoDeflate};
 
 /// The purpose of the connection is fulfilled.
 pub(crate) const NORMAL: u16 = 1000;
@@ -31,6 +31,7 @@ pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, Strin
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             (CloseCode::Size, format!("a message of {size} bytes is over the limit of {max_size}, Limits::message_len"))
         }
+        Error::Io(error) if NoDeflate::is(error) => (CloseCode::Invalid, error.to_string()),
         Error::Io(error) => (CloseCode::Protocol, error.to_string()),
         Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".into()),
         other => (CloseCode::Protocol, other.to_string()),

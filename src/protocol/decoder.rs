@@ -28,13 +28,11 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::protocol::{
+    deflate::{Agreed, Inflation, compressed_len},
     mask::mask,
     memory_stream::MemoryStream,
-    read_block::{Block, TRUSTED_LEN},
+    read_block::{Block, SHARED_LEN, TRUSTED_LEN},
 };
-
-/// The longest message that shares its memory with its neighbours: a program that keeps one of them keeps the memory of all.
-const SHARED_LEN: usize = 1024;
 
 /// The first byte of a frame that is a whole text message: its last frame, without extensions (RFC 6455, section 5.2).
 const WHOLE_TEXT: u8 = 0x81;
@@ -59,8 +57,11 @@ pub(crate) struct Decoder {
     part: Part,
     /// The first bytes of a header whose rest has not arrived.
     head: Vec<u8>,
-    /// The length of all frames that tungstenite has received of a fragmented message; `None` between messages.
+    /// The length of all frames that have arrived of a message that is not whole, with tungstenite or with `inflation`; `None`
+    /// between messages.
     fragments_len: Option<usize>,
+    /// The compressed messages, if there may be any.
+    inflation: Option<Box<Inflation>>,
 }
 
 /// The part that the next byte of the input belongs to.
@@ -78,6 +79,12 @@ enum Part {
         header: FrameHeader,
         left: usize,
     },
+    /// The rest of a frame that is a part of a compressed message.
+    Compressed {
+        key: [u8; 4],
+        left: usize,
+        is_final: bool,
+    },
     /// The rest of a control frame.
     Control {
         left: usize,
@@ -85,8 +92,17 @@ enum Part {
 }
 
 impl Decoder {
-    pub(crate) fn new(role: Role, message_len: usize, frame_len: usize) -> Self {
-        Self { protocol: None, role, message_len, frame_len, part: Part::Head, head: Vec::new(), fragments_len: None }
+    pub(crate) fn new(role: Role, message_len: usize, frame_len: usize, deflate: Option<Agreed>) -> Self {
+        Self {
+            protocol: None,
+            role,
+            message_len,
+            frame_len,
+            part: Part::Head,
+            head: Vec::new(),
+            fragments_len: None,
+            inflation: deflate.map(|agreed| Inflation::new(agreed).into()),
+        }
     }
 
     /// Lends tungstenite to `f`, for anything but reading.
@@ -118,6 +134,7 @@ impl Decoder {
                 Part::Head => self.begin(input, block)?,
                 Part::Message { .. } => self.gather(input, block)?,
                 Part::Fragment { .. } => self.pass_on_fragment(input, answers)?,
+                Part::Compressed { .. } => self.gather_compressed(input, block)?,
                 Part::Control { .. } => self.pass_on_control(input, answers)?,
             };
             if let Some(message) = complete {
@@ -183,6 +200,7 @@ impl Decoder {
         }
         self.head.clear();
         self.part = match header.opcode {
+            OpCode::Data(kind) if self.is_compressed(&header) => self.begin_compressed(kind, &header, len),
             OpCode::Data(kind @ (Data::Text | Data::Binary)) if header.is_final => {
                 let (key, is_text) = (header.mask.unwrap_or_default(), kind == Data::Text);
                 Part::Message { is_text, key, payload: block.provide(len), len }
@@ -216,9 +234,16 @@ impl Decoder {
     fn check(&self, header: &FrameHeader, len: u64) -> Result<usize, Error> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let too_long = |size, max_size| Err(CapacityError::MessageTooLong { size, max_size }.into());
-        let (is_masked, is_reserved) = (header.mask.is_some(), header.rsv1 || header.rsv2 || header.rsv3);
+        let is_compressed = self.is_compressed(header);
+        // The first bit is on the first frame of a compressed message alone (RFC 7692, section 6.1).
+        let begins = is_compressed && header.opcode != OpCode::Data(Data::Continue);
+        let (is_masked, is_reserved) = (header.mask.is_some(), header.rsv1 && !begins || header.rsv2 || header.rsv3);
+        let (frame_len, message_len) = match is_compressed {
+            true => (compressed_len(self.frame_len), compressed_len(self.message_len)),
+            false => (self.frame_len, self.message_len),
+        };
         let error = match header.opcode {
-            _ if len > self.frame_len => return too_long(len, self.frame_len),
+            _ if len > frame_len => return too_long(len, self.frame_len),
             _ if self.role == Role::Server && !is_masked => ProtocolError::UnmaskedFrameFromClient,
             _ if !self.can_read() => ProtocolError::ReceivedAfterClosing,
             _ if is_reserved => ProtocolError::NonZeroReservedBits,
@@ -228,7 +253,7 @@ impl Decoder {
             OpCode::Control(_) => return Ok(len),
             OpCode::Data(kind) => match (kind, self.fragments_len) {
                 (Data::Continue, None) => ProtocolError::UnexpectedContinueFrame,
-                (Data::Continue, Some(before)) if len > self.message_len - before => {
+                (Data::Continue, Some(before)) if len > message_len - before => {
                     return too_long(before.saturating_add(len), self.message_len);
                 }
                 (Data::Continue, Some(_)) | (_, None) => return Ok(len),
@@ -236,6 +261,16 @@ impl Decoder {
             },
         };
         Err(error.into())
+    }
+
+    /// Whether a frame is a part of a compressed message, if it is no mistake.
+    fn is_compressed(&self, header: &FrameHeader) -> bool {
+        let Some(inflation) = &self.inflation else { return false };
+        match header.opcode {
+            OpCode::Data(Data::Text | Data::Binary) => header.rsv1,
+            OpCode::Data(_) => inflation.is_gathering(),
+            OpCode::Control(_) => false,
+        }
     }
 
     /// Whether the peer may still send anything: not after its close frame.
@@ -263,6 +298,38 @@ impl Decoder {
         let (is_text, payload) = (*is_text, block.take(payload));
         self.part = Part::Head;
         message(is_text, payload).map(Some)
+    }
+
+    #[inline(never)]
+    fn begin_compressed(&mut self, kind: Data, header: &FrameHeader, len: usize) -> Part {
+        if let (Data::Text | Data::Binary, Some(inflation)) = (kind, &mut self.inflation) {
+            inflation.begin(kind == Data::Text);
+        }
+        self.fragments_len = Some(self.fragments_len.unwrap_or(0) + len);
+        Part::Compressed { key: header.mask.unwrap_or_default(), left: len, is_final: header.is_final }
+    }
+
+    /// Gathers a frame of a compressed message, which is inflated once it is whole: tungstenite would refuse it.
+    #[inline(never)]
+    fn gather_compressed(&mut self, input: &mut &[u8], block: &mut Block) -> Result<Option<Message>, Error> {
+        let (Part::Compressed { key, left, is_final }, Some(inflation)) = (&mut self.part, &mut self.inflation) else {
+            return Ok(None);
+        };
+        let (here, rest) = input.split_at(input.len().min(*left));
+        *input = rest;
+        *left -= here.len();
+        inflation.gather(here, *key);
+        key.rotate_left(here.len() % 4);
+        if *left > 0 {
+            return Err(end_of_input());
+        }
+        let is_whole = *is_final;
+        self.part = Part::Head;
+        if !is_whole {
+            return Ok(None);
+        }
+        self.fragments_len = None;
+        inflation.inflate(block, self.message_len).map(Some)
     }
 
     /// Gives tungstenite the arrived bytes of a fragment, as a fragment by themselves (RFC 6455, section 5.4).
@@ -371,7 +438,7 @@ fn close_code(payload: &[u8], header: &FrameHeader, len: usize) -> Option<CloseC
     (len >= 2).then(|| u16::from_be_bytes([first ^ a, second ^ b]).into())
 }
 
-fn message(is_text: bool, payload: Bytes) -> Result<Message, Error> {
+pub(crate) fn message(is_text: bool, payload: Bytes) -> Result<Message, Error> {
     if !is_text {
         return Ok(Message::Binary(payload));
     }
@@ -393,7 +460,8 @@ mod tests {
 
     /// Decodes `pieces`, up to the first error. Returns the messages, and the answers to them.
     fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Result<Message, String>>, Vec<u8>) {
-        let (mut decoder, mut answers, mut heard) = (Decoder::new(role, LIMIT, FRAME_LIMIT), Vec::new(), Vec::new());
+        let (mut decoder, mut answers, mut heard) =
+            (Decoder::new(role, LIMIT, FRAME_LIMIT, None), Vec::new(), Vec::new());
         let mut block = Block::default();
         for piece in pieces {
             let mut input = *piece;
@@ -528,7 +596,7 @@ mod tests {
 
     #[test]
     fn message_declared_long_takes_no_memory_before_it_comes() {
-        let mut decoder = Decoder::new(Role::Client, 1 << 40, 1 << 40);
+        let mut decoder = Decoder::new(Role::Client, 1 << 40, 1 << 40, None);
         let frame = [start(Role::Client, 0x82, 1 << 39), vec![0]].concat();
         let read = decoder.decode(&mut &frame[..], &mut Block::default(), &mut Vec::new());
         assert!(matches!(read, Err(Error::Io(_))));
@@ -542,7 +610,7 @@ mod tests {
         for role in [Role::Server, Role::Client] {
             for len in [1 << 40, 1 << 62, (1 << 63) - 1, 1 << 63, u64::MAX] {
                 for first in 0..=u8::MAX {
-                    let (mut decoder, mut block) = (Decoder::new(role, usize::MAX, usize::MAX), Block::default());
+                    let (mut decoder, mut block) = (Decoder::new(role, usize::MAX, usize::MAX, None), Block::default());
                     for before in [&[][..], &[start(role, 0x01, 1), vec![b'x']].concat()] {
                         let bytes = [before, &start(role, first, len), b"some of it"].concat();
                         assert!(decoder.decode(&mut &bytes[..], &mut block, &mut Vec::new()).is_err());

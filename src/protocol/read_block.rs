@@ -8,7 +8,10 @@ use std::{collections::VecDeque, mem::take};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::mask::mask;
+use crate::protocol::{deflate::Inflater, mask::mask};
+
+/// The longest message that shares its memory with its neighbours: a program that keeps one of them keeps the memory of all.
+pub(crate) const SHARED_LEN: usize = 1024;
 
 /// How much memory short messages share: a program that keeps one of them keeps at most this much.
 const BLOCK_LEN: usize = 4 * 1024;
@@ -32,11 +35,13 @@ pub(crate) struct Block {
     /// The memory of long messages, which is used again once they are gone. The allocator would give it back to the
     /// operating system each time, and clearing it anew is half the cost of an echo of 1 MiB.
     long: VecDeque<BytesMut>,
+    /// For compressed messages that refer to no earlier ones.
+    inflater: Option<Box<Inflater>>,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self { short: BytesMut::with_capacity(BLOCK_LEN), long: VecDeque::new() }
+        Self { short: BytesMut::with_capacity(BLOCK_LEN), long: VecDeque::new(), inflater: None }
     }
 }
 
@@ -62,6 +67,27 @@ impl Block {
             self.long.push_front(memory);
         }
         message
+    }
+
+    /// Copies a payload into as much memory as it needs.
+    pub(crate) fn keep(&mut self, payload: &[u8]) -> Bytes {
+        if payload.len() <= SHARED_LEN {
+            return self.copy(payload, [0; 4]);
+        }
+        let mut memory = self.provide(payload.len());
+        memory.extend_from_slice(payload);
+        self.take(&mut memory)
+    }
+
+    /// Lends the inflater, which has forgotten all messages.
+    pub(crate) fn take_inflater(&mut self) -> Box<Inflater> {
+        let mut inflater = self.inflater.take().unwrap_or_default();
+        inflater.reset();
+        inflater
+    }
+
+    pub(crate) fn give_inflater(&mut self, inflater: Box<Inflater>) {
+        self.inflater = Some(inflater);
     }
 
     /// Copies and unmasks a short payload into the shared piece, whose front is used again once its messages are gone.
@@ -92,7 +118,7 @@ mod tests {
     #[test]
     fn kept_message_keeps_no_more_than_a_block() {
         let frame = binary(100);
-        let (mut decoder, mut block) = (Decoder::new(Role::Client, 1000, 1000), Block::default());
+        let (mut decoder, mut block) = (Decoder::new(Role::Client, 1000, 1000, None), Block::default());
         let mut messages = Vec::new();
         for _ in 0..1000 {
             messages.push(decoder.decode(&mut &frame[..], &mut block, &mut Vec::new()).unwrap());
@@ -104,7 +130,7 @@ mod tests {
     #[test]
     fn kept_message_of_some_length_keeps_no_more_than_four_times_that() {
         let (large, small) = (binary(TRUSTED_LEN), binary(SPARE_LEN));
-        let (mut decoder, mut block) = (Decoder::new(Role::Client, TRUSTED_LEN, TRUSTED_LEN), Block::default());
+        let (mut decoder, mut block) = (Decoder::new(Role::Client, TRUSTED_LEN, TRUSTED_LEN, None), Block::default());
         let mut read = |frame: &[u8]| decoder.decode(&mut &frame[..], &mut block, &mut Vec::new()).unwrap();
         let mut kept = Vec::new();
         for _ in 0..10 {

@@ -332,6 +332,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let (server, core) = (self.server, self.connection.core());
         Link {
             role: Role::Server,
+            deflate: None,
             peer: Box::new(core.peer.clone()),
             outbox: core.outbox.clone(),
             scheduler: server.scheduler.clone(),

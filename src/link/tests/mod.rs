@@ -125,6 +125,7 @@ impl Plan {
     fn link(&self, outbox: &Outbox) -> Link {
         Link {
             role: self.role,
+            deflate: None,
             peer: Box::new("the peer"),
             outbox: outbox.clone(),
             scheduler: self.scheduler.clone(),

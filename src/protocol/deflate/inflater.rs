@@ -1,8 +1,10 @@
 //! Inflating messages (RFC 7692, section 7.2.2).
 
+use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{KEPT_LEN, LARGEST_WINDOW, TAIL};
+use crate::protocol::read_block::Block;
 
 /// How much memory a message begins with.
 const FIRST_LEN: usize = 4 * 1024;
@@ -89,8 +91,17 @@ impl Inflater {
         self.out.capacity()
     }
 
-    /// Gives back the memory of a long message.
-    pub(crate) fn shrink(&mut self) {
+    /// The message that was inflated, in memory of its own or of `block`.
+    pub(super) fn hand_over(&mut self, block: &mut Block) -> Bytes {
+        match self.out.capacity() > KEPT_LEN {
+            // Memory that would not be kept.
+            true => std::mem::take(&mut self.out).into(),
+            false => block.keep(&self.out),
+        }
+    }
+
+    /// Gives back the memory of a long message that is not handed over.
+    pub(super) fn shrink(&mut self) {
         if self.out.capacity() > KEPT_LEN {
             self.out = Vec::new();
         }

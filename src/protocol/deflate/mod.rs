@@ -11,15 +11,20 @@
 //! | `extensions` | the grammar of `Sec-WebSocket-Extensions` |
 //! | `compressor` | from a payload to its compressed form |
 //! | `inflater` | and back |
+//! | `inflation` | the compressed messages of one connection on their way in |
 
 mod compressor;
 mod extensions;
 mod inflater;
+mod inflation;
 mod negotiation;
 mod options;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use inflater::Inflater;
+pub(crate) use inflation::{Inflation, NoDeflate, compressed_len};
+pub(crate) use negotiation::Agreed;
 pub use options::Deflate;
 
 /// The largest window, of 32 KiB, as a power of two; the one without a limit (RFC 7692, section 7.1.2).

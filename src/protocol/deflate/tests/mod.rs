@@ -1,6 +1,8 @@
 //! Both ways together.
 
-use std::iter::repeat_with;
+mod decoding;
+
+use std::{io, iter::repeat_with};
 
 use bytes::Bytes;
 use flate2::Decompress;
