@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    Frame, Tag,
+    Tag,
     fate::Fate,
-    outbox::{FETCHED_AT_ONCE, Outbox, Refusal, Spent, discard},
+    outbox::{FETCHED_AT_ONCE, Outbox, OutboxFrame, Refusal, Spent, discard},
     sparse,
 };
 
@@ -67,7 +67,12 @@ impl RoutingTable {
     }
 
     /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
-    pub(crate) fn push(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Option<Result<(), Refusal>> {
+    pub(crate) fn push(
+        &self,
+        path: &Tag,
+        frame: OutboxFrame,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
         Self::offer_all(table, path, frame, fate)
@@ -75,7 +80,7 @@ impl RoutingTable {
 
     /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
     #[cfg(feature = "nats")]
-    pub(crate) fn relay(&self, path: &Tag, frame: Frame) {
+    pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame) {
         let table = self.lock();
         if table.outboxes.contains_key(path) {
             Self::offer_all(table, path, frame, None);
@@ -85,7 +90,7 @@ impl RoutingTable {
     fn offer_all(
         mut table: MutexGuard<'_, Table>,
         path: &Tag,
-        frame: Frame,
+        frame: OutboxFrame,
         fate: Option<&Arc<dyn Fate>>,
     ) -> Option<Result<(), Refusal>> {
         let Some(((_, last), others)) = table.outboxes.get(path).and_then(|outboxes| outboxes.split_last()) else {
@@ -119,7 +124,7 @@ impl RoutingTable {
 /// Offers a message to one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
 fn offer(
     outbox: &Outbox,
-    frame: Frame,
+    frame: OutboxFrame,
     fate: Option<&Arc<dyn Fate>>,
     best: &mut Result<(), Refusal>,
     spent: &mut Spent,
@@ -142,14 +147,17 @@ mod tests {
     };
 
     use super::*;
-    use crate::outbox::{OutboxBound, Overflow};
+    use crate::{
+        Frame,
+        outbox::{OutboxBound, Overflow},
+    };
 
     fn outbox(messages: usize) -> Outbox {
         Outbox::new(OutboxBound { messages, len: 1 << 20, overflow: Overflow::DropLatest }, |_| {})
     }
 
-    fn message() -> Frame {
-        Frame::Binary("x".into())
+    fn message() -> OutboxFrame {
+        Frame::Binary("x".into()).into()
     }
 
     #[test]

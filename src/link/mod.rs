@@ -148,7 +148,8 @@ pub(crate) struct OpenLink<S: Socket> {
 impl Link {
     /// Opens the link. `answer`, the end of a server's opening handshake, goes out before any message.
     pub(crate) fn open<S: Socket>(mut self, socket: S, answer: Vec<u8>) -> OpenLink<S> {
-        let writer = SharedWriter::open(socket, answer, self.role, self.outbox.clone(), self.scheduler.take());
+        let writer =
+            SharedWriter::open(socket, answer, self.role, self.deflate, self.outbox.clone(), self.scheduler.take());
         OpenLink { writer, link: self }
     }
 }

@@ -24,6 +24,7 @@
 //! A link calls the outbox with its own lock held; the outbox calls a link without holding its own lock.
 
 mod effects;
+mod message;
 mod overflow;
 mod places;
 mod queue;
@@ -50,6 +51,7 @@ use std::{
 use tokio::sync::Notify;
 
 pub(crate) use effects::Effects;
+pub(crate) use message::OutboxFrame;
 pub use overflow::Overflow;
 pub(crate) use overflow::{OutboxBound, Refusal};
 use queue::State;
@@ -60,6 +62,7 @@ pub(crate) use window::{Beyond, Leftover};
 use crate::{
     Frame,
     fate::Fate,
+    protocol::deflate::Agreed,
     stats::{DropReason, SendStats, Tally},
 };
 
@@ -199,12 +202,12 @@ impl Outbox {
 impl Outbox {
     /// Queues a message, or returns the reason why not. Tells `fate`, if there is one, what becomes of it.
     pub(crate) fn push_tracked(&self, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<(), Refusal> {
-        self.offer(frame, fate).0
+        self.offer(frame.into(), fate).0
     }
 
     /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
     /// that lock.
-    pub(crate) fn offer(&self, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
+    pub(crate) fn offer(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
         let mut state = self.lock();
         if self.is_closing() || !state.has_room(&frame) {
             drop(state);
@@ -224,7 +227,7 @@ impl Outbox {
     }
 
     /// Writes as much as the socket takes, and applies the overflow policy only if the outbox is still full.
-    fn offer_to_full(&self, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
+    fn offer_to_full(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
         let mut spent = Spent::default();
         for _ in 0..RELIEFS_PER_PUSH {
             let Some(link) = self.link_to_relieve(&frame) else { break };
@@ -247,7 +250,7 @@ impl Outbox {
     }
 
     /// The link that has to make room for `frame`, unless its socket is known to take nothing.
-    fn link_to_relieve(&self, frame: &Frame) -> Option<Arc<dyn Outflow>> {
+    fn link_to_relieve(&self, frame: &OutboxFrame) -> Option<Arc<dyn Outflow>> {
         let state = self.lock();
         if self.is_closing() || state.has_room(frame) {
             return None;
@@ -292,24 +295,35 @@ impl Outbox {
     /// the closing handshake that was asked for, once every message is taken.
     ///
     /// Shows each message to `f` where it lies, under the lock: copying a handle and dropping it cost more than copying a
-    /// short message. A long message is shown without the lock. One caller at a time, which holds the link's lock. Where
-    /// written messages are kept, the second argument is the position of a message that the peer does not expect next.
-    pub(crate) fn take_each(&self, budget: usize, mut f: impl FnMut(&Frame, Option<u64>)) -> Option<Closing> {
+    /// short message. A long message is shown without the lock, and so is one that is compressed before, as the link has
+    /// `agreed`. One caller at a time, which holds the link's lock. Where written messages are kept, the second argument is the
+    /// position of a message that the peer does not expect next.
+    pub(crate) fn take_each(
+        &self,
+        budget: usize,
+        agreed: Option<&Agreed>,
+        mut f: impl FnMut(&OutboxFrame, Option<u64>),
+    ) -> Option<Closing> {
         let mut state = self.lock();
         let (mut len, before) = (0, state.taken);
         while len < budget && state.has_window() {
             let leap = state.leap();
             let Some(frame) = state.queue.get(state.under_way()) else { break };
             len += FRAME_HEAD_LEN + frame.len();
-            if frame.len() < LONG_LEN {
+            let agreed = agreed.filter(|agreed| frame.is_to_be_compressed(agreed));
+            if frame.len() < LONG_LEN && agreed.is_none() {
                 f(frame, leap);
                 state.taken += 1;
             } else {
-                let long = frame.clone();
+                let mut long = frame.clone();
                 state.taken += 1;
                 drop(state);
+                agreed.into_iter().for_each(|agreed| long.compress(agreed));
                 f(&long, leap);
                 state = self.lock();
+                if agreed.is_some() {
+                    state.keep_compressed(&long);
+                }
             }
         }
         // A driver that takes nothing because its socket is blocked is woken by the socket; one that may not take more, by

@@ -19,7 +19,7 @@ use crate::{
     Frame,
     fate::DeliveryStatus,
     outbox::{
-        OutboxBound, Outflow, Overflow, Refusal, Spent,
+        OutboxBound, OutboxFrame, Outflow, Overflow, Refusal, Spent,
         rare::Rare,
         window::{Counts, Window},
     },
@@ -59,7 +59,7 @@ pub(crate) struct Head {
 /// The counts of messages have 32 bits, which keeps all of this in two cache lines.
 #[repr(C)]
 pub(crate) struct State {
-    pub(crate) queue: VecDeque<Frame>,
+    pub(crate) queue: VecDeque<OutboxFrame>,
     /// The messages in the queue that were not written, and their bytes.
     queued_messages: u32,
     /// How many messages at the head of the queue the link has taken and is writing.
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    pub(crate) fn push(&mut self, frame: Frame, overflow: Overflow) -> Result<(), Refusal> {
+    pub(crate) fn push(&mut self, frame: OutboxFrame, overflow: Overflow) -> Result<(), Refusal> {
         if self.is_closing() {
             self.rare().spent.push(frame);
             return Err(Refusal::Closed);
@@ -108,7 +108,7 @@ impl State {
         }
         match overflow {
             Overflow::DropLatest => {
-                self.queue_more(Tally::of(&frame));
+                self.queue_more(frame.tally());
                 self.drop_later(frame, DropReason::Overflow);
                 Err(Refusal::Full)
             }
@@ -119,7 +119,7 @@ impl State {
             Overflow::Disconnect => {
                 self.drop_untaken(DropReason::Overflow);
                 // Behind the others, and without a position: it was never accepted.
-                self.queue_more(Tally::of(&frame));
+                self.queue_more(frame.tally());
                 self.drop_later(frame, DropReason::Overflow);
                 self.rare().overflown = true;
                 self.close(TRY_AGAIN_LATER, "too slow", OVERFLOW_GRACE);
@@ -130,26 +130,27 @@ impl State {
 
     /// Puts a message at the end.
     #[inline]
-    pub(crate) fn append(&mut self, frame: Frame) {
-        self.queue_more(Tally::of(&frame));
+    pub(crate) fn append(&mut self, frame: OutboxFrame) {
+        self.queue_more(frame.tally());
         self.queue.push_back(frame);
     }
 
     /// Puts messages ahead of all others. Messages beyond [`GREETINGS`] are dropped.
-    pub(crate) fn greet(&mut self, mut frames: Vec<Frame>) {
+    pub(crate) fn greet(&mut self, frames: Vec<Frame>) {
+        let mut frames: Vec<_> = frames.into_iter().map(OutboxFrame::from).collect();
         let mut greetings = Tally::default();
         let kept = frames.iter().take_while(|frame| {
             let fits = fits(greetings, frame, GREETINGS);
-            greetings += if fits { Tally::of(frame) } else { Tally::default() };
+            greetings += if fits { frame.tally() } else { Tally::default() };
             fits
         });
         let kept = kept.count();
         for frame in frames.split_off(kept) {
-            self.queue_more(Tally::of(&frame));
+            self.queue_more(frame.tally());
             self.drop_later(frame, DropReason::Overflow);
         }
         for frame in frames.into_iter().rev() {
-            self.queue_more(Tally::of(&frame));
+            self.queue_more(frame.tally());
             self.queue.push_front(frame);
             self.note_pushed_front(1);
         }
@@ -160,7 +161,7 @@ impl State {
 
     // Inlined, as `bounded` and `fits` are: the common push needs nothing else of this file.
     #[inline]
-    pub(crate) fn has_room(&self, frame: &Frame) -> bool {
+    pub(crate) fn has_room(&self, frame: &OutboxFrame) -> bool {
         fits(self.bounded(), frame, self.room())
     }
 
@@ -206,7 +207,7 @@ impl State {
         let Self { queue, rare, .. } = self;
         let mut done = Tally::default();
         for frame in queue.range(..count) {
-            done += Tally::of(frame);
+            done += frame.tally();
             if let Some(rare) = rare {
                 rare.count_written(frame);
             }
@@ -225,6 +226,17 @@ impl State {
             // The next message gets the first place again: the places of a long ring, used in turn, are in no cache.
             self.queue.clear();
             self.queue.shrink_to(KEPT_PLACES);
+        }
+    }
+
+    /// Keeps the message that the link has taken last in compressed form, for another time: it may wait again.
+    pub(crate) fn keep_compressed(&mut self, compressed: &OutboxFrame) {
+        let last = self.under_way().checked_sub(1);
+        if let Some(taken) = last.and_then(|index| self.queue.get_mut(index))
+            && taken.is_same(compressed)
+        {
+            // The caller has another handle of the payload, which is not dropped here.
+            *taken = compressed.clone();
         }
     }
 
@@ -339,8 +351,8 @@ impl State {
     }
 
     /// Counts a message as dropped. It is dropped once the lock is released.
-    pub(super) fn drop_later(&mut self, frame: Frame, reason: DropReason) {
-        let tally = Tally::of(&frame);
+    pub(super) fn drop_later(&mut self, frame: OutboxFrame, reason: DropReason) {
+        let tally = frame.tally();
         self.queue_less(tally);
         let rare = self.rare();
         rare.spent.push(frame);
@@ -465,6 +477,6 @@ impl State {
 
 /// Whether there is room for one more message. An empty queue takes a message of any length.
 #[inline]
-fn fits(held: Tally, frame: &Frame, room: Tally) -> bool {
+fn fits(held: Tally, frame: &OutboxFrame, room: Tally) -> bool {
     held.messages == 0 || (held.messages < room.messages && held.len + frame.len() as u64 <= room.len)
 }

@@ -2,11 +2,8 @@
 
 use std::{collections::VecDeque, time};
 
-use super::{Spent, queue::Closing, tracking::Tracked};
-use crate::{
-    Frame,
-    stats::{DropReason, Dropped, Tally},
-};
+use super::{OutboxFrame, Spent, queue::Closing, tracking::Tracked};
+use crate::stats::{DropReason, Dropped, Tally};
 
 /// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
 #[derive(Default)]
@@ -38,10 +35,10 @@ pub(crate) struct Rare {
 
 impl Rare {
     /// Counts a message that has left the head of the queue as written.
-    pub(super) fn count_written(&mut self, frame: &Frame) {
+    pub(super) fn count_written(&mut self, frame: &OutboxFrame) {
         self.head_was_begun = false;
         if self.greetings.messages > 0 {
-            self.greetings -= Tally::of(frame);
+            self.greetings -= frame.tally();
             self.greeted += 1;
         }
     }

@@ -5,14 +5,15 @@ use std::{
     mem::{swap, take},
 };
 
-use crate::{Frame, fate::Step, runtime::callback};
+use super::OutboxFrame;
+use crate::{fate::Step, runtime::callback};
 
 /// The largest list of messages whose memory a thread keeps.
 const KEPT_CAPACITY: usize = 1024;
 
 thread_local! {
     /// The memory of one list, which would otherwise be allocated anew for each write.
-    static SPARE: Cell<Vec<Frame>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<Vec<OutboxFrame>> = const { Cell::new(Vec::new()) };
 }
 
 /// Messages that nobody needs any more. The caller drops them outside all locks: a payload can be a `Bytes::from_owner`,
@@ -20,17 +21,17 @@ thread_local! {
 #[derive(Default)]
 #[must_use]
 pub(crate) struct Spent {
-    frames: Vec<Frame>,
+    frames: Vec<OutboxFrame>,
     /// Steps of tracked messages, which are told when this is dropped.
     steps: Vec<Step>,
 }
 
 impl Spent {
-    pub(crate) fn push(&mut self, frame: Frame) {
+    pub(crate) fn push(&mut self, frame: OutboxFrame) {
         self.extend([frame]);
     }
 
-    pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = Frame>) {
+    pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = OutboxFrame>) {
         if self.frames.capacity() == 0 {
             // A thread that is ending has no spare memory any more.
             self.frames = SPARE.try_with(Cell::take).unwrap_or_default();
@@ -82,6 +83,6 @@ impl Spent {
 }
 
 /// Drops a message that may hold the last reference to its payload.
-pub(crate) fn discard(frame: Frame) {
+pub(crate) fn discard(frame: OutboxFrame) {
     callback::isolate("the destructor of a payload", || drop(frame));
 }

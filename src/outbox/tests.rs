@@ -1,5 +1,7 @@
 //! The outbox and its queue, by example.
 
+#[cfg(feature = "deflate")]
+mod compressed;
 mod model;
 mod window;
 
@@ -45,7 +47,7 @@ impl Outbox {
     /// Takes messages as the link of a task does that sleeps.
     pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Option<Closing> {
         self.attach(Arc::new(Sleeper { task: cx.waker().clone(), outbox: self.clone() }));
-        self.take_each(budget, |frame, _| batch.push(frame.clone()))
+        self.take_each(budget, None, |message, _| batch.push(message.frame().clone()))
     }
 }
 
@@ -268,11 +270,11 @@ fn nobody_who_pushes_waits_while_a_long_message_is_copied() {
     let outbox = outbox(9, 1 << 20, Overflow::DropLatest);
     (1..=3).for_each(|n| outbox.push(message(n, if n == 2 { LONG_LEN } else { 0 })).unwrap());
     let mut taken = Vec::new();
-    outbox.take_each(1 << 20, |frame, _| {
+    outbox.take_each(1 << 20, None, |frame, _| {
         if frame.len() >= LONG_LEN {
             outbox.push(message(4, 0)).unwrap();
         }
-        taken.push(frame.clone());
+        taken.push(frame.frame().clone());
     });
     assert_eq!(taken, [message(1, 0), message(2, LONG_LEN), message(3, 0), message(4, 0)]);
     assert_eq!(outbox.lock().taken, 4);

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Spent, places::Places, queue::State};
+use super::{OutboxFrame, Spent, places::Places, queue::State};
 use crate::{
     Frame,
     fate::DeliveryStatus,
@@ -97,7 +97,7 @@ impl Window {
     }
 
     /// Notes that the link takes the message at `index`. Returns its position if it is not the one that the peer expects.
-    fn take(&mut self, index: usize, frame: &Frame) -> Option<u64> {
+    fn take(&mut self, index: usize, frame: &OutboxFrame) -> Option<u64> {
         let position = self.places.at(index);
         let leap = (position != self.expects).then_some(position);
         self.len += frame.len() as u64;
@@ -114,7 +114,7 @@ impl State {
         let Some(window) = self.window.take() else { return Counts::default() };
         let mut written = Tally::default();
         for (index, frame) in self.queue.iter().enumerate() {
-            written += if window.places.is_written(index) { Tally::of(frame) } else { Tally::default() };
+            written += if window.places.is_written(index) { frame.tally() } else { Tally::default() };
         }
         self.written -= written;
         self.queue_more(written);
@@ -187,7 +187,7 @@ impl State {
         for (index, frame) in (first..).zip(queue.range(first..first + count)) {
             // On the first link of a session, and behind what an earlier one has written, all are.
             if index >= written_end || !window.places.is_written(index) {
-                fresh += Tally::of(frame);
+                fresh += frame.tally();
                 rare.iter_mut().for_each(|rare| rare.count_written(frame));
             }
         }
@@ -321,7 +321,7 @@ impl State {
             rare.spent.push(frame);
         } else {
             if rare.greetings.messages > 0 {
-                rare.greetings -= Tally::of(&frame);
+                rare.greetings -= frame.tally();
             }
             self.drop_later(frame, reason);
         }

@@ -11,10 +11,6 @@ pub(crate) enum Agreed {}
 
 pub(crate) enum Inflation {}
 
-/// What would be the memory of a thread for inflating.
-#[derive(Default)]
-pub(crate) struct Inflater;
-
 pub(crate) struct NoDeflate;
 
 impl NoDeflate {

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, mem::take};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::{deflate::Inflater, mask::mask};
+use crate::protocol::mask::mask;
 
 /// The longest message that shares its memory with its neighbours: a program that keeps one of them keeps the memory of all.
 pub(crate) const SHARED_LEN: usize = 1024;
@@ -35,13 +35,11 @@ pub(crate) struct Block {
     /// The memory of long messages, which is used again once they are gone. The allocator would give it back to the
     /// operating system each time, and clearing it anew is half the cost of an echo of 1 MiB.
     long: VecDeque<BytesMut>,
-    /// For compressed messages that refer to no earlier ones.
-    inflater: Option<Box<Inflater>>,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self { short: BytesMut::with_capacity(BLOCK_LEN), long: VecDeque::new(), inflater: None }
+        Self { short: BytesMut::with_capacity(BLOCK_LEN), long: VecDeque::new() }
     }
 }
 
@@ -67,27 +65,6 @@ impl Block {
             self.long.push_front(memory);
         }
         message
-    }
-
-    /// Copies a payload into as much memory as it needs.
-    pub(crate) fn keep(&mut self, payload: &[u8]) -> Bytes {
-        if payload.len() <= SHARED_LEN {
-            return self.copy(payload, [0; 4]);
-        }
-        let mut memory = self.provide(payload.len());
-        memory.extend_from_slice(payload);
-        self.take(&mut memory)
-    }
-
-    /// Lends the inflater, which has forgotten all messages.
-    pub(crate) fn take_inflater(&mut self) -> Box<Inflater> {
-        let mut inflater = self.inflater.take().unwrap_or_default();
-        inflater.reset();
-        inflater
-    }
-
-    pub(crate) fn give_inflater(&mut self, inflater: Box<Inflater>) {
-        self.inflater = Some(inflater);
     }
 
     /// Copies and unmasks a short payload into the shared piece, whose front is used again once its messages are gone.

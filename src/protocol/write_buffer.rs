@@ -146,18 +146,33 @@ impl WriteBuffer {
     /// Adds a message as one frame, masked if it comes from a client (RFC 6455, section 5.3). `prefix` comes before its
     /// payload.
     pub(crate) fn append(&mut self, frame: &Frame, role: Role, prefix: &[u8]) {
-        let (kind, payload) = match frame {
-            Frame::Text(text) => (Data::Text, text.as_bytes()),
-            Frame::Binary(bytes) => (Data::Binary, &bytes[..]),
-        };
+        let header = FrameHeader { opcode: opcode_of(frame), ..FrameHeader::default() };
+        self.place(header, role, prefix, frame.as_bytes(), || frame.to_bytes());
+    }
+
+    /// Adds a message in compressed form, which the first reserved bit tells (RFC 7692, section 6.1).
+    pub(crate) fn append_compressed(&mut self, frame: &Frame, compressed: &Bytes, role: Role) {
+        let header = FrameHeader { opcode: opcode_of(frame), rsv1: true, ..FrameHeader::default() };
+        self.place(header, role, &[], compressed, || compressed.clone());
+    }
+
+    #[inline(always)]
+    fn place(
+        &mut self,
+        mut header: FrameHeader,
+        role: Role,
+        prefix: &[u8],
+        payload: &[u8],
+        to_bytes: impl FnOnce() -> Bytes,
+    ) {
         let key: Option<[u8; 4]> = (role == Role::Client).then(rand::random);
-        let header = FrameHeader { opcode: OpCode::Data(kind), mask: key, ..FrameHeader::default() };
+        header.mask = key;
         let before = self.bytes.len();
         header.format((prefix.len() + payload.len()) as u64, &mut self.bytes).expect("a vector takes everything");
         let start = self.bytes.len();
         self.bytes.extend_from_slice(prefix);
         if key.is_none() && payload.len() >= INSERTED_LEN {
-            self.inserts.push_back(Insert { at: self.bytes.len(), payload: frame.to_bytes() });
+            self.inserts.push_back(Insert { at: self.bytes.len(), payload: to_bytes() });
         } else {
             self.bytes.extend_from_slice(payload);
         }
@@ -312,6 +327,13 @@ impl WriteBuffer {
         self.messages.shrink_to(KEPT_LEN / size_of::<Placed>());
         self.unsettled.shrink_to(KEPT_LEN / size_of::<Placed>());
     }
+}
+
+fn opcode_of(frame: &Frame) -> OpCode {
+    OpCode::Data(match frame {
+        Frame::Text(_) => Data::Text,
+        Frame::Binary(_) => Data::Binary,
+    })
 }
 
 thread_local! {
@@ -476,6 +498,19 @@ mod tests {
             let mut plain = read.payload().to_vec();
             mask(&mut plain, header.mask.unwrap_or_default());
             prop_assert_eq!(plain, payload);
+        }
+
+        #[test]
+        fn compressed_form_has_the_first_reserved_bit(payload: Vec<u8>, repeat in 0..300usize, is_client: bool) {
+            let compressed = Bytes::from(payload.repeat(repeat));
+            let (mut out, role) = (WriteBuffer::default(), if is_client { Role::Client } else { Role::Server });
+            out.append_compressed(&Frame::Text("x".into()), &compressed, role);
+            let read = FrameSocket::new(io::Cursor::new(out.into_bytes())).read(None).unwrap().unwrap();
+            let header = read.header();
+            prop_assert!(header.rsv1 && !header.rsv2 && !header.rsv3 && header.opcode == OpCode::Data(Data::Text));
+            let mut plain = read.payload().to_vec();
+            mask(&mut plain, header.mask.unwrap_or_default());
+            prop_assert_eq!(plain, compressed);
         }
 
         #[test]

@@ -199,7 +199,7 @@ impl<D: WsDatatype> ServerCore<D> {
 
     /// Offers a message to every connection on a path.
     fn offer_here(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<Here, SendError<()>> {
-        match self.routes.push(path, frame, fate) {
+        match self.routes.push(path, frame.into(), fate) {
             Some(Ok(())) => Ok(Here::Taken),
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.

@@ -80,7 +80,7 @@ impl Model {
     }
 
     fn queue(&self) -> Vec<Frame> {
-        self.outbox.lock().queue.iter().cloned().collect()
+        self.outbox.lock().queue.iter().map(|message| message.frame().clone()).collect()
     }
 
     fn next_message(&mut self, len: usize) -> Frame {
@@ -140,7 +140,10 @@ impl Model {
         // Once it has overflown, nothing is left for a later turn.
         let state = self.outbox.lock();
         let kept = if self.outbox.has_overflown() { state.droppable() } else { before.len() };
-        assert!(state.taken as usize == self.taken.len() && state.queue == &before[..kept]);
+        assert!(
+            state.taken as usize == self.taken.len()
+                && state.queue.iter().map(crate::outbox::OutboxFrame::frame).eq(&before[..kept])
+        );
     }
 
     fn greet(&mut self, count: usize) {
@@ -213,7 +216,7 @@ impl Model {
         sum += stats.dropped.total();
         assert_eq!((stats.accepted, self.accepted), (sum, sum));
         let in_queue = state.queue.iter().fold(Tally::default(), |mut sum, frame| {
-            sum += Tally::of(frame);
+            sum += frame.tally();
             sum
         });
         assert_eq!(stats.queued, in_queue);
@@ -222,7 +225,7 @@ impl Model {
         assert!(bounded.messages <= 1 || bounded.len <= self.bound.len as u64);
         assert!(state.taken as usize <= state.queue.len() && state.greetings() <= state.queue.len());
         let mut greetings = Tally::default();
-        state.queue.iter().take(state.greetings()).for_each(|frame| greetings += Tally::of(frame));
+        state.queue.iter().take(state.greetings()).for_each(|frame| greetings += frame.tally());
         assert_eq!(state.bounded().len, stats.queued.len - greetings.len);
         assert_eq!(*self.reported.lock().unwrap(), stats.dropped);
     }

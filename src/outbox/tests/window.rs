@@ -132,9 +132,9 @@ impl World {
 
     fn take(&mut self, budget: usize) {
         let buffer = &mut self.buffer;
-        self.outbox.take_each(budget, |frame, leap| {
+        self.outbox.take_each(budget, None, |frame, leap| {
             buffer.extend(leap.map(Sent::At));
-            buffer.push(Sent::Message(number(frame)));
+            buffer.push(Sent::Message(number(frame.frame())));
         });
     }
 
@@ -312,14 +312,14 @@ fn full_window_holds_the_rest_until_the_peer_acknowledges() {
     (0..3).for_each(|n| outbox.push(message(n, 0)).unwrap());
     let take = || {
         let mut taken = Vec::new();
-        let _ = outbox.take_each(1000, |frame, _| taken.push(number(frame)));
+        let _ = outbox.take_each(1000, None, |frame, _| taken.push(number(frame.frame())));
         taken
     };
     assert_eq!(take(), [0, 1]);
     let _ = outbox.confirm(2, true);
     assert_eq!((take(), outbox.is_held()), (vec![], true));
     outbox.close(1000, "", PATIENCE);
-    assert!(outbox.take_each(1000, |_, _| {}).is_none(), "a message waits");
+    assert!(outbox.take_each(1000, None, |_, _| {}).is_none(), "a message waits");
     assert!(outbox.acknowledge(1).is_ok());
     assert_eq!((take(), outbox.is_held()), (vec![2], false));
 }
@@ -329,7 +329,7 @@ fn end_gives_up_what_was_written_and_drops_the_rest() {
     let outbox = super::outbox(9, 100, Overflow::DropLatest);
     outbox.begin_session(Tally { messages: 9, len: 100 }, vec![]);
     (0..5).for_each(|n| outbox.push(message(n, 0)).unwrap());
-    let _ = outbox.take_each(1000, |_, _| {});
+    let _ = outbox.take_each(1000, None, |_, _| {});
     let _ = outbox.confirm(3, true);
     assert!(outbox.acknowledge(1).is_ok());
     assert_eq!(outbox.end().messages, 2);

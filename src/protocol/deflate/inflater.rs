@@ -1,10 +1,12 @@
 //! Inflating messages (RFC 7692, section 7.2.2).
 
+use std::{cell::Cell, mem::take};
+
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{KEPT_LEN, LARGEST_WINDOW, TAIL};
-use crate::protocol::read_block::Block;
+use crate::protocol::read_block::{Block, SHARED_LEN};
 
 /// How much memory a message begins with.
 const FIRST_LEN: usize = 4 * 1024;
@@ -31,7 +33,25 @@ impl Default for Inflater {
     }
 }
 
+thread_local! {
+    /// For messages that refer to no earlier ones.
+    static SHARED: Cell<Option<Box<Inflater>>> = const { Cell::new(None) };
+}
+
 impl Inflater {
+    /// Takes the thread's inflater, or makes a new one. It has forgotten all messages.
+    pub(super) fn of_thread() -> Box<Self> {
+        // A thread that is ending has none.
+        let mut inflater = SHARED.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        inflater.reset();
+        inflater
+    }
+
+    /// Leaves it to the next connection of the thread.
+    pub(super) fn recycle(self: Box<Self>) {
+        let _ = SHARED.try_with(|shared| shared.set(Some(self)));
+    }
+
     /// Forgets the earlier messages, to which the next one may otherwise refer.
     pub(crate) fn reset(&mut self) {
         self.decompress.reset(false);
@@ -95,8 +115,13 @@ impl Inflater {
     pub(super) fn hand_over(&mut self, block: &mut Block) -> Bytes {
         match self.out.capacity() > KEPT_LEN {
             // Memory that would not be kept.
-            true => std::mem::take(&mut self.out).into(),
-            false => block.keep(&self.out),
+            true => take(&mut self.out).into(),
+            false if self.out.len() <= SHARED_LEN => block.copy(&self.out, [0; 4]),
+            false => {
+                let mut memory = block.provide(self.out.len());
+                memory.extend_from_slice(&self.out);
+                block.take(&mut memory)
+            }
         }
     }
 

@@ -79,14 +79,14 @@ impl Inflation {
         let Some(Gathered { is_text, payload }) = self.gathered.take() else { return Err(malformed()) };
         let mut inflater = match self.peer_takes_over {
             true => self.context.take().unwrap_or_default(),
-            false => block.take_inflater(),
+            false => Inflater::of_thread(),
         };
         let inflated = inflater.inflate(&payload, limit).map(<[u8]>::len);
         let inflated = inflated.map(|_| inflater.hand_over(block));
         inflater.shrink();
         match self.peer_takes_over {
             true => self.context = Some(inflater),
-            false => block.give_inflater(inflater),
+            false => inflater.recycle(),
         }
         match inflated {
             Ok(payload) => message(is_text, payload),

@@ -22,7 +22,7 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use inflater::Inflater;
+pub(crate) use compressor::Compressed;
 pub(crate) use inflation::{Inflation, NoDeflate, compressed_len};
 pub(crate) use negotiation::Agreed;
 pub use options::Deflate;

@@ -1,0 +1,137 @@
+//! [`OutboxFrame`]: a message as outboxes hold it.
+
+#[cfg(feature = "deflate")]
+pub(crate) use with_deflate::OutboxFrame;
+#[cfg(not(feature = "deflate"))]
+pub(crate) use without_deflate::OutboxFrame;
+
+#[cfg(feature = "deflate")]
+mod with_deflate {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use crate::{
+        Frame,
+        protocol::deflate::{Agreed, Compressed},
+        session::verb::DLE,
+        stats::Tally,
+    };
+
+    /// A message as outboxes hold it. Cheaply cloned.
+    #[derive(Clone, Debug)]
+    pub(crate) enum OutboxFrame {
+        Plain(Frame),
+        /// One that was compressed, for one connection or for many. Some of those may want it as it is.
+        Compressed(Arc<Forms>),
+    }
+
+    const _: () = assert!(size_of::<OutboxFrame>() == size_of::<Frame>());
+
+    /// A message in both forms.
+    #[derive(Debug)]
+    pub(crate) struct Forms {
+        frame: Frame,
+        /// `None` if it is not shorter.
+        compressed: Option<Compressed>,
+    }
+
+    impl From<Frame> for OutboxFrame {
+        fn from(frame: Frame) -> Self {
+            Self::Plain(frame)
+        }
+    }
+
+    impl OutboxFrame {
+        #[inline]
+        pub(crate) fn frame(&self) -> &Frame {
+            match self {
+                Self::Plain(frame) => frame,
+                Self::Compressed(forms) => &forms.frame,
+            }
+        }
+
+        #[inline]
+        pub(crate) fn len(&self) -> usize {
+            self.frame().len()
+        }
+
+        #[inline]
+        pub(crate) fn tally(&self) -> Tally {
+            Tally::of(self.frame())
+        }
+
+        /// Its payload in compressed form, if that is there and of use to a peer with this agreement.
+        pub(crate) fn compressed(&self, agreed: &Agreed) -> Option<&Bytes> {
+            let Self::Compressed(forms) = self else { return None };
+            forms.compressed.as_ref().filter(|form| form.suits(agreed, forms.frame.len())).map(|form| &form.bytes)
+        }
+
+        /// Whether it has still to be compressed for a peer with this agreement.
+        pub(crate) fn is_to_be_compressed(&self, agreed: &Agreed) -> bool {
+            match self {
+                Self::Plain(frame) => agreed.is_worthwhile(frame.len()) && !is_like_control(frame),
+                Self::Compressed(forms) => {
+                    forms.compressed.as_ref().is_some_and(|form| !form.suits(agreed, forms.frame.len()))
+                }
+            }
+        }
+
+        /// Compresses it for a peer with this agreement, if that has to be done. The caller holds no lock that a push takes.
+        pub(crate) fn compress(&mut self, agreed: &Agreed) {
+            if self.is_to_be_compressed(agreed) {
+                let frame = self.frame().clone();
+                let compressed = agreed.compress(frame.as_bytes());
+                *self = Self::Compressed(Arc::new(Forms { frame, compressed }));
+            }
+        }
+
+        /// Whether both are the same payload in the same memory.
+        pub(crate) fn is_same(&self, other: &Self) -> bool {
+            std::ptr::eq(self.frame().as_bytes(), other.frame().as_bytes())
+        }
+    }
+
+    /// Whether a text begins as a control message of the resumable mode does. It stays plain, since there it needs a byte before
+    /// it.
+    fn is_like_control(frame: &Frame) -> bool {
+        frame.as_text().is_some_and(|text| text.as_bytes().first() == Some(&DLE))
+    }
+}
+
+#[cfg(not(feature = "deflate"))]
+mod without_deflate {
+    use bytes::Bytes;
+
+    use crate::{Frame, protocol::deflate::Agreed, stats::Tally};
+
+    pub(crate) type OutboxFrame = Frame;
+
+    impl Frame {
+        #[inline]
+        pub(crate) fn frame(&self) -> &Frame {
+            self
+        }
+
+        #[inline]
+        pub(crate) fn tally(&self) -> Tally {
+            Tally::of(self)
+        }
+
+        pub(crate) fn compressed(&self, agreed: &Agreed) -> Option<&Bytes> {
+            match *agreed {}
+        }
+
+        pub(crate) fn is_to_be_compressed(&self, agreed: &Agreed) -> bool {
+            match *agreed {}
+        }
+
+        pub(crate) fn compress(&mut self, agreed: &Agreed) {
+            match *agreed {}
+        }
+
+        pub(crate) fn is_same(&self, _: &Self) -> bool {
+            true
+        }
+    }
+}
