@@ -67,7 +67,18 @@ macro_rules! tallies {
 
 macro_rules! send_stats {
     ($prefix:literal, $stats:expr) => {{
-        let SendStats { accepted, written, queued, dropped, acknowledged, retained, lost, resent } = $stats;
+        let SendStats {
+            accepted,
+            written,
+            queued,
+            dropped,
+            acknowledged,
+            retained,
+            lost,
+            resent,
+            compressed,
+            compressed_to,
+        } = $stats;
         let Dropped { overflow, closed, cleared, greeting, undeliverable } = dropped;
         let mut figures = Vec::from(tallies!(
             $prefix,
@@ -79,6 +90,7 @@ macro_rules! send_stats {
             "dropped.cleared" Counter cleared,
             "dropped.greeting" Counter greeting,
             "dropped.undeliverable" Counter undeliverable,
+            "compressed" Counter compressed,
         ));
         figures.extend(counts!(
             $prefix,
@@ -86,6 +98,7 @@ macro_rules! send_stats {
             "messages.retained" Gauge "{message}" retained,
             "messages.lost" Counter "{message}" lost,
             "messages.resent" Counter "{message}" resent,
+            "bytes.compressed_to" Counter "By" compressed_to,
         ));
         figures
     }};
@@ -207,9 +220,20 @@ mod tests {
             greeting: tally(4),
             undeliverable: tally(5),
         };
-        let (acknowledged, retained, lost, resent) = (41, 42, 43, 44);
-        let (accepted, written, queued) = (tally(6), tally(7), tally(8));
-        let sent = SendStats { accepted, written, queued, dropped, acknowledged, retained, lost, resent };
+        let (acknowledged, retained, lost, resent, compressed_to) = (41, 42, 43, 44, 46);
+        let (accepted, written, queued, compressed) = (tally(6), tally(7), tally(8), tally(47));
+        let sent = SendStats {
+            accepted,
+            written,
+            queued,
+            dropped,
+            acknowledged,
+            retained,
+            lost,
+            resent,
+            compressed,
+            compressed_to,
+        };
         Stats { sent, unencodable: 9, received: tally(10), undecodable: 11, early_lost: tally(12), reconnects: 13 }
     }
 
@@ -225,8 +249,8 @@ mod tests {
 
     #[test]
     fn each_field_of_the_stats_of_a_client_and_a_group_is_a_figure() {
-        let tallies = (1..=8).chain([10, 12]).flat_map(|n| [n, n + 1000]);
-        let values: Vec<_> = tallies.chain([9, 11, 13]).chain(41..=44).collect();
+        let tallies = (1..=8).chain([10, 12, 47]).flat_map(|n| [n, n + 1000]);
+        let values: Vec<_> = tallies.chain([9, 11, 13]).chain(41..=44).chain([46]).collect();
         check(&stats().figures(), "rxplus.client.", values.clone());
         let group = GroupStats { clients: 14, refused: tally(15), all: stats() };
         check(&group.figures(), "rxplus.group.", values.into_iter().chain([14, 15, 1015]));
@@ -258,8 +282,8 @@ mod tests {
             undecodable: 20,
             early_lost: tally(30),
         };
-        let tallies = (1..=8).chain([19, 30]).flat_map(|n| [n, n + 1000]);
-        check(&server.figures(), "rxplus.server.", tallies.chain((14..=18).chain(20..=29).chain(41..=45)));
+        let tallies = (1..=8).chain([19, 30, 47]).flat_map(|n| [n, n + 1000]);
+        check(&server.figures(), "rxplus.server.", tallies.chain((14..=18).chain(20..=29).chain(41..=46)));
         assert_eq!(rejected.total(), (21..=29).sum::<u64>());
     }
 

@@ -143,6 +143,10 @@ pub struct SendStats {
     pub lost: u64,
     /// How often a message was written once more, in the resumable mode; `written` counts it once.
     pub resent: u64,
+    /// What was written in compressed form, counted each time: the messages, and the bytes of their payloads.
+    pub compressed: Tally,
+    /// The bytes that those payloads were compressed to.
+    pub compressed_to: u64,
 }
 
 impl AddAssign for SendStats {
@@ -159,6 +163,8 @@ impl AddAssign for SendStats {
         self.retained += other.retained;
         self.lost += other.lost;
         self.resent += other.resent;
+        self.compressed += other.compressed;
+        self.compressed_to += other.compressed_to;
     }
 }
 

@@ -130,7 +130,7 @@ impl<D: WsDatatype> ClientCore<D> {
             outbox,
             states,
             standing: watch::Sender::new(Standing { state: initial, response: None, asked: 0, served: 0 }),
-            ask: dialing.connect_ask(endpoint)?,
+            ask: ConnectAsk { compression: options.compression_offer(), ..dialing.connect_ask(endpoint)? },
             options,
             dialing,
             links: AtomicU64::new(0),

@@ -128,7 +128,7 @@ impl<D: WsDatatype> Dialing<D> {
         let (headers, subprotocols) = (self.headers.clone()?, self.subprotocols.clone());
         check_subprotocols(&subprotocols)?;
         let (follows_redirects, connector) = (self.follows_redirects, self.connector.clone());
-        Ok(ConnectAsk { endpoint, headers, subprotocols, tls, follows_redirects, connector })
+        Ok(ConnectAsk { endpoint, headers, subprotocols, compression: None, tls, follows_redirects, connector })
     }
 }
 

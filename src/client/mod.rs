@@ -135,6 +135,13 @@ impl<D: WsDatatype> RxWsClient<D> {
         runtime.serve(InSpan::new(span, task::run(core)), move |death| dead.died(&death));
     }
 
+    /// Whether messages may be compressed on the present connection, or on the last one: the server knows permessage-deflate
+    /// (RFC 7692), and the client was built with `compression`.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        self.inner.core.outbox.is_compressed()
+    }
+
     /// The state of the connection: the current one first, then each change, until `Closed`.
     #[must_use]
     pub fn state(&self) -> Io<Feed<ConnectionState>> {

@@ -56,13 +56,14 @@ pub(crate) async fn serve<D: WsDatatype>(
     let received_before = client.incoming.counts.received();
     client.links.fetch_add(1, Relaxed);
     let Established { connected: Connected { opened, response }, peer, beginning } = established;
-    let Opened { stream, early_bytes, subprotocol } = opened;
+    let Opened { stream, early_bytes, subprotocol, deflate } = opened;
     client.set_response(Some(response.clone()));
     let Begun { session, answer, event } = begin(client, beginning);
     // Before the subscribers know of the connection and push: waiting messages come first.
-    let link = link(client, &peer, early_bytes, session).open(stream, answer);
+    let link = Link { deflate, ..link(client, &peer, early_bytes, session) }.open(stream, answer);
     client.set_state(ConnectionState::Connected);
-    client.component.events.next(ClientEvent::Connected { attempt, subprotocol, response });
+    let compressed = deflate.is_some();
+    client.component.events.next(ClientEvent::Connected { attempt, subprotocol, response, compressed });
     if let Some(event) = event {
         client.component.events.next(ClientEvent::Session(event));
     }

@@ -100,7 +100,7 @@ pub(crate) async fn settle<D: WsDatatype>(
         client.outbox.keep_nothing();
         return Ok(Beginning::Plain);
     }
-    let mut greeting = Greeting::new(&mut opened.stream, Role::Client, &opened.early_bytes);
+    let mut greeting = Greeting::new(&mut opened.stream, Role::Client, opened.deflate, &opened.early_bytes);
     let settled = side.greet(&mut greeting).await;
     opened.early_bytes = greeting.into_unread();
     settled.map_err(|unsettled| side.error(unsettled))

@@ -17,7 +17,7 @@ use crate::{
     handshake::{self, ConnectAsk, subprotocol},
     link::READ_AHEAD,
     outbox::Closing,
-    protocol::close::POLICY_VIOLATION,
+    protocol::{close::POLICY_VIOLATION, deflate::Offer},
     random,
     runtime::{callback, debts, guard::isolated},
     subject::at_most,
@@ -197,6 +197,8 @@ async fn connect<D: WsDatatype>(
     let mut ask = prepare(client, attempt)?;
     if client.dialing.resume.is_some() {
         ask.subprotocols = subprotocol::offers(&ask.subprotocols).into();
+        // One decoder reads the greeting, and another one what follows.
+        ask.compression.iter_mut().for_each(Offer::refuse_takeover);
     }
     let limit = client.dialing.connect_timeout;
     let deadline = after(Instant::now(), limit);

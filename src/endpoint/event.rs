@@ -63,6 +63,8 @@ pub enum ClientEvent {
         subprotocol: Option<String>,
         /// The answer that opened it, with its headers.
         response: HttpResponse,
+        /// Whether messages on it may be compressed.
+        compressed: bool,
     },
     /// An attempt to connect failed.
     ConnectFailed {
@@ -186,6 +188,8 @@ pub enum ServerEvent {
     Connected {
         /// Which.
         peer: Peer,
+        /// Whether messages on it may be compressed.
+        compressed: bool,
     },
     /// A connection ended.
     Disconnected {

@@ -6,7 +6,10 @@ use crate::{
     IoRuntime, WsError,
     limits::Limits,
     outbox::{OutboxBound, Overflow},
-    protocol::heartbeat::Heartbeat,
+    protocol::{
+        deflate::{Deflate, Offer},
+        heartbeat::Heartbeat,
+    },
 };
 
 /// The options that all components share.
@@ -18,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     pub(crate) runtime: Option<IoRuntime>,
     pub(crate) discards_inbound: bool,
+    pub(crate) deflate: Option<Deflate>,
 }
 
 impl Options {
@@ -33,7 +37,12 @@ impl Options {
 
     fn new(name: &str, outbox: OutboxBound, limits: Limits) -> Self {
         let heartbeat = Heartbeat::default();
-        Self { name: name.into(), heartbeat, outbox, limits, runtime: None, discards_inbound: false }
+        Self { name: name.into(), heartbeat, outbox, limits, runtime: None, discards_inbound: false, deflate: None }
+    }
+
+    /// What a client offers its server.
+    pub(crate) fn compression_offer(&self) -> Option<Offer> {
+        self.deflate.clone().map(Deflate::offer)
     }
 
     /// The runtime that was given, or a thread of the component's own.
@@ -98,6 +107,25 @@ macro_rules! common_options {
         /// Sets how much time and memory a peer may take. See [`Limits`](crate::Limits) for the list and the defaults.
         pub fn limits(mut self, limits: $crate::Limits) -> Self {
             self.options.limits = limits;
+            self
+        }
+
+        /// Compresses messages in both directions, with peers that know how to (permessage-deflate, RFC 7692). The default is
+        /// not to. See [`Deflate`](crate::Deflate) for what it costs and when to leave it off.
+        ///
+        /// ```no_run
+        /// use rxplus::prelude::*;
+        ///
+        /// let server = RxWsServer::builder("ws://[::]:8765", WsStr).compression(Deflate::new()).bind()?;
+        /// let client = RxWsClient::builder("ws://feed.example/prices", WsStr)
+        ///     .compression(Deflate::new().level(1).min_len(1024))
+        ///     .connect()?;
+        /// # Ok::<(), WsError>(())
+        /// ```
+        #[cfg(feature = "deflate")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+        pub fn compression(mut self, deflate: $crate::Deflate) -> Self {
+            self.options.deflate = Some(deflate);
             self
         }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use crate::{
@@ -21,12 +24,16 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct RoutingTable {
     table: Mutex<Table>,
+    /// How many links compress, over all paths.
+    compressing: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Table {
     /// The outboxes of each path, by number, in the order in which they came. None is empty.
     outboxes: HashMap<Tag, Vec<(u64, Outbox)>>,
+    /// How many links compress on each path. None is 0.
+    compressing: HashMap<Tag, usize>,
     added: u64,
     pushed: u64,
     unrouted: u64,
@@ -64,6 +71,18 @@ impl RoutingTable {
         // Not under the lock: with the last handle of an outbox go the messages in it.
         drop(table);
         drop(removed);
+    }
+
+    /// Notes that a link of a connection on `path` compresses, until the result is dropped.
+    pub(crate) fn note_compressing(&self, path: Tag) -> Compressing<'_> {
+        self.compressing.fetch_add(1, Relaxed);
+        *self.lock().compressing.entry(path.clone()).or_default() += 1;
+        Compressing { routes: self, path }
+    }
+
+    /// Whether a link on `path` compresses. Without the lock as long as none does on any path.
+    pub(crate) fn has_compressing(&self, path: &Tag) -> bool {
+        self.compressing.load(Relaxed) > 0 && self.lock().compressing.contains_key(path)
     }
 
     /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
@@ -121,6 +140,27 @@ impl RoutingTable {
     }
 }
 
+/// A link that compresses.
+#[must_use]
+pub(crate) struct Compressing<'a> {
+    routes: &'a RoutingTable,
+    path: Tag,
+}
+
+impl Drop for Compressing<'_> {
+    fn drop(&mut self) {
+        let Self { routes, path } = self;
+        let mut table = routes.lock();
+        if let Some(count) = table.compressing.get_mut(path) {
+            *count -= 1;
+            if *count == 0 {
+                sparse::remove(&mut table.compressing, path);
+            }
+        }
+        routes.compressing.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Offers a message to one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
 fn offer(
     outbox: &Outbox,
@@ -139,10 +179,7 @@ fn offer(
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            Barrier,
-            atomic::{AtomicBool, Ordering::Relaxed},
-        },
+        sync::{Barrier, atomic::AtomicBool},
         thread,
     };
 
@@ -178,6 +215,18 @@ mod tests {
         routes.remove(&of_closed);
         assert_eq!((push(), routes.pushed(), routes.unrouted()), (None, 6, 2));
         assert_eq!(routes.lock().outboxes.len(), 1);
+    }
+
+    #[test]
+    fn path_compresses_as_long_as_one_of_its_links_does() {
+        let (routes, path) = (RoutingTable::default(), Tag::from("/"));
+        let first = routes.note_compressing(path.clone());
+        let second = routes.note_compressing(path.clone());
+        assert!(routes.has_compressing(&path) && !routes.has_compressing(&"/other".into()));
+        drop(first);
+        assert!(routes.has_compressing(&path));
+        drop(second);
+        assert!(!routes.has_compressing(&path) && routes.lock().compressing.is_empty());
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn causes(error: Option<&WsError>) -> Option<&(dyn Error + 'static)> {
 
 pub(crate) fn server_event(name: &str, event: &ServerEvent) {
     match event {
-        ServerEvent::Connected { peer } => connection!(debug, name, peer, "connected"),
+        ServerEvent::Connected { peer, .. } => connection!(debug, name, peer, "connected"),
         ServerEvent::Disconnected { peer, code, reason, error, unconfirmed, lasted } => {
             let (reason, error) = (OneLine(reason), causes(error.as_ref()));
             connection!(debug, name, peer, code, %reason, error, unconfirmed, ?lasted, "disconnected");

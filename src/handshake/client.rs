@@ -26,6 +26,7 @@ use super::{
 use crate::{
     ConnConfig, WsError,
     limits::Limits,
+    protocol::deflate::{Agreed, Offer},
     transport::{
         Transport,
         raw::Raw,
@@ -45,6 +46,8 @@ pub(crate) struct ConnectAsk {
     pub(crate) endpoint: ConnConfig,
     pub(crate) headers: HeaderMap,
     pub(crate) subprotocols: Arc<[String]>,
+    /// `None` to have nothing compressed.
+    pub(crate) compression: Option<Offer>,
     /// `None` for the system's roots, if TLS is needed at all.
     pub(crate) tls: Option<ClientTls>,
     pub(crate) follows_redirects: bool,
@@ -100,13 +103,13 @@ async fn exchange(ask: &ConnectAsk, limits: &Limits, deadline: Instant) -> Resul
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refusal(endpoint, response, deadline).await);
         }
-        let subprotocol = check(ask, &key, &response)?;
+        let Chosen { subprotocol, deflate } = check(ask, &key, &response)?;
         let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| failed(endpoint, &error))?;
         let (stream, early_bytes) =
             into_stream(upgraded).ok_or_else(|| no_websocket(endpoint, "the upgrade failed"))?;
         let (head, _) = response.into_parts();
         let response = HttpResponse::new(head.status, head.headers, Bytes::new());
-        Ok(Reply::Opened(Connected { opened: Opened { stream, early_bytes, subprotocol }, response }))
+        Ok(Reply::Opened(Connected { opened: Opened { stream, early_bytes, subprotocol, deflate }, response }))
     };
     beside(connection.with_upgrades(), exchange).await
 }
@@ -160,6 +163,9 @@ fn request(ask: &ConnectAsk, key: &str) -> Result<Request<Empty<Bytes>>, WsError
     if !ask.subprotocols.is_empty() {
         builder = builder.header(SEC_WEBSOCKET_PROTOCOL, ask.subprotocols.join(", "));
     }
+    if let Some(offer) = ask.compression.as_ref().and_then(|offer| offer.value(endpoint.as_path())) {
+        builder = builder.header(SEC_WEBSOCKET_EXTENSIONS, offer);
+    }
     if let Some(headers) = builder.headers_mut() {
         headers.extend(ask.headers.clone());
     }
@@ -189,8 +195,14 @@ async fn read_start(mut body: Incoming, start: &mut BytesMut) {
     }
 }
 
-/// Checks the server's answer against RFC 6455, section 4.1, and returns the subprotocol it chose.
-fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<Option<String>, WsError> {
+/// What a server chose of a client's offers.
+struct Chosen {
+    subprotocol: Option<String>,
+    deflate: Option<Agreed>,
+}
+
+/// Checks the server's answer against RFC 6455, section 4.1.
+fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<Chosen, WsError> {
     let endpoint = &ask.endpoint;
     let headers = response.headers();
     let accept = derive_accept_key(key.as_bytes());
@@ -199,12 +211,13 @@ fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<O
     let upgrades = response.version() >= Version::HTTP_11
         && has_token(headers, &UPGRADE, "websocket")
         && has_token(headers, &CONNECTION, "upgrade");
+    let deflate = confirmed(ask, headers);
     let broken = if !upgrades {
         Some("the answer does not upgrade to WebSocket")
     } else if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
         Some("the answer's Sec-WebSocket-Accept does not belong to this request")
-    } else if given(headers, &SEC_WEBSOCKET_EXTENSIONS).next().is_some() {
-        Some("the answer uses an extension that was not offered")
+    } else if let Err(mistake) = deflate {
+        Some(mistake)
     } else if another.is_some() || chosen.as_ref().is_some_and(|chosen| !ask.subprotocols.contains(chosen)) {
         Some("the answer chooses a subprotocol that was not offered")
     } else {
@@ -212,7 +225,17 @@ fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<O
     };
     match broken {
         Some(reason) => Err(no_websocket(endpoint, reason)),
-        None => Ok(chosen),
+        None => Ok(Chosen { subprotocol: chosen, deflate: deflate.unwrap_or_default() }),
+    }
+}
+
+/// What the server says about compression, or its mistake.
+fn confirmed(ask: &ConnectAsk, headers: &HeaderMap) -> Result<Option<Agreed>, &'static str> {
+    let mut answers = given(headers, &SEC_WEBSOCKET_EXTENSIONS);
+    match ask.compression.as_ref().filter(|offer| offer.value(ask.endpoint.as_path()).is_some()) {
+        Some(offer) => offer.confirm(answers.map(|value| value.to_str().unwrap_or("/"))),
+        None if answers.next().is_some() => Err("the answer uses an extension that was not offered"),
+        None => Ok(None),
     }
 }
 

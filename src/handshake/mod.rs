@@ -28,7 +28,7 @@ pub(crate) mod subprotocol;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::transport::Transport;
+use crate::{protocol::deflate::Agreed, transport::Transport};
 
 pub(crate) use answer::{see_off, turn_away};
 pub(crate) use authorize::{Authorize, Granted};
@@ -48,6 +48,8 @@ pub(crate) struct Opened {
     /// The bytes that came together with the handshake.
     pub(crate) early_bytes: Bytes,
     pub(crate) subprotocol: Option<String>,
+    /// What both sides have agreed on, if messages may be compressed.
+    pub(crate) deflate: Option<Agreed>,
 }
 
 /// Whether a header that is a list of tokens has this one, in any case.

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     Addr,
     limits::Limits,
+    protocol::deflate::Agreed,
     transport::{Transport, raw::Given},
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Mounted {
 /// A request that is let in, before the answer is written.
 pub(crate) struct Upgrading {
     answer: Answer,
+    /// What both sides have agreed on, if messages may be compressed.
+    pub(crate) deflate: Option<Agreed>,
     upgrade: OnUpgrade,
     reply: oneshot::Sender<Answer>,
 }
@@ -77,7 +80,10 @@ impl Mounted {
             judged = judged => judged,
         };
         match judged {
-            Ok((answer, asked)) => Ok((asked, Upgrading { answer, upgrade, reply })),
+            Ok((answer, asked)) => {
+                let deflate = asked.deflate;
+                Ok((asked, Upgrading { answer, deflate, upgrade, reply }))
+            }
             Err(answer) => {
                 let answer = form.refusal(answer);
                 let (status, reason) = (Some(answer.status.as_u16()), answer.line.as_str().into());
@@ -92,7 +98,7 @@ impl Mounted {
 impl Upgrading {
     /// Sends the answer to the other server, which writes it. Returns the stream, and the bytes that came with the request.
     pub(crate) async fn stream(self) -> io::Result<(Transport, Bytes)> {
-        let Self { answer, upgrade, reply } = self;
+        let Self { answer, upgrade, reply, .. } = self;
         reply.send(answer).map_err(|_| io::Error::other(GIVEN_UP))?;
         let (stream, early_bytes) = stream(upgrade.await.map_err(io::Error::other)?);
         Ok((stream.into_raw()?.into(), early_bytes))

@@ -8,8 +8,8 @@ use std::sync::{
 use http::{
     HeaderValue, Method, StatusCode, Version,
     header::{
-        ALLOW, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+        ALLOW, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+        SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
     },
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -22,6 +22,7 @@ use super::{
     origin::Origin,
     subprotocol, tokens,
 };
+use crate::protocol::deflate::{Agreed, Answered, Deflate};
 
 /// Decides on requests by the paths, origins and subprotocols that a server serves.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Policy {
     pub(crate) subprotocols: Arc<[String]>,
     /// Whether clients are offered sessions.
     pub(crate) is_resumable: bool,
+    /// Agreed on with clients that offer it; `None` with none.
+    pub(crate) deflate: Option<Deflate>,
     /// The program's own decision; `None` lets everybody in.
     pub(crate) authorize: Option<Authorize>,
     /// Whether the program also decides on requests that ask for no connection.
@@ -42,10 +45,11 @@ pub(crate) struct Policy {
     pub(crate) is_suspended: Arc<AtomicBool>,
 }
 
-/// The answer that opens a connection, and the subprotocol it chooses.
+/// The answer that opens a connection, the subprotocol it chooses, and its agreement on compression.
 pub(super) struct Opening {
     pub(super) answer: Answer,
     pub(super) subprotocol: Option<String>,
+    pub(super) deflate: Option<Agreed>,
 }
 
 impl Policy {
@@ -61,7 +65,18 @@ impl Policy {
             Some(Ok(name)) => invitation.with(SEC_WEBSOCKET_PROTOCOL, name),
             _ => invitation,
         };
-        Ok(Opening { answer, subprotocol: chosen })
+        let (answer, deflate) = match self.agree_on_compression(request) {
+            Some((agreed, value)) => (answer.with(SEC_WEBSOCKET_EXTENSIONS, value), Some(agreed)),
+            None => (answer, None),
+        };
+        Ok(Opening { answer, subprotocol: chosen, deflate })
+    }
+
+    fn agree_on_compression(&self, request: &Head) -> Option<(Agreed, HeaderValue)> {
+        let deflate = self.deflate.as_ref().filter(|deflate| deflate.covers(&request.path))?;
+        let offers = request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).into_iter();
+        let Answered { agreed, value } = deflate.answer(offers.filter_map(|value| value.to_str().ok()))?;
+        Some((agreed, HeaderValue::try_from(value).ok()?))
     }
 
     /// Whether the program is to answer a request that asks for no connection.

@@ -87,6 +87,7 @@ mod tests {
             endpoint: url.parse().unwrap(),
             headers: HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("secret"))]),
             subprotocols: std::sync::Arc::default(),
+            compression: None,
             tls: None,
             follows_redirects: true,
             connector: None,

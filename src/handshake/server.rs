@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Addr,
     limits::Limits,
+    protocol::deflate::Agreed,
     transport::{Transport, raw::Raw, tls::ServerTls},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Entrant {
 pub(crate) struct Asked {
     pub(crate) request: UpgradeRequest,
     pub(crate) subprotocol: Option<String>,
+    /// What both sides have agreed on, if messages may be compressed.
+    pub(crate) deflate: Option<Agreed>,
     pub(crate) grant: Option<Granted>,
 }
 
@@ -158,12 +161,12 @@ pub(super) async fn judge(
         (None, None) => None,
     };
     // A request that asks for no connection, and that `authorize` lets in, gets the answer 426 or 405.
-    let Opening { mut answer, subprotocol } = opening?;
+    let Opening { mut answer, subprotocol, deflate } = opening?;
     let grant = grant.map(|Grant { value, mut headers }| {
         answer.headers.append(&mut headers);
         value
     });
-    Ok((answer, Asked { request, subprotocol, grant }))
+    Ok((answer, Asked { request, subprotocol, deflate, grant }))
 }
 
 pub(super) fn too_large() -> Answer {

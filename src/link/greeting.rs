@@ -11,7 +11,9 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     link::session::encode,
-    protocol::{close::fitting_reason, decoder::Decoder, memory_stream::MemoryStream, read_block::Block},
+    protocol::{
+        close::fitting_reason, decoder::Decoder, deflate::Agreed, memory_stream::MemoryStream, read_block::Block,
+    },
     session::verb::{Incoming, MAX_LEN, Verb, read},
 };
 
@@ -48,8 +50,8 @@ impl From<io::Error> for Unsettled {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Greeting<S> {
-    pub(crate) fn new(stream: S, role: Role, early_bytes: &[u8]) -> Self {
-        Self { stream, role, decoder: Decoder::new(role, MAX_LEN, MAX_LEN, None), unread: early_bytes.into() }
+    pub(crate) fn new(stream: S, role: Role, deflate: Option<Agreed>, early_bytes: &[u8]) -> Self {
+        Self { stream, role, decoder: Decoder::new(role, MAX_LEN, MAX_LEN, deflate), unread: early_bytes.into() }
     }
 
     pub(crate) async fn say(&mut self, verb: &Verb) -> Result<(), Unsettled> {

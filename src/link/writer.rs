@@ -156,6 +156,7 @@ impl<S: Socket> SharedWriter<S> {
             task: Mutex::default(),
             scheduler,
         });
+        shared.outbox.set_compressed(deflate.is_some());
         shared.outbox.attach(shared.clone());
         WriterHandle(shared)
     }
@@ -342,7 +343,7 @@ impl<S: Socket> SharedWriter<S> {
             if is_flushed {
                 writer.buffer.take().into_iter().for_each(WriteBuffer::recycle);
             }
-            let Confirmed { spent: done, sleeps } = self.outbox.confirm(messages, is_flushed && is_open);
+            let Confirmed { spent: done, sleeps } = self.confirm(messages, is_flushed && is_open);
             spent.append(done);
             let Poll::Ready(written) = polled else { return Ok(Progress::Blocked) };
             written?;
@@ -351,6 +352,13 @@ impl<S: Socket> SharedWriter<S> {
             }
         }
         Ok(Progress::Unfinished)
+    }
+
+    fn confirm(&self, messages: usize, may_sleep: bool) -> Confirmed {
+        if let Some(agreed) = &self.deflate {
+            self.outbox.count_compressed(messages, agreed);
+        }
+        self.outbox.confirm(messages, may_sleep)
     }
 
     /// The progress when nothing is left in the write buffer.

@@ -63,7 +63,7 @@ use crate::{
     Frame,
     fate::Fate,
     protocol::deflate::Agreed,
-    stats::{DropReason, SendStats, Tally},
+    stats::{AtomicTally, DropReason, SendStats, Tally},
 };
 
 /// The longest head of a frame (RFC 6455, section 5.2), which a short message needs as well.
@@ -137,6 +137,11 @@ struct Core {
     /// lock.
     confirmed: AtomicU64,
     unconfirmed: AtomicU64,
+    /// Messages may be compressed on the link, or could on the last one.
+    is_compressed: AtomicBool,
+    /// What was written in compressed form, and the bytes of that form. Set under the lock.
+    compressed: AtomicTally,
+    compressed_to: AtomicU64,
     /// Notified of the closing, for a client that has no driver at the time.
     closing: Notify,
     /// Called, outside the lock, when drops begin to wait for a report.
@@ -158,6 +163,9 @@ impl Outbox {
             latency: AtomicU32::new(0),
             confirmed: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
+            is_compressed: AtomicBool::new(false),
+            compressed: AtomicTally::default(),
+            compressed_to: AtomicU64::new(0),
             closing: Notify::new(),
             on_drop: Box::new(on_drop),
         };
@@ -337,6 +345,22 @@ impl Outbox {
         self.lock().is_held()
     }
 
+    /// Notes whether messages may be compressed on the link that begins.
+    pub(crate) fn set_compressed(&self, is_compressed: bool) {
+        self.core.is_compressed.store(is_compressed, Relaxed);
+    }
+
+    /// Counts those of the first `count` messages that the link has taken in compressed form. Before they are confirmed.
+    pub(crate) fn count_compressed(&self, count: usize, agreed: &Agreed) {
+        let state = self.lock();
+        for message in state.queue.iter().skip(state.retained as usize).take(count) {
+            if let Some(compressed) = message.compressed(agreed) {
+                self.core.compressed.add(message.len());
+                self.core.compressed_to.fetch_add(compressed.len() as u64, Relaxed);
+            }
+        }
+    }
+
     /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue. A link
     /// that `may_sleep` is woken by the next change if that leaves the queue empty.
     pub(crate) fn confirm(&self, count: usize, may_sleep: bool) -> Confirmed {
@@ -502,6 +526,8 @@ impl Outbox {
         let mut stats = state.stats();
         stats.acknowledged += self.core.confirmed.load(Relaxed);
         stats.lost += self.core.unconfirmed.load(Relaxed);
+        stats.compressed = self.core.compressed.tally();
+        stats.compressed_to = self.core.compressed_to.load(Relaxed);
         stats.retained = stats.written.messages - stats.acknowledged - stats.lost;
         stats
     }
@@ -541,6 +567,11 @@ impl Outbox {
     pub(crate) fn latency(&self) -> Option<Duration> {
         let micros = self.core.latency.load(Relaxed);
         (micros > 0).then(|| Duration::from_micros(micros.into()))
+    }
+
+    /// Whether messages may be compressed on the link, or could on the last one.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.core.is_compressed.load(Relaxed)
     }
 
     /// How many messages are written, or on their way.

@@ -14,7 +14,6 @@
 pub(crate) mod close;
 pub(crate) mod decoder;
 #[cfg(feature = "deflate")]
-#[cfg_attr(not(test), expect(dead_code, reason = "the writer and the handshake come to use it"))]
 pub(crate) mod deflate;
 #[cfg(not(feature = "deflate"))]
 #[path = "no_deflate.rs"]

@@ -6,8 +6,51 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::protocol::read_block::Block;
 
+#[derive(Clone, Debug)]
+pub(crate) enum Deflate {}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Offer {}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Agreed {}
+
+pub(crate) struct Answered {
+    pub(crate) agreed: Agreed,
+    pub(crate) value: String,
+}
+
+impl Deflate {
+    pub(crate) fn covers(&self, _: &str) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn usual(&self) -> Agreed {
+        match *self {}
+    }
+
+    pub(crate) fn answer<'a>(&self, _: impl Iterator<Item = &'a str>) -> Option<Answered> {
+        match *self {}
+    }
+
+    pub(crate) fn offer(self) -> Offer {
+        match self {}
+    }
+}
+
+impl Offer {
+    pub(crate) fn refuse_takeover(&mut self) {
+        match *self {}
+    }
+
+    pub(crate) fn value(&self, _: &str) -> Option<&'static str> {
+        match *self {}
+    }
+
+    pub(crate) fn confirm<'a>(&self, _: impl Iterator<Item = &'a str>) -> Result<Option<Agreed>, &'static str> {
+        match *self {}
+    }
+}
 
 pub(crate) enum Inflation {}
 

@@ -46,7 +46,7 @@ impl Made {
         permit.enter(&path).map_err(Refused::unanswered)?;
         let stream = stream.into_raw().map_err(|error| Refused::unanswered(error.to_string()))?.into();
         let request = UpgradeRequest::made_elsewhere(path, addr);
-        let asked = Asked { request, subprotocol, grant };
+        let asked = Asked { request, subprotocol, deflate: None, grant };
         Ok(Entrant { stream, early_bytes, answer: Vec::new(), asked })
     }
 }

@@ -169,7 +169,7 @@ impl<D: WsDatatype> Sink<D::Outgoing> for ServerCore<D> {
             false => self.codec.encode(&tagged.tag, &tagged.data, || false),
         };
         match encoded {
-            Ok(frame) => self.routes.relay(&tagged.tag, frame.into()),
+            Ok(frame) => self.routes.relay(&tagged.tag, self.outgoing(&tagged.tag, frame)),
             Err(SendError::Encode((), error)) => {
                 let event = crate::endpoint::EndpointCore::unencodable(self, tagged.clone(), error);
                 self.component.events.post(event);

@@ -164,6 +164,13 @@ impl<D: WsDatatype> Connection<D> {
         self.core().subprotocol.as_deref()
     }
 
+    /// Whether messages may be compressed: its client knows permessage-deflate (RFC 7692), and the server was built with
+    /// `compression`. In the [resumable mode](crate::Resume) it is so for the present link, or the last one.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        self.core().outbox.is_compressed()
+    }
+
     /// The value that the server's [`authorize`](crate::ServerBuilder::authorize) returned for it, or gave to
     /// [`Grant::new`](crate::Grant); `None` if there is none, or if it is no `T`.
     #[must_use]

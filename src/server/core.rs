@@ -174,6 +174,7 @@ impl<D: WsDatatype> ServerCore<D> {
     ) -> Self {
         let component = Component::keeping_early(options.name.clone(), home.clone());
         let on_panic = component.events.on_panic();
+        let deflate = options.deflate.clone();
         Self {
             component,
             listeners: Listeners::default(),
@@ -186,7 +187,7 @@ impl<D: WsDatatype> ServerCore<D> {
             #[cfg(feature = "nats")]
             on_bus: BusOptions::default(),
             options,
-            policy,
+            policy: Policy { deflate, ..policy },
             tls,
             open: Mutex::default(),
             arrivals,
@@ -199,7 +200,7 @@ impl<D: WsDatatype> ServerCore<D> {
 
     /// Offers a message to every connection on a path.
     fn offer_here(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<Here, SendError<()>> {
-        match self.routes.push(path, frame.into(), fate) {
+        match self.routes.push(path, self.outgoing(path, frame), fate) {
             Some(Ok(())) => Ok(Here::Taken),
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.

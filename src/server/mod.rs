@@ -10,6 +10,7 @@
 //! thread, as far as the outboxes.
 
 mod arrival;
+mod broadcast;
 mod builder;
 #[cfg(feature = "nats")]
 mod bus;

@@ -32,6 +32,7 @@ use crate::{
     },
     link::{Ending, Link, OpenLink, Receipt, drive, session::SessionLink},
     outbox::Outbox,
+    protocol::deflate::Agreed,
     runtime::{
         debts::Debts,
         guard::{Death, isolated},
@@ -201,12 +202,12 @@ struct Registered<'a, D: WsDatatype> {
 impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Makes a connection to a peer, and sends the peer the answer that says so.
     async fn open(server: &'a ServerCore<D>, entrant: Entrant, session: Option<Box<Served>>) -> io::Result<Self> {
-        let Entrant { stream, early_bytes, answer, asked } = entrant;
+        let Entrant { stream, early_bytes, answer, asked: asked @ Asked { deflate, .. } } = entrant;
         let serving = Serving::new(server, asked);
         let of_link = session.as_ref().map(|session| serving.begin_session(session));
         // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
         // peer.
-        let link = Box::new(serving.link(early_bytes, of_link).open(stream, answer));
+        let link = Box::new(serving.link(early_bytes, deflate, of_link).open(stream, answer));
         let registered = Self::register(serving, Some(link), session);
         if let Some(link) = &registered.link {
             link.answered().await?;
@@ -226,12 +227,13 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Waits for the stream of a mounted connection. Also while the server ends: the peer is to hear that from it.
     #[cfg(feature = "mount")]
     async fn upgrade(&mut self, upgrading: handshake::Upgrading) -> Result<(), Refused> {
+        let deflate = upgrading.deflate;
         let limits = &self.serving.server.options.limits;
         let late = || io::Error::other("the server in front took too long to answer");
         let limit = limits.handshake.min(limits.close_timeout);
         let upgraded = timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
         let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
-        self.link = Some(self.serving.link(early_bytes, None).open(stream, Vec::new()).into());
+        self.link = Some(self.serving.link(early_bytes, deflate, None).open(stream, Vec::new()).into());
         Ok(())
     }
 
@@ -328,11 +330,11 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         Self { server, connection: Connection::new(new_core(server, asked)) }
     }
 
-    pub(crate) fn link(&self, early_bytes: Bytes, session: Option<SessionLink>) -> Link {
+    pub(crate) fn link(&self, early_bytes: Bytes, deflate: Option<Agreed>, session: Option<SessionLink>) -> Link {
         let (server, core) = (self.server, self.connection.core());
         Link {
             role: Role::Server,
-            deflate: None,
+            deflate,
             peer: Box::new(core.peer.clone()),
             outbox: core.outbox.clone(),
             scheduler: server.scheduler.clone(),
@@ -357,7 +359,8 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let Self { server, connection } = self;
         server.note_told(connection);
         let peer = connection.core().peer.clone();
-        self.emit_event(ServerEvent::Connected { peer });
+        let compressed = connection.is_compressed();
+        self.emit_event(ServerEvent::Connected { peer, compressed });
         server.paid().await;
         // Nothing is read before `connections()` has emitted the connection, so its subscribers miss nothing. This does not
         // wait for the connections behind it, which may come in an endless rush.
@@ -379,6 +382,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         // Inbound: received messages flow into the server's subject, tagged with the path.
         let received = Io::from_parts(Emitting::new(), server.component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
+        let _compressing = server.note_compressing(connection);
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
         let ending = isolated("a connection", drive(*link, receive, cut)).await;
         ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())).into())
@@ -453,7 +457,7 @@ impl<D: WsDatatype> Clone for Serving<'_, D> {
 }
 
 fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCore<D> {
-    let Asked { request, subprotocol, grant } = asked;
+    let Asked { request, subprotocol, grant, .. } = asked;
     let peer = Peer { id: server.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
     let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
     // Messages that nobody hears go into the early buffer that all connections share.

@@ -344,13 +344,13 @@ fn first_256_events_are_kept_for_the_first_subscriber() {
     // One connection after another comes and goes, so each makes two events.
     let (first, later) = (events.items(256), Recorder::on(server.events()));
     let ids = first.iter().filter_map(|event| match event {
-        ServerEvent::Connected { peer } => Some(peer.id),
+        ServerEvent::Connected { peer, .. } => Some(peer.id),
         _ => None,
     });
     assert_eq!(ids.min(), Some(1));
     let _client = foreign_client(server.local_addr(), "/");
     for events in [events, later] {
-        assert!(matches!(events.item(), ServerEvent::Connected { peer } if peer.id == 201));
+        assert!(matches!(events.item(), ServerEvent::Connected { peer, .. } if peer.id == 201));
     }
     server.complete();
 }

@@ -115,7 +115,7 @@ fn in_a_rush_the_first_connection_does_not_wait_for_the_last() {
     let mut first = foreign_client(server.local_addr(), "/first");
     begun.recv_timeout(PATIENCE).unwrap();
     let _last = foreign_client(server.local_addr(), "/last");
-    told.find(|event| matches!(event, ServerEvent::Connected { peer } if peer.path == "/last").then_some(()));
+    told.find(|event| matches!(event, ServerEvent::Connected { peer, .. } if peer.path == "/last").then_some(()));
     come.send(()).unwrap();
     first.send(Message::text("hello")).unwrap();
     assert_eq!(read(&mut first), Message::text("hello"));

@@ -73,7 +73,7 @@ fn tcp_stream_of_another_runtime_moves_and_outlives_it() {
             assert_ne!(told.recv_timeout(PATIENCE).unwrap(), "another");
         }
         let from = events.find(|event| match event {
-            ServerEvent::Connected { peer } => Some(peer.addr),
+            ServerEvent::Connected { peer, .. } => Some(peer.addr),
             _ => None,
         });
         assert_eq!(from, addr);

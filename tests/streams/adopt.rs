@@ -63,7 +63,7 @@ fn connection_of_tokio_tungstenite_is_served_and_outlives_its_runtime() {
         assert_eq!((&**connection.path(), connection.subprotocol()), ("/room", Some("chat")));
         assert_eq!((connection.peer_addr(), connection.grant()), (addr.into(), Some(&7_u32)));
         let opened = events.item();
-        assert!(matches!(&opened, ServerEvent::Connected { peer } if peer.addr == addr), "{opened:?}");
+        assert!(matches!(&opened, ServerEvent::Connected { peer, .. } if peer.addr == addr), "{opened:?}");
         for text in ["one", "two"] {
             peer.send(text.into()).unwrap();
             assert_eq!(read(&mut peer), text.into());

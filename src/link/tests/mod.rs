@@ -39,6 +39,8 @@ use crate::{
 };
 
 mod closing;
+#[cfg(feature = "deflate")]
+mod compression;
 mod draining;
 mod heartbeat;
 mod reading;

@@ -24,7 +24,7 @@ mod tests;
 
 pub(crate) use compressor::Compressed;
 pub(crate) use inflation::{Inflation, NoDeflate, compressed_len};
-pub(crate) use negotiation::Agreed;
+pub(crate) use negotiation::{Agreed, Answered, Offer};
 pub use options::Deflate;
 
 /// The largest window, of 32 KiB, as a power of two; the one without a limit (RFC 7692, section 7.1.2).

@@ -14,7 +14,11 @@ const SMALLEST_WINDOW: u8 = 8;
 
 /// What a client offers. It may be asked for a smaller window, and promises not to refer to earlier messages. Whether the
 /// server refers to its own is left to the server: a client can afford to remember those of its one connection.
-pub(crate) const OFFER: &str = "permessage-deflate; client_no_context_takeover; client_max_window_bits";
+const OFFER: &str = "permessage-deflate; client_no_context_takeover; client_max_window_bits";
+
+/// The same of a client that remembers nothing.
+const OFFER_WITHOUT_TAKEOVER: &str =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits";
 
 /// What both sides have agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +55,32 @@ impl Deflate {
         Some(Answered { agreed: self.agreed(offer.server_window.unwrap_or(LARGEST_WINDOW), false), value })
     }
 
-    /// What the server has made of a client's [offer](OFFER); `None` if it declined.
+    /// What a client offers.
+    pub(crate) fn offer(self) -> Offer {
+        Offer { deflate: self, refuses_takeover: false }
+    }
+}
+
+/// A client's offer.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    deflate: Deflate,
+    refuses_takeover: bool,
+}
+
+impl Offer {
+    /// The same, for a connection whose messages are not all read by one decoder.
+    pub(crate) fn refuse_takeover(&mut self) {
+        self.refuses_takeover = true;
+    }
+
+    /// The value of the header, for a connection to this path.
+    pub(crate) fn value(&self, path: &str) -> Option<&'static str> {
+        let value = if self.refuses_takeover { OFFER_WITHOUT_TAKEOVER } else { OFFER };
+        self.deflate.covers(path).then_some(value)
+    }
+
+    /// What the server has made of the offer; `None` if it declined.
     ///
     /// # Errors
     ///
@@ -65,9 +94,11 @@ impl Deflate {
         if answer.name != NAME || !more.is_empty() {
             return Err("the answer uses an extension that was not offered");
         }
-        let params = Params::of_answer(answer).ok_or("the answer's parameters of permessage-deflate are invalid")?;
+        let takes_over = |params: &Params| self.refuses_takeover && !params.server_no_takeover;
+        let params = Params::of_answer(answer).filter(|params| !takes_over(params));
+        let params = params.ok_or("the answer's parameters of permessage-deflate are invalid")?;
         let window = params.client_window.flatten().unwrap_or(LARGEST_WINDOW);
-        Ok(Some(self.agreed(window, !params.server_no_takeover)))
+        Ok(Some(self.deflate.agreed(window, !params.server_no_takeover)))
     }
 }
 
@@ -127,7 +158,7 @@ mod tests {
     }
 
     fn confirm(answers: &[&str]) -> Result<Option<Agreed>, &'static str> {
-        Deflate::new().confirm(answers.iter().copied())
+        Deflate::new().offer().confirm(answers.iter().copied())
     }
 
     const USUAL: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
@@ -212,6 +243,23 @@ mod tests {
         assert_eq!(mistake(&["permessage-deflate server"]), "the answer's list of extensions is malformed");
     }
 
+    #[test]
+    fn client_that_refuses_takeover_wants_it_confirmed() {
+        let mut offer = Deflate::new().offer();
+        offer.refuse_takeover();
+        let confirm = |answer| offer.confirm([answer].into_iter());
+        assert!(confirm(NAME).is_err());
+        assert_eq!(confirm(USUAL), Ok(Some(Deflate::new().usual())));
+        let Answered { value, .. } = answer(&[offer.value("/").unwrap()]).unwrap();
+        assert_eq!(value, USUAL);
+    }
+
+    #[test]
+    fn nothing_is_offered_on_other_paths() {
+        let offer = Deflate::new().paths(["/a"]).offer();
+        assert_eq!((offer.value("/a"), offer.value("/b")), (Some(OFFER), None));
+    }
+
     /// A parameter, mostly one of the extension's.
     fn param() -> impl Strategy<Value = String> {
         let name = prop_oneof![
@@ -225,7 +273,7 @@ mod tests {
         #[test]
         fn any_header_is_answered_or_declined(values in prop::collection::vec("[ -~]{0,60}|\\PC{0,20}", 0..4)) {
             let values = || values.iter().map(String::as_str);
-            let _ = (Deflate::new().answer(values()), Deflate::new().confirm(values()));
+            let _ = (Deflate::new().answer(values()), Deflate::new().offer().confirm(values()));
         }
 
         #[test]

@@ -14,7 +14,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::Identity;
-use crate::{handshake::admission::Permit, runtime::callback, session::Token, transport::Transport};
+use crate::{
+    handshake::admission::Permit, protocol::deflate::Agreed, runtime::callback, session::Token, transport::Transport,
+};
 
 /// How many bytes are kept of a client that does not wait for its answer: it has nothing to say.
 const EARLY_LEN: usize = 4096;
@@ -25,6 +27,8 @@ const READ_LEN: usize = 1024;
 pub(crate) struct Returned {
     pub(crate) stream: Transport,
     pub(crate) early_bytes: Bytes,
+    /// What both sides have agreed on for it, if messages may be compressed.
+    pub(crate) deflate: Option<Agreed>,
     /// Its number.
     pub(crate) link: u64,
     /// The position that the client has come to.

@@ -12,7 +12,7 @@ use crate::{
         greeting::{Greeting, Unsettled},
         session::encode,
     },
-    protocol::close::TAKEN_OVER,
+    protocol::{close::TAKEN_OVER, deflate::Agreed},
     session::{
         Token,
         verb::{MAX_NUMBER, Verb},
@@ -33,6 +33,7 @@ pub(crate) struct Back {
     door: Arc<Door>,
     stream: Transport,
     early_bytes: Bytes,
+    deflate: Option<Agreed>,
     link: u64,
     /// The position that it has come to.
     received: u64,
@@ -41,8 +42,8 @@ pub(crate) struct Back {
 impl Back {
     /// Hands the client over to the task of its session.
     pub(crate) fn hand_over(self, permit: Permit) {
-        let Self { door, stream, early_bytes, link, received } = self;
-        door.hand_over(Returned { stream, early_bytes, link, received, permit });
+        let Self { door, stream, early_bytes, deflate, link, received } = self;
+        door.hand_over(Returned { stream, early_bytes, deflate, link, received, permit });
     }
 }
 
@@ -52,7 +53,7 @@ pub(crate) async fn greet(sessions: &Sessions, entrant: Entrant) -> Result<Greet
     let identity = sessions.identify(&asked.request, asked.grant.as_ref());
     let identity = identity.map_err(|panic| Refused::unanswered(format!("the owner is unknown: {panic}")))?;
     let token = Token::random();
-    let mut greeting = Greeting::new(&mut stream, Role::Server, &early_bytes);
+    let mut greeting = Greeting::new(&mut stream, Role::Server, asked.deflate, &early_bytes);
     let settled = settle(sessions, &mut greeting, answer, token, &identity).await.map_err(refused)?;
     let early_bytes = greeting.into_unread();
     Ok(match settled {
@@ -61,7 +62,9 @@ pub(crate) async fn greet(sessions: &Sessions, entrant: Entrant) -> Result<Greet
             let door = sessions.open(token, identity);
             Greeted::New { entrant: Entrant { stream, early_bytes, answer, asked }, door }
         }
-        Settled::Back { door, link, received } => Greeted::Back(Back { door, stream, early_bytes, link, received }),
+        Settled::Back { door, link, received } => {
+            Greeted::Back(Back { door, stream, early_bytes, deflate: asked.deflate, link, received })
+        }
     })
 }
 

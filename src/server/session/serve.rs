@@ -73,11 +73,11 @@ impl<D: WsDatatype> Serving<'_, D> {
         permit: &mut Option<Permit>,
         ended: Instant,
     ) -> Box<OpenLink<Transport>> {
-        let Next { returned: Returned { stream, early_bytes, permit: place, .. }, answer, resent } = next;
+        let Next { returned: Returned { stream, early_bytes, deflate, permit: place, .. }, answer, resent } = next;
         *permit = Some(place);
         self.connection.core().set_linked(true);
         let of_link = self.session_link(session, Some((resent, ended)));
-        self.link(early_bytes, Some(of_link)).open(stream, encode(&answer, Role::Server)).into()
+        self.link(early_bytes, deflate, Some(of_link)).open(stream, encode(&answer, Role::Server)).into()
     }
 
     /// The part of a link that belongs to the session. One that goes on with it knows how many messages it sends again, and when

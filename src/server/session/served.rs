@@ -36,7 +36,7 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// Tells a client that its position cannot be right. One that takes nothing is left without a word.
 async fn refuse(mut returned: Returned, outbox: &Outbox) {
-    let mut greeting = Greeting::new(&mut returned.stream, Role::Server, &[]);
+    let mut greeting = Greeting::new(&mut returned.stream, Role::Server, None, &[]);
     let closing = greeting.close(CloseCode::Protocol, "`resume` is beyond what was sent");
     tokio::select! {
         _ = timeout(REFUSAL_TIME, closing) => {}

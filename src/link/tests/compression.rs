@@ -1,0 +1,124 @@
+//! Compressed messages on links that break, and that agree on something else.
+
+use super::*;
+use crate::{
+    Deflate,
+    protocol::{decoder::Decoder, deflate::Agreed, read_block::Block},
+};
+
+fn agreed() -> Agreed {
+    Deflate::new().min_len(0).usual()
+}
+
+/// A text that becomes shorter, but not much: digits.
+fn digits(number: usize) -> Frame {
+    let digits = std::iter::repeat_with(|| char::from(b'0' + rand::random::<u8>() % 10));
+    text(&format!("{number:03} {}", digits.take(2000).collect::<String>()))
+}
+
+/// A link of an outbox that agrees on compression or not, on a socket that takes so many bytes.
+fn open(
+    outbox: &Outbox,
+    deflate: Option<Agreed>,
+    socket_len: usize,
+) -> (DuplexStream, JoinHandle<Ending>, mpsc::UnboundedReceiver<Frame>) {
+    let (socket, peer) = duplex(socket_len);
+    let (say, heard) = mpsc::unbounded_channel();
+    let link = Link { deflate, ..Plan::new(Role::Client).link(outbox) };
+    let drive = async move { drive(socket, link, |frame| receipt(say.send(frame)), std::future::pending()).await };
+    (peer, tokio::spawn(drive), heard)
+}
+
+#[tokio::test(start_paused = true)]
+async fn compressed_messages_that_a_link_did_not_write_go_out_whole_and_once_and_plain_on_the_next() {
+    let outbox = outbox();
+    let messages: Vec<_> = (0..100).map(digits).collect();
+    messages.iter().for_each(|message| outbox.push(message.clone()).unwrap());
+    // It breaks within some message.
+    let (mut peer, driving, _) = open(&outbox, Some(agreed()), 1000);
+    let mut begun = vec![0; 20_000];
+    peer.read_exact(&mut begun).await.unwrap();
+    drop(peer);
+    assert!(driving.await.unwrap().error.is_some());
+    let stats = outbox.stats();
+    let written = stats.written.messages as usize;
+    assert_eq!(stats.compressed, stats.written);
+    assert!(written > 10 && stats.compressed_to < stats.compressed.len / 2);
+    let (peer, _driving, _) = open(&outbox, None, 1 << 20);
+    let mut peer = websocket(peer, Role::Server).await;
+    for message in &messages[written..] {
+        assert_eq!(peer.next().await.unwrap().unwrap(), Message::text(message.as_text().unwrap()));
+    }
+    assert_eq!(outbox.stats().compressed, stats.compressed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_dropped_for_newer_ones_are_counted_once_and_the_rest_arrives_in_order() {
+    let bound = OutboxBound { messages: 8, len: 1 << 20, overflow: Overflow::DropOldest };
+    let outbox = Outbox::new(bound, |_| {});
+    let (mut peer, driving, _) = open(&outbox, Some(agreed()), 1000);
+    for number in 0..100 {
+        outbox.push(digits(number)).unwrap();
+        // The link takes what it can, and gives back what it has not begun.
+        sleep(SECOND / 10).await;
+    }
+    let (dropped, waiting) = (outbox.stats().dropped.overflow.messages, outbox.stats().queued.messages);
+    assert!(dropped > 80 && outbox.stats().accepted.messages == 100);
+    let (mut bytes, arrived) = (Vec::new(), 100 - dropped);
+    let mut decoder = Decoder::new(Role::Server, 1 << 20, 1 << 20, Some(agreed()));
+    let mut numbers = Vec::new();
+    while (numbers.len() as u64) < arrived {
+        bytes.push(peer.read_u8().await.unwrap());
+        let mut input = &bytes[..];
+        if let Ok(message) = decoder.decode(&mut input, &mut Block::default(), &mut Vec::new()) {
+            numbers.push(message.to_text().unwrap()[..3].parse::<u32>().unwrap());
+        }
+        bytes = input.to_vec();
+    }
+    assert!(numbers.is_sorted() && numbers.last() == Some(&99));
+    let stats = outbox.stats();
+    assert_eq!((stats.written.messages, stats.compressed), (arrived, stats.written), "{waiting} had waited");
+    drop(driving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_that_is_no_deflate_is_closed_with_1007_and_one_that_becomes_too_long_with_1009() {
+    let bomb = agreed().compress(&vec![0; 2 << 20]).unwrap().bytes;
+    for (payload, code) in [(&b"\xff\xff"[..], 1007), (&bomb[..], 1009)] {
+        let outbox = outbox();
+        let (mut peer, driving, mut heard) = open(&outbox, Some(agreed()), 1 << 20);
+        let mut frame = wire(Role::Server, BINARY, payload);
+        frame[0] |= 0x40;
+        peer.write_all(&frame).await.unwrap();
+        let mut head = [0; 8];
+        peer.read_exact(&mut head).await.unwrap();
+        let close = [head[6] ^ head[2], head[7] ^ head[3]];
+        assert_eq!((head[0], u16::from_be_bytes(close)), (0x88, code));
+        drop(peer);
+        assert!(matches!(driving.await.unwrap().error, Some(WsError::Protocol { .. })));
+        assert!(heard.try_recv().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn turn_inflates_a_bounded_length() {
+    // 1,000 messages of 1 MiB in 1 MB: a turn takes two, and then another task has its own.
+    let message = agreed().compress(&vec![0; 1 << 20]).unwrap().bytes;
+    let mut frame = wire(Role::Server, BINARY, &message);
+    frame[0] |= 0x40;
+    let outbox = outbox();
+    let (mut peer, _driving, mut heard) = open(&outbox, Some(agreed()), 1 << 24);
+    peer.write_all(&frame.repeat(1000)).await.unwrap();
+    let (mut turns, mut most) = (0, 0);
+    let mut left = 1000;
+    while left > 0 {
+        tokio::task::yield_now().await;
+        let mut count = 0;
+        while heard.try_recv().is_ok() {
+            count += 1;
+        }
+        (most, left, turns) = (most.max(count), left - count, turns + 1);
+        assert!(turns < 100_000, "it stands still");
+    }
+    assert!(most <= 3, "{most} messages in a turn");
+}
