@@ -29,6 +29,7 @@ use crate::{
     link::{
         Ending, Flow, Link, OpenLink, READ_AHEAD, Receipt, Turn,
         closing::{Draining, LINGER, Phase},
+        read_ahead::ReadAhead,
         read_buffer::ReadBuffer,
         writer::{Progress, WriteStatus, WriterHandle},
     },
@@ -108,6 +109,7 @@ pub(crate) struct Driver<S: Socket, F> {
     confirmed: u64,
     /// How many messages in a row could not be decoded.
     undecodable: usize,
+    read_ahead: ReadAhead,
 }
 
 impl<S, F> Driver<S, F>
@@ -135,6 +137,7 @@ where
             timer: None,
             confirmed: 0,
             undecodable: 0,
+            read_ahead: ReadAhead::default(),
             link,
             receive,
         }
@@ -234,8 +237,9 @@ where
     /// Whether received messages wait for their subscribers; or whether events do, if this connection causes them by
     /// undecodable messages.
     fn is_ahead(&self, cx: &Context<'_>) -> bool {
-        let is_behind = |backlog: &Arc<dyn Backlog>| backlog.poll_at_most(READ_AHEAD, cx).is_pending();
-        is_behind(&self.link.inbound) || (self.undecodable > 0 && is_behind(&self.link.events))
+        let is_behind = |backlog: &Arc<dyn Backlog>, most| backlog.poll_at_most(most, cx).is_pending();
+        is_behind(&self.link.inbound, self.read_ahead.most())
+            || (self.undecodable > 0 && is_behind(&self.link.events, READ_AHEAD))
     }
 
     fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Flow<Intake> {
@@ -308,11 +312,11 @@ where
             *share = share.saturating_sub(1);
             match self.decoder.decode(&mut bytes, block, &mut self.answers) {
                 Ok(Message::Text(text)) => {
-                    spend(share, text.len());
+                    self.note_len(text.len(), share);
                     self.hear(Frame::Text(WsText::from_utf8_bytes(text)));
                 }
                 Ok(Message::Binary(bytes)) => {
-                    spend(share, bytes.len());
+                    self.note_len(bytes.len(), share);
                     self.hear(Frame::Binary(bytes));
                 }
                 Ok(Message::Pong(payload)) => self.on_pong(&payload),
@@ -327,6 +331,12 @@ where
             }
         }
         &[]
+    }
+
+    /// Notes the length of a message, which the share of a turn and the read-ahead count.
+    fn note_len(&mut self, len: usize, share: &mut usize) {
+        *share = share.saturating_sub(len / LEN_PER_MESSAGE);
+        self.read_ahead.note(len);
     }
 
     fn on_pong(&mut self, payload: &[u8]) {
@@ -398,11 +408,6 @@ where
             self.pulse.pinged(Instant::now());
         }
     }
-}
-
-/// Takes the length of a message off the share of a turn.
-fn spend(share: &mut usize, len: usize) {
-    *share = share.saturating_sub(len / LEN_PER_MESSAGE);
 }
 
 fn decoder(link: &Link) -> Decoder {

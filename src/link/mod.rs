@@ -80,6 +80,7 @@ mod closing;
 mod deadlines;
 mod driver;
 pub(crate) mod greeting;
+mod read_ahead;
 mod read_buffer;
 pub(crate) mod session;
 pub(crate) mod write_scheduler;
@@ -88,8 +89,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-/// How many messages may wait for their subscribers, on a runtime of several threads, before no more are read.
-pub(crate) const READ_AHEAD: usize = 1024;
+pub(crate) use read_ahead::READ_AHEAD;
 
 /// Whether a turn leaves something to do at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
