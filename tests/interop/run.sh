@@ -13,7 +13,9 @@ here=tests/interop
 
 ALL=(ws_client rxjs browser dashboard websockets_client ws_server websockets_server autobahn_server autobahn_client
   resume_script resume_rxplus resume_others resume_browser resume_demo bus_broker bus_cluster
-  ws_client:mounted rxjs:mounted browser:mounted websockets_client:mounted autobahn_server:mounted)
+  ws_client:mounted rxjs:mounted browser:mounted websockets_client:mounted autobahn_server:mounted
+  ws_client:compressed rxjs:compressed browser:compressed websockets_client:compressed ws_server:compressed
+  websockets_server:compressed autobahn_server:compressed autobahn_client:compressed)
 
 if [ "${RXPLUS_INTEROP:-run}" = skip ]; then
   echo 'interop: skipped, since RXPLUS_INTEROP=skip is set; nothing was checked against other implementations'
@@ -25,10 +27,14 @@ place=$target/interop
 source $here/install.sh
 
 # Each part, and the seconds after which it counts as hung: about ten times what it takes. With the suffix `:mounted` the server is
-# mounted in axum.
+# mounted in axum, with `:compressed` both sides compress.
 run_part() {
-  if [[ $1 = *:mounted ]]; then
-    INTEROP_MOUNTED=1 run_part "${1%:mounted}"
+  if [[ $1 = *:* ]]; then
+    case ${1#*:} in
+      mounted) INTEROP_MOUNTED=1 run_part "${1%%:*}" ;;
+      compressed) INTEROP_COMPRESSED=1 run_part "${1%%:*}" ;;
+      *) echo 'no such suffix; there are :mounted and :compressed' && return 1 ;;
+    esac
     return
   fi
   case $1 in
@@ -38,7 +44,10 @@ run_part() {
     resume_*) resume "${1#resume_}" ;;
     bus_broker) timeout 500 cargo test --quiet --all-features --test bus -- --ignored ;;
     bus_cluster) timeout 150 node $here/bus/cluster.mjs "$target/debug/examples/cluster" ;;
-    autobahn_server | autobahn_client) timeout 150 "$place/python/bin/python" -B $here/python/autobahn.py "${1#autobahn_}" ;;
+    autobahn_server | autobahn_client)
+      local seconds=${INTEROP_COMPRESSED:+1500}
+      timeout "${seconds:-150}" "$place/python/bin/python" -B $here/python/autobahn.py "${1#autobahn_}"
+      ;;
     *) echo "no such part; there are ${ALL[*]}" && return 1 ;;
   esac
 }

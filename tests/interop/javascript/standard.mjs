@@ -68,9 +68,10 @@ async function handshakes(open) {
   await check("of two subprotocols the server's favourite", async () => {
     equal(await agreed(['rxplus.v1', 'rxplus.v2']), ['rxplus.v2', 'rxplus.v2']);
   });
-  await check('compression is not agreed on', async () => {
+  await check('compression, or none, is agreed on', async () => {
     const socket = await open('/hello');
-    equal(socket.raw.extensions, '');
+    const { compressed } = JSON.parse(await socket.next());
+    equal(/^permessage-deflate(;|$)/.test(socket.raw.extensions), compressed);
     await socket.close();
   });
   await check('refusal', async () => {

@@ -31,7 +31,10 @@ fn case_count(url: &str) -> Result<usize, Box<dyn Error>> {
 
 /// A client that ends with its connection. The suite takes a ping for a failure, so it sends none.
 fn once(url: &str) -> ClientBuilder<WsFrame> {
-    RxWsClient::builder(url, WsFrame)
+    let builder = RxWsClient::builder(url, WsFrame);
+    crate::compression()
+        .into_iter()
+        .fold(builder, ClientBuilder::compression)
         .limits(crate::large(Limits::client()))
         .ping_interval(None)
         .retry(RetryPolicy::exponential().max_retries(0))

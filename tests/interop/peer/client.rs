@@ -2,14 +2,17 @@
 
 use std::{error::Error, io, sync::mpsc, thread, time::Duration};
 
-use rxplus::prelude::*;
+use rxplus::{ClientBuilder, prelude::*};
 use serde_json::json;
 
 /// Echoes until the standard input ends, or a server refuses it. `error` on the standard input ends it with an error.
 ///
 /// It prints its events, one on a line, as JSON.
 pub(crate) fn run(url: &str, ping: Option<Duration>, subprotocols: &[&str]) -> Result<(), Box<dyn Error>> {
-    let client = RxWsClient::builder(url, WsFrame)
+    let builder = RxWsClient::builder(url, WsFrame);
+    let client = crate::compression()
+        .into_iter()
+        .fold(builder, ClientBuilder::compression)
         .limits(crate::large(Limits::client()))
         .ping_interval(ping)
         .subprotocols(subprotocols.iter().copied())
@@ -36,6 +39,9 @@ fn obey(client: RxWsClient<WsFrame>) {
 
 fn described(event: ClientEvent) -> Option<String> {
     let described = match event {
+        ClientEvent::Connected { compressed: false, .. } if crate::compression().is_some() => {
+            json!({ "event": "compression is not agreed on" })
+        }
         ClientEvent::Connected { subprotocol, .. } => json!({ "event": "connected", "subprotocol": subprotocol }),
         ClientEvent::Disconnected { code, reason, unconfirmed, .. } => {
             json!({ "event": "disconnected", "code": code, "reason": *reason, "unconfirmed": unconfirmed })

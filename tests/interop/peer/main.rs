@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `PING_MS` is the time between two pings of the heartbeat; `0` and none switch it off. A server and a client end when their
-//! standard input does. With `INTEROP_MOUNTED` in the environment, the server is mounted in axum.
+//! standard input does. With `INTEROP_MOUNTED` in the environment, the server is mounted in axum. With `INTEROP_COMPRESSED` both
+//! sides compress, and nothing else will do: a server closes a connection that does not with 1008, a client ends.
 
 mod cases;
 mod client;
@@ -19,7 +20,7 @@ mod server;
 
 use std::{env, error::Error, time::Duration};
 
-use rxplus::Limits;
+use rxplus::{Deflate, Limits};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<_> = env::args().skip(1).collect();
@@ -39,6 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The longest message of the suite has 16 MiB, and those that are sent in fragments as much.
 fn large(limits: Limits) -> Limits {
     limits.message_len(32 * 1024 * 1024)
+}
+
+/// The compression that is asked for: of all messages, however short.
+fn compression() -> Option<Deflate> {
+    env::var_os("INTEROP_COMPRESSED").map(|_| Deflate::new().min_len(0))
 }
 
 fn heartbeat(millis: &str) -> Result<Option<Duration>, Box<dyn Error>> {

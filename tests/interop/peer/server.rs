@@ -22,7 +22,8 @@ const SUBPROTOCOLS: [&str; 2] = ["rxplus.v2", "rxplus.v1"];
 pub(crate) fn run(ping: Option<Duration>) -> Result<(), Box<dyn Error>> {
     let with_options = |builder: ServerBuilder<WsFrame>| {
         let builder = builder.limits(crate::large(Limits::server())).ping_interval(ping);
-        builder.subprotocols(SUBPROTOCOLS).authorize(admit)
+        let builder = builder.subprotocols(SUBPROTOCOLS).authorize(admit);
+        crate::compression().into_iter().fold(builder, ServerBuilder::compression)
     };
     let is_mounted = env::var_os("INTEROP_MOUNTED").is_some();
     let server = match is_mounted {
@@ -49,6 +50,10 @@ async fn admit(request: UpgradeRequest) -> Result<(), Refuse> {
 }
 
 fn serve(connection: Connection<WsFrame>) {
+    if crate::compression().is_some() && !connection.is_compressed() {
+        // An error is impossible with this code.
+        let _ = connection.close(1008, "compression is not agreed on");
+    }
     match connection.path().as_str() {
         "/feed" => feed(connection),
         "/close" => close_as_told(connection),
@@ -78,7 +83,8 @@ fn close_as_told(connection: Connection<WsFrame>) {
 
 fn hello(connection: &Connection<WsFrame>) -> String {
     let header = |name| connection.headers().get(name).and_then(|value| value.to_str().ok());
-    json!({ "subprotocol": connection.subprotocol(), "origin": header("origin") }).to_string()
+    let (subprotocol, compressed) = (connection.subprotocol(), connection.is_compressed());
+    json!({ "subprotocol": subprotocol, "origin": header("origin"), "compressed": compressed }).to_string()
 }
 
 /// What the end of a connection is reported as on `/events`. Otherwise the ends on `/events` would be reported there, too.
