@@ -205,6 +205,10 @@ pub mod guide {
     #[doc = include_str!("../docs/guide/resuming.md")]
     pub mod resuming {}
 
+    #[cfg_attr(feature = "deflate", doc = include_str!("../docs/guide/compression.md"))]
+    #[cfg_attr(not(feature = "deflate"), doc = "Compressed messages: needs the feature `deflate`.")]
+    pub mod compression {}
+
     #[cfg_attr(feature = "nats", doc = include_str!("../docs/guide/bus.md"))]
     #[cfg_attr(not(feature = "nats"), doc = "More than one server: needs the feature `nats`.")]
     pub mod bus {}

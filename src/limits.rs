@@ -132,7 +132,8 @@ impl Limits {
     /// Sets the longest message, in bytes, that is received. The default is 1 MiB on a server, 16 MiB on a client.
     ///
     /// The limit holds for a whole message, whatever the number of its frames. A longer message closes the connection with
-    /// code 1009 (RFC 6455, section 7.4.1) as soon as a frame announces it, before memory is reserved.
+    /// code 1009 (RFC 6455, section 7.4.1) as soon as a frame announces it, before memory is reserved. Of a compressed message
+    /// it is the length that it is inflated to, counted meanwhile; its compressed form may be longer by an eighth and 64 bytes.
     ///
     /// # Panics
     ///
