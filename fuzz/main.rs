@@ -8,6 +8,8 @@
 //! ```
 
 mod client;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod datatypes;
 mod dice;
 mod server;

@@ -10,11 +10,12 @@ use rxplus::prelude::*;
 
 use crate::{PATIENCE, fuzz};
 
-const REQUEST: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+pub(crate) const REQUEST: &[u8] =
+    b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://o.example\r\n\r\n";
 
 /// Says `bytes`, hangs up one way, and waits until the server does so the other way.
-fn say(addr: impl ToSocketAddrs, bytes: &[u8]) {
+pub(crate) fn say(addr: impl ToSocketAddrs, bytes: &[u8]) {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // The server may have hung up first.
@@ -24,7 +25,7 @@ fn say(addr: impl ToSocketAddrs, bytes: &[u8]) {
     }
 }
 
-fn is_served(server: &RxWsServer<WsStr>) {
+pub(crate) fn is_served(server: &RxWsServer<WsStr>) {
     let client = RxWsClient::connect(format!("ws://{}/good", server.local_addr()), WsStr).unwrap();
     let (send, heard) = std::sync::mpsc::channel();
     client.clone().log_errors().subscribe(move |text| send.send(text).unwrap_or(()));
