@@ -131,7 +131,10 @@ impl Decoder {
     ) -> Result<Message, Error> {
         loop {
             let complete = match &self.part {
-                Part::Head => self.begin(input, block)?,
+                Part::Head => match self.short(input, block) {
+                    Some(message) => return message,
+                    None => self.begin(input, block)?,
+                },
                 Part::Message { .. } => self.gather(input, block)?,
                 Part::Fragment { .. } => self.pass_on_fragment(input, answers)?,
                 Part::Compressed { .. } => self.gather_compressed(input, block)?,
@@ -177,11 +180,9 @@ impl Decoder {
         Some(message(is_text, block.copy(payload, key)))
     }
 
-    /// Reads a header, or a whole message if it is a short one.
+    /// Reads a header.
+    #[inline(never)]
     fn begin(&mut self, input: &mut &[u8], block: &mut Block) -> Result<Option<Message>, Error> {
-        if let Some(message) = self.short(input, block) {
-            return message.map(Some);
-        }
         let Some(found) = self.header(input) else { return Err(end_of_input()) };
         let ParsedHeader { header, payload_len, header_len } = found?;
         check_length(&header, payload_len, header_len)?;

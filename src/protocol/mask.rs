@@ -1,6 +1,7 @@
 //! The masking of a client's payloads (RFC 6455, section 5.3).
 
 /// Masks a payload in place, eight bytes at a time.
+#[inline]
 pub(crate) fn mask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);

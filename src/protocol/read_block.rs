@@ -68,6 +68,7 @@ impl Block {
     }
 
     /// Copies and unmasks a short payload into the shared piece, whose front is used again once its messages are gone.
+    #[inline]
     pub(crate) fn copy(&mut self, payload: &[u8], key: [u8; 4]) -> Bytes {
         self.short.extend_from_slice(payload);
         mask(&mut self.short, key);
