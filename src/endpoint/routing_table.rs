@@ -118,6 +118,7 @@ impl RoutingTable {
             discard(frame);
             return None;
         };
+        let frame = if others.is_empty() { frame } else { frame.shared() };
         let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
         for some in others.chunks(FETCHED_AT_ONCE) {
             some.iter().for_each(|(_, outbox)| outbox.prefetch());

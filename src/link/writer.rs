@@ -27,6 +27,7 @@ use tokio::{io::ReadBuf, task::unconstrained, time::Instant};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
+    Frame,
     link::{
         Turn, session,
         write_scheduler::{ScheduledWrite, WriteScheduler},
@@ -343,7 +344,8 @@ impl<S: Socket> SharedWriter<S> {
             if is_flushed {
                 writer.buffer.take().into_iter().for_each(WriteBuffer::recycle);
             }
-            let Confirmed { spent: done, sleeps } = self.confirm(messages, is_flushed && is_open);
+            let Confirmed { spent: done, sleeps } =
+                self.outbox.confirm_sent(messages, is_flushed && is_open, self.deflate.as_ref());
             spent.append(done);
             let Poll::Ready(written) = polled else { return Ok(Progress::Blocked) };
             written?;
@@ -352,13 +354,6 @@ impl<S: Socket> SharedWriter<S> {
             }
         }
         Ok(Progress::Unfinished)
-    }
-
-    fn confirm(&self, messages: usize, may_sleep: bool) -> Confirmed {
-        if let Some(agreed) = &self.deflate {
-            self.outbox.count_compressed(messages, agreed);
-        }
-        self.outbox.confirm(messages, may_sleep)
     }
 
     /// The progress when nothing is left in the write buffer.
@@ -374,19 +369,32 @@ impl<S: Socket> SharedWriter<S> {
             Some(buffer) => WRITE_BATCH_LEN.saturating_sub(buffer.len()),
             None => WRITE_BATCH_LEN,
         };
-        let agreed = self.deflate.as_ref();
-        self.outbox.take_each(budget, agreed, |message, leap| {
-            let buffer = writer.buffer.get_or_insert_with(WriteBuffer::spare);
-            if let Some(position) = leap {
-                buffer.append_answers(session::encode(&Verb::At(position), self.role));
+        match &self.deflate {
+            None => self.outbox.take_each(budget, None, |message, leap| self.append(writer, message.frame(), leap)),
+            // Apart: a closure that does both is not inlined.
+            Some(agreed) => {
+                self.outbox.take_each(budget, Some(agreed), |message, leap| match message.compressed(agreed) {
+                    Some(form) => self.buffer(writer, leap).append_compressed(message.frame(), form, self.role),
+                    None => self.append(writer, message.frame(), leap),
+                })
             }
-            let frame = message.frame();
-            if let Some(compressed) = agreed.and_then(|agreed| message.compressed(agreed)) {
-                return buffer.append_compressed(frame, compressed, self.role);
-            }
-            let prefix = if self.is_resumable { session::escape(frame) } else { &[] };
-            buffer.append(frame, self.role, prefix);
-        })
+        }
+    }
+
+    #[inline(always)]
+    fn append(&self, writer: &mut Writer<S>, frame: &Frame, leap: Option<u64>) {
+        let prefix = if self.is_resumable { session::escape(frame) } else { &[] };
+        self.buffer(writer, leap).append(frame, self.role, prefix);
+    }
+
+    /// The write buffer, for a message whose position the peer may have to be told.
+    #[inline(always)]
+    fn buffer<'a>(&self, writer: &'a mut Writer<S>, leap: Option<u64>) -> &'a mut WriteBuffer {
+        let buffer = writer.buffer.get_or_insert_with(WriteBuffer::spare);
+        if let Some(position) = leap {
+            buffer.append_answers(session::encode(&Verb::At(position), self.role));
+        }
+        buffer
     }
 }
 

@@ -22,18 +22,25 @@ mod with_deflate {
     #[derive(Clone, Debug)]
     pub(crate) enum OutboxFrame {
         Plain(Frame),
-        /// One that was compressed, for one connection or for many. Some of those may want it as it is.
-        Compressed(Arc<Forms>),
+        /// One for many connections, or one that was compressed.
+        Shared(Arc<Forms>),
     }
 
     const _: () = assert!(size_of::<OutboxFrame>() == size_of::<Frame>());
 
-    /// A message in both forms.
+    /// A message in both forms: some connections may want it as it is.
     #[derive(Debug)]
     pub(crate) struct Forms {
         frame: Frame,
-        /// `None` if it is not shorter.
-        compressed: Option<Compressed>,
+        compressed: Outcome,
+    }
+
+    /// What has come of compressing a message.
+    #[derive(Debug)]
+    enum Outcome {
+        Untried,
+        NotShorter,
+        Shorter(Compressed),
     }
 
     impl From<Frame> for OutboxFrame {
@@ -47,7 +54,7 @@ mod with_deflate {
         pub(crate) fn frame(&self) -> &Frame {
             match self {
                 Self::Plain(frame) => frame,
-                Self::Compressed(forms) => &forms.frame,
+                Self::Shared(forms) => &forms.frame,
             }
         }
 
@@ -61,19 +68,35 @@ mod with_deflate {
             Tally::of(self.frame())
         }
 
+        /// For many connections: an `Arc` is cloned and dropped at less cost than a payload.
+        pub(crate) fn shared(self) -> Self {
+            match self {
+                Self::Plain(frame) => Self::Shared(Arc::new(Forms { frame, compressed: Outcome::Untried })),
+                shared @ Self::Shared(_) => shared,
+            }
+        }
+
         /// Its payload in compressed form, if that is there and of use to a peer with this agreement.
         pub(crate) fn compressed(&self, agreed: &Agreed) -> Option<&Bytes> {
-            let Self::Compressed(forms) = self else { return None };
-            forms.compressed.as_ref().filter(|form| form.suits(agreed, forms.frame.len())).map(|form| &form.bytes)
+            match self {
+                Self::Shared(forms) => match &forms.compressed {
+                    Outcome::Shorter(form) if form.suits(agreed, forms.frame.len()) => Some(&form.bytes),
+                    _ => None,
+                },
+                Self::Plain(_) => None,
+            }
         }
 
         /// Whether it has still to be compressed for a peer with this agreement.
         pub(crate) fn is_to_be_compressed(&self, agreed: &Agreed) -> bool {
+            let is_worthwhile = |frame: &Frame| agreed.is_worthwhile(frame.len()) && !is_like_control(frame);
             match self {
-                Self::Plain(frame) => agreed.is_worthwhile(frame.len()) && !is_like_control(frame),
-                Self::Compressed(forms) => {
-                    forms.compressed.as_ref().is_some_and(|form| !form.suits(agreed, forms.frame.len()))
-                }
+                Self::Plain(frame) => is_worthwhile(frame),
+                Self::Shared(forms) => match &forms.compressed {
+                    Outcome::Untried => is_worthwhile(&forms.frame),
+                    Outcome::NotShorter => false,
+                    Outcome::Shorter(form) => !form.suits(agreed, forms.frame.len()),
+                },
             }
         }
 
@@ -81,8 +104,8 @@ mod with_deflate {
         pub(crate) fn compress(&mut self, agreed: &Agreed) {
             if self.is_to_be_compressed(agreed) {
                 let frame = self.frame().clone();
-                let compressed = agreed.compress(frame.as_bytes());
-                *self = Self::Compressed(Arc::new(Forms { frame, compressed }));
+                let compressed = agreed.compress(frame.as_bytes()).map_or(Outcome::NotShorter, Outcome::Shorter);
+                *self = Self::Shared(Arc::new(Forms { frame, compressed }));
             }
         }
 
@@ -116,6 +139,11 @@ mod without_deflate {
         #[inline]
         pub(crate) fn tally(&self) -> Tally {
             Tally::of(self)
+        }
+
+        #[inline]
+        pub(crate) fn shared(self) -> Self {
+            self
         }
 
         pub(crate) fn compressed(&self, agreed: &Agreed) -> Option<&Bytes> {

@@ -318,26 +318,40 @@ impl Outbox {
             let leap = state.leap();
             let Some(frame) = state.queue.get(state.under_way()) else { break };
             len += FRAME_HEAD_LEN + frame.len();
-            let agreed = agreed.filter(|agreed| frame.is_to_be_compressed(agreed));
-            if frame.len() < LONG_LEN && agreed.is_none() {
+            if frame.len() < LONG_LEN && !agreed.is_some_and(|agreed| frame.is_to_be_compressed(agreed)) {
                 f(frame, leap);
                 state.taken += 1;
             } else {
-                let mut long = frame.clone();
-                state.taken += 1;
-                drop(state);
-                agreed.into_iter().for_each(|agreed| long.compress(agreed));
-                f(&long, leap);
-                state = self.lock();
-                if agreed.is_some() {
-                    state.keep_compressed(&long);
-                }
+                let message = frame.clone();
+                state = self.take_unlocked(state, message, agreed, |message| f(message, leap));
             }
         }
         // A driver that takes nothing because its socket is blocked is woken by the socket; one that may not take more, by
         // the peer's acknowledgement.
         self.core.asleep.store(state.taken == before && budget > 0 && !state.is_held(), Relaxed);
         if state.is_drained() { state.closing() } else { None }
+    }
+
+    /// Takes the next message, and shows it without the lock: a long one, or one that has to be compressed before. Out of the
+    /// way of all others.
+    #[cold]
+    #[inline(never)]
+    fn take_unlocked<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut message: OutboxFrame,
+        agreed: Option<&Agreed>,
+        f: impl FnOnce(&OutboxFrame),
+    ) -> MutexGuard<'a, State> {
+        state.taken += 1;
+        drop(state);
+        agreed.into_iter().for_each(|agreed| message.compress(agreed));
+        f(&message);
+        let mut state = self.lock();
+        if agreed.is_some() {
+            state.keep_compressed(&message);
+        }
+        state
     }
 
     /// Whether messages wait that may not be written before the peer has acknowledged others.
@@ -350,8 +364,15 @@ impl Outbox {
         self.core.is_compressed.store(is_compressed, Relaxed);
     }
 
-    /// Counts those of the first `count` messages that the link has taken in compressed form. Before they are confirmed.
-    pub(crate) fn count_compressed(&self, count: usize, agreed: &Agreed) {
+    /// As [`confirm`](Self::confirm), for a link that has `agreed` on compression, or not: counts what it took in compressed form.
+    pub(crate) fn confirm_sent(&self, count: usize, may_sleep: bool, agreed: Option<&Agreed>) -> Confirmed {
+        if let Some(agreed) = agreed {
+            self.count_compressed(count, agreed);
+        }
+        self.confirm(count, may_sleep)
+    }
+
+    fn count_compressed(&self, count: usize, agreed: &Agreed) {
         let state = self.lock();
         for message in state.queue.iter().skip(state.retained as usize).take(count) {
             if let Some(compressed) = message.compressed(agreed) {

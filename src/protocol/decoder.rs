@@ -439,6 +439,8 @@ fn close_code(payload: &[u8], header: &FrameHeader, len: usize) -> Option<CloseC
     (len >= 2).then(|| u16::from_be_bytes([first ^ a, second ^ b]).into())
 }
 
+// As `Block::copy`.
+#[inline(always)]
 pub(crate) fn message(is_text: bool, payload: Bytes) -> Result<Message, Error> {
     if !is_text {
         return Ok(Message::Binary(payload));
