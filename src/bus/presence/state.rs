@@ -187,10 +187,11 @@ impl State {
         let watched = self.watched.get_mut(path)?;
         watched.observers -= 1;
         if watched.observers > 0 {
-            None
-        } else {
-            sparse::remove(&mut self.watched, path).map(|watched| watched.subject)
+            return None;
         }
+        // Or a change elsewhere would take this for work that has a turn already.
+        self.stale.remove(path);
+        sparse::remove(&mut self.watched, path).map(|watched| watched.subject)
     }
 
     fn presence(&self, path: &Tag) -> Presence {
@@ -266,11 +267,14 @@ impl State {
         }
         let mut emitted = Vec::new();
         for path in mem::take(&mut self.stale) {
-            let presence = self.presence(&path);
-            let Some(watched) = self.watched.get_mut(&path) else { continue };
-            if watched.emit_from > now {
+            if self.watched.get(&path).is_some_and(|watched| watched.emit_from > now) {
                 self.stale.insert(path);
-            } else if watched.last.as_ref() != Some(&presence) {
+                continue;
+            }
+            let presence = self.presence(&path);
+            if let Some(watched) = self.watched.get_mut(&path)
+                && watched.last.as_ref() != Some(&presence)
+            {
                 watched.last = Some(presence.clone());
                 emitted.push((watched.subject.clone(), presence));
             }
@@ -333,6 +337,21 @@ mod tests {
         state.unlink();
         assert!(gone(state.link(false, now)), "the last link may have broken before it was heard");
         assert_eq!(told(&mut state, now + 2 * BEAT_INTERVAL), []);
+    }
+
+    /// No turn was due for what was left of the first path, and none would have come for the second.
+    #[tokio::test]
+    async fn change_makes_a_turn_due_after_the_observer_of_another_path_has_left() {
+        let now = Instant::now();
+        let mut state = State::new(now);
+        let _subjects = ["/b", "/a"].map(|path| state.watch(&path.into(), now, SerializedSubject::new));
+        state.turn(now + PATIENCE, true, usize::MAX);
+        // Within the interval since the last emission.
+        state.watch(&"/c".into(), now + PATIENCE, SerializedSubject::new);
+        drop(state.unwatch(&"/c".into()));
+        assert_eq!(state.turn(now + PATIENCE, true, usize::MAX).next, None);
+        let place = Place { path: "/a".into(), server: "x".into() };
+        assert!(state.change(&"/a".into(), |own| own.join(&place, 1, None)));
     }
 
     #[tokio::test]
