@@ -299,6 +299,22 @@ pub enum WsError {
         /// The limit.
         after: Duration,
     },
+    /// A request was not sent, so nobody has done what it asked for.
+    #[error("{} did not send the request: {}", OneLine(.name), OneLine(.reason))]
+    NotSent {
+        /// The endpoint.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A request was sent, and the connection ended before the reply: nobody knows whether the peer has done what it asked for.
+    #[error("{} has sent the request, and lost the connection before the reply", OneLine(.name))]
+    Unanswered {
+        /// The endpoint.
+        name: String,
+        /// How the connection ended, if that is known.
+        source: Option<Arc<WsError>>,
+    },
     /// The component ended before an awaited event could happen.
     #[error("{} is closed", OneLine(.0))]
     Closed(String),
@@ -508,10 +524,10 @@ mod tests {
             WsError::OutboxFull { name: text(), messages: 1, len: 1 },
             WsError::SessionLost { peer: text(), why: crate::SessionLoss::Expired, unconfirmed: 1, unsent: 2 },
             WsError::Closed(text()),
+            WsError::NotSent { name: text(), reason: text() },
+            WsError::Unanswered { name: text(), source: None },
             WsError::Certificate { endpoint: endpoint(), reason: text() },
-            WsError::InvalidOrigin(text()),
             WsError::ReservedHeader(text()),
-            WsError::InvalidSubprotocol(text()),
             WsError::TooManyPaths { name: text(), max_paths: 1 },
             WsError::RuntimeEnded(text()),
             WsError::RuntimeUnfit(text().into()),

@@ -48,6 +48,14 @@ pub(crate) trait Fate: Send + Sync {
     /// A copy has a place in an outbox. Called under the lock of that, and calls nobody.
     fn queued(&self);
 
+    /// The copy is written. Called under the lock of the outbox, and calls nobody; [`moved`](Self::moved) says so later.
+    fn written(&self) {}
+
+    /// Whether a pong is to tell that the copy has arrived, on a plain link. Otherwise nothing is told of it there after it was written.
+    fn needs_pong(&self) -> bool {
+        true
+    }
+
     fn moved(&self, from: DeliveryStatus, to: DeliveryStatus);
 }
 

@@ -70,6 +70,7 @@ mod address;
 mod address_fields;
 #[cfg(feature = "nats")]
 mod bus;
+mod calls;
 mod client;
 mod context;
 mod datatype;
@@ -114,6 +115,7 @@ pub use address::ConnConfig;
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub use bus::{BusAddress, BusBuilder, BusEvent, LocalBroker, RxBus};
 pub use bytes::Bytes;
+pub use calls::{Call, Calls};
 pub use client::{ClientBuilder, ConnRequest, OnClose, OnRejected, RetryPolicy, RxWsClient};
 pub use context::{Io, IoBoxedObservable};
 pub use datatype::{Frame, PackedObject, Payload, WsByPath, WsBytes, WsDatatype, WsFrame, WsKind, WsObject, WsStr};
@@ -162,6 +164,7 @@ pub mod ops {
     #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
     pub use crate::bus::{BusSource, PresenceFeed};
     pub use crate::{
+        calls::{CallFuture, CallSource, CallSubscription},
         client::ClientSource,
         endpoint::Feed,
         group::GroupSource,

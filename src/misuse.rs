@@ -236,3 +236,35 @@ struct MergedSwitchMap;
 /// # }
 /// ```
 struct RetriedWithoutClone;
+
+/// The number of a call is an `u64`: `Option<u64>: From<u32>` is not satisfied.
+///
+/// ```compile_fail,E0277
+/// # use rxplus::prelude::*;
+/// # fn program(client: RxWsClient<WsStr>) {
+/// let calls = client.calls(|text| text.len() as u32);
+/// # }
+/// ```
+/// ```
+/// # use rxplus::prelude::*;
+/// # fn program(client: RxWsClient<WsStr>) {
+/// let calls = client.calls(|text| text.len() as u64);
+/// # }
+/// ```
+struct CallsByNarrowNumbers;
+
+/// The call gives the number: expected a `FnOnce(u64)` closure, found `&str`.
+///
+/// ```compile_fail,E0277
+/// # use rxplus::prelude::*;
+/// # fn program(calls: Calls<WsStr>) {
+/// drop(calls.call("7 voltage"));
+/// # }
+/// ```
+/// ```
+/// # use rxplus::prelude::*;
+/// # fn program(calls: Calls<WsStr>) {
+/// drop(calls.call(|id| format!("{id} voltage")));
+/// # }
+/// ```
+struct CallWithoutItsNumber;

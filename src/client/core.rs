@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     ConnConfig, DatatypeError, Frame, HttpResponse, IoScheduler, SendError, SerializedSubject, Tag, WsDatatype,
     WsError,
-    client::dialing::Dialing,
+    client::{calling::Calling, dialing::Dialing},
     endpoint::{
         self, Component, EndpointCore, Received,
         codec::Codec,
@@ -47,6 +47,7 @@ pub(crate) struct ClientCore<D: WsDatatype> {
     pub(crate) dialing: Dialing<D>,
     /// How many links there have been.
     pub(crate) links: AtomicU64,
+    pub(crate) calling: Calling,
 }
 
 /// The state of a client, for tasks that wait for a change.
@@ -114,11 +115,7 @@ impl<D: WsDatatype> ClientCore<D> {
         let number = member.map_or(0, |member| member.number);
         let incoming =
             Incoming { codec: Codec::new(datatype), path, number, discards, counts: IncomingCounts::default() };
-        let outbox = {
-            let events = component.events.clone();
-            let report = move |outbox: &Outbox| report_drops(outbox, &events);
-            Outbox::new(options.outbox, reporting_at(home.clone(), report))
-        };
+        let outbox = outbox(&options, &home, component.events.clone());
         let initial = ConnectionState::Disconnected;
         let states = SerializedSubject::at_home(home, Replay::latest(initial), component.events.on_panic());
         let events = member.map_or_else(|| component.events.backlog(), |member| member.events.clone());
@@ -134,6 +131,7 @@ impl<D: WsDatatype> ClientCore<D> {
             options,
             dialing,
             links: AtomicU64::new(0),
+            calling: Calling::default(),
         })
     }
 
@@ -220,6 +218,11 @@ impl<D: WsDatatype> ClientCore<D> {
         // After the emission, so that a caller who has waited for a state finds it in `state()`.
         self.standing.send_modify(|standing| standing.state = state);
     }
+}
+
+fn outbox(options: &Options, home: &IoScheduler, events: Events<ClientEvent>) -> Outbox {
+    let report = move |outbox: &Outbox| report_drops(outbox, &events);
+    Outbox::new(options.outbox, reporting_at(home.clone(), report))
 }
 
 /// Reports the drops of the outbox as events.

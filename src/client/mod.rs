@@ -10,6 +10,7 @@
 //! thread, as far as the outbox.
 
 mod builder;
+mod calling;
 mod core;
 pub(crate) mod dialing;
 pub(crate) mod options;
@@ -28,7 +29,7 @@ pub use retry::{OnClose, OnRejected, RetryPolicy};
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ConnConfig, Delivery, HttpResponse, Io, IoRuntime, IoScheduler, SendError, WsDatatype, WsError,
+    Calls, ConnConfig, Delivery, HttpResponse, Io, IoRuntime, IoScheduler, SendError, WsDatatype, WsError,
     client::{core::ClientCore, dialing::Dialing},
     endpoint::{
         Feed,
@@ -209,6 +210,12 @@ impl<D: WsDatatype> RxWsClient<D> {
         let delivery = Delivery::new(self.scheduler.clone());
         crate::endpoint::EndpointCore::send(&self.inner.core, item.into(), Some(&delivery.fate()))?;
         Ok(delivery)
+    }
+
+    /// Requests that are answered. `number_of` reads in a reply the number of its request, or returns `None` for what is no reply: see
+    /// [`Calls`].
+    pub fn calls<R: Into<Option<u64>>>(&self, number_of: impl FnMut(&D::Item) -> R + Send + 'static) -> Calls<D> {
+        Calls::new(self.clone(), number_of)
     }
 
     /// Drops the messages that wait to be sent.

@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
     DatatypeError, Frame, SendError, SessionEvent, WsDatatype, WsError,
+    calls::Loss,
     client::{
         core::{ClientCore, report_drops},
         session::{self, Beginning},
@@ -59,6 +60,7 @@ pub(crate) async fn serve<D: WsDatatype>(
     let Opened { stream, early_bytes, subprotocol, deflate } = opened;
     client.set_response(Some(response.clone()));
     let Begun { session, answer, event } = begin(client, beginning);
+    let is_plain = session.is_none();
     // Before the subscribers know of the connection and push: waiting messages come first.
     let link = Link { deflate, ..link(client, &peer, early_bytes, session) }.open(stream, answer);
     client.set_state(ConnectionState::Connected);
@@ -76,7 +78,7 @@ pub(crate) async fn serve<D: WsDatatype>(
     let has_received = client.incoming.counts.received() != received_before;
     let lasted = began.elapsed();
     let proven = client.dialing.is_proven(lasted, has_received);
-    LinkEnd { outcome: end(client, *ending, peer, lasted).await, proven }
+    LinkEnd { outcome: end(client, *ending, peer, lasted, is_plain).await, proven }
 }
 
 /// What a link begins with.
@@ -137,8 +139,14 @@ fn receive<D: WsDatatype>(client: &ClientCore<D>, frame: Frame) -> Receipt {
     Receipt::Taken
 }
 
-/// Emits the end of a link, after everything that arrived on it.
-async fn end<D: WsDatatype>(client: &ClientCore<D>, ending: Ending, peer: String, lasted: Duration) -> Outcome {
+/// Emits the end of a link, after everything that arrived on it. With a plain one go the replies to what was written on it.
+async fn end<D: WsDatatype>(
+    client: &ClientCore<D>,
+    ending: Ending,
+    peer: String,
+    lasted: Duration,
+    is_plain: bool,
+) -> Outcome {
     let Ending { code, reason, error, unconfirmed } = ending;
     // With several threads another one may still be delivering messages of this connection.
     client.component.inbound.delivered().await;
@@ -146,11 +154,14 @@ async fn end<D: WsDatatype>(client: &ClientCore<D>, ending: Ending, peer: String
     report_drops(&client.outbox, &client.component.events);
     let event = ClientEvent::Disconnected { code, reason: reason.clone(), error: error.clone(), unconfirmed, lasted };
     client.component.events.next(event);
+    let error = error.unwrap_or(WsError::ClosedByPeer { peer, code, reason });
+    if is_plain {
+        client.calling.lost(Loss::Link, &error);
+    }
     match error {
         // The error of `drive` for a link that was cut short.
-        Some(WsError::Cut(_)) => Outcome::Cut,
-        Some(error) => Outcome::Ended(error),
-        None => Outcome::Ended(WsError::ClosedByPeer { peer, code, reason }),
+        WsError::Cut(_) => Outcome::Cut,
+        error => Outcome::Ended(error),
     }
 }
 

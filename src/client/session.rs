@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
     Resume, SessionEvent, SessionLoss, WsDatatype, WsError,
+    calls::Loss,
     client::{
         core::{ClientCore, report_drops},
         suspicion::{LEAST_TIME, MOST_LINKS, UNWANTED},
@@ -167,8 +168,12 @@ impl<D: WsDatatype> Side<'_, D> {
         let refused = held.error.filter(|error| known.is_some() && refuses(error));
         let given_up = refused.and_then(|error| Some((client.outbox.give_up_first()?, error)));
         let kept = leftover.kept - u64::from(given_up.is_some());
-        let lost = SessionEvent::Lost { why, missed, unconfirmed: leftover.unconfirmed, kept };
-        events.next(ClientEvent::Session(lost));
+        let unconfirmed = leftover.unconfirmed;
+        // Tells of what has arrived, before the replies to it are given up.
+        drop(leftover);
+        events.next(ClientEvent::Session(SessionEvent::Lost { why, missed, unconfirmed, kept }));
+        let peer = client.ask.endpoint.to_string();
+        client.calling.lost(Loss::Session, &WsError::SessionLost { peer, why, unconfirmed, unsent: kept });
         if let Some((len, error)) = given_up {
             events.next(ClientEvent::Undeliverable { len, links: 1, error });
         }

@@ -93,10 +93,12 @@ impl State {
         let first = tracked.front;
         let written: Vec<_> = tracked.pop_front(count).collect();
         let number = |entry: &Entry| written_before + (entry.place - first) as u64 + 1;
-        tracked.unconfirmed.extend(written.iter().map(|entry| (number(entry), entry.fate.clone())));
+        let in_doubt = written.iter().filter(|entry| entry.fate.needs_pong());
+        tracked.unconfirmed.extend(in_doubt.map(|entry| (number(entry), entry.fate.clone())));
         // One that a session has kept was written before.
         let fresh = written.into_iter().filter(|entry| !entry.is_written);
-        let steps = fresh.map(|entry| entry.step(DeliveryStatus::Written)).collect();
+        let steps =
+            fresh.inspect(|entry| entry.fate.written()).map(|entry| entry.step(DeliveryStatus::Written)).collect();
         self.tell(steps);
     }
 
@@ -107,6 +109,7 @@ impl State {
         let fresh = tracked.entries.range_mut(range).filter(|entry| !entry.is_written);
         let step = |entry: &mut Entry| {
             entry.is_written = true;
+            entry.fate.written();
             Step { fate: entry.fate.clone(), from: DeliveryStatus::Queued, to: DeliveryStatus::Written }
         };
         let steps = fresh.map(step).collect();

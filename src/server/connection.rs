@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicBool,
+            AtomicBool, AtomicU64,
             Ordering::{AcqRel, Acquire},
         },
     },
@@ -17,7 +17,8 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
-    Addr, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
+    Addr, Calls, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
+    WsError,
     endpoint::{
         Component, EndpointCore, Feed, Received,
         event::{Peer, ServerEvent},
@@ -87,6 +88,8 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) close_timeout: Duration,
     pub(crate) branch: Inbound<D::Item>,
     pub(crate) linked: Linked,
+    /// How many calls were made to its client.
+    pub(crate) calls: AtomicU64,
 }
 
 /// The subject of a connection, as a branch of the server's subject.
@@ -209,6 +212,23 @@ impl<D: WsDatatype> Connection<D> {
         let delivery = Delivery::new(self.scheduler.clone());
         EndpointCore::send(self.core(), item.into(), Some(&delivery.fate()))?;
         Ok(delivery)
+    }
+
+    /// Requests to the client that are answered. `number_of` reads in a reply the number of its request, or returns `None` for what is no
+    /// reply: see [`Calls`].
+    ///
+    /// ```
+    /// # use rxplus::prelude::*;
+    /// # let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+    /// server.connections().subscribe(|connection| {
+    ///     let calls = connection.calls(|reply| reply.split_once(' ').and_then(|(id, _)| id.parse().ok()));
+    ///     let battery = calls.call(|id| format!("{id} battery"));
+    ///     battery.log_errors().subscribe(|reply| println!("{reply}"));
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn calls<R: Into<Option<u64>>>(&self, number_of: impl FnMut(&D::Item) -> R + Send + 'static) -> Calls<D> {
+        Calls::new(self.clone(), number_of)
     }
 
     /// The round trip of the last ping that the peer has answered, to the microsecond; `None` before the first answer, and as

@@ -16,6 +16,7 @@ mod builder;
 mod bus;
 #[cfg(feature = "nats")]
 mod bus_lost;
+mod calling;
 pub(crate) mod connection;
 mod core;
 #[cfg(feature = "mount")]

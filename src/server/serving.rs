@@ -4,7 +4,7 @@ use std::{
     future::pending,
     io,
     pin::{Pin, pin},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
@@ -464,15 +464,14 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
     let path = peer.path.clone();
     let early = kept_in(main.subject.clone(), move |received| TaggedData::new(path.clone(), received));
     let component = Component::new(server.component.name().clone(), server.component.home.clone(), early);
-    let incoming = Incoming {
-        codec: Codec::new(server.codec.datatype()),
-        path: peer.path.clone(),
-        number: peer.id,
-        discards: server.options.discards_inbound,
-        counts: IncomingCounts::default(),
-    };
     ConnectionCore {
-        incoming,
+        incoming: Incoming {
+            codec: Codec::new(server.codec.datatype()),
+            path: peer.path.clone(),
+            number: peer.id,
+            discards: server.options.discards_inbound,
+            counts: IncomingCounts::default(),
+        },
         outbox: outbox(server, &peer, component.events.copies().clone()),
         branch: Branch::new(peer.id, component.inbound.clone(), main),
         component,
@@ -484,6 +483,7 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
         subprotocol,
         close_timeout: server.options.limits.close_timeout,
         linked: Linked::default(),
+        calls: AtomicU64::new(0),
     }
 }
 

@@ -4,6 +4,7 @@
 //! How endpoints begin, connect again, close and end is in `lifecycle`; what hostile peers do is in `edge`.
 
 mod addresses;
+mod calls;
 mod client;
 mod datatypes;
 mod early;

@@ -7,6 +7,7 @@ mod attempts;
 mod brokers;
 #[cfg(feature = "nats")]
 mod bus_lost;
+mod calls;
 mod faults;
 mod heartbeats;
 mod limits;
