@@ -239,6 +239,7 @@ where
     fn is_ahead(&self, cx: &Context<'_>) -> bool {
         let is_behind = |backlog: &Arc<dyn Backlog>, most| backlog.poll_at_most(most, cx).is_pending();
         is_behind(&self.link.inbound, self.read_ahead.most())
+            || (self.link.deflate.is_some() && self.read_ahead.is_inflated(&*self.link.inbound, cx))
             || (self.undecodable > 0 && is_behind(&self.link.events, READ_AHEAD))
     }
 
@@ -337,6 +338,9 @@ where
     fn note_len(&mut self, len: usize, share: &mut usize) {
         *share = share.saturating_sub(len / LEN_PER_MESSAGE);
         self.read_ahead.note(len);
+        if self.link.deflate.is_some() {
+            self.read_ahead.note_inflated(len, &*self.link.inbound);
+        }
     }
 
     fn on_pong(&mut self, payload: &[u8]) {

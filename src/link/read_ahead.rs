@@ -1,10 +1,17 @@
 //! [`ReadAhead`]: how many messages may wait for their subscribers before no more are read.
 
+use std::task::Context;
+
+use crate::{subject::Backlog, sync::Ordering};
+
 /// How many messages may wait, on a runtime of several threads.
 pub(crate) const READ_AHEAD: usize = 1024;
 
 /// How many bytes may wait. Of messages at the default limit of a server, 16.
 const READ_AHEAD_LEN: usize = 16 * 1024 * 1024;
+
+/// How many may wait before also a connection is held that sends short messages: those that send long ones are held earlier.
+const SPARED_LEN: usize = 4 * READ_AHEAD_LEN;
 
 /// Shorter messages than this never reach that: [`READ_AHEAD`] of them are fewer bytes.
 const COUNTED_LEN: usize = READ_AHEAD_LEN / READ_AHEAD;
@@ -16,6 +23,8 @@ pub(crate) struct ReadAhead {
     longest: usize,
     /// How many have come since.
     since: usize,
+    /// A message has come, and the connection compresses.
+    has_inflated: bool,
 }
 
 impl ReadAhead {
@@ -31,8 +40,34 @@ impl ReadAhead {
         // By then, it does not wait any more.
         if len >= self.longest || self.since > READ_AHEAD {
             let counts = len > COUNTED_LEN;
-            *self = Self { longest: if counts { len } else { 0 }, since: 0 };
+            (self.longest, self.since) = (if counts { len } else { 0 }, 0);
         }
+    }
+
+    /// Notes the length of a message of a connection that compresses.
+    ///
+    /// Its peer may have paid a thousandth of it. So these are also counted for all connections of a subject together, or the first
+    /// messages of many could wait at once.
+    pub(crate) fn note_inflated(&mut self, len: usize, backlog: &dyn Backlog) {
+        self.has_inflated = true;
+        if len > COUNTED_LEN {
+            backlog.inflated().fetch_add(len, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether too many bytes of such messages wait: of those that were read since last nothing waited.
+    pub(crate) fn is_inflated(&self, backlog: &dyn Backlog, cx: &Context<'_>) -> bool {
+        let sends_short = self.has_inflated && self.longest == 0;
+        let most = if sends_short { SPARED_LEN } else { READ_AHEAD_LEN };
+        if backlog.inflated().load(Ordering::Relaxed) <= most {
+            return false;
+        }
+        if backlog.poll_at_most(0, cx).is_pending() {
+            return true;
+        }
+        // What another thread notes right now is forgotten: a turn's share of each.
+        backlog.inflated().store(0, Ordering::Relaxed);
+        false
     }
 
     /// How many messages may wait now.

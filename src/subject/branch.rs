@@ -122,6 +122,10 @@ impl Backlog for Backlogs {
         }
         self.main.poll_at_most(most, cx)
     }
+
+    fn inflated(&self) -> &AtomicUsize {
+        self.main.inflated()
+    }
 }
 
 /// The replay of a branch: items that nobody hears are kept by `main`, as the items that `mark` makes of them.

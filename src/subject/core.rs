@@ -32,7 +32,7 @@ use crate::{
         state::{Asked, Event, INBOX_CROWD, Slot, State},
         token::{Held, Token},
     },
-    sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
+    sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering},
 };
 
 /// The observers, held by the thread that emits.
@@ -64,6 +64,8 @@ pub(crate) struct Core<T, E> {
     pub(crate) unheard: Option<Arc<AtomicU64>>,
     /// How many items the full inbox has refused.
     pub(crate) lost: AtomicU64,
+    /// See [`Backlog::inflated`](super::Backlog::inflated).
+    pub(crate) inflated: AtomicUsize,
 }
 
 /// An event, or only a sweep of some observers, for a thread that has taken the observers.
@@ -91,6 +93,7 @@ impl<T, E> Core<T, E> {
             merge: None,
             unheard: None,
             lost: AtomicU64::new(0),
+            inflated: AtomicUsize::new(0),
             state: Mutex::new(State::new(replay)),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
         replay::{Noted, Replay},
         state::{Event, Terminal},
     },
-    sync::Ordering,
+    sync::{AtomicUsize, Ordering},
 };
 
 /// An item that can stand for several of its kind, so that not all of them have to wait for slow observers.
@@ -231,6 +231,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Observer<T, E>
 pub(crate) trait Backlog: Send + Sync {
     /// Ready when at most `most` events wait or are being delivered; otherwise the task is woken once none is left.
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()>;
+
+    /// How many bytes of long inflated messages all sources have read since last nothing waited, as they count them.
+    fn inflated(&self) -> &AtomicUsize;
 }
 
 /// Waits until at most `most` events wait or are being delivered.
@@ -249,5 +252,9 @@ impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for Core<T, E> {
             state.tasks.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    fn inflated(&self) -> &AtomicUsize {
+        &self.inflated
     }
 }

@@ -100,6 +100,79 @@ async fn message_that_is_no_deflate_is_closed_with_1007_and_one_that_becomes_too
     }
 }
 
+/// Subscribers that hear nothing of what has come, until they hear all.
+#[derive(Default)]
+struct Deaf {
+    waiting: AtomicUsize,
+    inflated: AtomicUsize,
+    held: Mutex<Vec<Waker>>,
+}
+
+impl Deaf {
+    fn hear_all(&self) -> usize {
+        let heard = self.waiting.swap(0, Ordering::Relaxed);
+        self.held.lock().unwrap().drain(..).for_each(Waker::wake);
+        heard
+    }
+}
+
+impl Backlog for Deaf {
+    fn poll_at_most(&self, most: usize, cx: &Context<'_>) -> Poll<()> {
+        if self.waiting.load(Ordering::Relaxed) <= most {
+            return Poll::Ready(());
+        }
+        self.held.lock().unwrap().push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn inflated(&self) -> &AtomicUsize {
+        &self.inflated
+    }
+}
+
+/// How many of the long messages of 100 links wait at most, each the first of its link or behind these bytes.
+async fn most_that_wait(before: &[u8]) -> usize {
+    const LINKS: usize = 100;
+    let message = agreed().compress(&vec![0; 1 << 20]).unwrap().bytes;
+    let mut frame = wire(Role::Client, BINARY, &message);
+    frame[0] |= 0x40;
+    let deaf = Arc::new(Deaf::default());
+    let mut links = Vec::new();
+    for _ in 0..LINKS {
+        let (socket, mut peer) = duplex(1 << 16);
+        let plan = Plan { inbound: deaf.clone(), ..Plan::new(Role::Server) };
+        let link = Link { deflate: Some(agreed()), ..plan.link(&outbox()) };
+        let subscribers = deaf.clone();
+        let receive = move |message: Frame| {
+            subscribers.waiting.fetch_add(usize::from(message.len() > 1), Ordering::Relaxed);
+            Receipt::Taken
+        };
+        peer.write_all(before).await.unwrap();
+        links.push((peer, tokio::spawn(drive(socket, link, receive, std::future::pending()))));
+    }
+    sleep(SECOND).await;
+    for (peer, _) in &mut links {
+        peer.write_all(&frame).await.unwrap();
+    }
+    let (mut all, mut most) = (0, 0);
+    while all < LINKS {
+        sleep(SECOND).await;
+        let heard = deaf.hear_all();
+        assert!(heard > 0, "{all} were heard, and then no more");
+        (all, most) = (all + heard, most.max(heard));
+    }
+    assert_eq!(all, LINKS);
+    most
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_messages_of_many_links_do_not_all_wait_at_once() {
+    // 16 MiB, and one more.
+    assert_eq!(most_that_wait(b"").await, 17);
+    // Peers that have sent short ones are held later.
+    assert_eq!(most_that_wait(&wire(Role::Client, BINARY, b"x")).await, 65);
+}
+
 #[tokio::test(start_paused = true)]
 async fn turn_inflates_a_bounded_length() {
     // 1,000 messages of 1 MiB in 1 MB: a turn takes two, and then another task has its own.

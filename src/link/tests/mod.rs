@@ -251,6 +251,7 @@ fn heartbeat(interval: u64, timeout: u64) -> Heartbeat {
 #[derive(Default)]
 struct Subscribers {
     keep_up: AtomicBool,
+    inflated: AtomicUsize,
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -268,5 +269,9 @@ impl Backlog for Subscribers {
         }
         *self.waiting.lock().unwrap() = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    fn inflated(&self) -> &AtomicUsize {
+        &self.inflated
     }
 }

@@ -84,6 +84,7 @@ async fn what_came_with_the_handshake_is_heard_first() {
 #[derive(Default)]
 struct Told {
     is_full: AtomicBool,
+    inflated: AtomicUsize,
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -91,6 +92,10 @@ impl Backlog for Told {
     fn poll_at_most(&self, _: usize, cx: &Context<'_>) -> Poll<()> {
         *self.waiting.lock().unwrap() = Some(cx.waker().clone());
         if self.is_full.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn inflated(&self) -> &AtomicUsize {
+        &self.inflated
     }
 }
 
