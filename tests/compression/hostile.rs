@@ -7,10 +7,10 @@ use crate::{
     *,
 };
 
-const OFFER: &str = "permessage-deflate; client_max_window_bits";
+pub(crate) const OFFER: &str = "permessage-deflate; client_max_window_bits";
 
 /// The compressed form of 64 MiB of zeros.
-fn bomb() -> Vec<u8> {
+pub(crate) fn bomb() -> Vec<u8> {
     let mut compressor = compressor();
     // In pieces, to which a whole message is equal.
     let mut bomb = Vec::with_capacity(128 * 1024);
@@ -23,6 +23,16 @@ fn bomb() -> Vec<u8> {
     bomb
 }
 
+/// Sends a compressed message in frames of `step` bytes.
+pub(crate) fn send_in_frames(peer: &mut Peer, message: &[u8], step: usize) {
+    let count = message.chunks(step).len();
+    for (number, chunk) in message.chunks(step).enumerate() {
+        let first = if number == 0 { 0x42 } else { 0x00 };
+        let last = if number + 1 == count { 0x80 } else { 0x00 };
+        peer.send(first | last, chunk);
+    }
+}
+
 #[test]
 fn bomb_is_a_message_too_long_and_troubles_nobody_else() {
     let server = echo(Some(Deflate::new()));
@@ -32,12 +42,7 @@ fn bomb_is_a_message_too_long_and_troubles_nobody_else() {
     let events = Recorder::on(server.events());
     for step in [bomb.len(), 1000, 16] {
         let mut peer = Peer::connect(server.local_addr(), "/", OFFER);
-        let count = bomb.chunks(step).len();
-        for (number, chunk) in bomb.chunks(step).enumerate() {
-            let first = if number == 0 { 0x42 } else { 0x00 };
-            let last = if number + 1 == count { 0x80 } else { 0x00 };
-            peer.send(first | last, chunk);
-        }
+        send_in_frames(&mut peer, &bomb, step);
         assert_eq!(peer.close_code(), 1009);
         let error = events.find(|event| match event {
             ServerEvent::Disconnected { error: Some(error), .. } => Some(error.to_string()),

@@ -2,6 +2,10 @@
 #![cfg(feature = "deflate")]
 
 mod agreement;
+#[cfg(target_os = "linux")]
+mod apart;
+#[cfg(target_os = "linux")]
+mod bombs;
 mod hostile;
 mod messages;
 mod peer;
