@@ -29,6 +29,7 @@
 //! | 16 paths, 4 publishers, 100,000 messages | `many` |
 //! | server that is not to serve without its bus | `lost`; `tests/testing`: `bus_lost` |
 //! | who is where, nodes that die, zombies | `presence` |
+//! | some clients compress | `compressed` |
 //! | interest | `broken::interest_follows_the_clients` |
 //!
 //! A server that hears its bus twice, and buses that are merged into each other, go round in circles as any subjects do: the guide says
@@ -36,6 +37,8 @@
 #![cfg(feature = "nats")]
 
 mod broken;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod cut;
 mod foreign;
 mod joint;

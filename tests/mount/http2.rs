@@ -1,10 +1,10 @@
 //! WebSocket over HTTP/2 (RFC 8441).
 
-use axum::http::{Method, Request, StatusCode, Version};
+use axum::http::{HeaderMap, Method, Request, StatusCode, Version};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http_body_util::Empty;
-use hyper::{client::conn::http2, ext::Protocol};
+use hyper::{client::conn::http2, ext::Protocol, upgrade::Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -12,7 +12,7 @@ use tungstenite::{Message, protocol::Role};
 
 use super::*;
 
-type Peer = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+type Peer = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Asks for a connection by an extended CONNECT. Returns the status, and the stream if it is 200.
 async fn ask(addr: SocketAddr, path: &str) -> (StatusCode, Option<Peer>) {
@@ -21,6 +21,22 @@ async fn ask(addr: SocketAddr, path: &str) -> (StatusCode, Option<Peer>) {
 
 /// The peer reads no further than `window` ahead.
 async fn ask_for(addr: SocketAddr, path: &str, subprotocol: &str, window: Option<u32>) -> (StatusCode, Option<Peer>) {
+    let asked = ask_with(addr, path, ("Sec-WebSocket-Protocol", subprotocol), window).await;
+    let (answer, stream) = match asked {
+        Ok(opened) => opened,
+        Err(status) => return (status, None),
+    };
+    assert_eq!(answer["sec-websocket-protocol"], subprotocol);
+    (StatusCode::OK, Some(WebSocketStream::from_raw_socket(stream, Role::Client, None).await))
+}
+
+/// Asks with a header more. Returns the headers of the answer and the stream, or the status if that is not 200.
+pub(crate) async fn ask_with(
+    addr: SocketAddr,
+    path: &str,
+    (name, value): (&str, &str),
+    window: Option<u32>,
+) -> Result<(HeaderMap, TokioIo<Upgraded>), StatusCode> {
     let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.initial_stream_window_size(window);
@@ -31,18 +47,18 @@ async fn ask_for(addr: SocketAddr, path: &str, subprotocol: &str, window: Option
         .version(Version::HTTP_2)
         .uri(format!("http://{addr}{path}"))
         .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Protocol", subprotocol)
+        .header(name, value)
         .extension(Protocol::from_static("websocket"));
     // The server says that it takes such requests in its settings, which come first.
     sender.ready().await.unwrap();
     let mut response = sender.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
-    let status = response.status();
-    if status != StatusCode::OK {
-        return (status, None);
+    match response.status() {
+        StatusCode::OK => {
+            let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+            Ok((response.headers().clone(), TokioIo::new(upgraded)))
+        }
+        status => Err(status),
     }
-    assert_eq!(response.headers()["sec-websocket-protocol"], subprotocol);
-    let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
-    (status, Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await))
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![cfg(feature = "mount")]
 
 mod closing;
+#[cfg(all(feature = "http2", feature = "deflate"))]
+mod compressed;
 mod endpoints;
 #[cfg(feature = "http2")]
 mod http2;

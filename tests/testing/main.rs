@@ -8,6 +8,8 @@ mod brokers;
 #[cfg(feature = "nats")]
 mod bus_lost;
 mod calls;
+#[cfg(feature = "deflate")]
+mod compression;
 mod faults;
 mod heartbeats;
 mod limits;
