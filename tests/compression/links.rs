@@ -26,7 +26,8 @@ fn messages_compressed_for_a_link_that_is_lost_go_on_plain_whole_and_once() {
     let server = ForeignServer::on(&host_of_its_own(8));
     let client = builder(&server).connect().unwrap();
     let mut first = Peer::accept(server.accept_tcp(), AGREED);
-    (0..COUNT).for_each(|number| client.next(digits(number, len(number))));
+    let messages: Vec<_> = (0..COUNT).map(|number| digits(number, len(number))).collect();
+    messages.into_iter().for_each(|message| client.next(message));
     for number in 0..5 {
         assert_eq!(first.text(), Some((digits(number, len(number)), true)));
     }
@@ -47,6 +48,29 @@ fn messages_compressed_for_a_link_that_is_lost_go_on_plain_whole_and_once() {
     assert_eq!(sent.dropped.total(), tally(0, 0));
     let on_the_first = (0..lost_at).map(len).sum::<usize>();
     assert_eq!(sent.compressed, tally(lost_at as u64, on_the_first as u64));
+}
+
+#[test]
+fn messages_that_are_cleared_when_they_were_compressed_are_counted_once_and_the_one_under_way_is_whole() {
+    const COUNT: usize = 500;
+    const LEN: usize = 20_000;
+    let server = ForeignServer::on(&host_of_its_own(10));
+    let client = builder(&server).connect().unwrap();
+    let mut peer = Peer::accept(server.accept_tcp(), AGREED);
+    let messages: Vec<_> = (0..COUNT).map(|number| digits(number, LEN)).collect();
+    messages.into_iter().for_each(|message| client.next(message));
+    assert_eq!(peer.text(), Some((digits(0, LEN), true)));
+    client.clear_outbox();
+    client.next("last");
+    let heard: Vec<_> = std::iter::from_fn(|| peer.text()).take_while(|(text, _)| text != "last").collect();
+    let whole: Vec<_> = (1..=heard.len()).map(|number| (digits(number, LEN), true)).collect();
+    assert!(heard == whole && heard.len() + 1 < COUNT);
+    let written = heard.len() as u64 + 1;
+    until("all is counted", || client.stats().sent.queued == tally(0, 0));
+    let sent = client.stats().sent;
+    assert_accounted(sent);
+    assert_eq!((sent.compressed.messages, sent.written.messages), (written, written + 1));
+    assert_eq!(sent.dropped.cleared.messages, COUNT as u64 - written);
 }
 
 #[test]
