@@ -194,6 +194,18 @@ pub mod guide {
     #[doc = include_str!("../docs/guide/recipes.md")]
     pub mod recipes {}
 
+    #[doc = include_str!("../docs/guide/errors_and_ends.md")]
+    pub mod errors_and_ends {}
+
+    #[doc = include_str!("../docs/guide/threads.md")]
+    pub mod threads {}
+
+    #[doc = include_str!("../docs/guide/backpressure.md")]
+    pub mod backpressure {}
+
+    #[doc = include_str!("../docs/guide/deploying.md")]
+    pub mod deploying {}
+
     #[cfg_attr(feature = "mount", doc = include_str!("../docs/guide/mounting.md"))]
     #[cfg_attr(not(feature = "mount"), doc = "A server inside another HTTP server: needs the feature `mount`.")]
     pub mod mounting {}
