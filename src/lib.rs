@@ -165,7 +165,7 @@ pub mod ops {
     pub use crate::bus::{BusSource, PresenceFeed};
     pub use crate::{
         calls::{CallFuture, CallSource, CallSubscription},
-        client::ClientSource,
+        client::{ClientSource, TopicSource, TopicSubscription},
         endpoint::Feed,
         group::GroupSource,
         operators::{

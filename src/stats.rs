@@ -65,7 +65,8 @@ pub enum DropReason {
     Closed,
     /// `clear_outbox()` was called.
     Cleared,
-    /// It was a greeting of a link that broke before it was written; the next link has its own greetings.
+    /// It was a greeting of a link that broke before it was written, or told the server of a [topic](crate::RxWsClient::multiplex); the next link
+    /// has its own.
     Greeting,
     /// It made link after link end, and was never written whole: twice in a row with a close code that says so (1003, 1007,
     /// 1008 or 1009), or on 8 links in a row over 10 s or more.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     ConnConfig, DatatypeError, Frame, HttpResponse, IoScheduler, SendError, SerializedSubject, Tag, WsDatatype,
     WsError,
-    client::{calling::Calling, dialing::Dialing},
+    client::{calling::Calling, dialing::Dialing, multiplex::Topics},
     endpoint::{
         self, Component, EndpointCore, Received,
         codec::Codec,
@@ -48,6 +48,7 @@ pub(crate) struct ClientCore<D: WsDatatype> {
     /// How many links there have been.
     pub(crate) links: AtomicU64,
     pub(crate) calling: Calling,
+    pub(crate) topics: Topics<D>,
 }
 
 /// The state of a client, for tasks that wait for a change.
@@ -132,6 +133,7 @@ impl<D: WsDatatype> ClientCore<D> {
             dialing,
             links: AtomicU64::new(0),
             calling: Calling::default(),
+            topics: Topics::default(),
         })
     }
 

@@ -13,6 +13,7 @@ mod builder;
 mod calling;
 mod core;
 pub(crate) mod dialing;
+mod multiplex;
 pub(crate) mod options;
 pub(crate) mod request;
 pub(crate) mod retry;
@@ -23,14 +24,18 @@ mod suspicion;
 mod task;
 
 pub use builder::ClientBuilder;
+pub use multiplex::{TopicSource, TopicSubscription};
 pub use request::ConnRequest;
 pub use retry::{OnClose, OnRejected, RetryPolicy};
 
 use std::{sync::Arc, time::Duration};
 
+use rxrust::context::Context;
+
 use crate::{
-    Calls, ConnConfig, Delivery, HttpResponse, Io, IoRuntime, IoScheduler, SendError, WsDatatype, WsError,
-    client::{core::ClientCore, dialing::Dialing},
+    Calls, ConnConfig, Delivery, HttpResponse, Io, IoRuntime, IoScheduler, ObservableExt, SendError, WsDatatype,
+    WsError,
+    client::{core::ClientCore, dialing::Dialing, multiplex::Topic},
     endpoint::{
         Feed,
         drop_guard::DropGuard,
@@ -41,6 +46,7 @@ use crate::{
         subscribe::subscribe,
         trace,
     },
+    operators::Share,
     runtime::in_span::InSpan,
     stats::Stats,
 };
@@ -216,6 +222,56 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// [`Calls`].
     pub fn calls<R: Into<Option<u64>>>(&self, number_of: impl FnMut(&D::Item) -> R + Send + 'static) -> Calls<D> {
         Calls::new(self.clone(), number_of)
+    }
+
+    /// One of several topics on this link, as RxJS's `multiplex` has it: its first observer makes the client send what `subscribe` makes,
+    /// the leaving of the last one what `unsubscribe` makes, and it emits the items for which `belongs` holds.
+    ///
+    /// ```no_run
+    /// use rxplus::prelude::*;
+    ///
+    /// let quotes = RxWsClient::connect("ws://10.0.0.9:9000/quotes", WsStr)?;
+    /// let euro = quotes.multiplex(
+    ///     || "subscribe EURUSD",
+    ///     || "unsubscribe EURUSD",
+    ///     |quote| quote.starts_with("EURUSD "),
+    /// );
+    /// let seen = euro.clone().log_errors().subscribe(|quote| println!("{quote}")); // subscribes, once connected
+    /// euro.take(1).log_errors().subscribe(|quote| println!("the first: {quote}")); // shares that
+    /// seen.unsubscribe(); // unsubscribes, if the other one has its quote
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// Nothing is sent twice, and nothing in vain. On each new connection the topics that are wanted are subscribed to again, behind the
+    /// [greetings](ClientBuilder::greeting) and before all that waits. A topic that comes while there is no connection is sent with the next
+    /// one, and one that comes and goes meanwhile is not sent at all. In the [resumable mode](crate::Resume) the server knows its topics as
+    /// long as the session lasts: only a new session is told of them again. Clones are the same topic; another call of `multiplex` makes another
+    /// one.
+    ///
+    /// # End
+    ///
+    /// It ends as the client does. It ends with an error when `subscribe` panics or makes what cannot be encoded, and when the outbox
+    /// refuses or drops the message ([`WsError::NotSent`]); or when `belongs` panics. Who subscribes after that, as `retry` does, makes the
+    /// client try again. Its observers count as subscribers of the client.
+    ///
+    /// # Emission
+    ///
+    /// As the client, with one call of `belongs` for each item and topic: of many topics on one link,
+    /// [`route_by_tag`](crate::ObservableExt::route_by_tag) tells items apart at the cost of one. `subscribe` and `unsubscribe` are called on the I/O thread soon
+    /// after the observer has come or gone; what the thread that subscribes pushes next may be sent before that.
+    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
+    pub fn multiplex<S: Into<D::Outgoing>, U: Into<D::Outgoing>>(
+        &self,
+        subscribe: impl Fn() -> S + Send + Sync + 'static,
+        unsubscribe: impl Fn() -> U + Send + Sync + 'static,
+        belongs: impl Fn(&D::Item) -> bool + Send + Sync + 'static,
+    ) -> Io<Share<TopicSource<D>, D::Item, WsError, <Io<()> as Context>::BoxedSubscription>> {
+        let topic = Topic {
+            subscribe: Box::new(move || subscribe().into()),
+            unsubscribe: Box::new(move || unsubscribe().into()),
+            belongs: Box::new(belongs),
+        };
+        Io::from_parts(TopicSource::new(self.inner.clone(), topic), self.scheduler.clone()).share()
     }
 
     /// Drops the messages that wait to be sent.

@@ -1,6 +1,6 @@
 //! One link of a client: a connection to the server, from its opening to its end.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use crate::{
     calls::Loss,
     client::{
         core::{ClientCore, report_drops},
+        multiplex::Watch,
         session::{self, Beginning},
     },
     endpoint::event::{ClientEvent, ConnectionState},
@@ -69,7 +70,7 @@ pub(crate) async fn serve<D: WsDatatype>(
     if let Some(event) = event {
         client.component.events.next(ClientEvent::Session(event));
     }
-    let driving = drive(link, |frame| receive(client, frame), Box::pin(client.asked_again(served)));
+    let driving = drive(link, |frame| receive(client, frame), Box::pin(telling_until_cut(client, served)));
     let ending = isolated("a connection", driving).await.unwrap_or_else(|panic| {
         let what = format!("the connection to {peer}");
         Ending::lost(WsError::Panicked { what, panic: panic.into() }).into()
@@ -79,6 +80,17 @@ pub(crate) async fn serve<D: WsDatatype>(
     let lasted = began.elapsed();
     let proven = client.dialing.is_proven(lasted, has_received);
     LinkEnd { outcome: end(client, *ending, peer, lasted, is_plain).await, proven }
+}
+
+/// Tells the server of the client's topics, until `reconnect()` was called more often than `served` times.
+async fn telling_until_cut<D: WsDatatype>(client: &ClientCore<D>, served: u64) {
+    let mut asked = pin!(client.asked_again(served));
+    let mut watch = Watch::default();
+    poll_fn(|cx| {
+        client.topics.keep_told(client, &mut watch, cx);
+        asked.as_mut().poll(cx)
+    })
+    .await;
 }
 
 /// What a link begins with.
@@ -156,6 +168,7 @@ async fn end<D: WsDatatype>(
     client.component.events.next(event);
     let error = error.unwrap_or(WsError::ClosedByPeer { peer, code, reason });
     if is_plain {
+        client.topics.lost(client);
         client.calling.lost(Loss::Link, &error);
     }
     match error {
@@ -165,8 +178,15 @@ async fn end<D: WsDatatype>(
     }
 }
 
-/// Encodes the greetings. One that panics or cannot be encoded is left out, with an event.
+/// What is sent first: the greetings, and the topics that are wanted.
 fn greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
+    let mut frames = given_greetings(client);
+    frames.append(&mut client.topics.greetings(client));
+    frames
+}
+
+/// Encodes the program's greetings. One that panics or cannot be encoded is left out, with an event.
+fn given_greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
     let Some(greeting) = &client.dialing.greeting else { return Vec::new() };
     let (codec, path) = (&client.incoming.codec, &client.incoming.path);
     let leave_out = |error| client.component.events.post(ClientEvent::Unencodable { error, count: 1 });

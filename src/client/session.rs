@@ -172,6 +172,7 @@ impl<D: WsDatatype> Side<'_, D> {
         // Tells of what has arrived, before the replies to it are given up.
         drop(leftover);
         events.next(ClientEvent::Session(SessionEvent::Lost { why, missed, unconfirmed, kept }));
+        client.topics.lost(client);
         let peer = client.ask.endpoint.to_string();
         client.calling.lost(Loss::Session, &WsError::SessionLost { peer, why, unconfirmed, unsent: kept });
         if let Some((len, error)) = given_up {

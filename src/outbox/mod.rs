@@ -529,6 +529,11 @@ impl Outbox {
         self.change(|state| state.try_drop_head(head))
     }
 
+    /// Takes a tracked message back between two links: it is not to be sent on the next one.
+    pub(crate) fn withdraw(&self, fate: &Arc<dyn Fate>) {
+        self.change(|state| state.withdraw(fate));
+    }
+
     /// Passes the drops that were not reported yet to `tell`.
     ///
     /// `tell` must not call observers: it runs under the lock, so that no report comes after the report of the end.

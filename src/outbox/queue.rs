@@ -342,7 +342,7 @@ impl State {
     }
 
     /// Notes that `count` messages at the head are dropped.
-    fn skip(&mut self, count: usize) {
+    pub(super) fn skip(&mut self, count: usize) {
         if count > 0 {
             let rare = self.rare();
             rare.skipped += count as u64;

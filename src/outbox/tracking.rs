@@ -42,6 +42,12 @@ impl Tracked {
         (entry.place - self.front) as usize
     }
 
+    /// The index of a message in the queue.
+    fn place_of(&self, fate: &Arc<dyn Fate>) -> Option<usize> {
+        let is_it = |entry: &&Entry| std::ptr::addr_eq(Arc::as_ptr(&entry.fate), Arc::as_ptr(fate));
+        self.entries.iter().find(is_it).map(|entry| self.index(entry))
+    }
+
     /// Where the entries from this index of the queue on begin.
     fn from(&self, index: usize) -> usize {
         let place = index as i64 + self.front;
@@ -151,6 +157,24 @@ impl State {
         }
         tracked.entries = kept;
         self.tell(steps);
+    }
+
+    /// Takes a message out that no link is writing, whether one has written it and keeps it or not.
+    pub(super) fn withdraw(&mut self, fate: &Arc<dyn Fate>) {
+        let under_way = self.under_way();
+        let Some(at) = self.tracked().and_then(|tracked| tracked.place_of(fate)).filter(|at| *at >= under_way) else {
+            return;
+        };
+        let was_written = self.forget_place(at);
+        self.note_removed(at, DropReason::Greeting);
+        if at == self.greetings() {
+            self.skip(1);
+        }
+        match self.queue.remove(at) {
+            Some(frame) if was_written => self.rare().spent.push(frame),
+            Some(frame) => self.drop_later(frame, DropReason::Greeting),
+            None => {}
+        }
     }
 
     /// Notes that a pong has confirmed the first `number` of all messages that were written.

@@ -328,6 +328,15 @@ impl State {
         Some(len)
     }
 
+    /// Takes the position of a message away, which leaves the queue. Returns whether it was written; then it counts as lost.
+    pub(super) fn forget_place(&mut self, index: usize) -> bool {
+        let Some(window) = self.window_mut() else { return false };
+        let was_written = window.places.is_written(index);
+        window.places.remove(index);
+        window.counts.lost += u64::from(was_written);
+        was_written
+    }
+
     /// Gives up the messages that were written: nobody will acknowledge them. Returns their number.
     pub(super) fn forget_written(&mut self) -> (u64, Spent) {
         let Some(window) = self.window_mut() else { return (0, Spent::default()) };

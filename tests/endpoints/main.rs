@@ -19,6 +19,7 @@ mod slow_readers;
 mod support;
 mod threads;
 mod told_together;
+mod topics;
 
 use std::{
     sync::{

@@ -21,6 +21,7 @@ mod recordings;
 mod refusals;
 mod repetition;
 mod sessions;
+mod topics;
 
 use std::time::Duration;
 
