@@ -422,13 +422,16 @@ pub enum SendError<I> {
     Closed(I),
     /// The datatype could not encode it.
     Encode(I, DatatypeError),
+    /// [`send_timeout`](crate::RxWsClient::send_timeout) was called on the thread that would have to make room.
+    WouldDeadlock(I),
 }
 
 impl<I> SendError<I> {
     /// Takes the refused item back.
     pub fn into_item(self) -> I {
         match self {
-            Self::Full(item) | Self::TooManyPaths(item) | Self::Closed(item) | Self::Encode(item, _) => item,
+            Self::Full(item) | Self::TooManyPaths(item) | Self::Closed(item) => item,
+            Self::Encode(item, _) | Self::WouldDeadlock(item) => item,
         }
     }
 
@@ -439,6 +442,7 @@ impl<I> SendError<I> {
             Self::TooManyPaths(item) => SendError::TooManyPaths(f(item)),
             Self::Closed(item) => SendError::Closed(f(item)),
             Self::Encode(item, why) => SendError::Encode(f(item), why),
+            Self::WouldDeadlock(item) => SendError::WouldDeadlock(f(item)),
         }
     }
 }
@@ -452,6 +456,9 @@ impl<I> fmt::Display for SendError<I> {
             }
             Self::Closed(_) => f.write_str("the endpoint is closed: nothing can be sent after a terminal event"),
             Self::Encode(..) => f.write_str("the message could not be encoded"),
+            Self::WouldDeadlock(_) => f.write_str(
+                "waiting for room would block the thread that makes it: send on another thread, or use send_when_ready",
+            ),
         }
     }
 }
@@ -460,7 +467,7 @@ impl<I> fmt::Debug for SendError<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Encode(_, why) => write!(f, "{self}: {}", Chain(why)),
-            Self::Full(_) | Self::TooManyPaths(_) | Self::Closed(_) => write!(f, "{self}"),
+            Self::Full(_) | Self::TooManyPaths(_) | Self::Closed(_) | Self::WouldDeadlock(_) => write!(f, "{self}"),
         }
     }
 }
@@ -469,7 +476,7 @@ impl<I> Error for SendError<I> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Encode(_, why) => Some(why),
-            Self::Full(_) | Self::TooManyPaths(_) | Self::Closed(_) => None,
+            Self::Full(_) | Self::TooManyPaths(_) | Self::Closed(_) | Self::WouldDeadlock(_) => None,
         }
     }
 }

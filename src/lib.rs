@@ -93,6 +93,7 @@ mod presence;
 mod protocol;
 mod random;
 mod runtime;
+mod sending;
 mod server;
 mod session;
 mod sparse;

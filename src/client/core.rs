@@ -26,6 +26,7 @@ use crate::{
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     runtime::guard::Death,
+    sending::Outlet,
     stats::Stats,
     subject::{Backlog, replay::Replay},
 };
@@ -72,8 +73,7 @@ impl<D: WsDatatype> EndpointCore for ClientCore<D> {
     }
 
     fn offer(self: &Arc<Self>, item: &D::Outgoing, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<()>> {
-        let frame = self.incoming.codec.encode(&self.incoming.path, item, || self.is_closing())?;
-        self.outbox.push_tracked(frame, fate).map_err(|refusal| refusal.of(()))
+        self.outbox.push_tracked(self.encode(item)?, fate).map_err(|refusal| refusal.of(()))
     }
 
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ClientEvent {
@@ -89,6 +89,16 @@ impl<D: WsDatatype> EndpointCore for ClientCore<D> {
 
     fn is_closing(&self) -> bool {
         self.outbox.is_closing()
+    }
+}
+
+impl<D: WsDatatype> Outlet for ClientCore<D> {
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn encode(&self, item: &D::Outgoing) -> Result<Frame, SendError<()>> {
+        self.incoming.codec.encode(&self.incoming.path, item, || self.is_closing())
     }
 }
 

@@ -48,6 +48,7 @@ use crate::{
     },
     operators::Share,
     runtime::in_span::InSpan,
+    sending::waiting,
     stats::Stats,
 };
 
@@ -340,6 +341,8 @@ endpoint! {
     /// - [`WsError::WouldDeadlock`] on the client's own I/O thread, or the only one of its tokio runtime, at once.
     fn wait_closed();
 }
+
+waiting!(RxWsClient, on "client's");
 
 subscribe!(RxWsClient emits D::Item, errors at error);
 

@@ -17,13 +17,14 @@
 //! 3. Once the operating system has taken the last byte of a message, the link confirms it, and the message leaves the
 //!    queue. Its payload is dropped outside all locks ([`Spent`]).
 //! 4. A push that finds the queue full makes the link write on the spot ([`Outflow::relieve`]). The [`Overflow`] policy
-//!    applies only after that.
+//!    applies only after that. One who would rather wait stands in a line ([`Turn`]), and is called when messages leave.
 //!
 //! So a link that breaks loses no message: the next connection's driver finds it where it was.
 //!
 //! A link calls the outbox with its own lock held; the outbox calls a link without holding its own lock.
 
 mod effects;
+mod line;
 mod message;
 mod overflow;
 mod places;
@@ -51,6 +52,7 @@ use std::{
 use tokio::sync::Notify;
 
 pub(crate) use effects::Effects;
+pub(crate) use line::Turn;
 pub(crate) use message::OutboxFrame;
 pub use overflow::Overflow;
 pub(crate) use overflow::{OutboxBound, Refusal};

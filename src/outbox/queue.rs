@@ -165,6 +165,12 @@ impl State {
         fits(self.bounded(), frame, self.room())
     }
 
+    /// Whether there is room for any message: an empty one, at least.
+    pub(super) fn has_room_at_all(&self) -> bool {
+        let (held, room) = (self.bounded(), self.room());
+        held.messages == 0 || (held.messages < room.messages && held.len <= room.len)
+    }
+
     /// The part of the queue that the bound counts: all messages except the greetings. A full outbox must have room for
     /// those too.
     #[inline]
@@ -383,6 +389,7 @@ impl State {
             rare.alarm = true;
             let deadline = after(Instant::now(), within);
             rare.closing = Some(Closing { code, reason: reason.into(), deadline });
+            self.call_all();
         }
     }
 
@@ -426,6 +433,9 @@ impl State {
     pub(super) fn queue_less(&mut self, tally: Tally) {
         self.queued_messages -= tally.messages as u32;
         self.queued_len -= tally.len;
+        if self.rare.as_ref().is_some_and(|rare| rare.line.is_some()) {
+            self.call_first();
+        }
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time};
 
-use super::{OutboxFrame, Spent, queue::Closing, tracking::Tracked};
+use super::{OutboxFrame, Spent, line::Line, queue::Closing, tracking::Tracked};
 use crate::stats::{DropReason, Dropped, Tally};
 
 /// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
@@ -31,6 +31,8 @@ pub(crate) struct Rare {
     /// How often a message was written once more.
     pub(super) resent: u64,
     pub(super) tracked: Option<Box<Tracked>>,
+    /// There while somebody waits for room.
+    pub(super) line: Option<Box<Line>>,
 }
 
 impl Rare {

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     mem::{swap, take},
+    task::Waker,
 };
 
 use super::OutboxFrame;
@@ -22,8 +23,25 @@ thread_local! {
 #[must_use]
 pub(crate) struct Spent {
     frames: Vec<OutboxFrame>,
-    /// Steps of tracked messages, which are told when this is dropped.
-    steps: Vec<Step>,
+    /// What is told when this is dropped.
+    news: Vec<News>,
+}
+
+/// What others have to hear of a change, outside all locks.
+enum News {
+    /// A tracked message has made a step.
+    Step(Step),
+    /// There may be room for one who waits.
+    Room(Waker),
+}
+
+impl News {
+    fn tell(self) {
+        match self {
+            Self::Step(step) => step.tell(),
+            Self::Room(waker) => callback::wake(waker),
+        }
+    }
 }
 
 impl Spent {
@@ -46,11 +64,16 @@ impl Spent {
 
     /// Tells these steps when all locks are released.
     pub(crate) fn tell(&mut self, steps: Vec<Step>) {
-        self.steps.extend(steps);
+        self.news.extend(steps.into_iter().map(News::Step));
+    }
+
+    /// Wakes one who waits, when all locks are released.
+    pub(super) fn wake(&mut self, waker: Waker) {
+        self.news.push(News::Room(waker));
     }
 
     pub(crate) fn append(&mut self, mut more: Self) {
-        self.steps.append(&mut more.steps);
+        self.news.append(&mut more.news);
         if self.frames.is_empty() {
             swap(&mut self.frames, &mut more.frames);
         } else {
@@ -70,11 +93,11 @@ impl Drop for Spent {
 impl Spent {
     /// Whether it has never had anything, as mostly.
     fn is_nothing(&self) -> bool {
-        self.frames.capacity() == 0 && self.steps.is_empty()
+        self.frames.capacity() == 0 && self.news.is_empty()
     }
 
     fn clear(&mut self) {
-        take(&mut self.steps).into_iter().for_each(Step::tell);
+        take(&mut self.news).into_iter().for_each(News::tell);
         self.frames.drain(..).for_each(discard);
         if (1..=KEPT_CAPACITY).contains(&self.frames.capacity()) {
             let _ = SPARE.try_with(|spare| spare.set(take(&mut self.frames)));

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "deflate")]
 mod compressed;
+mod line;
 mod model;
 mod window;
 

@@ -17,8 +17,8 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
-    Addr, Calls, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
-    WsError,
+    Addr, Calls, DatatypeError, Delivery, Frame, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData,
+    WsDatatype, WsError,
     endpoint::{
         Component, EndpointCore, Feed, Received,
         event::{Peer, ServerEvent},
@@ -30,6 +30,7 @@ use crate::{
     handshake::{Granted, UpgradeRequest},
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
+    sending::{Outlet, waiting},
     stats::Stats,
     subject::{branch::Branch, replay::Replay},
 };
@@ -328,8 +329,7 @@ impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
     }
 
     fn offer(self: &Arc<Self>, item: &D::Outgoing, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<()>> {
-        let frame = self.incoming.codec.encode(&self.peer.path, item, || self.is_closing())?;
-        self.outbox.push_tracked(frame, fate).map_err(|refusal| refusal.of(()))
+        self.outbox.push_tracked(self.encode(item)?, fate).map_err(|refusal| refusal.of(()))
     }
 
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ServerEvent {
@@ -347,6 +347,16 @@ impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
 
     fn is_closing(&self) -> bool {
         self.outbox.is_closing()
+    }
+}
+
+impl<D: WsDatatype> Outlet for ConnectionCore<D> {
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn encode(&self, item: &D::Outgoing) -> Result<Frame, SendError<()>> {
+        self.incoming.codec.encode(&self.peer.path, item, || self.is_closing())
     }
 }
 
@@ -396,6 +406,8 @@ endpoint! {
     /// - [`WsError::WouldDeadlock`] on the server's own I/O thread, or the only one of its tokio runtime, at once.
     fn wait_closed();
 }
+
+waiting!(Connection, on "server's");
 
 // Peers vanish all the time, and the events of the server report it.
 subscribe!(Connection emits D::Item, errors at debug);

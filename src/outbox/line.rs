@@ -1,0 +1,149 @@
+//! [`Line`]: those who wait for room in an outbox, in the order in which they came.
+//!
+//! Whenever the queue has become shorter, the first in the line is called: its waker runs behind the lock. It comes back,
+//! takes its place and leaves, and the next one is called if there is room for more. One that leaves without a place does the
+//! same, so that no call is lost with it.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+};
+
+use super::{Outbox, OutboxFrame, Refusal, queue::State};
+
+/// Those who wait, the first to come first. There is one only while somebody waits.
+#[derive(Default)]
+pub(super) struct Line {
+    waiting: VecDeque<Waiting>,
+    last_number: u64,
+}
+
+struct Waiting {
+    number: u64,
+    /// `None` once it was called.
+    waker: Option<Waker>,
+}
+
+impl Line {
+    fn position(&self, number: u64) -> Option<usize> {
+        self.waiting.binary_search_by_key(&number, |waiting| waiting.number).ok()
+    }
+
+    /// Lets one wait, with a place at the end if it has none yet. Returns its number, and the waker that it had.
+    fn wait(&mut self, number: Option<u64>, waker: Waker) -> (u64, Option<Waker>) {
+        if let Some(at) = number.and_then(|number| self.position(number)) {
+            let waiting = &mut self.waiting[at];
+            return (waiting.number, waiting.waker.replace(waker));
+        }
+        self.last_number += 1;
+        self.waiting.push_back(Waiting { number: self.last_number, waker: Some(waker) });
+        (self.last_number, None)
+    }
+
+    fn leave(&mut self, number: u64) -> Option<Waker> {
+        let at = self.position(number)?;
+        self.waiting.remove(at)?.waker
+    }
+}
+
+impl State {
+    /// Whether nobody came before the one with this number in the line, or before one who is not in it.
+    fn is_turn_of(&self, number: Option<u64>) -> bool {
+        let line = self.rare.as_ref().and_then(|rare| rare.line.as_ref());
+        let first = line.and_then(|line| line.waiting.front()).map(|waiting| waiting.number);
+        first.is_none() || first == number
+    }
+
+    fn leave_line(&mut self, number: Option<u64>) -> Option<Waker> {
+        let line = self.rare.as_mut()?.line.as_mut()?;
+        let waker = number.and_then(|number| line.leave(number));
+        if line.waiting.is_empty() {
+            self.rare().line = None;
+        }
+        self.call_first();
+        waker
+    }
+
+    /// Calls the first in the line if there is room for anything.
+    #[cold]
+    pub(super) fn call_first(&mut self) {
+        if !self.has_room_at_all() {
+            return;
+        }
+        let Some(rare) = &mut self.rare else { return };
+        let first = rare.line.as_mut().and_then(|line| line.waiting.front_mut());
+        if let Some(waker) = first.and_then(|waiting| waiting.waker.take()) {
+            rare.spent.wake(waker);
+        }
+    }
+
+    /// Calls all, since nobody will get a place any more.
+    pub(super) fn call_all(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        let waiting = rare.line.iter_mut().flat_map(|line| &mut line.waiting);
+        for waker in waiting.filter_map(|waiting| waiting.waker.take()) {
+            rare.spent.wake(waker);
+        }
+    }
+}
+
+/// The turn of one who waits for room. Dropping it gives the turn to the next.
+pub(crate) struct Turn {
+    outbox: Outbox,
+    /// Its number in the line, while it waits.
+    number: Option<u64>,
+}
+
+impl Turn {
+    pub(crate) fn new(outbox: &Outbox) -> Self {
+        Self { outbox: outbox.clone(), number: None }
+    }
+
+    /// Queues the message once there is room for it and all who came before have theirs.
+    pub(crate) fn poll_push(
+        &mut self,
+        message: &mut Option<OutboxFrame>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        self.poll(cx, |state| match message.take_if(|message| state.has_room(message)) {
+            Some(message) => {
+                state.append(message);
+                true
+            }
+            None => message.is_none(),
+        })
+    }
+
+    /// Tries once, and then with a waker: that is cloned outside the lock, since it is user code.
+    fn poll(&mut self, cx: &mut Context<'_>, mut act: impl FnMut(&mut State) -> bool) -> Poll<Result<(), Refusal>> {
+        let first = self.attempt(None, &mut act);
+        if first.is_ready() { first } else { self.attempt(Some(cx.waker().clone()), &mut act) }
+    }
+
+    fn attempt(&mut self, waker: Option<Waker>, act: &mut impl FnMut(&mut State) -> bool) -> Poll<Result<(), Refusal>> {
+        let number = &mut self.number;
+        let (answer, before) = self.outbox.change(|state| {
+            if state.is_closing() {
+                return (Poll::Ready(Err(Refusal::Closed)), state.leave_line(number.take()));
+            }
+            if state.is_turn_of(*number) && act(state) {
+                return (Poll::Ready(Ok(())), state.leave_line(number.take()));
+            }
+            let Some(waker) = waker else { return (Poll::Pending, None) };
+            let (own, before) = state.rare().line.get_or_insert_default().wait(*number, waker);
+            *number = Some(own);
+            (Poll::Pending, before)
+        });
+        drop(before);
+        answer
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(number) = self.number.take() {
+            let waker = self.outbox.change(|state| state.leave_line(Some(number)));
+            drop(waker);
+        }
+    }
+}

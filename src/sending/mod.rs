@@ -1,0 +1,119 @@
+//! Backpressure for those who push into an endpoint with one outbox, a client or a connection: to wait for room instead of
+//! being refused.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use crate::{
+    Frame, SendError,
+    endpoint::EndpointCore,
+    outbox::{Outbox, Refusal, Turn},
+    time,
+};
+
+/// An endpoint with one outbox.
+pub(crate) trait Outlet: EndpointCore {
+    fn outbox(&self) -> &Outbox;
+
+    /// Encodes an item, or returns the reason why not. A panic of the datatype is one, too.
+    fn encode(&self, item: &Self::Item) -> Result<Frame, SendError<()>>;
+}
+
+/// Queues an item once there is room for it.
+pub(crate) async fn send_when_ready<C: Outlet>(core: &Arc<C>, item: C::Item) -> Result<(), SendError<C::Item>> {
+    match core.encode(&item) {
+        Ok(frame) => push(core.outbox(), frame).await.map_err(|refusal| refusal.of(item)),
+        Err(error) => Err(error.map(|()| item)),
+    }
+}
+
+/// As [`send_when_ready`], blocking, for at most `timeout`.
+pub(crate) fn send_timeout<C: Outlet>(
+    core: &Arc<C>,
+    item: C::Item,
+    timeout: Duration,
+) -> Result<(), SendError<C::Item>> {
+    if core.component().home.waits_for() {
+        return Err(SendError::WouldDeadlock(item));
+    }
+    match core.encode(&item) {
+        Ok(frame) => {
+            let answer = time::block_on(push(core.outbox(), frame), timeout);
+            answer.unwrap_or(Err(Refusal::Full)).map_err(|refusal| refusal.of(item))
+        }
+        Err(error) => Err(error.map(|()| item)),
+    }
+}
+
+async fn push(outbox: &Outbox, frame: Frame) -> Result<(), Refusal> {
+    let (mut turn, mut message) = (Turn::new(outbox), Some(frame.into()));
+    poll_fn(|cx| turn.poll_push(&mut message, cx)).await
+}
+
+/// The words of an endpoint for those who wait for room.
+macro_rules! waiting {
+    ($Type:ident, on $thread:literal) => {
+        impl<D: WsDatatype> $Type<D> {
+            /// Queues `item` once there is room for it: a [`send`](Self::send) that waits while the outbox is full, instead of
+            /// having the item or the peer dropped. Runs on any executor.
+            ///
+            /// `Ok` is a place in the outbox, not delivery. Those who wait are served in the order in which they were first
+            /// polled, and a long item is not passed by a short one; so one that is no longer polled, and not dropped, holds
+            /// up those behind it. `next` and `send` do not wait and may take a place before them. An item that is longer
+            /// than the whole outbox waits until that is empty.
+            ///
+            /// ```no_run
+            /// # async fn program() -> Result<(), Box<dyn std::error::Error>> {
+            /// use rxplus::prelude::*;
+            ///
+            /// let client = RxWsClient::builder("ws://127.0.0.1:8765/upload", WsStr)
+            ///     .outbox(64, 1 << 20, Overflow::DropLatest)
+            ///     .connect()?;
+            /// for line in std::fs::read_to_string("log.txt")?.lines() {
+            ///     client.send_when_ready(line).await?; // as fast as the server reads
+            /// }
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// - [`SendError::Closed`] after a terminal event, whether it came before or while this waits.
+            /// - [`SendError::Encode`] when the datatype cannot encode the item.
+            ///
+            /// # Cancel safety
+            ///
+            /// Cancel safe: a future that is dropped has not sent the item, and the next in the line moves up.
+            pub fn send_when_ready<T: Into<D::Outgoing>>(
+                &self,
+                item: T,
+            ) -> impl Future<Output = Result<(), SendError<D::Outgoing>>> + Send + use<D, T> {
+                let (endpoint, item) = (self.clone(), item.into());
+                async move {
+                    // The whole handle, so that the endpoint does not end for want of one while this waits.
+                    let endpoint = endpoint;
+                    $crate::sending::send_when_ready(&endpoint.inner.core, item).await
+                }
+            }
+
+            /// As [`send_when_ready`](Self::send_when_ready), and blocks, for at most `timeout`. `Duration::MAX` means no limit.
+            ///
+            /// # Errors
+            ///
+            /// - [`SendError::Full`] when there was no room within `timeout`. The item is not counted as dropped.
+            /// - [`SendError::Closed`] after a terminal event, whether it came before or while this waits.
+            /// - [`SendError::Encode`] when the datatype cannot encode the item.
+            #[doc = concat!(
+                                                "- [`SendError::WouldDeadlock`] on the ", $thread,
+                                                " own I/O thread, or the only one of its tokio runtime, at once."
+                                            )]
+            pub fn send_timeout<T: Into<D::Outgoing>>(
+                &self,
+                item: T,
+                timeout: Duration,
+            ) -> Result<(), SendError<D::Outgoing>> {
+                $crate::sending::send_timeout(&self.inner.core, item.into(), timeout)
+            }
+        }
+    };
+}
+pub(crate) use waiting;
