@@ -318,6 +318,14 @@ pub enum WsError {
     /// The component ended before an awaited event could happen.
     #[error("{} is closed", OneLine(.0))]
     Closed(String),
+    /// The datatype could not encode an item that was sent through a [`sink`](crate::RxWsClient::sink).
+    #[error("a message of {} could not be encoded", OneLine(.name))]
+    Encode {
+        /// The endpoint.
+        name: String,
+        /// Why not.
+        source: DatatypeError,
+    },
     /// The background thread could not be started.
     #[error("cannot start a background I/O thread")]
     Runtime(#[source] Arc<io::Error>),

@@ -133,7 +133,7 @@ pub use handshake::{Grant, HttpResponse, Refuse, UpgradeRequest};
 pub use http::HeaderMap;
 pub use limits::Limits;
 pub use operators::{Lossy, ObservableExt, Router};
-pub use outbox::Overflow;
+pub use outbox::{Overflow, Pressure};
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub use presence::{Member, Presence};
@@ -175,6 +175,7 @@ pub mod ops {
             TagFilter, TagWith, Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag, WithErr,
         },
         runtime::RunLoopScheduler,
+        sending::OutboxSink,
         server::{ConnectionSource, ServerSource},
     };
 }

@@ -48,7 +48,7 @@ use crate::{
     },
     operators::Share,
     runtime::in_span::InSpan,
-    sending::waiting,
+    sending::backpressure,
     stats::Stats,
 };
 
@@ -342,7 +342,7 @@ endpoint! {
     fn wait_closed();
 }
 
-waiting!(RxWsClient, on "client's");
+backpressure!(RxWsClient, on "client's");
 
 subscribe!(RxWsClient emits D::Item, errors at error);
 

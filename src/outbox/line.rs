@@ -6,10 +6,11 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use super::{Outbox, OutboxFrame, Refusal, queue::State};
+use super::{Flush, Outbox, OutboxFrame, Refusal, queue::State, spent::News};
 
 /// Those who wait, the first to come first. There is one only while somebody waits.
 #[derive(Default)]
@@ -64,6 +65,12 @@ impl State {
         waker
     }
 
+    /// Queues a message if there is room for it.
+    fn try_append(&mut self, message: &mut Option<OutboxFrame>) -> bool {
+        let message = message.take_if(|message| self.has_room(message));
+        message.map(|message| self.append_noted(message)).is_some()
+    }
+
     /// Calls the first in the line if there is room for anything.
     #[cold]
     pub(super) fn call_first(&mut self) {
@@ -73,7 +80,7 @@ impl State {
         let Some(rare) = &mut self.rare else { return };
         let first = rare.line.as_mut().and_then(|line| line.waiting.front_mut());
         if let Some(waker) = first.and_then(|waiting| waiting.waker.take()) {
-            rare.spent.wake(waker);
+            rare.spent.tell(News::Room(waker));
         }
     }
 
@@ -82,7 +89,7 @@ impl State {
         let Some(rare) = &mut self.rare else { return };
         let waiting = rare.line.iter_mut().flat_map(|line| &mut line.waiting);
         for waker in waiting.filter_map(|waiting| waiting.waker.take()) {
-            rare.spent.wake(waker);
+            rare.spent.tell(News::Room(waker));
         }
     }
 }
@@ -105,13 +112,28 @@ impl Turn {
         message: &mut Option<OutboxFrame>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        self.poll(cx, |state| match message.take_if(|message| state.has_room(message)) {
-            Some(message) => {
-                state.append(message);
-                true
+        self.poll(cx, |state| state.try_append(message))
+    }
+
+    /// As [`poll_push`](Self::poll_push). `flush` then waits for the message too.
+    pub(crate) fn poll_push_flushed(
+        &mut self,
+        message: &mut Option<OutboxFrame>,
+        flush: &mut Option<Arc<Flush>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        self.poll(cx, |state| {
+            let is_in = state.try_append(message);
+            if is_in {
+                state.note_queued_by(flush);
             }
-            None => message.is_none(),
+            is_in
         })
+    }
+
+    /// Ready once there is room for some message and all who came before have theirs. The room is not kept.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        self.poll(cx, |state| state.has_room_at_all())
     }
 
     /// Tries once, and then with a waker: that is cloned outside the lock, since it is user code.

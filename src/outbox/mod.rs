@@ -24,10 +24,12 @@
 //! A link calls the outbox with its own lock held; the outbox calls a link without holding its own lock.
 
 mod effects;
+mod flush;
 mod line;
 mod message;
 mod overflow;
 mod places;
+mod pressure;
 mod queue;
 mod rare;
 mod spent;
@@ -52,10 +54,12 @@ use std::{
 use tokio::sync::Notify;
 
 pub(crate) use effects::Effects;
+pub(crate) use flush::Flush;
 pub(crate) use line::Turn;
 pub(crate) use message::OutboxFrame;
 pub use overflow::Overflow;
 pub(crate) use overflow::{OutboxBound, Refusal};
+pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};
 pub(crate) use spent::{Spent, discard};
@@ -228,12 +232,13 @@ impl Outbox {
         if let Some(fate) = fate {
             state.track(fate.clone());
         }
+        let spent = if state.has_gauge() { state.take_news_of_fill() } else { Spent::default() };
         let wake = if self.take_asleep() { state.link.clone() } else { None };
         drop(state);
         if let Some(link) = wake {
             link.wake();
         }
-        (Ok(()), Spent::default())
+        (Ok(()), spent)
     }
 
     /// Writes as much as the socket takes, and applies the overflow policy only if the outbox is still full.

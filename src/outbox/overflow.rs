@@ -1,8 +1,12 @@
-//! The bounds of an outbox, and the policy for a message that finds no room; `queue` applies it.
+//! The bounds of an outbox, how they are kept, and the policy for a message that finds no room; `queue` applies it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::SendError;
+use super::{OutboxFrame, queue::State};
+use crate::{
+    SendError,
+    stats::{DropReason, Tally},
+};
 
 /// How a full outbox treats one more message.
 ///
@@ -48,4 +52,57 @@ impl Refusal {
             Self::Closed => SendError::Closed(item),
         }
     }
+}
+
+/// The room that is left.
+impl State {
+    // Inlined, as `bounded` and `fits` are: the common push needs nothing else of this file.
+    #[inline]
+    pub(crate) fn has_room(&self, frame: &OutboxFrame) -> bool {
+        fits(self.bounded(), frame, self.room())
+    }
+
+    /// Whether there is room for any message: an empty one, at least.
+    pub(super) fn has_room_at_all(&self) -> bool {
+        let (held, room) = (self.bounded(), self.room());
+        held.messages == 0 || (held.messages < room.messages && held.len <= room.len)
+    }
+
+    /// The part of the queue that the bound counts: all messages except the greetings. A full outbox must have room for
+    /// those too.
+    #[inline]
+    pub(crate) fn bounded(&self) -> Tally {
+        let mut bounded = self.queued();
+        bounded -= self.rare.as_ref().map_or_else(Tally::default, |rare| rare.greetings);
+        bounded
+    }
+
+    /// Drops the oldest messages that the link has not taken, and the newest one too if nothing else helps.
+    pub(super) fn make_room(&mut self) -> Result<(), Refusal> {
+        let is_over = |held: Tally, room: Tally| held.messages > room.messages || held.len > room.len;
+        while self.bounded().messages > 1
+            && is_over(self.bounded(), self.room())
+            && self.try_drop_oldest(DropReason::Overflow)
+        {}
+        // The newest is the last one that can go.
+        if self.droppable() < self.queue.len() {
+            return Ok(());
+        }
+        let len = self.queue.len();
+        if let Some(window) = self.window_mut() {
+            window.places.take_back_end(len);
+        }
+        Err(Refusal::Full)
+    }
+
+    #[inline]
+    pub(super) fn room(&self) -> Tally {
+        Tally { messages: self.room_messages.into(), len: self.room_len }
+    }
+}
+
+/// Whether there is room for one more message. An empty queue takes a message of any length.
+#[inline]
+pub(super) fn fits(held: Tally, frame: &OutboxFrame, room: Tally) -> bool {
+    held.messages == 0 || (held.messages < room.messages && held.len + frame.len() as u64 <= room.len)
 }

@@ -20,6 +20,7 @@ use crate::{
     fate::DeliveryStatus,
     outbox::{
         OutboxBound, OutboxFrame, Outflow, Overflow, Refusal, Spent,
+        overflow::fits,
         rare::Rare,
         window::{Counts, Window},
     },
@@ -66,10 +67,10 @@ pub(crate) struct State {
     pub(crate) taken: u32,
     queued_len: u64,
     /// How much the queue may hold.
-    room_messages: u32,
+    pub(super) room_messages: u32,
     /// How many before the taken ones the link has written, and the peer has not acknowledged: none without a [`Window`].
     pub(crate) retained: u32,
-    room_len: u64,
+    pub(super) room_len: u64,
     pub(crate) link: Option<Arc<dyn Outflow>>,
     pub(crate) written: Tally,
     /// There if written messages are kept until the peer has acknowledged them. A push does not touch it.
@@ -103,7 +104,7 @@ impl State {
         }
         let has_room = self.has_room(&frame);
         if has_room {
-            self.append(frame);
+            self.append_noted(frame);
             return Ok(());
         }
         match overflow {
@@ -113,7 +114,7 @@ impl State {
                 Err(Refusal::Full)
             }
             Overflow::DropOldest => {
-                self.append(frame);
+                self.append_noted(frame);
                 self.make_room()
             }
             Overflow::Disconnect => {
@@ -133,6 +134,12 @@ impl State {
     pub(crate) fn append(&mut self, frame: OutboxFrame) {
         self.queue_more(frame.tally());
         self.queue.push_back(frame);
+    }
+
+    /// As [`append`](Self::append), off the usual way: notes how full the queue is.
+    pub(super) fn append_noted(&mut self, frame: OutboxFrame) {
+        self.append(frame);
+        self.note_fill();
     }
 
     /// Puts messages ahead of all others. Messages beyond [`GREETINGS`] are dropped.
@@ -157,45 +164,6 @@ impl State {
         if greetings.messages > 0 || self.rare.is_some() {
             self.rare().greetings = greetings;
         }
-    }
-
-    // Inlined, as `bounded` and `fits` are: the common push needs nothing else of this file.
-    #[inline]
-    pub(crate) fn has_room(&self, frame: &OutboxFrame) -> bool {
-        fits(self.bounded(), frame, self.room())
-    }
-
-    /// Whether there is room for any message: an empty one, at least.
-    pub(super) fn has_room_at_all(&self) -> bool {
-        let (held, room) = (self.bounded(), self.room());
-        held.messages == 0 || (held.messages < room.messages && held.len <= room.len)
-    }
-
-    /// The part of the queue that the bound counts: all messages except the greetings. A full outbox must have room for
-    /// those too.
-    #[inline]
-    pub(crate) fn bounded(&self) -> Tally {
-        let mut bounded = self.queued();
-        bounded -= self.rare.as_ref().map_or_else(Tally::default, |rare| rare.greetings);
-        bounded
-    }
-
-    /// Drops the oldest messages that the link has not taken, and the newest one too if nothing else helps.
-    fn make_room(&mut self) -> Result<(), Refusal> {
-        let is_over = |held: Tally, room: Tally| held.messages > room.messages || held.len > room.len;
-        while self.bounded().messages > 1
-            && is_over(self.bounded(), self.room())
-            && self.try_drop_oldest(DropReason::Overflow)
-        {}
-        // The newest is the last one that can go.
-        if self.droppable() < self.queue.len() {
-            return Ok(());
-        }
-        let len = self.queue.len();
-        if let Some(window) = self.window_mut() {
-            window.places.take_back_end(len);
-        }
-        Err(Refusal::Full)
     }
 }
 
@@ -287,6 +255,13 @@ impl State {
         }
     }
 
+    /// Notes how full the queue is, and returns what is to be told of it.
+    #[cold]
+    pub(super) fn take_news_of_fill(&mut self) -> Spent {
+        self.note_fill();
+        self.take_spent()
+    }
+
     /// What is to be dropped, and told, outside the lock.
     pub(super) fn take_spent(&mut self) -> Spent {
         self.rare.as_mut().map_or_else(Spent::default, |rare| take(&mut rare.spent))
@@ -317,7 +292,7 @@ impl State {
     }
 
     /// Drops the oldest message that can be dropped. Returns whether there was one.
-    fn try_drop_oldest(&mut self, reason: DropReason) -> bool {
+    pub(super) fn try_drop_oldest(&mut self, reason: DropReason) -> bool {
         let at = self.droppable();
         if self.is_head_untaken() {
             self.skip(usize::from(at < self.queue.len()));
@@ -404,6 +379,7 @@ impl State {
         self.note_unconfirmed();
         let unsent = self.queued();
         self.drop_untaken(DropReason::Closed);
+        self.end_gauge();
         unsent
     }
 
@@ -433,14 +409,10 @@ impl State {
     pub(super) fn queue_less(&mut self, tally: Tally) {
         self.queued_messages -= tally.messages as u32;
         self.queued_len -= tally.len;
-        if self.rare.as_ref().is_some_and(|rare| rare.line.is_some()) {
+        if self.rare.as_ref().is_some_and(|rare| rare.line.is_some() || rare.gauge.is_some()) {
             self.call_first();
+            self.note_fill();
         }
-    }
-
-    #[inline]
-    fn room(&self) -> Tally {
-        Tally { messages: self.room_messages.into(), len: self.room_len }
     }
 
     /// How many messages at the head of the queue the link has taken or written.
@@ -483,10 +455,4 @@ impl State {
         let Counts { acknowledged, lost } = self.window().map_or_else(Counts::default, Window::counts);
         SendStats { acknowledged, lost, resent, ..stats }
     }
-}
-
-/// Whether there is room for one more message. An empty queue takes a message of any length.
-#[inline]
-fn fits(held: Tally, frame: &OutboxFrame, room: Tally) -> bool {
-    held.messages == 0 || (held.messages < room.messages && held.len + frame.len() as u64 <= room.len)
 }

@@ -1,8 +1,8 @@
 //! [`Rare`]: the part of an outbox's state that most outboxes never use.
 
-use std::{collections::VecDeque, time};
+use std::{collections::VecDeque, sync::Arc, time};
 
-use super::{OutboxFrame, Spent, line::Line, queue::Closing, tracking::Tracked};
+use super::{OutboxFrame, Spent, line::Line, pressure::Gauge, queue::Closing, tracking::Tracked};
 use crate::stats::{DropReason, Dropped, Tally};
 
 /// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
@@ -33,6 +33,10 @@ pub(crate) struct Rare {
     pub(super) tracked: Option<Box<Tracked>>,
     /// There while somebody waits for room.
     pub(super) line: Option<Box<Line>>,
+    /// There once somebody has asked for the pressure.
+    pub(super) gauge: Option<Arc<Gauge>>,
+    /// Nothing will be written any more.
+    pub(super) is_over: bool,
 }
 
 impl Rare {

@@ -3,10 +3,11 @@
 use std::{
     cell::Cell,
     mem::{swap, take},
+    sync::Arc,
     task::Waker,
 };
 
-use super::OutboxFrame;
+use super::{OutboxFrame, pressure::Gauge};
 use crate::{fate::Step, runtime::callback};
 
 /// The largest list of messages whose memory a thread keeps.
@@ -28,11 +29,13 @@ pub(crate) struct Spent {
 }
 
 /// What others have to hear of a change, outside all locks.
-enum News {
+pub(super) enum News {
     /// A tracked message has made a step.
     Step(Step),
     /// There may be room for one who waits.
     Room(Waker),
+    /// The outbox has filled to its high mark, drained to its low one, or ended.
+    Pressure(Arc<Gauge>),
 }
 
 impl News {
@@ -40,6 +43,7 @@ impl News {
         match self {
             Self::Step(step) => step.tell(),
             Self::Room(waker) => callback::wake(waker),
+            Self::Pressure(gauge) => gauge.tell(),
         }
     }
 }
@@ -62,14 +66,13 @@ impl Spent {
         self.frames.iter().map(|frame| frame.len() as u64).sum()
     }
 
-    /// Tells these steps when all locks are released.
-    pub(crate) fn tell(&mut self, steps: Vec<Step>) {
-        self.news.extend(steps.into_iter().map(News::Step));
+    /// Tells this when all locks are released.
+    pub(super) fn tell(&mut self, news: News) {
+        self.news.push(news);
     }
 
-    /// Wakes one who waits, when all locks are released.
-    pub(super) fn wake(&mut self, waker: Waker) {
-        self.news.push(News::Room(waker));
+    pub(super) fn tell_all(&mut self, news: impl IntoIterator<Item = News>) {
+        self.news.extend(news);
     }
 
     pub(crate) fn append(&mut self, mut more: Self) {

@@ -76,6 +76,17 @@ fn take_some(outbox: &Outbox, budget: usize) -> Vec<Frame> {
     batch
 }
 
+/// Waits until what is in the queue now is written.
+fn flush(outbox: &Outbox) -> Arc<Flush> {
+    let mut flush = None;
+    outbox.change(|state| state.note_queued_by(&mut flush));
+    flush.unwrap()
+}
+
+fn is_over(flush: &Flush) -> bool {
+    flush.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
 fn dropped(outbox: &Outbox) -> Dropped {
     outbox.stats().dropped
 }

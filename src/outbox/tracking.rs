@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::queue::State;
+use super::{Flush, queue::State, spent::News};
 use crate::{
     fate::{DeliveryStatus, Fate, Step},
     stats::DropReason,
@@ -16,6 +16,15 @@ pub(super) struct Tracked {
     front: i64,
     /// Written on a plain link, with the number of the message among all that were written.
     unconfirmed: VecDeque<(u64, Arc<dyn Fate>)>,
+    /// Those who wait until all that was in the queue is written.
+    flushes: Vec<Mark>,
+}
+
+/// A place in the queue: all messages before it are waited for.
+struct Mark {
+    /// As that of an [`Entry`].
+    place: i64,
+    flush: Arc<Flush>,
 }
 
 struct Entry {
@@ -60,6 +69,18 @@ impl Tracked {
         self.front += count as i64;
         self.entries.drain(..end)
     }
+
+    /// Takes the waits out that are over, with the first `written` messages of the queue.
+    fn take_flushed(&mut self, written: usize) -> impl Iterator<Item = Arc<Flush>> + '_ {
+        let place = written as i64 + self.front;
+        self.flushes.extract_if(.., move |mark| mark.place <= place).map(|mark| mark.flush)
+    }
+
+    /// The waits for a message at or behind an index of the queue.
+    fn flushes_behind(&mut self, index: usize) -> impl Iterator<Item = &mut Mark> {
+        let place = index as i64 + self.front;
+        self.flushes.iter_mut().filter(move |mark| mark.place > place)
+    }
 }
 
 impl State {
@@ -75,8 +96,46 @@ impl State {
 
     fn tell(&mut self, steps: Vec<Step>) {
         if !steps.is_empty() {
-            self.rare().spent.tell(steps);
+            self.rare().spent.tell_all(steps.into_iter().map(News::Step));
         }
+    }
+
+    /// Lets `flush` wait for all that is in the queue. Returns false if it waits no more: then it has to be another one.
+    pub(super) fn extend_flush(&mut self, flush: &Arc<Flush>) -> bool {
+        let len = self.queue.len() as i64;
+        let Some(tracked) = self.tracked() else { return false };
+        let end = len + tracked.front;
+        let mark = tracked.flushes.iter_mut().find(|mark| Arc::ptr_eq(&mark.flush, flush));
+        mark.is_some_and(|mark| {
+            mark.place = end;
+            true
+        })
+    }
+
+    /// As [`extend_flush`](Self::extend_flush), for a new one.
+    pub(super) fn add_flush(&mut self, flush: Arc<Flush>) {
+        let len = self.queue.len() as i64;
+        let tracked = self.rare().tracked.get_or_insert_default();
+        tracked.flushes.push(Mark { place: len + tracked.front, flush });
+    }
+
+    pub(super) fn remove_flush(&mut self, flush: &Arc<Flush>) {
+        if let Some(tracked) = self.tracked() {
+            tracked.flushes.retain(|mark| !Arc::ptr_eq(&mark.flush, flush));
+        }
+    }
+
+    /// Tells those who waited for nothing but the first `written` messages.
+    fn tell_flushed(&mut self, written: usize, to: DeliveryStatus) {
+        let Some(tracked) = self.tracked() else { return };
+        let step = |flush| Step { fate: flush, from: DeliveryStatus::Queued, to };
+        let steps = tracked.take_flushed(written).map(|flush| step(flush as Arc<dyn Fate>)).collect();
+        self.tell(steps);
+    }
+
+    /// How many messages at the front were written and are kept.
+    fn written_in_front(&self) -> usize {
+        self.window().map_or(0, |window| window.places.written_in_front())
     }
 
     /// Notes that greetings come before all others.
@@ -91,6 +150,7 @@ impl State {
         let Some(tracked) = self.tracked() else { return };
         let steps = tracked.pop_front(count).map(|entry| entry.step(to)).collect();
         self.tell(steps);
+        self.tell_flushed(0, DeliveryStatus::Written);
     }
 
     /// Notes that the first `count` messages have left the queue on a plain link, where a pong is to confirm them.
@@ -106,6 +166,7 @@ impl State {
         let steps =
             fresh.inspect(|entry| entry.fate.written()).map(|entry| entry.step(DeliveryStatus::Written)).collect();
         self.tell(steps);
+        self.tell_flushed(0, DeliveryStatus::Written);
     }
 
     /// Notes that messages are written, and stay in the queue.
@@ -120,6 +181,7 @@ impl State {
         };
         let steps = fresh.map(step).collect();
         self.tell(steps);
+        self.tell_flushed(self.written_in_front(), DeliveryStatus::Written);
     }
 
     /// Notes that the message at an index has left the queue.
@@ -129,14 +191,18 @@ impl State {
         let is_it = tracked.entries.get(at).is_some_and(|entry| tracked.index(entry) == index);
         let removed = if is_it { tracked.entries.remove(at) } else { None };
         tracked.entries.range_mut(at..).for_each(|entry| entry.place -= 1);
+        tracked.flushes_behind(index).for_each(|mark| mark.place -= 1);
         self.tell(removed.into_iter().map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
+        self.tell_flushed(self.written_in_front(), DeliveryStatus::Dropped(reason));
     }
 
     /// Notes that only the first `len` messages are left in the queue.
     pub(super) fn note_truncated(&mut self, len: usize, reason: DropReason) {
         let Some(tracked) = self.tracked() else { return };
-        let dropped = tracked.entries.split_off(tracked.from(len));
+        let (dropped, end) = (tracked.entries.split_off(tracked.from(len)), len as i64 + tracked.front);
+        tracked.flushes_behind(len).for_each(|mark| mark.place = end);
         self.tell(dropped.into_iter().map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
+        self.tell_flushed(self.written_in_front(), DeliveryStatus::Dropped(reason));
     }
 
     /// Notes that the messages which were written have left the queue. `written` says so of each index.
@@ -156,7 +222,12 @@ impl State {
             }
         }
         tracked.entries = kept;
+        for mark in &mut tracked.flushes {
+            let end = (mark.place - tracked.front) as usize;
+            mark.place -= (0..end).filter(|index| written(*index)).count() as i64;
+        }
         self.tell(steps);
+        self.tell_flushed(0, DeliveryStatus::Written);
     }
 
     /// Takes a message out that no link is writing, whether one has written it and keeps it or not.

@@ -1,6 +1,8 @@
 //! Backpressure for those who push into an endpoint with one outbox, a client or a connection: to wait for room instead of
 //! being refused.
 
+mod sink;
+
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use crate::{
@@ -9,6 +11,8 @@ use crate::{
     outbox::{Outbox, Refusal, Turn},
     time,
 };
+
+pub use sink::OutboxSink;
 
 /// An endpoint with one outbox.
 pub(crate) trait Outlet: EndpointCore {
@@ -49,8 +53,8 @@ async fn push(outbox: &Outbox, frame: Frame) -> Result<(), Refusal> {
     poll_fn(|cx| turn.poll_push(&mut message, cx)).await
 }
 
-/// The words of an endpoint for those who wait for room.
-macro_rules! waiting {
+/// The words of an endpoint for those who push as fast as it sends.
+macro_rules! backpressure {
     ($Type:ident, on $thread:literal) => {
         impl<D: WsDatatype> $Type<D> {
             /// Queues `item` once there is room for it: a [`send`](Self::send) that waits while the outbox is full, instead of
@@ -113,7 +117,70 @@ macro_rules! waiting {
             ) -> Result<(), SendError<D::Outgoing>> {
                 $crate::sending::send_timeout(&self.inner.core, item.into(), timeout)
             }
+
+            /// A `futures` sink, which waits for room in the outbox: `stream.forward(client.sink())` sends a stream as fast as the
+            /// peer reads. It counts as a handle.
+            ///
+            /// It is ready when there is room, and those who came before have theirs. If somebody else is faster then, or the
+            /// item is too long for the room that there is, the item waits in the sink, and the next `poll_ready`, `poll_flush`
+            /// or `poll_close` waits for it: the outbox never holds more than its bounds say. An item that still waits when
+            /// the sink is dropped is counted as dropped, as [`DropReason::Overflow`](crate::DropReason::Overflow).
+            ///
+            /// A flush is over when the operating system has taken what was sent through this sink. To close it
+            /// [completes](Self::complete) the endpoint and waits until that has ended; `forward` does so at the end of its
+            /// stream, and `send_all` does not.
+            ///
+            /// ```no_run
+            /// # async fn program() -> Result<(), rxplus::WsError> {
+            /// use futures::StreamExt;
+            /// use rxplus::prelude::*;
+            ///
+            /// let prices = RxWsClient::connect("ws://10.0.0.9:9000/prices", WsStr)?;
+            /// let archive = RxWsClient::connect("ws://10.0.0.7:9000/archive", WsStr)?;
+            /// prices.into_bounded_stream(1024, Lossy::DropOldest).forward(archive.sink()).await?;
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// - The error that ended the endpoint, or [`WsError::Closed`]: also of a flush, if the endpoint ended before all was
+            ///   written.
+            /// - [`WsError::Encode`] when the datatype cannot encode an item. The sink can be used on.
+            #[must_use]
+            pub fn sink<T: Into<D::Outgoing>>(&self) -> $crate::ops::OutboxSink<D, T> {
+                $crate::ops::OutboxSink::new(&self.inner.core, self.clone())
+            }
+
+            /// How full the outbox is: the present [`Pressure`](crate::Pressure) first, and then each change. It becomes high at
+            /// three quarters of either bound, of messages or of bytes, and low again at a quarter of both. So a pipeline slows
+            /// down before anything is lost. Completes with the endpoint.
+            ///
+            /// ```no_run
+            /// use rxplus::prelude::*;
+            ///
+            /// let camera = RxWsClient::connect("ws://10.0.0.7:9000/camera", WsBytes)?;
+            /// let viewer = RxWsClient::connect("ws://10.0.0.9:9000/view", WsBytes)?;
+            /// let pressure = viewer.pressure().with_err();
+            /// camera
+            ///     .with_latest_from(pressure) // of each frame, whether there is room for it
+            ///     .filter(|(_, pressure)| *pressure == Pressure::Low)
+            ///     .map(|(frame, _)| frame)
+            ///     .merge_into(&viewer);
+            /// # Ok::<(), WsError>(())
+            /// ```
+            ///
+            /// # Emission
+            ///
+            #[doc = concat!("On the ", $thread, " I/O thread. While that is busy changes do not queue up: one that is undone before")]
+            /// it was emitted is left out. A push that makes it high does so on its own thread and goes on meanwhile.
+            #[must_use]
+            pub fn pressure(&self) -> $crate::Io<$crate::endpoint::Feed<$crate::Pressure>> {
+                let core = &self.inner.core;
+                let subject = core.outbox.pressure(&self.scheduler, core.component.events.on_panic());
+                $crate::endpoint::Feed::of(&subject, &self.scheduler)
+            }
         }
     };
 }
-pub(crate) use waiting;
+pub(crate) use backpressure;

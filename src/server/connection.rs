@@ -30,7 +30,7 @@ use crate::{
     handshake::{Granted, UpgradeRequest},
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
-    sending::{Outlet, waiting},
+    sending::{Outlet, backpressure},
     stats::Stats,
     subject::{branch::Branch, replay::Replay},
 };
@@ -407,7 +407,7 @@ endpoint! {
     fn wait_closed();
 }
 
-waiting!(Connection, on "server's");
+backpressure!(Connection, on "server's");
 
 // Peers vanish all the time, and the events of the server report it.
 subscribe!(Connection emits D::Item, errors at debug);

@@ -1,5 +1,7 @@
 //! Backpressure for those who push: to wait for room in an outbox, on real sockets.
 
+mod pressure;
+mod sinks;
 #[path = "../support/mod.rs"]
 mod support;
 mod waiting;

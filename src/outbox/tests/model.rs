@@ -7,10 +7,10 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{PATIENCE, message, take_some};
+use super::{PATIENCE, flush, is_over, message, take_some};
 use crate::{
     Frame,
-    outbox::{Outbox, OutboxBound, Overflow, Refusal},
+    outbox::{Flush, Outbox, OutboxBound, Overflow, Refusal},
     stats::{Dropped, Tally},
 };
 
@@ -27,6 +27,7 @@ enum Step {
     Clear,
     Close,
     End,
+    Flush,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -41,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Clear),
         1 => Just(Step::Close),
         1 => Just(Step::End),
+        3 => Just(Step::Flush),
     ]
 }
 
@@ -59,6 +61,8 @@ struct Model {
     reported: Arc<Mutex<Dropped>>,
     /// Which message was at the head under which number.
     heads: HashMap<u64, Frame>,
+    /// Each with the messages that it waits for.
+    flushes: Vec<(Arc<Flush>, Vec<Frame>)>,
 }
 
 impl Model {
@@ -76,6 +80,7 @@ impl Model {
             accepted: Tally::default(),
             reported,
             heads: HashMap::new(),
+            flushes: Vec::new(),
         }
     }
 
@@ -205,6 +210,17 @@ impl Model {
                 assert_eq!(self.outbox.end(), queued);
                 self.taken.clear();
             }
+            Step::Flush if self.outbox.is_empty() => {}
+            Step::Flush => self.flushes.push((flush(&self.outbox), self.queue())),
+        }
+    }
+
+    /// A flush is over when none of its messages is in the queue any more, nor greetings that came before them.
+    fn check_flushes(&self) {
+        let (queue, has_greetings) = (self.queue(), self.outbox.lock().greetings() > 0);
+        for (flush, messages) in &self.flushes {
+            let is_gone = !messages.iter().any(|message| queue.contains(message));
+            assert!(is_over(flush) == is_gone || (is_gone && has_greetings), "{flush:?}");
         }
     }
 
@@ -245,6 +261,7 @@ proptest! {
         for step in steps {
             model.step(step);
             model.check();
+            model.check_flushes();
             model.check_head();
         }
     }

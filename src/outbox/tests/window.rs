@@ -7,11 +7,11 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{PATIENCE, message};
+use super::{PATIENCE, flush, is_over, message};
 use crate::{
     Frame,
     fate::{DeliveryStatus, Fate},
-    outbox::{Beyond, Outbox, OutboxBound, Overflow},
+    outbox::{Beyond, Flush, Outbox, OutboxBound, Overflow},
     stats::{DropReason, Tally},
 };
 
@@ -30,6 +30,7 @@ enum Step {
         resends: bool,
     },
     Clear,
+    Flush,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..6usize).prop_map(Step::Break),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(knows, resends)| Step::Lose { knows, resends }),
         1 => Just(Step::Clear),
+        2 => Just(Step::Flush),
     ]
 }
 
@@ -75,6 +77,8 @@ struct World {
     numbers: std::ops::RangeFrom<u32>,
     accepted: BTreeSet<u32>,
     notes: Vec<(u32, Arc<Note>)>,
+    /// Each with the messages that it waits for.
+    flushes: Vec<(Arc<Flush>, BTreeSet<u32>)>,
     /// Taken and not written.
     buffer: Vec<Sent>,
     /// Written and not received.
@@ -103,6 +107,7 @@ impl World {
             numbers,
             accepted,
             notes: vec![],
+            flushes: vec![],
             buffer,
             under_way,
             received: 0,
@@ -223,11 +228,38 @@ impl World {
             Step::Break(arrived) => self.resume(arrived),
             Step::Lose { knows, resends } => self.lose(knows, resends),
             Step::Clear => self.outbox.clear(),
+            Step::Flush => self.flush(),
         }
         self.check();
     }
 
+    /// Only behind a message that was just queued, as it is used.
+    fn flush(&mut self) {
+        let unwritten = self.unwritten();
+        let newest = self.outbox.lock().queue.back().map(|frame| number(frame.frame()));
+        if newest.is_some_and(|newest| unwritten.contains(&newest)) {
+            self.flushes.push((flush(&self.outbox), unwritten));
+        }
+    }
+
+    fn unwritten(&self) -> BTreeSet<u32> {
+        let state = self.outbox.lock();
+        let queue = state.queue.iter().enumerate();
+        let unwritten =
+            queue.filter(|(index, _)| !state.window().is_some_and(|window| window.places.is_written(*index)));
+        unwritten.map(|(_, frame)| number(frame.frame())).collect()
+    }
+
+    /// None is over before its messages are written or dropped.
+    fn check_flushes(&self) {
+        let unwritten = self.unwritten();
+        for (flush, messages) in self.flushes.iter().filter(|(flush, _)| is_over(flush)) {
+            assert!(messages.is_disjoint(&unwritten), "{flush:?} of {messages:?}");
+        }
+    }
+
     fn check(&self) {
+        self.check_flushes();
         let stats = self.outbox.stats();
         let mut sum = stats.written;
         sum += stats.queued;
@@ -287,6 +319,7 @@ proptest! {
         }
         world.settle();
         world.check();
+        prop_assert!(world.flushes.iter().all(|(flush, _)| is_over(flush)));
         let stats = world.outbox.stats();
         let arrived: BTreeSet<_> = world.arrived.iter().copied().collect();
         // A greeting comes before what waited, and what is in doubt may come twice if that is asked for.
