@@ -208,6 +208,40 @@ pub mod guide {
     #[doc = include_str!("../docs/guide/deploying.md")]
     pub mod deploying {}
 
+    #[doc = include_str!("../docs/guide/coming_from.md")]
+    pub mod coming_from {}
+
+    #[doc = include_str!("../docs/guide/comparison.md")]
+    pub mod comparison {}
+
+    pub mod cookbook {
+        #![doc = include_str!("../docs/guide/cookbook.md")]
+
+        /// A page with a program of `examples/cookbook`, where the feature that it needs is on.
+        macro_rules! program {
+            ($name:ident, $feature:meta, $path:literal, $about:literal) => {
+                #[doc = $about]
+                #[cfg_attr($feature, doc = concat!("\n```no_run\n", include_str!($path), "```"))]
+                pub mod $name {}
+            };
+        }
+
+        program!(
+            dashboard,
+            feature = "json",
+            "../examples/cookbook/dashboard.rs",
+            "Sensors and pages. Needs the feature `json`."
+        );
+        program!(gui, all(), "../examples/cookbook/gui.rs", "The window of a chat.");
+        program!(
+            in_axum,
+            feature = "mount",
+            "../examples/cookbook/in_axum.rs",
+            "One port for all. Needs the feature `mount`."
+        );
+        program!(robot, all(), "../examples/cookbook/robot.rs", "Commands with replies, and telemetry in between.");
+    }
+
     #[cfg_attr(feature = "mount", doc = include_str!("../docs/guide/mounting.md"))]
     #[cfg_attr(not(feature = "mount"), doc = "A server inside another HTTP server: needs the feature `mount`.")]
     pub mod mounting {}
