@@ -85,16 +85,18 @@ impl RoutingTable {
         self.compressing.load(Relaxed) > 0 && self.lock().compressing.contains_key(path)
     }
 
-    /// The answer of the outboxes on `path`: acceptance if at least one accepted, `None` where there are none.
+    /// The answer of the outboxes on `path`, but for the one left out: acceptance if at least one accepted, `None` where there are
+    /// none.
     pub(crate) fn push(
         &self,
         path: &Tag,
         frame: OutboxFrame,
         fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
     ) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
-        Self::offer_all(table, path, frame, fate)
+        Self::offer_all(table, path, frame, fate, except)
     }
 
     /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
@@ -102,7 +104,7 @@ impl RoutingTable {
     pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame) {
         let table = self.lock();
         if table.outboxes.contains_key(path) {
-            Self::offer_all(table, path, frame, None);
+            Self::offer_all(table, path, frame, None, None);
         }
     }
 
@@ -111,8 +113,15 @@ impl RoutingTable {
         path: &Tag,
         frame: OutboxFrame,
         fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
     ) -> Option<Result<(), Refusal>> {
-        let Some(((_, last), others)) = table.outboxes.get(path).and_then(|outboxes| outboxes.split_last()) else {
+        let is_meant = |outbox: &Outbox| except.is_none_or(|except| !outbox.is_same(except));
+        let outboxes = table.outboxes.get(path).map_or(&[][..], Vec::as_slice);
+        let outboxes = match outboxes.split_last() {
+            Some(((_, last), others)) if !is_meant(last) => others,
+            _ => outboxes,
+        };
+        let Some(((_, last), others)) = outboxes.split_last() else {
             table.unrouted += 1;
             drop(table);
             discard(frame);
@@ -122,7 +131,8 @@ impl RoutingTable {
         let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
         for some in others.chunks(FETCHED_AT_ONCE) {
             some.iter().for_each(|(_, outbox)| outbox.prefetch());
-            some.iter().for_each(|(_, outbox)| offer(outbox, frame.clone(), fate, &mut answer, &mut spent));
+            let meant = some.iter().map(|(_, outbox)| outbox).filter(|outbox| is_meant(outbox));
+            meant.for_each(|outbox| offer(outbox, frame.clone(), fate, &mut answer, &mut spent));
         }
         offer(last, frame, fate, &mut answer, &mut spent);
         // What is spent is dropped behind the lock.
@@ -203,7 +213,7 @@ mod tests {
         let (routes, path) = (RoutingTable::default(), Tag::from("/"));
         let (small, large, other, closed) = (outbox(1), outbox(2), outbox(9), outbox(9));
         closed.close(1000, "", std::time::Duration::ZERO);
-        let push = || routes.push(&path, message(), None);
+        let push = || routes.push(&path, message(), None, None);
         assert_eq!(push(), None);
         let of_closed = routes.add(path.clone(), closed);
         assert_eq!(push(), Some(Err(Refusal::Closed)));
@@ -216,6 +226,25 @@ mod tests {
         routes.remove(&of_closed);
         assert_eq!((push(), routes.pushed(), routes.unrouted()), (None, 6, 2));
         assert_eq!(routes.lock().outboxes.len(), 1);
+    }
+
+    #[test]
+    fn message_reaches_all_but_the_outbox_that_is_left_out_wherever_that_is() {
+        let (routes, path) = (RoutingTable::default(), Tag::from("/"));
+        let outboxes: Vec<_> = (0..3).map(|_| outbox(9)).collect();
+        let alone = routes.add(path.clone(), outboxes[0].clone());
+        assert_eq!(routes.push(&path, message(), None, Some(&outboxes[0])), None);
+        assert_eq!(routes.unrouted(), 1);
+        let _others = [1, 2].map(|at| routes.add(path.clone(), outboxes[at].clone()));
+        for except in &outboxes {
+            assert_eq!(routes.push(&path, message(), None, Some(except)), Some(Ok(())));
+        }
+        let queued = || outboxes.iter().map(|outbox| outbox.stats().queued.messages).collect::<Vec<_>>();
+        assert_eq!(queued(), [2, 2, 2]);
+        // One that is elsewhere.
+        routes.remove(&alone);
+        assert_eq!(routes.push(&path, message(), None, Some(&outboxes[0])), Some(Ok(())));
+        assert_eq!((queued(), routes.unrouted()), (vec![2, 3, 3], 1));
     }
 
     #[test]
@@ -242,7 +271,7 @@ mod tests {
                 }
             });
             start.wait();
-            let unanswered = (0..20_000).filter(|_| routes.push(&path, message(), None).is_none()).count();
+            let unanswered = (0..20_000).filter(|_| routes.push(&path, message(), None, None).is_none()).count();
             is_over.store(true, Relaxed);
             assert_eq!((routes.pushed(), routes.unrouted()), (20_000, unanswered as u64));
         });

@@ -636,6 +636,11 @@ impl Outbox {
         self.lock().queue.is_empty()
     }
 
+    /// Whether both are handles of the same queue.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+
     /// Whether it was closed for being full, under [`Overflow::Disconnect`]; read without the lock.
     pub(crate) fn has_overflown(&self) -> bool {
         self.core.overflown.load(Acquire)

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{Semaphore, mpsc, watch};
 
 #[cfg(feature = "nats")]
-use crate::server::bus::{BusOptions, ServerBus};
+use crate::server::bus::BusOptions;
 use crate::{
     Addr, Connection, DatatypeError, Frame, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData,
     WsDatatype, WsError,
@@ -29,7 +29,7 @@ use crate::{
         admission::{Admission, Permit},
     },
     link::write_scheduler::WriteScheduler,
-    outbox::Refusal,
+    outbox::{Outbox, Refusal},
     protocol::close::{GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER},
     runtime::{
         debts::{self, Debts},
@@ -128,21 +128,12 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
         &self.component
     }
 
-    /// Encodes a message once and offers it to every connection on its path.
     fn offer(
         self: &Arc<Self>,
         tagged: &TaggedData<D::Outgoing>,
         fate: Option<&Arc<dyn Fate>>,
     ) -> Result<(), SendError<()>> {
-        if self.is_closing() {
-            return Err(SendError::Closed(()));
-        }
-        let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
-        #[cfg(feature = "nats")]
-        if let Some(bus) = &self.on_bus.bus {
-            return self.offer_with(&**bus, tagged, frame, fate);
-        }
-        self.offer_here(&tagged.tag, frame, fate).map(drop)
+        self.offer_except(tagged, fate, None)
     }
 
     fn unencodable(&self, tagged: TaggedData<D::Outgoing>, error: DatatypeError) -> ServerEvent {
@@ -198,9 +189,34 @@ impl<D: WsDatatype> ServerCore<D> {
         }
     }
 
-    /// Offers a message to every connection on a path.
-    fn offer_here(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<Here, SendError<()>> {
-        match self.routes.push(path, self.outgoing(path, frame), fate) {
+    /// Encodes a message once and offers it to every connection on its path, but for the one with the outbox left out.
+    pub(crate) fn offer_except(
+        &self,
+        tagged: &TaggedData<D::Outgoing>,
+        fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
+    ) -> Result<(), SendError<()>> {
+        if self.is_closing() {
+            return Err(SendError::Closed(()));
+        }
+        let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
+        let path = &tagged.tag;
+        #[cfg(feature = "nats")]
+        if let Some(bus) = &self.on_bus.bus {
+            let there = bus.push(tagged, &frame);
+            return with_bus(self.offer_here(path, frame, fate, except), there);
+        }
+        self.offer_here(path, frame, fate, except).map(drop)
+    }
+
+    fn offer_here(
+        &self,
+        path: &Tag,
+        frame: Frame,
+        fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
+    ) -> Result<Here, SendError<()>> {
+        match self.routes.push(path, self.outgoing(path, frame), fate, except) {
             Some(Ok(())) => Ok(Here::Taken),
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.
@@ -210,24 +226,6 @@ impl<D: WsDatatype> ServerCore<D> {
             }
             Some(Err(Refusal::Closed)) => Err(SendError::Closed(())),
             None => Ok(Here::Nobody),
-        }
-    }
-
-    /// Offers a message to every connection on its path, and to the bus. One that takes it is enough.
-    #[cfg(feature = "nats")]
-    fn offer_with(
-        &self,
-        bus: &dyn ServerBus<D::Outgoing>,
-        tagged: &TaggedData<D::Outgoing>,
-        frame: Frame,
-        fate: Option<&Arc<dyn Fate>>,
-    ) -> Result<(), SendError<()>> {
-        let there = bus.push(tagged, &frame);
-        match (self.offer_here(&tagged.tag, frame, fate), there) {
-            (Ok(Here::Taken), _) | (Ok(Here::Nobody) | Err(SendError::Full(())), Ok(())) => Ok(()),
-            // A server whose bus has ended is one without a bus.
-            (Ok(Here::Nobody), Err(SendError::Closed(()))) => Ok(()),
-            (Err(error), _) | (Ok(Here::Nobody), Err(error)) => Err(error),
         }
     }
 
@@ -286,6 +284,12 @@ impl<D: WsDatatype> ServerCore<D> {
         // Before anybody is woken: the task that closes the connections must see it.
         self.close_code.store(code, Ordering::SeqCst);
         self.closing.send_replace(true);
+    }
+
+    /// A connection that its client knows of.
+    pub(crate) fn connection(&self, id: u64) -> Option<Connection<D>> {
+        let open = self.lock();
+        open.connections.get(&id).filter(|_| !open.untold.contains(&id)).cloned()
     }
 
     pub(crate) fn connection_count(&self) -> usize {
@@ -458,6 +462,17 @@ impl<D: WsDatatype> ServerCore<D> {
         let report = CloseReport::from(open.unsent);
         drop(open);
         self.component.end_at_once(report, || self.last(report));
+    }
+}
+
+/// What became of a message that was offered to the server's own connections and to the bus. One that has taken it is enough.
+#[cfg(feature = "nats")]
+fn with_bus(here: Result<Here, SendError<()>>, there: Result<(), SendError<()>>) -> Result<(), SendError<()>> {
+    match (here, there) {
+        (Ok(Here::Taken), _) | (Ok(Here::Nobody) | Err(SendError::Full(())), Ok(())) => Ok(()),
+        // A server whose bus has ended is one without a bus.
+        (Ok(Here::Nobody), Err(SendError::Closed(()))) => Ok(()),
+        (Err(error), _) | (Ok(Here::Nobody), Err(error)) => Err(error),
     }
 }
 

@@ -38,7 +38,10 @@ use std::sync::Arc;
 
 use crate::{
     Addr, ConnConfig, Deliveries, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
-    endpoint::{Feed, Received, drop_guard::DropGuard, event::ServerEvent, subject::endpoint, subscribe::subscribe},
+    endpoint::{
+        EndpointCore, Feed, Received, drop_guard::DropGuard, event::ServerEvent, subject::endpoint,
+        subscribe::subscribe,
+    },
     server::core::ServerCore,
     stats::{PathStats, ServerStats},
 };
@@ -160,6 +163,28 @@ impl<D: WsDatatype> RxWsServer<D> {
         Feed::of(&self.inner.core.connections, &self.scheduler)
     }
 
+    /// The open connection of this [id](Connection::id), as [events](ServerEvent) name it: from its `Connected` on, and no more at
+    /// its `Disconnected`. In the resumable mode, one whose client is away is still open.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+    /// let same = server.clone();
+    /// server.events().subscribe(move |event| {
+    ///     if let ServerEvent::Dropped { peer, .. } = event
+    ///         && let Some(connection) = same.connection(peer.id)
+    ///     {
+    ///         connection.next("you are too slow for some of this");
+    ///     }
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    #[must_use]
+    pub fn connection(&self, id: u64) -> Option<Connection<D>> {
+        self.inner.core.connection(id)
+    }
+
     /// How many connections are open.
     #[must_use]
     pub fn connection_count(&self) -> usize {
@@ -198,8 +223,45 @@ impl<D: WsDatatype> RxWsServer<D> {
     ) -> Result<Deliveries, SendError<TaggedData<D::Outgoing>>> {
         let deliveries = Deliveries::new(self.scheduler.clone());
         let tagged = tagged.map(Into::into);
-        crate::endpoint::EndpointCore::send(&self.inner.core, tagged, Some(&deliveries.fate()))?;
+        EndpointCore::send(&self.inner.core, tagged, Some(&deliveries.fate()))?;
         Ok(deliveries)
+    }
+
+    /// As [`next`](Self::next), to every client on the tag's path but one: what a client says goes to all others. On a
+    /// [bus](crate::guide::bus), the clients of other servers hear it as usual.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+    /// let chat = server.clone();
+    /// server.connections().subscribe(move |connection| {
+    ///     let (chat, from) = (chat.clone(), connection.clone());
+    ///     connection.subscribe(move |text| chat.next_except(TaggedData::new(from.path(), text), &from));
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    pub fn next_except<T: Into<D::Outgoing>>(&self, tagged: TaggedData<T>, connection: &Connection<D>) {
+        let core = &self.inner.core;
+        if let Err(SendError::Encode(tagged, error)) = self.send_except(tagged, connection) {
+            core.component.events.post(core.unencodable(tagged, error));
+        }
+    }
+
+    /// As [`next_except`](Self::next_except), and says why when the message is refused. Without another client on the path it is
+    /// `Ok`, and the message counts as unrouted.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), of the other clients.
+    pub fn send_except<T: Into<D::Outgoing>>(
+        &self,
+        tagged: TaggedData<T>,
+        connection: &Connection<D>,
+    ) -> Result<(), SendError<TaggedData<D::Outgoing>>> {
+        let tagged = tagged.map(Into::into);
+        let sent = self.inner.core.offer_except(&tagged, None, Some(&connection.core().outbox));
+        sent.map_err(|error| error.map(|()| tagged))
     }
 
     /// The address that it listens on; if the host has several, the first of them. [`Addr::Mounted`] without a listener.

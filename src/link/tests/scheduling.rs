@@ -90,7 +90,7 @@ async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
     sleep(SECOND).await;
     let (socket, mut talker) = duplex(1 << 20);
     talker.write_all(&wire(Role::Client, BINARY, b"x").repeat(BURST)).await.unwrap();
-    let pass_on = move |frame: Frame| receipt(routes.push(&path, frame.into(), None));
+    let pass_on = move |frame: Frame| receipt(routes.push(&path, frame.into(), None, None));
     tokio::spawn(drive(socket, plan.link(&outbox()), pass_on, std::future::pending()));
     sleep(SECOND).await;
     for (_, outbox) in &peers {

@@ -1,5 +1,7 @@
 //! A server and its connections: what they emit, whom a push reaches, and whom they let in.
 
+mod rooms;
+
 use std::{collections::HashSet, io::Write};
 
 use tungstenite::Message;
