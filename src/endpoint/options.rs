@@ -1,6 +1,6 @@
 //! The options that servers, clients and groups have in common.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     IoRuntime, WsError,
@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) name: Arc<str>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) outbox: OutboxBound,
+    /// The bounds of the connections on single paths. Of a server alone.
+    pub(crate) outboxes: HashMap<String, OutboxBound>,
     pub(crate) limits: Limits,
     pub(crate) runtime: Option<IoRuntime>,
     pub(crate) discards_inbound: bool,
@@ -36,8 +38,21 @@ impl Options {
     }
 
     fn new(name: &str, outbox: OutboxBound, limits: Limits) -> Self {
-        let heartbeat = Heartbeat::default();
-        Self { name: name.into(), heartbeat, outbox, limits, runtime: None, discards_inbound: false, deflate: None }
+        Self {
+            name: name.into(),
+            heartbeat: Heartbeat::default(),
+            outbox,
+            outboxes: HashMap::new(),
+            limits,
+            runtime: None,
+            discards_inbound: false,
+            deflate: None,
+        }
+    }
+
+    /// The bound of a connection on this path.
+    pub(crate) fn outbox_on(&self, path: &str) -> OutboxBound {
+        self.outboxes.get(path).copied().unwrap_or(self.outbox)
     }
 
     /// What a client offers its server.
@@ -99,8 +114,7 @@ macro_rules! common_options {
         ///
         /// If `max_messages` is zero.
         pub fn outbox(mut self, max_messages: usize, max_len: usize, overflow: $crate::Overflow) -> Self {
-            assert!(max_messages > 0, "an outbox must hold at least one message");
-            self.options.outbox = $crate::outbox::OutboxBound { messages: max_messages, len: max_len, overflow };
+            self.options.outbox = $crate::outbox::OutboxBound::new(max_messages, max_len, overflow);
             self
         }
 

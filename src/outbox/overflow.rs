@@ -37,6 +37,16 @@ pub(crate) struct OutboxBound {
     pub(crate) overflow: Overflow,
 }
 
+impl OutboxBound {
+    /// # Panics
+    ///
+    /// If `messages` is zero.
+    pub(crate) fn new(messages: usize, len: usize, overflow: Overflow) -> Self {
+        assert!(messages > 0, "an outbox must hold at least one message");
+        Self { messages, len, overflow }
+    }
+}
+
 /// Why a message got no place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {

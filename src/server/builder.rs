@@ -17,6 +17,7 @@ use crate::{
         options::{Options, common_options},
     },
     handshake::{Authorize, Origin, Policy},
+    outbox::OutboxBound,
     server::{ServerSource, core::ServerCore, task},
     transport::{
         listen::{Listener, listen},
@@ -62,10 +63,41 @@ impl<D: WsDatatype> ServerBuilder<D> {
         name: "server"
     );
 
+    /// As [`outbox`](Self::outbox), for the connections on `path` alone, wherever both stand in the chain; the last call for a path
+    /// counts. So a path of live data may drop what a path of orders must not.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes)
+    ///     .outbox(1000, 16 * 1024 * 1024, Overflow::Disconnect) // all other paths
+    ///     .outbox_for("/listen", 50, 1024 * 1024, Overflow::DropOldest)
+    ///     .bind()?;
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// It is the path that the client asked for, without its query, and exact: `/listen` is not `/listen/1`. A missing `/` at the
+    /// start is added, and characters that a URL cannot hold are escaped, as [`ConnConfig::path`] does. A connection has one
+    /// outbox for all that is sent to it.
+    ///
+    /// # Panics
+    ///
+    /// If `max_messages` is zero.
+    pub fn outbox_for(
+        mut self,
+        path: impl Into<String>,
+        max_messages: usize,
+        max_len: usize,
+        overflow: crate::Overflow,
+    ) -> Self {
+        let bound = OutboxBound::new(max_messages, max_len, overflow);
+        self.options.outboxes.insert(in_url(path), bound);
+        self
+    }
+
     /// Serves these paths alone; requests for others are answered with 404. The default is all. A missing `/` at the start
     /// is added, and characters that a URL cannot hold are escaped, as [`ConnConfig::path`] does.
     pub fn paths<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
-        let in_url = |path: S| ConnConfig::new("localhost", 80).path(path).as_path().to_owned();
         self.policy.paths = Some(paths.into_iter().map(in_url).collect());
         self
     }
@@ -361,6 +393,11 @@ impl<D: WsDatatype> ServerBuilder<D> {
         let guard = DropGuard::of(&core);
         Ok(RxWsServer { inner: ServerSource { core, local_addrs, guard }, scheduler: home })
     }
+}
+
+/// A path as it stands in a URL.
+fn in_url(path: impl Into<String>) -> String {
+    ConnConfig::new("localhost", 80).path(path).as_path().to_owned()
 }
 
 fn no_address() -> WsError {

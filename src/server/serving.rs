@@ -488,9 +488,9 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
 }
 
 fn outbox<D: WsDatatype>(server: &ServerCore<D>, peer: &Peer, own: SerializedSubject<ServerEvent>) -> Outbox {
-    let (peer, events) = (peer.clone(), server.component.events.clone());
+    let (bound, peer, events) = (server.options.outbox_on(&peer.path), peer.clone(), server.component.events.clone());
     let report = move |outbox: &Outbox| report_drops(outbox, &peer, &own, &events);
-    Outbox::new(server.options.outbox, reporting_at(server.component.home.clone(), report))
+    Outbox::new(bound, reporting_at(server.component.home.clone(), report))
 }
 
 /// Reports the drops of a connection's outbox, as events of the connection and of its server.

@@ -69,6 +69,33 @@ fn client_keeps_65_536_messages_or_64_mib_by_default() {
 }
 
 #[test]
+fn path_may_have_an_outbox_of_its_own_wherever_that_stands() {
+    const LEN: usize = 16 << 20;
+    let runtime = IoRuntime::new("by-path").unwrap();
+    let builder = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime);
+    let server = builder
+        .outbox_for("listen", 9, LEN, Overflow::DropLatest)
+        .outbox_for("/listen", 3, LEN, Overflow::DropOldest)
+        .outbox_for("/with space", 4, LEN, Overflow::DropLatest)
+        .outbox(5, LEN, Overflow::DropLatest)
+        .bind()
+        .unwrap();
+    let connections = Recorder::on(server.connections());
+    let paths = [("/listen?a=b", 3, true), ("/with%20space", 4, false), ("/listen/1", 5, false), ("/mic", 5, false)];
+    for (path, room, drops_oldest) in paths {
+        let peer = foreign_client(server.local_addr(), path);
+        let connection = connections.item();
+        fill(&connection, &peer);
+        let release = stall(&runtime);
+        (1..room).for_each(|_| connection.send("x").unwrap());
+        assert_eq!(connection.stats().sent.dropped.overflow, Tally::default(), "{path}");
+        assert_eq!(connection.send("x").is_ok(), drops_oldest, "{path}");
+        assert_eq!(connection.stats().sent.dropped.overflow, tally(1, 1), "{path}");
+        drop(release);
+    }
+}
+
+#[test]
 fn connection_keeps_16_384_messages_or_16_mib_by_default() {
     let runtime = IoRuntime::new("default").unwrap();
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).runtime(&runtime).bind().unwrap();
