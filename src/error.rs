@@ -266,6 +266,12 @@ pub enum WsError {
         /// How many messages were not written.
         unsent: u64,
     },
+    /// A tag cannot be a room of a connection.
+    #[error("{0:?} cannot be a room: begin it with a /, as in /rooms/7, and use at most 1,024 bytes")]
+    InvalidRoom(String),
+    /// A connection is in as many rooms as its server allows.
+    #[error("{} is in as many rooms as Limits::rooms allows: let it leave one, or raise that", OneLine(.0))]
+    TooManyRooms(String),
     /// A blocking wait was called on the very thread whose work it waits for.
     #[error("{0} would wait for its own thread: call it on another one, await closed(), or subscribe to state()")]
     WouldDeadlock(&'static str),
@@ -564,6 +570,14 @@ mod tests {
         let [full, encode] = refusals.map(|refusal| format!("{refusal:?}"));
         assert_eq!(full, "the outbox is full: the peer takes messages slower than they are sent");
         assert_eq!(encode, "the message could not be encoded: not a number: NaN");
+    }
+
+    #[test]
+    fn text_about_a_room_stays_on_one_line() {
+        let text = || String::from("x\nINFO login");
+        for error in [WsError::InvalidRoom(text()), WsError::TooManyRooms(text())] {
+            assert!(!error.to_string().contains('\n'), "{error:?}");
+        }
     }
 
     #[test]

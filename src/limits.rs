@@ -21,6 +21,7 @@ use std::time::Duration;
 /// | [`connections`](Self::connections) | 10,000 | | takes the place of a handshake silent for 0.5 s; if there is none, is answered with 503 |
 /// | [`connections_per_address`](Self::connections_per_address) | no limit | | is answered with 503 |
 /// | [`connections_per_path`](Self::connections_per_path) | no limit | | is answered with 503 |
+/// | [`rooms`](Self::rooms) | 128 | | is refused with [`WsError::TooManyRooms`] |
 /// | [`sessions`](Self::sessions) | 10,000 without a link | | ends the session that has been without a link for longest |
 /// | [`parked_len`](Self::parked_len) | 256 MiB | | the same |
 ///
@@ -29,6 +30,7 @@ use std::time::Duration;
 ///
 /// [`WsError::Handshake`]: crate::WsError::Handshake
 /// [`WsError::Protocol`]: crate::WsError::Protocol
+/// [`WsError::TooManyRooms`]: crate::WsError::TooManyRooms
 /// [`WsError::WriteStalled`]: crate::WsError::WriteStalled
 ///
 /// ```
@@ -56,6 +58,7 @@ pub struct Limits {
     pub(crate) connections: Option<usize>,
     pub(crate) connections_per_address: Option<usize>,
     pub(crate) connections_per_path: Option<usize>,
+    pub(crate) rooms: usize,
     pub(crate) sessions: usize,
     pub(crate) parked_len: u64,
 }
@@ -87,6 +90,7 @@ impl Limits {
             connections: Some(10_000),
             connections_per_address: None,
             connections_per_path: None,
+            rooms: 128,
             sessions: 10_000,
             parked_len: 256 * 1024 * 1024,
         }
@@ -274,6 +278,16 @@ impl Limits {
         self
     }
 
+    /// Sets how many rooms a connection may be in at once. The default is 128. One more is refused with
+    /// [`WsError::TooManyRooms`](crate::WsError::TooManyRooms).
+    ///
+    /// A room takes some 200 bytes beside its name, for each connection that is there; peers whose wishes are granted choose how
+    /// many they are in, and the names. See [`Connection::join`](crate::Connection::join). It has no effect on a client.
+    pub fn rooms(mut self, count: usize) -> Self {
+        self.rooms = count;
+        self
+    }
+
     /// Sets how many sessions of the [resumable mode](crate::Resume) may be without a link. The default is 10,000. Beyond it,
     /// the one whose client has been away for longest is ended; that client hears so when it comes back. While one address has
     /// more than an equal share of them (of IPv6 a /64 network), each of its further ones ends one of its own instead. It has no
@@ -332,6 +346,7 @@ mod tests {
             connections,
             connections_per_address,
             connections_per_path,
+            rooms,
             sessions,
             parked_len,
         } = Limits::server();
@@ -340,7 +355,7 @@ mod tests {
         assert_eq!((header_len, message_len, write_buffer_len), (16 << 10, 1 << 20, 2 << 20));
         assert_eq!((handshakes, headers, frame_len, undecodable), (4000, 100, None, Some(1000)));
         assert_eq!((connections, connections_per_address, connections_per_path), (Some(10_000), None, None));
-        assert_eq!((sessions, parked_len), (10_000, 256 << 20));
+        assert_eq!((rooms, sessions, parked_len), (128, 10_000, 256 << 20));
         let client = Limits::server().message_len(16 << 20).undecodable(None).connections(None);
         assert_eq!(Limits::client(), client);
     }

@@ -1,4 +1,4 @@
-//! The way out of a server or a group: from a message with a path to the outboxes on that path.
+//! The way out of a server: from a message with a tag to the outboxes on that tag, which is the path of some and a room of others.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use crate::{
     sparse,
 };
 
-/// Offers each message to the outboxes that are registered for its path. It holds no queue: a push goes straight through, and
+/// Offers each message to the outboxes that are registered for its tag. It holds no queue: a push goes straight through, and
 /// comes back with their answer.
 ///
 /// [`route_by_tag`](crate::ObservableExt::route_by_tag) does it for observers, one emission at a time: a thread that pushes while
@@ -24,26 +24,26 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct RoutingTable {
     table: Mutex<Table>,
-    /// How many links compress, over all paths.
+    /// How many links compress, over all tags.
     compressing: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Table {
-    /// The outboxes of each path, by number, in the order in which they came. None is empty.
-    outboxes: HashMap<Tag, Vec<(u64, Outbox)>>,
-    /// How many links compress on each path. None is 0.
-    compressing: HashMap<Tag, usize>,
+    /// Those on each tag. None is empty.
+    tags: HashMap<Tag, Hearers>,
     added: u64,
     pushed: u64,
     unrouted: u64,
 }
 
-/// An outbox's place in a routing table.
-#[must_use]
-pub(crate) struct Route {
-    path: Tag,
-    number: u64,
+/// Those who hear the messages of a tag.
+#[derive(Default)]
+struct Hearers {
+    /// By number, in the order in which they came.
+    outboxes: Vec<(u64, Outbox)>,
+    /// How many of their links compress.
+    compressing: usize,
 }
 
 impl RoutingTable {
@@ -51,38 +51,50 @@ impl RoutingTable {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offers `outbox` the messages that are pushed for `path` from now on.
-    pub(crate) fn add(&self, path: Tag, outbox: Outbox) -> Route {
+    /// Offers `outbox`, whose link `compresses` or not, the messages that are pushed for `tag` from now on. Returns its number there.
+    #[must_use]
+    pub(crate) fn add(&self, tag: Tag, outbox: Outbox, compresses: bool) -> u64 {
         let mut table = self.lock();
         table.added += 1;
         let number = table.added;
-        table.outboxes.entry(path.clone()).or_default().push((number, outbox));
-        Route { path, number }
-    }
-
-    pub(crate) fn remove(&self, route: &Route) {
-        let mut table = self.lock();
-        let Some(outboxes) = table.outboxes.get_mut(&route.path) else { return };
-        let Ok(at) = outboxes.binary_search_by_key(&route.number, |(number, _)| *number) else { return };
-        let removed = outboxes.remove(at);
-        if outboxes.is_empty() {
-            sparse::remove(&mut table.outboxes, &route.path);
+        let hearers = table.tags.entry(tag).or_default();
+        hearers.outboxes.push((number, outbox));
+        if compresses {
+            self.count_compressing(hearers, 1);
         }
-        // Not under the lock: with the last handle of an outbox go the messages in it.
-        drop(table);
-        drop(removed);
+        number
     }
 
-    /// Notes that a link of a connection on `path` compresses, until the result is dropped.
-    pub(crate) fn note_compressing(&self, path: Tag) -> Compressing<'_> {
-        self.compressing.fetch_add(1, Relaxed);
-        *self.lock().compressing.entry(path.clone()).or_default() += 1;
-        Compressing { routes: self, path }
+    /// Takes out the outbox with this number, whose link `compresses` or not. The caller holds another handle of it: with the last
+    /// one would go the messages in it.
+    pub(crate) fn remove(&self, tag: &Tag, number: u64, compresses: bool) {
+        let mut table = self.lock();
+        let Some(hearers) = table.tags.get_mut(tag) else { return };
+        let Ok(at) = hearers.outboxes.binary_search_by_key(&number, |(number, _)| *number) else { return };
+        hearers.outboxes.remove(at);
+        if compresses {
+            self.count_compressing(hearers, -1);
+        }
+        if hearers.outboxes.is_empty() {
+            sparse::remove(&mut table.tags, tag);
+        }
     }
 
-    /// Whether a link on `path` compresses. Without the lock as long as none does on any path.
-    pub(crate) fn has_compressing(&self, path: &Tag) -> bool {
-        self.compressing.load(Relaxed) > 0 && self.lock().compressing.contains_key(path)
+    /// Notes that the link of an outbox on `tag` has begun to compress, or has ended.
+    pub(crate) fn set_compressing(&self, tag: &Tag, compresses: bool) {
+        if let Some(hearers) = self.lock().tags.get_mut(tag) {
+            self.count_compressing(hearers, if compresses { 1 } else { -1 });
+        }
+    }
+
+    fn count_compressing(&self, hearers: &mut Hearers, change: isize) {
+        hearers.compressing = hearers.compressing.wrapping_add_signed(change);
+        self.compressing.fetch_add(change as usize, Relaxed);
+    }
+
+    /// Whether a link on `tag` compresses. Without the lock as long as none does on any.
+    pub(crate) fn has_compressing(&self, tag: &Tag) -> bool {
+        self.compressing.load(Relaxed) > 0 && self.lock().tags.get(tag).is_some_and(|hearers| hearers.compressing > 0)
     }
 
     /// The answer of the outboxes on `path`, but for the one left out: acceptance if at least one accepted, `None` where there are
@@ -103,7 +115,7 @@ impl RoutingTable {
     #[cfg(feature = "nats")]
     pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame) {
         let table = self.lock();
-        if table.outboxes.contains_key(path) {
+        if table.tags.contains_key(path) {
             Self::offer_all(table, path, frame, None, None);
         }
     }
@@ -116,7 +128,7 @@ impl RoutingTable {
         except: Option<&Outbox>,
     ) -> Option<Result<(), Refusal>> {
         let is_meant = |outbox: &Outbox| except.is_none_or(|except| !outbox.is_same(except));
-        let outboxes = table.outboxes.get(path).map_or(&[][..], Vec::as_slice);
+        let outboxes = table.tags.get(path).map_or(&[][..], |hearers| &hearers.outboxes);
         let outboxes = match outboxes.split_last() {
             Some(((_, last), others)) if !is_meant(last) => others,
             _ => outboxes,
@@ -148,27 +160,6 @@ impl RoutingTable {
     /// How many messages had a path on which there was no outbox.
     pub(crate) fn unrouted(&self) -> u64 {
         self.lock().unrouted
-    }
-}
-
-/// A link that compresses.
-#[must_use]
-pub(crate) struct Compressing<'a> {
-    routes: &'a RoutingTable,
-    path: Tag,
-}
-
-impl Drop for Compressing<'_> {
-    fn drop(&mut self) {
-        let Self { routes, path } = self;
-        let mut table = routes.lock();
-        if let Some(count) = table.compressing.get_mut(path) {
-            *count -= 1;
-            if *count == 0 {
-                sparse::remove(&mut table.compressing, path);
-            }
-        }
-        routes.compressing.fetch_sub(1, Relaxed);
     }
 }
 
@@ -215,48 +206,57 @@ mod tests {
         closed.close(1000, "", std::time::Duration::ZERO);
         let push = || routes.push(&path, message(), None, None);
         assert_eq!(push(), None);
-        let of_closed = routes.add(path.clone(), closed);
+        let of_closed = routes.add(path.clone(), closed, false);
         assert_eq!(push(), Some(Err(Refusal::Closed)));
-        let added = [&small, &large].map(|outbox| routes.add(path.clone(), outbox.clone()));
-        let _other = routes.add("/other".into(), other.clone());
+        let added = [&small, &large].map(|outbox| routes.add(path.clone(), outbox.clone(), false));
+        let _other = routes.add("/other".into(), other.clone(), false);
         assert_eq!([push(), push(), push()], [Some(Ok(())), Some(Ok(())), Some(Err(Refusal::Full))]);
         let queued = [&small, &large, &other].map(|outbox| outbox.stats().queued.messages);
         assert_eq!(queued, [1, 2, 0]);
-        added.iter().chain([&of_closed]).for_each(|route| routes.remove(route));
-        routes.remove(&of_closed);
+        added.iter().chain([&of_closed]).for_each(|route| routes.remove(&path, *route, false));
+        routes.remove(&path, of_closed, false);
         assert_eq!((push(), routes.pushed(), routes.unrouted()), (None, 6, 2));
-        assert_eq!(routes.lock().outboxes.len(), 1);
+        assert_eq!(routes.lock().tags.len(), 1);
     }
 
     #[test]
     fn message_reaches_all_but_the_outbox_that_is_left_out_wherever_that_is() {
         let (routes, path) = (RoutingTable::default(), Tag::from("/"));
         let outboxes: Vec<_> = (0..3).map(|_| outbox(9)).collect();
-        let alone = routes.add(path.clone(), outboxes[0].clone());
+        let alone = routes.add(path.clone(), outboxes[0].clone(), false);
         assert_eq!(routes.push(&path, message(), None, Some(&outboxes[0])), None);
         assert_eq!(routes.unrouted(), 1);
-        let _others = [1, 2].map(|at| routes.add(path.clone(), outboxes[at].clone()));
+        let _others = [1, 2].map(|at| routes.add(path.clone(), outboxes[at].clone(), false));
         for except in &outboxes {
             assert_eq!(routes.push(&path, message(), None, Some(except)), Some(Ok(())));
         }
         let queued = || outboxes.iter().map(|outbox| outbox.stats().queued.messages).collect::<Vec<_>>();
         assert_eq!(queued(), [2, 2, 2]);
         // One that is elsewhere.
-        routes.remove(&alone);
+        routes.remove(&path, alone, false);
         assert_eq!(routes.push(&path, message(), None, Some(&outboxes[0])), Some(Ok(())));
         assert_eq!((queued(), routes.unrouted()), (vec![2, 3, 3], 1));
     }
 
     #[test]
-    fn path_compresses_as_long_as_one_of_its_links_does() {
+    fn tag_compresses_as_long_as_a_link_on_it_does() {
         let (routes, path) = (RoutingTable::default(), Tag::from("/"));
-        let first = routes.note_compressing(path.clone());
-        let second = routes.note_compressing(path.clone());
-        assert!(routes.has_compressing(&path) && !routes.has_compressing(&"/other".into()));
-        drop(first);
-        assert!(routes.has_compressing(&path));
-        drop(second);
-        assert!(!routes.has_compressing(&path) && routes.lock().compressing.is_empty());
+        let add = |compresses| routes.add(path.clone(), outbox(1), compresses);
+        let (plain, first, second) = (add(false), add(true), add(false));
+        let is_so = |here| routes.has_compressing(&path) == here && !routes.has_compressing(&"/other".into());
+        assert!(is_so(true));
+        routes.set_compressing(&path, true); // of the second
+        routes.remove(&path, first, true);
+        assert!(is_so(true));
+        routes.set_compressing(&path, false);
+        assert!(is_so(false));
+        routes.set_compressing(&path, true);
+        routes.remove(&path, second, true);
+        assert!(is_so(false));
+        routes.remove(&path, plain, false);
+        // One whose connection has left.
+        routes.set_compressing(&path, true);
+        assert_eq!((routes.lock().tags.len(), routes.compressing.load(Relaxed)), (0, 0));
     }
 
     #[test]
@@ -267,7 +267,8 @@ mod tests {
             scope.spawn(|| {
                 start.wait();
                 while !is_over.load(Relaxed) {
-                    routes.remove(&routes.add(path.clone(), outbox(1 << 20)));
+                    let outbox = outbox(1 << 20);
+                    routes.remove(&path, routes.add(path.clone(), outbox.clone(), false), false);
                 }
             });
             start.wait();

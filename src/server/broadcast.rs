@@ -1,12 +1,9 @@
 //! How a message for many connections is compressed once.
 
-use crate::{
-    Connection, Frame, Tag, WsDatatype, endpoint::routing_table::Compressing, outbox::OutboxFrame,
-    protocol::deflate::Deflate, server::core::ServerCore,
-};
+use crate::{Frame, Tag, WsDatatype, outbox::OutboxFrame, protocol::deflate::Deflate, server::core::ServerCore};
 
 impl<D: WsDatatype> ServerCore<D> {
-    /// A message for all connections on a path: compressed, here and once, if that is worthwhile for any of them. Holds no lock
+    /// A message for all connections on a tag: compressed, here and once, if that is worthwhile for any of them. Holds no lock
     /// meanwhile.
     pub(crate) fn outgoing(&self, path: &Tag, frame: Frame) -> OutboxFrame {
         let agreed = self.policy.deflate.as_ref().map(Deflate::usual);
@@ -18,30 +15,51 @@ impl<D: WsDatatype> ServerCore<D> {
         }
         message
     }
-
-    /// Notes that the link of a connection compresses, if it does, until the result is dropped. In a box, as most do not.
-    pub(crate) fn note_compressing(&self, connection: &Connection<D>) -> Option<Box<Compressing<'_>>> {
-        connection.is_compressed().then(|| Box::new(self.routes.note_compressing(connection.path().clone())))
-    }
 }
 
 #[cfg(all(test, feature = "deflate"))]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use rxrust::prelude::*;
+
     use super::*;
-    use crate::{RxWsServer, WsStr};
+    use crate::{ClientBuilder, RxWsClient, RxWsServer, WsStr};
 
     #[test]
-    fn message_is_compressed_before_it_is_offered_as_long_as_a_link_on_its_path_wants_that() {
+    fn message_is_compressed_before_it_is_offered_as_long_as_a_link_on_its_tag_wants_that() {
         let deflate = Deflate::new();
         let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).compression(deflate.clone()).bind().unwrap();
         let core = &server.inner.core;
-        let is_compressed = |path: &str, len: usize| {
-            core.outgoing(&path.into(), Frame::from("x".repeat(len))).compressed(&deflate.usual()).is_some()
+        let is_compressed = |tag: &str, len: usize| {
+            core.outgoing(&tag.into(), Frame::from("x".repeat(len))).compressed(&deflate.usual()).is_some()
         };
-        assert!(!is_compressed("/", 1000));
-        let link = core.routes.note_compressing("/".into());
-        assert!(is_compressed("/", 1000) && !is_compressed("/other", 1000) && !is_compressed("/", 511));
-        drop(link);
-        assert!(!is_compressed("/", 1000));
+        let tags = || ["/", "/room", "/other"].map(|tag| is_compressed(tag, 1000));
+        assert_eq!(tags(), [false; 3]);
+        let (sender, connections) = mpsc::channel();
+        server.connections().subscribe(move |connection| sender.send(connection).unwrap());
+        let client = |compression: Option<Deflate>| {
+            let builder = RxWsClient::builder(format!("ws://{}/", server.local_addr()), WsStr);
+            let builder = compression.into_iter().fold(builder, ClientBuilder::compression);
+            (builder.connect().unwrap(), connections.recv_timeout(Duration::from_secs(10)).unwrap())
+        };
+        let (_plain, other) = client(None);
+        other.join("/other").unwrap();
+        let (client, connection) = client(Some(deflate.clone()));
+        // The link begins behind `connections()`, and is there when a message has come over it.
+        let (sender, heard) = mpsc::channel();
+        connection.clone().subscribe(move |_| sender.send(()).unwrap());
+        client.next("hello");
+        heard.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(tags(), [true, false, false]);
+        assert!(!is_compressed("/", 511));
+        connection.join("/room").unwrap();
+        assert_eq!(tags(), [true, true, false]);
+        connection.leave("/room");
+        assert_eq!(tags(), [true, false, false]);
+        connection.join("/room").unwrap();
+        client.complete();
+        connection.wait_closed(Duration::from_secs(10)).unwrap();
+        assert_eq!(tags(), [false; 3]);
     }
 }

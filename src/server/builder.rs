@@ -78,7 +78,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     ///
     /// It is the path that the client asked for, without its query, and exact: `/listen` is not `/listen/1`. A missing `/` at the
     /// start is added, and characters that a URL cannot hold are escaped, as [`ConnConfig::path`] does. A connection has one
-    /// outbox for all that is sent to it.
+    /// outbox for all that is sent to it, by its [rooms](crate::Connection::join) as well.
     ///
     /// # Panics
     ///
@@ -385,7 +385,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         let core = ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals);
         #[cfg(feature = "nats")]
         let core = core.on_bus(self.on_bus);
-        let core = Arc::new(core);
+        let core = core.shared();
         #[cfg(feature = "nats")]
         core.join_bus();
         let dead = core.clone();

@@ -13,11 +13,11 @@ use crate::{
     bus::{
         core::Told,
         interests::{Holder, Interest, Scope},
-        presence::{Attendance, channel::Channel},
+        presence::{channel::Channel, roster},
         servers::Sink,
     },
     runtime::callback,
-    server::core::ServerCore,
+    server::{core::ServerCore, rooms::Interested},
 };
 
 /// The name of a connection, as the program gives it.
@@ -59,8 +59,13 @@ pub(crate) trait ServerBus<T>: Send + Sync {
     /// Asks the bus for the messages of a path, for as long as the result lives.
     fn interest(&self, path: &Tag) -> Interest;
 
-    /// Tells the others of a connection, for as long as the result lives. `None` before the server has joined.
-    fn attend(&self, path: &Tag, id: u64, name: Option<String>) -> Option<Attendance>;
+    /// Counts a connection of the server in, or out again, on a tag. Returns whether the bus is to be [woken](Self::wake) for that.
+    /// Calls nobody.
+    fn count_in(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool;
+    fn count_out(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool;
+
+    /// Lets the bus tell the others who has come and gone.
+    fn wake(&self);
 
     /// Whether a frame of the bus is one of the server's.
     fn encodes_alike(&self) -> bool;
@@ -83,6 +88,12 @@ struct Place {
     name: Arc<str>,
     /// Others ask who is here.
     _asks: Interest,
+}
+
+impl Place {
+    fn on(&self, tag: &Tag) -> roster::Place {
+        roster::Place { path: tag.clone(), server: self.name.clone() }
+    }
 }
 
 /// Makes a bus that of a server with the datatype `D`.
@@ -117,9 +128,18 @@ where
         self.bus.inner.core.interests.join(Scope::Path(path.clone()), Holder::Server)
     }
 
-    fn attend(&self, path: &Tag, id: u64, name: Option<String>) -> Option<Attendance> {
-        let place = self.place.get()?;
-        Some(self.bus.inner.core.presence.attend(&place.name, path, id, name))
+    fn count_in(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
+        let presence = &self.bus.inner.core.presence;
+        self.place.get().is_some_and(|place| presence.join(&place.on(tag), id, name.cloned()))
+    }
+
+    fn count_out(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
+        let presence = &self.bus.inner.core.presence;
+        self.place.get().is_some_and(|place| presence.leave(&place.on(tag), id, name))
+    }
+
+    fn wake(&self) {
+        self.bus.inner.core.presence.wake();
     }
 
     fn encodes_alike(&self) -> bool {
@@ -131,33 +151,42 @@ where
     }
 }
 
-/// A connection on the bus of its server.
-pub(crate) struct OnBus {
-    _interest: Interest,
-    attendance: Option<Attendance>,
-}
-
 impl<D: WsDatatype> ServerCore<D> {
-    /// Keeps the bus, if there is one, interested in the path of a connection. In a box, since most servers have none.
-    pub(crate) fn enter_bus(&self, connection: &Connection<D>) -> Option<Box<OnBus>> {
-        let interest = self.on_bus.bus.as_ref()?.interest(connection.path());
-        Some(Box::new(OnBus { _interest: interest, attendance: None }))
+    /// Lets the bus, if there is one, send what comes in to this server.
+    pub(crate) fn join_bus(&self) {
+        if let Some(bus) = &self.on_bus.bus {
+            bus.join(self.component.name(), self.this.clone());
+        }
     }
 
-    /// Tells the other servers of a connection that is open.
-    pub(crate) fn attend(&self, connection: &Connection<D>, on_bus: &mut OnBus) {
-        let Some(bus) = &self.on_bus.bus else { return };
-        let name = self.on_bus.name_of.as_ref().and_then(|name_of| self.name(connection, name_of));
-        on_bus.attendance = bus.attend(connection.path(), connection.id(), name);
+    /// Keeps the bus, if there is one, interested in a tag.
+    pub(super) fn interest(&self, tag: &Tag) -> Option<Interested> {
+        Some(Box::new(self.on_bus.bus.as_ref()?.interest(tag)))
     }
 
-    /// A connection whose name cannot be made has none.
-    fn name(&self, connection: &Connection<D>, name_of: &NameOf<D>) -> Option<String> {
+    pub(super) fn arrive(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
+        self.on_bus.bus.as_ref().is_some_and(|bus| bus.count_in(tag, id, name))
+    }
+
+    pub(super) fn depart(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
+        self.on_bus.bus.as_ref().is_some_and(|bus| bus.count_out(tag, id, name))
+    }
+
+    pub(super) fn wake_presence(&self, is_due: bool) {
+        if let Some(bus) = self.on_bus.bus.as_ref().filter(|_| is_due) {
+            bus.wake();
+        }
+    }
+
+    /// The name that the program gives a connection. One whose name cannot be made has none.
+    pub(super) fn name_of(&self, connection: &Connection<D>) -> Option<Arc<str>> {
+        let name_of = self.on_bus.name_of.as_ref().filter(|_| self.on_bus.bus.is_some())?;
         let name = callback::run(|| callback::attempt("the function given to member(..)", || name_of(connection)));
-        name.unwrap_or_else(|_| {
+        let name = name.unwrap_or_else(|_| {
             self.component.events.report_panic();
             None
-        })
+        });
+        name.map(Arc::from)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     borrow::Cow,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{AcqRel, Acquire},
@@ -31,6 +31,7 @@ use crate::{
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     sending::{Outlet, backpressure},
+    server::{core::ServerCore, rooms::Tags},
     stats::Stats,
     subject::{branch::Branch, replay::Replay},
 };
@@ -91,6 +92,8 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) linked: Linked,
     /// How many calls were made to its client.
     pub(crate) calls: AtomicU64,
+    pub(crate) tags: Tags,
+    pub(crate) server: Weak<ServerCore<D>>,
 }
 
 /// The subject of a connection, as a branch of the server's subject.

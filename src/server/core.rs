@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     slice,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU16, AtomicU64, Ordering},
     },
 };
@@ -67,6 +67,8 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) sessions: Option<Sessions>,
     #[cfg(feature = "nats")]
     pub(crate) on_bus: BusOptions<D>,
+    /// For connections, which do not keep it alive.
+    pub(crate) this: Weak<Self>,
     open: Mutex<Open<D>>,
     /// Peers that do not come through the listener.
     arrivals: mpsc::Sender<Arrival>,
@@ -177,6 +179,7 @@ impl<D: WsDatatype> ServerCore<D> {
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
             #[cfg(feature = "nats")]
             on_bus: BusOptions::default(),
+            this: Weak::new(),
             options,
             policy: Policy { deflate, ..policy },
             tls,
@@ -235,13 +238,8 @@ impl<D: WsDatatype> ServerCore<D> {
         self
     }
 
-    /// Lets the bus, if there is one, send what comes in to this server.
-    #[cfg(feature = "nats")]
-    pub(crate) fn join_bus(self: &Arc<Self>) {
-        if let Some(bus) = &self.on_bus.bus {
-            let this: std::sync::Weak<Self> = Arc::downgrade(self);
-            bus.join(self.component.name(), this);
-        }
+    pub(crate) fn shared(self) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self { this: this.clone(), ..self })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open<D>> {
@@ -322,7 +320,7 @@ impl<D: WsDatatype> ServerCore<D> {
 
     pub(crate) fn path_stats(&self, path: &Tag) -> PathStats {
         let mut stats = PathStats::default();
-        for connection in self.lock().connections.values().filter(|connection| connection.path() == path) {
+        for connection in self.lock().connections.values().filter(|connection| connection.core().is_on(path)) {
             stats.connections += 1;
             stats.all += connection.stats();
         }

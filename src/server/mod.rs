@@ -1,7 +1,7 @@
 //! [`RxWsServer`]: a server as a subject.
 //!
 //! ```text
-//! handles    RxWsServer, Connection -> core (routing table) -> the outbox of each connection on the path
+//! handles    RxWsServer, Connection -> core (routing table) -> the outbox of each connection on the tag
 //! task       listener -> admission -> a task per peer; writes for connections that sleep
 //! serving    handshake -> Connection -> link -> Incoming -> the branch of the connection -> the server's subject
 //! ```
@@ -21,6 +21,7 @@ pub(crate) mod connection;
 mod core;
 #[cfg(feature = "mount")]
 mod mount;
+mod rooms;
 mod serving;
 mod session;
 mod streams;
@@ -47,7 +48,7 @@ use crate::{
 };
 
 /// A WebSocket server as a subject of [`TaggedData`]: it emits the messages of its clients, tagged with their path, and
-/// sends a pushed message to every client on the tag's path. *Hot*.
+/// sends a pushed message to every client on that path, or in the [room](Connection::join) of that tag. *Hot*.
 ///
 /// ```no_run
 /// use rxplus::prelude::*;
@@ -197,7 +198,8 @@ impl<D: WsDatatype> RxWsServer<D> {
         self.inner.core.stats()
     }
 
-    /// How many messages were sent and received over the connections that are open on `path`. Closed ones are not counted.
+    /// How many messages were sent and received over the connections that are open on `path`, or in the room of that name;
+    /// by whatever tags they were. Closed ones are not counted.
     ///
     /// ```
     /// use rxplus::prelude::*;
@@ -227,7 +229,7 @@ impl<D: WsDatatype> RxWsServer<D> {
         Ok(deliveries)
     }
 
-    /// As [`next`](Self::next), to every client on the tag's path but one: what a client says goes to all others. On a
+    /// As [`next`](Self::next), to every client on the tag but one: what a client says goes to all others. On a
     /// [bus](crate::guide::bus), the clients of other servers hear it as usual.
     ///
     /// ```
@@ -248,7 +250,7 @@ impl<D: WsDatatype> RxWsServer<D> {
         }
     }
 
-    /// As [`next_except`](Self::next_except), and says why when the message is refused. Without another client on the path it is
+    /// As [`next_except`](Self::next_except), and says why when the message is refused. Without another client on the tag it is
     /// `Ok`, and the message counts as unrouted.
     ///
     /// # Errors
@@ -287,12 +289,13 @@ endpoint! {
     RxWsServer, ServerSource { core, local_addrs, guard },
     emits TaggedData<D::Item>, takes T => TaggedData<T> => TaggedData<D::Outgoing>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
-    /// Queues a message for every client that is on the tag's path now. Never blocks; a refused message becomes an event.
+    /// Queues a message for every client that is on the tag now: by its path, or by a [room](Connection::join). Never blocks; a
+    /// refused message becomes an event.
     ///
     /// The tag is the path as it stands in the URL, with the `/` at its start. The message is encoded once. By default
     /// 16,384 messages or 16 MiB may wait for each client. When a client has that much waiting, this writes as much as its
     /// socket takes at that moment, on the caller's thread; a client is disconnected only if it has not read enough for
-    /// that. Without a client on the path, the message is counted as unrouted and gone.
+    /// that. Without a client on the tag, the message is counted as unrouted and gone.
     fn next(tagged);
 
     /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
@@ -301,7 +304,7 @@ endpoint! {
     ///
     /// # Errors
     ///
-    /// - [`SendError::Full`] when every client on the path refused it because its outbox is full. If only some did, that is
+    /// - [`SendError::Full`] when every client on the tag refused it because its outbox is full. If only some did, that is
     ///   an event.
     /// - [`SendError::Closed`] from the moment that `complete` or `error` was called.
     /// - [`SendError::Encode`] when the datatype cannot encode the item.

@@ -21,9 +21,7 @@ use crate::{
         event::{Peer, ServerEvent},
         events::Events,
         incoming::{Incoming, IncomingCounts},
-        reporting_at,
-        routing_table::Route,
-        trace,
+        reporting_at, trace,
     },
     handshake::{
         self, Asked, Entrant, Refused,
@@ -42,6 +40,7 @@ use crate::{
         arrival::{Arrival, Opening},
         connection::{ConnectionCore, Linked},
         core::{Acquaintance, ServerCore},
+        rooms::Tags,
         session::{self, Back, Greeted, Served},
     },
     subject::branch::{Branch, Main, kept_in},
@@ -188,11 +187,6 @@ struct Registered<'a, D: WsDatatype> {
     /// Until the other server has written the answer.
     #[cfg(feature = "mount")]
     upgrading: Option<Box<handshake::Upgrading>>,
-    /// The place of its outbox in the routing table.
-    route: Route,
-    /// Its part in the server's bus.
-    #[cfg(feature = "nats")]
-    on_bus: Option<Box<crate::server::bus::OnBus>>,
     session: Option<Box<Served>>,
     /// Its place among the connections; none while its session has no link.
     permit: Option<Permit>,
@@ -241,18 +235,13 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     fn register(serving: Serving<'a, D>, link: Option<Box<OpenLink<Transport>>>, session: Option<Box<Served>>) -> Self {
         let Serving { server, connection } = &serving;
         // Outbound: messages pushed for its path go into its outbox.
-        let route = server.routes.add(connection.path().clone(), connection.core().outbox.clone());
-        #[cfg(feature = "nats")]
-        let on_bus = server.enter_bus(connection);
+        server.enter(connection);
         server.add(connection);
         Self {
-            #[cfg(feature = "nats")]
-            on_bus,
             serving,
             link,
             #[cfg(feature = "mount")]
             upgrading: None,
-            route,
             session,
             permit: None,
             is_over: false,
@@ -277,10 +266,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         let serving = self.serving.clone();
         // In boxes, the first and the last: they take more room than the rest, and last a moment.
         Box::pin(serving.announce()).await;
-        #[cfg(feature = "nats")]
-        if let Some(on_bus) = &mut self.on_bus {
-            serving.server.attend(&serving.connection, on_bus);
-        }
+        serving.server.attend(&serving.connection);
         let ending = match (&mut self.session, &serving.server.sessions) {
             (Some(session), Some(sessions)) => {
                 Box::pin(serving.drive_session(sessions, session, link, &mut self.permit)).await
@@ -288,7 +274,6 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
             // In a box as well: a connection with a session would have room for both.
             _ => Box::pin(serving.drive(link, pending())).await,
         };
-        serving.server.routes.remove(&self.route);
         Box::pin(serving.end(*ending)).await;
         self.is_over = true;
         Ok(())
@@ -304,7 +289,6 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
             if let (Some(session), Some(sessions)) = (&self.session, &server.sessions) {
                 sessions.bury(&session.door, SessionLoss::Ended, session.known(&connection.core().outbox));
             }
-            server.routes.remove(&self.route);
             let of_server = server.component.terminal();
             self.serving.lose(of_server.unwrap_or_else(|| Death::Shutdown.of(connection.name())));
         }
@@ -426,10 +410,11 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         component.end_at_once(unsent.into(), || last);
     }
 
-    /// Takes the connection out of its server, and emits that as an event of the server.
+    /// Takes the connection out of its server, its rooms first, and emits that as an event of the server.
     fn part(&self, ending: Ending) -> Farewell {
         let Self { server, connection } = self;
         let core = connection.core();
+        server.leave_all(connection);
         let peer = core.peer.clone();
         core.outbox.end();
         report_drops(&core.outbox, &peer, core.component.events.copies(), &server.component.events);
@@ -484,6 +469,8 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
         close_timeout: server.options.limits.close_timeout,
         linked: Linked::default(),
         calls: AtomicU64::new(0),
+        tags: Tags::default(),
+        server: server.this.clone(),
     }
 }
 

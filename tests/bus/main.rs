@@ -28,7 +28,7 @@
 //! | bus ended before its servers | `servers::server_goes_on_*` |
 //! | 16 paths, 4 publishers, 100,000 messages | `many` |
 //! | server that is not to serve without its bus | `lost`; `tests/testing`: `bus_lost` |
-//! | who is where, nodes that die, zombies | `presence` |
+//! | who is where, nodes that die, zombies | `presence`, `rooms` |
 //! | some clients compress | `compressed` |
 //! | interest | `broken::interest_follows_the_clients` |
 //!
@@ -47,6 +47,7 @@ mod many;
 mod nats_server;
 mod presence;
 mod refused;
+mod rooms;
 mod servers;
 mod subject;
 mod sums;

@@ -21,10 +21,10 @@ over_both! {
 }
 
 /// The presence on a path, as it was emitted last.
-struct Seen(Arc<Mutex<Presence>>);
+pub(crate) struct Seen(Arc<Mutex<Presence>>);
 
 impl Seen {
-    fn by(bus: &RxBus<WsStr>, path: &str) -> Self {
+    pub(crate) fn by(bus: &RxBus<WsStr>, path: &str) -> Self {
         let seen = Arc::new(Mutex::new(Presence::default()));
         let latest = seen.clone();
         bus.presence(path).subscribe(move |presence| *latest.lock().unwrap() = presence);
@@ -36,7 +36,7 @@ impl Seen {
     }
 
     /// Waits for so many connections, on so many servers, of members with these names.
-    fn until(&self, connections: u64, servers: usize, names: &[&str]) {
+    pub(crate) fn until(&self, connections: u64, servers: usize, names: &[&str]) {
         let is_so = || {
             let now = self.now();
             let mut has: Vec<_> = now.members.iter().map(|member| &*member.name).collect();
@@ -56,7 +56,7 @@ impl Seen {
 }
 
 /// A server whose connections are named by their query.
-fn server_on(bus: &RxBus<WsStr>) -> RxWsServer<WsStr> {
+pub(crate) fn server_on(bus: &RxBus<WsStr>) -> RxWsServer<WsStr> {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).name("chat").bus(bus);
     server.member(|connection| connection.query().map(str::to_owned)).bind().unwrap()
 }

@@ -1,7 +1,7 @@
 //! Who is where: each bus tells the others of the connections of its servers, and nobody else changes what it has told.
 //!
 //! ```text
-//! servers -> Attendance -> Own ----- told, each 0.2 s at most ---> the outbox of the bus -> other buses
+//! connections of servers -> Own ----- told, each 0.2 s at most ---> the outbox of the bus -> other buses
 //!                          Others <- messages of other buses
 //!                          Own + Others -> presence of the paths that somebody watches, each 0.2 s at most
 //! ```
@@ -24,7 +24,7 @@ pub(crate) mod feed;
 mod message;
 mod others;
 mod own;
-mod roster;
+pub(crate) mod roster;
 mod state;
 
 use std::{
@@ -45,13 +45,7 @@ use crate::{
         broker::{Envelope, Kind, Mark},
         core::BusCore,
         numbers::Stamp,
-        presence::{
-            channel::Channel,
-            message::Message,
-            own::{Numbered, Own},
-            roster::Place,
-            state::State,
-        },
+        presence::{channel::Channel, message::Message, own::Numbered, roster::Place, state::State},
     },
     runtime::debts,
     subject::{Merge, Merged, PanicHook, replay::Replay},
@@ -66,22 +60,6 @@ pub(crate) struct Tracker {
     on_panic: Option<PanicHook>,
     state: Mutex<State>,
     changed: Notify,
-}
-
-/// A connection on a path, until it is dropped.
-#[must_use]
-pub(crate) struct Attendance {
-    tracker: Arc<Tracker>,
-    place: Place,
-    id: u64,
-    name: Option<Arc<str>>,
-}
-
-impl Drop for Attendance {
-    fn drop(&mut self) {
-        let Self { place, id, name, .. } = self;
-        self.tracker.change(&place.path, |own| own.leave(place, *id, name.as_ref()));
-    }
 }
 
 /// An observer's part in a path that is watched.
@@ -119,19 +97,18 @@ impl Tracker {
         format!("{name}@{}.{number}", self.node).into()
     }
 
-    /// Counts a connection in.
-    pub(crate) fn attend(self: &Arc<Self>, server: &Arc<str>, path: &Tag, id: u64, name: Option<String>) -> Attendance {
-        let place = Place { path: path.clone(), server: server.clone() };
-        let name = name.map(Arc::from);
-        self.change(path, |own| own.join(&place, id, name.clone()));
-        Attendance { tracker: self.clone(), place, id, name }
+    /// Counts a connection in. Returns whether the tracker is to be [woken](Self::wake) for that. Calls nobody.
+    pub(crate) fn join(&self, place: &Place, id: u64, name: Option<Arc<str>>) -> bool {
+        self.lock().change(&place.path, |own| own.join(place, id, name))
     }
 
-    fn change(&self, path: &Tag, change: impl FnOnce(&mut Own)) {
-        let is_due = self.lock().change(path, change);
-        if is_due {
-            self.changed.notify_one();
-        }
+    /// As [`join`](Self::join), out again.
+    pub(crate) fn leave(&self, place: &Place, id: u64, name: Option<&Arc<str>>) -> bool {
+        self.lock().change(&place.path, |own| own.leave(place, id, name))
+    }
+
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
     }
 
     /// Counts an observer of a path in, and returns what it observes.

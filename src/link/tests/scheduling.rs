@@ -83,7 +83,7 @@ async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
     let listeners: Vec<_> = (0..LISTENERS).map(|_| (duplex(1 << 20), Outbox::new(bound, |_| {}))).collect();
     let mut peers = Vec::new();
     for ((socket, peer), outbox) in listeners {
-        let _route = routes.add(path.clone(), outbox.clone());
+        let _route = routes.add(path.clone(), outbox.clone(), false);
         tokio::spawn(drive(socket, plan.link(&outbox), receipt, std::future::pending()));
         peers.push((peer, outbox));
     }
