@@ -88,7 +88,6 @@ mod misuse;
 mod one_line;
 mod operators;
 mod outbox;
-#[cfg(feature = "nats")]
 mod presence;
 mod protocol;
 mod random;
@@ -134,8 +133,6 @@ pub use http::HeaderMap;
 pub use limits::Limits;
 pub use operators::{Lossy, ObservableExt, Router};
 pub use outbox::{Overflow, Pressure};
-#[cfg(feature = "nats")]
-#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub use presence::{Member, Presence};
 #[cfg(feature = "deflate")]
 #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
@@ -174,6 +171,7 @@ pub mod ops {
             LogErrors, MergeIntoObserver, RouteObserver, RouteSubscription, Routed, Share, ShareSubscription,
             TagFilter, TagWith, Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag, WithErr,
         },
+        presence::ServerPresenceFeed,
         runtime::RunLoopScheduler,
         sending::OutboxSink,
         server::{ConnectionSource, ServerSource},

@@ -282,7 +282,7 @@ impl Limits {
     /// [`WsError::TooManyRooms`](crate::WsError::TooManyRooms).
     ///
     /// A room takes some 200 bytes beside its name, for each connection that is there; peers whose wishes are granted choose how
-    /// many they are in, and the names. See [`Connection::join`](crate::Connection::join). It has no effect on a client.
+    /// many they are in, and the names. With 0 there are no rooms. See [`Connection::join`](crate::Connection::join). It has no effect on a client.
     pub fn rooms(mut self, count: usize) -> Self {
         self.rooms = count;
         self

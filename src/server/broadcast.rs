@@ -1,8 +1,57 @@
-//! How a message for many connections is compressed once.
+//! How a message for many connections is encoded once, compressed once, and offered to each.
 
-use crate::{Frame, Tag, WsDatatype, outbox::OutboxFrame, protocol::deflate::Deflate, server::core::ServerCore};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use crate::{
+    Frame, SendError, Tag, TaggedData, WsDatatype,
+    endpoint::EndpointCore,
+    fate::Fate,
+    outbox::{Outbox, OutboxFrame, Refusal},
+    protocol::deflate::Deflate,
+    server::core::ServerCore,
+};
 
 impl<D: WsDatatype> ServerCore<D> {
+    /// Encodes a message once and offers it to every connection on its tag, but for the one with the outbox left out.
+    pub(crate) fn offer_except(
+        &self,
+        tagged: &TaggedData<D::Outgoing>,
+        fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
+    ) -> Result<(), SendError<()>> {
+        if self.is_closing() {
+            return Err(SendError::Closed(()));
+        }
+        let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
+        let path = &tagged.tag;
+        #[cfg(feature = "nats")]
+        if let Some(bus) = &self.on_bus.bus {
+            let there = bus.push(tagged, &frame);
+            return with_bus(self.offer_here(path, frame, fate, except), there);
+        }
+        self.offer_here(path, frame, fate, except).map(drop)
+    }
+
+    fn offer_here(
+        &self,
+        path: &Tag,
+        frame: Frame,
+        fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
+    ) -> Result<Here, SendError<()>> {
+        match self.routes.push(path, self.outgoing(path, frame), fate, except) {
+            Some(Ok(())) => Ok(Here::Taken),
+            Some(Err(Refusal::Full)) => Err(SendError::Full(())),
+            // All of its connections are ending: as good as none.
+            Some(Err(Refusal::Closed)) if !self.is_closing() => {
+                self.missed.fetch_add(1, Relaxed);
+                Ok(Here::Nobody)
+            }
+            Some(Err(Refusal::Closed)) => Err(SendError::Closed(())),
+            None => Ok(Here::Nobody),
+        }
+    }
+
     /// A message for all connections on a tag: compressed, here and once, if that is worthwhile for any of them. Holds no lock
     /// meanwhile.
     pub(crate) fn outgoing(&self, path: &Tag, frame: Frame) -> OutboxFrame {
@@ -15,6 +64,25 @@ impl<D: WsDatatype> ServerCore<D> {
         }
         message
     }
+}
+
+/// What became of a message that was offered to the server's own connections and to the bus. One that has taken it is enough.
+#[cfg(feature = "nats")]
+fn with_bus(here: Result<Here, SendError<()>>, there: Result<(), SendError<()>>) -> Result<(), SendError<()>> {
+    match (here, there) {
+        (Ok(Here::Taken), _) | (Ok(Here::Nobody) | Err(SendError::Full(())), Ok(())) => Ok(()),
+        // A server whose bus has ended is one without a bus.
+        (Ok(Here::Nobody), Err(SendError::Closed(()))) => Ok(()),
+        (Err(error), _) | (Ok(Here::Nobody), Err(error)) => Err(error),
+    }
+}
+
+/// What became of a message in the server itself.
+enum Here {
+    /// A connection has taken it.
+    Taken,
+    /// There was no connection.
+    Nobody,
 }
 
 #[cfg(all(test, feature = "deflate"))]

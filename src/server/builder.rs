@@ -18,7 +18,7 @@ use crate::{
     },
     handshake::{Authorize, Origin, Policy},
     outbox::OutboxBound,
-    server::{ServerSource, core::ServerCore, task},
+    server::{ServerSource, core::ServerCore, presence::Naming, task},
     transport::{
         listen::{Listener, listen},
         tls::ServerTls,
@@ -36,6 +36,7 @@ pub struct ServerBuilder<D: WsDatatype> {
     policy: Policy,
     tls: Option<ServerTls>,
     resume: Option<Resume>,
+    naming: Naming<D>,
     #[cfg(feature = "nats")]
     on_bus: BusOptions<D>,
     /// The first option that cannot be used, as an error.
@@ -51,6 +52,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
             policy: Policy::default(),
             tls: None,
             resume: None,
+            naming: Naming::default(),
             #[cfg(feature = "nats")]
             on_bus: BusOptions::default(),
             mistake: None,
@@ -263,35 +265,31 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Gives the connections names, under which [`RxBus::presence`](crate::RxBus::presence) tells of them on all servers of
-    /// the [bus](Self::bus). `name` returns a `String`, or an `Option<String>` for connections that may have none; by default,
-    /// none has, and connections are only counted.
+    /// Gives the connections names, under which [`presence()`](RxWsServer::presence) tells of them, on all servers of the
+    /// [bus](crate::guide::bus) if there is one. `name` returns a `String`, or an `Option<String>` for connections that may have none;
+    /// by default, none has, and connections are only counted.
     ///
     /// ```
     /// use rxplus::prelude::*;
     ///
     /// struct User(String);
     ///
-    /// let bus = RxBus::local(WsStr)?;
     /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
     ///     .authorize(|request| async move { Ok(User(request.header("x-user").unwrap_or("nobody").into())) })
-    ///     .bus(&bus)
     ///     .member(|connection| connection.grant().map(|User(name)| name.clone()))
     ///     .bind()?;
     /// # Ok::<(), WsError>(())
     /// ```
     ///
     /// It is called on the server's I/O thread, once for each connection, after [`Connected`](crate::ServerEvent::Connected). If
-    /// it panics, the connection has no name, and that is an [event](crate::ServerEvent::SubscriberPanicked). Everybody who may
-    /// subscribe at the broker can read the names.
-    #[cfg(feature = "nats")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+    /// it panics, the connection has no name, and that is an [event](crate::ServerEvent::SubscriberPanicked). On a bus, everybody who
+    /// may subscribe at the broker can read the names.
     pub fn member<F, N>(mut self, name: F) -> Self
     where
         F: Fn(&crate::Connection<D>) -> N + Send + Sync + 'static,
         N: Into<Option<String>>,
     {
-        self.on_bus.name_of = Some(Arc::new(move |connection| name(connection).into()));
+        self.naming = Naming::new(move |connection| name(connection).into());
         self
     }
 
@@ -385,7 +383,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         let core = ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals);
         #[cfg(feature = "nats")]
         let core = core.on_bus(self.on_bus);
-        let core = core.shared();
+        let core = core.shared(self.naming);
         #[cfg(feature = "nats")]
         core.join_bus();
         let dead = core.clone();

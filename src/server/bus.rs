@@ -3,38 +3,37 @@
 use std::{
     any::TypeId,
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use tokio::sync::watch;
 
 use crate::{
-    BusLost, Connection, Frame, RxBus, SendError, Tag, TaggedData, WsDatatype,
+    BusLost, Frame, Presence, RxBus, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
     bus::{
         core::Told,
         interests::{Holder, Interest, Scope},
-        presence::{channel::Channel, roster},
+        presence::channel::Channel,
         servers::Sink,
     },
-    runtime::callback,
-    server::{core::ServerCore, rooms::Interested},
+    presence::{Held, Keeping, Registry, roster},
+    server::core::ServerCore,
 };
-
-/// The name of a connection, as the program gives it.
-pub(crate) type NameOf<D> = Arc<dyn Fn(&Connection<D>) -> Option<String> + Send + Sync>;
 
 /// The bus of a server, and what the program has said about it.
 pub(crate) struct BusOptions<D: WsDatatype> {
     /// `None` if the server shares none.
     pub(crate) bus: Option<Arc<dyn ServerBus<D::Outgoing>>>,
     pub(crate) on_lost: BusLost,
-    pub(crate) name_of: Option<NameOf<D>>,
 }
 
 // Not derived: the datatype need not be `Default`.
 impl<D: WsDatatype> Default for BusOptions<D> {
     fn default() -> Self {
-        Self { bus: None, on_lost: BusLost::default(), name_of: None }
+        Self { bus: None, on_lost: BusLost::default() }
     }
 }
 
@@ -49,7 +48,7 @@ impl<D: WsDatatype> fmt::Debug for BusOptions<D> {
 }
 
 /// The bus of a server that pushes `T`, whatever the datatype of the bus.
-pub(crate) trait ServerBus<T>: Send + Sync {
+pub(crate) trait ServerBus<T>: Registry {
     /// Lets the bus send what comes in to the server of this name, which it does not keep alive.
     fn join(&self, name: &str, server: Weak<dyn Sink<T>>);
 
@@ -58,14 +57,6 @@ pub(crate) trait ServerBus<T>: Send + Sync {
 
     /// Asks the bus for the messages of a path, for as long as the result lives.
     fn interest(&self, path: &Tag) -> Interest;
-
-    /// Counts a connection of the server in, or out again, on a tag. Returns whether the bus is to be [woken](Self::wake) for that.
-    /// Calls nobody.
-    fn count_in(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool;
-    fn count_out(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool;
-
-    /// Lets the bus tell the others who has come and gone.
-    fn wake(&self);
 
     /// Whether a frame of the bus is one of the server's.
     fn encodes_alike(&self) -> bool;
@@ -79,6 +70,8 @@ struct Joined<B: WsDatatype> {
     bus: RxBus<B>,
     place: OnceLock<Place>,
     encodes_alike: bool,
+    /// The server has ended.
+    is_over: AtomicBool,
 }
 
 /// The place of a server on its bus.
@@ -96,13 +89,58 @@ impl Place {
     }
 }
 
+impl<B: WsDatatype> Joined<B> {
+    /// The number of the server; 0 before it has joined.
+    fn number(&self) -> u64 {
+        self.place.get().map_or(0, |place| place.number)
+    }
+}
+
+impl<B: WsDatatype> Registry for Joined<B> {
+    fn count_in(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
+        let presence = &self.bus.inner.core.presence;
+        self.place.get().is_some_and(|place| presence.join(&place.on(tag), id, name.cloned()))
+    }
+
+    fn count_out(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
+        let presence = &self.bus.inner.core.presence;
+        self.place.get().is_some_and(|place| presence.leave(&place.on(tag), id, name))
+    }
+
+    fn wake(&self) {
+        self.bus.inner.core.presence.wake();
+    }
+
+    /// Observers do not keep the bus open.
+    fn watch(self: Arc<Self>) -> (SerializedSubject<TaggedData<Presence>>, Held) {
+        let core = &self.bus.inner.core;
+        let interests = core.presence.hears(&core.interests);
+        let (subject, watching) = core.presence.watch_all(self.number());
+        // Looked at afterwards: an observer that comes while the server ends is among those who are told, or sees it here.
+        if self.is_over.load(SeqCst) {
+            subject.clone().complete();
+        }
+        (subject, Box::new((watching, interests)))
+    }
+
+    fn end(&self) {
+        self.is_over.store(true, SeqCst);
+        self.bus.inner.core.presence.end_all(self.number());
+    }
+
+    /// The task of the bus does it.
+    fn keep(&self) -> Keeping<'_> {
+        Box::pin(std::future::pending())
+    }
+}
+
 /// Makes a bus that of a server with the datatype `D`.
 pub(crate) fn bus_of<D: WsDatatype, B: WsDatatype<Item = D::Outgoing, Outgoing = D::Outgoing>>(
     bus: &RxBus<B>,
 ) -> Arc<dyn ServerBus<D::Outgoing>> {
     // A type without any data has no options in which two of it could differ.
     let encodes_alike = TypeId::of::<D>() == TypeId::of::<B>() && size_of::<D>() == 0;
-    Arc::new(Joined { bus: bus.clone(), place: OnceLock::new(), encodes_alike })
+    Arc::new(Joined { bus: bus.clone(), place: OnceLock::new(), encodes_alike, is_over: AtomicBool::new(false) })
 }
 
 impl<T, B> ServerBus<T> for Joined<B>
@@ -120,26 +158,11 @@ where
     }
 
     fn push(&self, tagged: &TaggedData<T>, frame: &Frame) -> Result<(), SendError<()>> {
-        let from = self.place.get().map_or(0, |place| place.number);
-        self.bus.inner.core.offer_from(tagged, self.encodes_alike.then_some(frame), from)
+        self.bus.inner.core.offer_from(tagged, self.encodes_alike.then_some(frame), self.number())
     }
 
     fn interest(&self, path: &Tag) -> Interest {
         self.bus.inner.core.interests.join(Scope::Path(path.clone()), Holder::Server)
-    }
-
-    fn count_in(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
-        let presence = &self.bus.inner.core.presence;
-        self.place.get().is_some_and(|place| presence.join(&place.on(tag), id, name.cloned()))
-    }
-
-    fn count_out(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
-        let presence = &self.bus.inner.core.presence;
-        self.place.get().is_some_and(|place| presence.leave(&place.on(tag), id, name))
-    }
-
-    fn wake(&self) {
-        self.bus.inner.core.presence.wake();
     }
 
     fn encodes_alike(&self) -> bool {
@@ -160,33 +183,8 @@ impl<D: WsDatatype> ServerCore<D> {
     }
 
     /// Keeps the bus, if there is one, interested in a tag.
-    pub(super) fn interest(&self, tag: &Tag) -> Option<Interested> {
+    pub(super) fn interest(&self, tag: &Tag) -> Option<Held> {
         Some(Box::new(self.on_bus.bus.as_ref()?.interest(tag)))
-    }
-
-    pub(super) fn arrive(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
-        self.on_bus.bus.as_ref().is_some_and(|bus| bus.count_in(tag, id, name))
-    }
-
-    pub(super) fn depart(&self, tag: &Tag, id: u64, name: Option<&Arc<str>>) -> bool {
-        self.on_bus.bus.as_ref().is_some_and(|bus| bus.count_out(tag, id, name))
-    }
-
-    pub(super) fn wake_presence(&self, is_due: bool) {
-        if let Some(bus) = self.on_bus.bus.as_ref().filter(|_| is_due) {
-            bus.wake();
-        }
-    }
-
-    /// The name that the program gives a connection. One whose name cannot be made has none.
-    pub(super) fn name_of(&self, connection: &Connection<D>) -> Option<Arc<str>> {
-        let name_of = self.on_bus.name_of.as_ref().filter(|_| self.on_bus.bus.is_some())?;
-        let name = callback::run(|| callback::attempt("the function given to member(..)", || name_of(connection)));
-        let name = name.unwrap_or_else(|_| {
-            self.component.events.report_panic();
-            None
-        });
-        name.map(Arc::from)
     }
 }
 

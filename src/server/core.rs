@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 #[cfg(feature = "nats")]
 use crate::server::bus::BusOptions;
 use crate::{
-    Addr, Connection, DatatypeError, Frame, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData,
-    WsDatatype, WsError,
+    Addr, Connection, DatatypeError, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
+    WsError,
     endpoint::{
         Component, EndpointCore, Received,
         codec::Codec,
@@ -29,13 +29,13 @@ use crate::{
         admission::{Admission, Permit},
     },
     link::write_scheduler::WriteScheduler,
-    outbox::{Outbox, Refusal},
+    presence::{Registry, register::Register},
     protocol::close::{GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER},
     runtime::{
         debts::{self, Debts},
         guard::Death,
     },
-    server::{arrival::Arrival, serving::Serving, session::Sessions},
+    server::{arrival::Arrival, presence::Naming, serving::Serving, session::Sessions},
     stats::{PathStats, Rejections, SendStats, ServerStats, Tally},
     subject::{branch::Listeners, replay::Replay},
     transport::{raw::Given, tls::ServerTls},
@@ -65,6 +65,9 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) admission: Arc<Admission>,
     /// `None` if the server offers none.
     pub(crate) sessions: Option<Sessions>,
+    pub(crate) naming: Naming<D>,
+    /// Where the connections are counted that are there.
+    pub(crate) presence: Arc<dyn Registry>,
     #[cfg(feature = "nats")]
     pub(crate) on_bus: BusOptions<D>,
     /// For connections, which do not keep it alive.
@@ -78,8 +81,8 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     closing: watch::Sender<bool>,
     /// The close code when it is to end, and 0 before. Asked for with each message, so without the lock of `closing`.
     close_code: AtomicU16,
-    /// Messages for whose path there were only connections that were ending.
-    missed: AtomicU64,
+    /// Messages for whose tag there were only connections that were ending.
+    pub(super) missed: AtomicU64,
 }
 
 /// The open connections, and the sums of those that were.
@@ -168,6 +171,7 @@ impl<D: WsDatatype> ServerCore<D> {
         let component = Component::keeping_early(options.name.clone(), home.clone());
         let on_panic = component.events.on_panic();
         let deflate = options.deflate.clone();
+        let presence = Register::new(options.name.clone(), home.clone(), on_panic.clone());
         Self {
             component,
             listeners: Listeners::default(),
@@ -177,6 +181,8 @@ impl<D: WsDatatype> ServerCore<D> {
             codec: Codec::new(Arc::new(datatype)),
             admission: Admission::new(options.limits.clone()),
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
+            naming: Naming::default(),
+            presence: Arc::new(presence),
             #[cfg(feature = "nats")]
             on_bus: BusOptions::default(),
             this: Weak::new(),
@@ -192,54 +198,17 @@ impl<D: WsDatatype> ServerCore<D> {
         }
     }
 
-    /// Encodes a message once and offers it to every connection on its path, but for the one with the outbox left out.
-    pub(crate) fn offer_except(
-        &self,
-        tagged: &TaggedData<D::Outgoing>,
-        fate: Option<&Arc<dyn Fate>>,
-        except: Option<&Outbox>,
-    ) -> Result<(), SendError<()>> {
-        if self.is_closing() {
-            return Err(SendError::Closed(()));
-        }
-        let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
-        let path = &tagged.tag;
-        #[cfg(feature = "nats")]
-        if let Some(bus) = &self.on_bus.bus {
-            let there = bus.push(tagged, &frame);
-            return with_bus(self.offer_here(path, frame, fate, except), there);
-        }
-        self.offer_here(path, frame, fate, except).map(drop)
-    }
-
-    fn offer_here(
-        &self,
-        path: &Tag,
-        frame: Frame,
-        fate: Option<&Arc<dyn Fate>>,
-        except: Option<&Outbox>,
-    ) -> Result<Here, SendError<()>> {
-        match self.routes.push(path, self.outgoing(path, frame), fate, except) {
-            Some(Ok(())) => Ok(Here::Taken),
-            Some(Err(Refusal::Full)) => Err(SendError::Full(())),
-            // All of its connections are ending: as good as none.
-            Some(Err(Refusal::Closed)) if !self.is_closing() => {
-                self.missed.fetch_add(1, Ordering::Relaxed);
-                Ok(Here::Nobody)
-            }
-            Some(Err(Refusal::Closed)) => Err(SendError::Closed(())),
-            None => Ok(Here::Nobody),
-        }
-    }
-
     #[cfg(feature = "nats")]
     pub(crate) fn on_bus(mut self, on_bus: BusOptions<D>) -> Self {
+        if let Some(bus) = &on_bus.bus {
+            self.presence = bus.clone();
+        }
         self.on_bus = on_bus;
         self
     }
 
-    pub(crate) fn shared(self) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self { this: this.clone(), ..self })
+    pub(crate) fn shared(self, naming: Naming<D>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self { this: this.clone(), naming, ..self })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open<D>> {
@@ -330,6 +299,7 @@ impl<D: WsDatatype> ServerCore<D> {
     /// Ends all but the events and what arrives, and makes the last event.
     pub(crate) fn last(&self, report: CloseReport) -> ServerEvent {
         self.connections.clone().complete();
+        self.presence.end();
         self.component.events.traced(ServerEvent::Closed(report))
     }
 
@@ -461,25 +431,6 @@ impl<D: WsDatatype> ServerCore<D> {
         drop(open);
         self.component.end_at_once(report, || self.last(report));
     }
-}
-
-/// What became of a message that was offered to the server's own connections and to the bus. One that has taken it is enough.
-#[cfg(feature = "nats")]
-fn with_bus(here: Result<Here, SendError<()>>, there: Result<(), SendError<()>>) -> Result<(), SendError<()>> {
-    match (here, there) {
-        (Ok(Here::Taken), _) | (Ok(Here::Nobody) | Err(SendError::Full(())), Ok(())) => Ok(()),
-        // A server whose bus has ended is one without a bus.
-        (Ok(Here::Nobody), Err(SendError::Closed(()))) => Ok(()),
-        (Err(error), _) | (Ok(Here::Nobody), Err(error)) => Err(error),
-    }
-}
-
-/// What became of a message in the server itself.
-enum Here {
-    /// A connection has taken it.
-    Taken,
-    /// There was no connection.
-    Nobody,
 }
 
 /// Whether the client of a connection knows of it. No subscriber does before the client.

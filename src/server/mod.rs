@@ -21,6 +21,7 @@ pub(crate) mod connection;
 mod core;
 #[cfg(feature = "mount")]
 mod mount;
+mod presence;
 mod rooms;
 mod serving;
 mod session;

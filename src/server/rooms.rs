@@ -19,6 +19,7 @@ use crate::{
     Connection, Tag, WsDatatype, WsError,
     endpoint::EndpointCore,
     outbox::Outbox,
+    presence::Held,
     server::{connection::ConnectionCore, core::ServerCore},
 };
 
@@ -152,11 +153,8 @@ struct Seat {
     /// The number of its outbox in the routing table.
     route: u64,
     /// What keeps the bus interested in the tag.
-    _interest: Option<Interested>,
+    _interest: Option<Held>,
 }
-
-/// Something that holds until it is dropped.
-pub(crate) type Interested = Box<dyn Send + Sync>;
 
 impl Tags {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -180,7 +178,7 @@ impl<D: WsDatatype> ServerCore<D> {
         core.tags.lock().own = Some(seat);
     }
 
-    fn seat(&self, tag: &Tag, outbox: &Outbox, compresses: bool, interest: Option<Interested>) -> Seat {
+    fn seat(&self, tag: &Tag, outbox: &Outbox, compresses: bool, interest: Option<Held>) -> Seat {
         Seat { route: self.routes.add(tag.clone(), outbox.clone(), compresses), _interest: interest }
     }
 
@@ -202,7 +200,7 @@ impl<D: WsDatatype> ServerCore<D> {
             return Err(WsError::TooManyRooms(connection.name().to_owned()));
         }
         let seat = self.seat(&room, &core.outbox, tags.compresses, interest);
-        let is_due = tags.stage == Stage::Present && self.arrive(&room, connection.id(), tags.name.as_ref());
+        let is_due = tags.stage == Stage::Present && self.presence.count_in(&room, connection.id(), tags.name.as_ref());
         tags.rooms.insert(room, seat);
         drop(tags);
         self.wake_presence(is_due);
@@ -214,7 +212,8 @@ impl<D: WsDatatype> ServerCore<D> {
         let mut tags = core.tags.lock();
         let Some((room, seat)) = tags.rooms.remove_entry(room) else { return false };
         self.routes.remove(&room, seat.route, tags.compresses);
-        let is_due = tags.stage == Stage::Present && self.depart(&room, connection.id(), tags.name.as_ref());
+        let is_due =
+            tags.stage == Stage::Present && self.presence.count_out(&room, connection.id(), tags.name.as_ref());
         drop(tags);
         self.wake_presence(is_due);
         true
@@ -230,7 +229,7 @@ impl<D: WsDatatype> ServerCore<D> {
         }
         let all = tags.own.iter().map(|_| &core.peer.path).chain(tags.rooms.keys());
         let mut is_due = false;
-        all.for_each(|tag| is_due |= self.arrive(tag, connection.id(), name.as_ref()));
+        all.for_each(|tag| is_due |= self.presence.count_in(tag, connection.id(), name.as_ref()));
         (tags.stage, tags.name) = (Stage::Present, name);
         drop(tags);
         self.wake_presence(is_due);
@@ -245,9 +244,15 @@ impl<D: WsDatatype> ServerCore<D> {
         let mut is_due = false;
         for (tag, seat) in own.into_iter().chain(rooms) {
             self.routes.remove(&tag, seat.route, compresses);
-            is_due |= stage == Stage::Present && self.depart(&tag, connection.id(), name.as_ref());
+            is_due |= stage == Stage::Present && self.presence.count_out(&tag, connection.id(), name.as_ref());
         }
         self.wake_presence(is_due);
+    }
+
+    fn wake_presence(&self, is_due: bool) {
+        if is_due {
+            self.presence.wake();
+        }
     }
 
     /// Notes that the link of a connection compresses, if it does, until the result is dropped. In a box, as most do not.
@@ -282,24 +287,10 @@ impl<D: WsDatatype> Drop for Compressing<'_, D> {
     }
 }
 
-/// Without the feature `nats` there is no bus that could tell anybody.
 #[cfg(not(feature = "nats"))]
 impl<D: WsDatatype> ServerCore<D> {
-    fn interest(&self, _: &Tag) -> Option<Interested> {
+    /// There is no bus.
+    fn interest(&self, _: &Tag) -> Option<Held> {
         None
     }
-
-    fn name_of(&self, _: &Connection<D>) -> Option<Arc<str>> {
-        None
-    }
-
-    fn arrive(&self, _: &Tag, _: u64, _: Option<&Arc<str>>) -> bool {
-        false
-    }
-
-    fn depart(&self, _: &Tag, _: u64, _: Option<&Arc<str>>) -> bool {
-        false
-    }
-
-    fn wake_presence(&self, _: bool) {}
 }

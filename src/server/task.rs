@@ -29,7 +29,8 @@ enum Came {
     Arrived(Arrival),
 }
 
-/// Serves until the server has ended. Meanwhile the same task writes for connections that sleep.
+/// Serves until the server has ended. Meanwhile the same task writes for connections that sleep, and tells who is
+/// there.
 pub(crate) async fn run<D: WsDatatype>(
     server: Arc<ServerCore<D>>,
     listener: Listener,
@@ -45,7 +46,8 @@ pub(crate) async fn run<D: WsDatatype>(
     tokio::select! {
         biased;
         () = flushing => {}
-        () = serve_all(server, listener, arrivals) => {}
+        () = serve_all(server.clone(), listener, arrivals) => {}
+        never = server.presence.keep() => match never {},
     }
 }
 

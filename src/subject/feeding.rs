@@ -83,6 +83,11 @@ impl<T, E> SerializedSubject<T, E> {
         self.core.lock().replay.take_early(wanted)
     }
 
+    /// Whether nothing waits to be delivered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.core.lock().inbox.is_empty()
+    }
+
     /// Forgets a member, so that later observers do not hear of it.
     pub(crate) fn forget(&self, number: u64) {
         let forgotten = self.core.lock().replay.forget(number);

@@ -18,6 +18,17 @@ pub(crate) enum Replay<T> {
     Elsewhere(Arc<dyn Elsewhere<T>>),
     /// All items that have not been forgotten, by their number.
     Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
+    /// What is so, as the items tell of it one by one.
+    Keyed(Box<dyn Keyed<T>>),
+}
+
+/// What is so, as a subject's items tell of it. Called under a lock, and calls nobody.
+pub(crate) trait Keyed<T>: Send {
+    /// Notes an item. Returns the one that it takes the place of.
+    fn note(&mut self, item: &T) -> Option<T>;
+
+    /// The items that tell everything.
+    fn all(&self) -> VecDeque<T>;
 }
 
 /// The memory of a subject that several others share.
@@ -126,6 +137,10 @@ impl<T: Clone> Replay<T> {
                 members.insert(number(&item), item.clone());
                 Noted::unkept(item)
             }
+            Self::Keyed(keyed) => {
+                let former = keyed.note(&item);
+                Noted { item: Some(item), dropped: former.into_iter().collect() }
+            }
         }
     }
 
@@ -140,6 +155,7 @@ impl<T: Clone> Replay<T> {
             }
             Self::Latest(latest) => latest.iter().map(|latest| T::clone(latest)).collect(),
             Self::Members { members, .. } => members.values().cloned().collect(),
+            Self::Keyed(keyed) => keyed.all(),
         }
     }
 }

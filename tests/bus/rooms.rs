@@ -13,6 +13,7 @@ over_both! {
     what_is_sent_to_all_but_one_reaches_the_clients_of_other_servers_as_usual,
     who_is_in_a_room_is_known_on_all_servers,
     presence_in_rooms_equals_the_truth_whatever_threads_join_and_leave,
+    presence_of_a_server_is_that_of_all_and_ends_with_it,
 }
 
 /// A server, and the connections of its clients.
@@ -127,4 +128,28 @@ fn presence_in_rooms_equals_the_truth_whatever_threads_join_and_leave(joint: &Jo
         seen.iter().for_each(|seen| seen.until(names.len() as u64, names.len().min(1), &names));
         guests.iter().for_each(|guest| _ = guest.connection.leave("/room"));
     }
+}
+
+fn presence_of_a_server_is_that_of_all_and_ends_with_it(joint: &Joint) {
+    let houses = [House::on(joint), House::on(joint)];
+    let heard = houses.each_ref().map(|house| Recorder::on(house.server.presence()));
+    let [ali, zoe] = [(0, "/a?Ali"), (1, "/a?Zoe")].map(|(at, path)| houses[at].guest(path));
+    zoe.connection.join("/room").unwrap();
+    let until = |heard: &Recorder<TaggedData<Presence>>, tag: &str, names: &[&str]| {
+        let is_so = |td: &TaggedData<Presence>| td.tag == tag && td.data.names().into_iter().eq(names.iter().copied());
+        heard.find(|td| is_so(&td).then_some(()));
+    };
+    heard.iter().for_each(|heard| until(heard, "/a", &["Ali", "Zoe"]));
+    let late = Recorder::on(houses[0].server.presence());
+    let first: BTreeSet<_> = late.items(2).into_iter().map(|td| (td.tag, td.data.connections)).collect();
+    assert_eq!(first, BTreeSet::from([("/a".into(), 2), ("/room".into(), 1)]));
+    houses[1].server.clone().complete();
+    assert!(heard[1].to_the_end().1.is_complete());
+    until(&heard[0], "/a", &["Ali"]);
+    assert!(Recorder::on(houses[1].server.presence()).to_the_end().1.is_complete());
+    ali.client.complete();
+    until(&heard[0], "/a", &[]);
+    // A server whose bus has ended does not know.
+    houses[0].bus.clone().complete();
+    assert!(heard[0].to_the_end().1.is_complete());
 }

@@ -10,11 +10,7 @@ use rxrust::{
 
 use crate::{
     Presence, SerializedSubscription, Tag, WsDatatype,
-    bus::{
-        core::BusCore,
-        interests::{Holder, Interests, Scope},
-        presence::{Tracker, channel::Channel},
-    },
+    bus::{core::BusCore, interests::Interests, presence::Tracker},
     endpoint::drop_guard::DropGuard,
     subject::holding::Holding,
 };
@@ -58,8 +54,7 @@ where
 
     fn subscribe(self, context: C) -> SerializedSubscription {
         let (subject, watching) = self.tracker.watch(&self.path);
-        let interests = [Channel::All, Channel::To(self.tracker.node.clone())]
-            .map(|channel| self.interests.join(Scope::Presence(channel), Holder::Watcher));
+        let interests = self.tracker.hears(&self.interests);
         subject.subscribe(context.transform(|observer| Holding::new(observer, (watching, interests, self.guard))))
     }
 }

@@ -16,39 +16,43 @@
 //! | `channel` | the subjects |
 //! | `message` | what is told |
 //! | `own`, `others` | what this node tells, and has heard |
-//! | `roster` | the connections of a node |
-//! | `feed` | the observable |
+//! | `changes` | the connections of a node, as nodes tell each other of them |
+//! | `watched`, `feed` | the paths that somebody watches; the observable |
 
+mod changes;
 pub(crate) mod channel;
 pub(crate) mod feed;
 mod message;
 mod others;
 mod own;
-pub(crate) mod roster;
 mod state;
+mod watched;
 
 use std::{
     convert::Infallible,
-    future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    IoScheduler, Presence, SerializedSubject, Tag, WsDatatype,
+    IoScheduler, Presence, SerializedSubject, Tag, TaggedData, WsDatatype,
     bus::{
         broker::{Envelope, Kind, Mark},
         core::BusCore,
+        interests::{Holder, Interest, Interests, Scope},
         numbers::Stamp,
-        presence::{channel::Channel, message::Message, own::Numbered, roster::Place, state::State},
+        presence::{channel::Channel, message::Message, own::Numbered, state::State},
+    },
+    presence::{
+        Held, Unwatch,
+        register::{subject_of_all, until},
+        roster::Place,
+        watchers::Emission,
     },
     runtime::debts,
-    subject::{Merge, Merged, PanicHook, replay::Replay},
+    subject::{PanicHook, replay::Replay},
 };
 
 /// The connections of this node and of the others.
@@ -60,20 +64,6 @@ pub(crate) struct Tracker {
     on_panic: Option<PanicHook>,
     state: Mutex<State>,
     changed: Notify,
-}
-
-/// An observer's part in a path that is watched.
-#[must_use]
-pub(crate) struct Watching {
-    tracker: Arc<Tracker>,
-    path: Tag,
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let unwatched = self.tracker.lock().unwatch(&self.path);
-        drop(unwatched);
-    }
 }
 
 /// A message for other nodes.
@@ -112,8 +102,7 @@ impl Tracker {
     }
 
     /// Counts an observer of a path in, and returns what it observes.
-    fn watch(self: &Arc<Self>, path: &Tag) -> (SerializedSubject<Presence>, Watching) {
-        let watching = Watching { tracker: self.clone(), path: path.clone() };
+    fn watch(self: &Arc<Self>, path: &Tag) -> (SerializedSubject<Presence>, Held) {
         let subject = || SerializedSubject::merging(self.home.clone(), Replay::last(), self.on_panic.clone());
         let mut state = self.lock();
         let (subject, is_over) = (state.watch(path, Instant::now(), subject), state.is_over);
@@ -123,7 +112,42 @@ impl Tracker {
         if is_over {
             subject.clone().complete();
         }
-        (subject, watching)
+        let (same, path) = (self.clone(), path.clone());
+        let watching = Unwatch(move || {
+            let unwatched = same.lock().unwatch(&path);
+            drop(unwatched);
+        });
+        (subject, Box::new(watching))
+    }
+
+    /// As [`watch`](Self::watch), for all paths. The server of this number ends those who have asked it.
+    pub(crate) fn watch_all(self: &Arc<Self>, server: u64) -> (SerializedSubject<TaggedData<Presence>>, Held) {
+        let subject = || subject_of_all(&self.home, self.on_panic.as_ref());
+        let mut state = self.lock();
+        let (subject, is_over) = (state.watch_all(server, Instant::now(), subject), state.is_over);
+        drop(state);
+        self.changed.notify_one();
+        if is_over {
+            subject.clone().complete();
+        }
+        let same = self.clone();
+        let watching = Unwatch(move || {
+            let unwatched = same.lock().unwatch_all(server);
+            drop(unwatched);
+        });
+        (subject, Box::new(watching))
+    }
+
+    /// Ends the observers that have asked this server. They hear the present state before.
+    pub(crate) fn end_all(&self, server: u64) {
+        let due = self.lock().end_all(server);
+        due.into_iter().for_each(Emission::emit);
+    }
+
+    /// What makes the broker send what the others tell, as long as it lives.
+    pub(crate) fn hears(&self, interests: &Arc<Interests>) -> [Interest; 2] {
+        let scopes = [Channel::All, Channel::To(self.node.clone())].map(Scope::Presence);
+        scopes.map(|scope| interests.join(scope, Holder::Watcher))
     }
 
     /// Takes a message from the broker.
@@ -169,8 +193,9 @@ impl Tracker {
 
     /// Ends the observers.
     pub(crate) fn end(&self) {
-        let subjects = self.lock().end();
-        subjects.into_iter().for_each(SerializedSubject::complete);
+        let (of_paths, of_all) = self.lock().end();
+        of_paths.into_iter().for_each(SerializedSubject::complete);
+        of_all.into_iter().for_each(Emission::emit);
     }
 
     fn note(&self, channel: Channel, Numbered { number, message }: Numbered) -> Note {
@@ -190,24 +215,10 @@ pub(crate) async fn keep<D: WsDatatype>(bus: &BusCore<D>) -> Infallible {
             bus.outbox.note(tracker.note(channel, told));
         }
         turn.emitted.into_iter().for_each(|(subject, presence)| subject.next(presence));
+        turn.emitted_of_all.into_iter().for_each(Emission::emit);
         tokio::select! {
             () = tracker.changed.notified() => {}
             () = until(turn.next) => {}
         }
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => pending().await,
-    }
-}
-
-/// Who is there now is all that an observer wants to know.
-impl Merge for Presence {
-    fn merge(&mut self, later: &Self) -> Merged {
-        *self = later.clone();
-        Merged::Done
     }
 }

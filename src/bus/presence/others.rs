@@ -9,10 +9,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    bus::presence::{
-        message::{Change, Message},
-        roster::Roster,
-    },
+    bus::presence::message::{Change, Message},
+    presence::roster::Roster,
     sparse,
 };
 
@@ -241,10 +239,8 @@ mod tests {
     use super::*;
     use crate::{
         Tag,
-        bus::presence::{
-            own::{Answer, Numbered, Own},
-            roster::{Place, presence},
-        },
+        bus::presence::own::{Answer, Numbered, Own},
+        presence::roster::{Place, presence},
     };
 
     /// A node, and one that hears it.

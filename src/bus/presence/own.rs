@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::bus::presence::{
-    message::{Change, Message, divide},
-    roster::{Place, Roster},
+use crate::{
+    bus::presence::message::{Change, Message, divide},
+    presence::roster::{Place, Roster},
 };
 
 /// How much may have changed that the others have not been told. Beyond that they are told everything anew.

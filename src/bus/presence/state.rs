@@ -1,16 +1,11 @@
 //! [`State`]: what is done about presence, and when. No I/O, no clock of its own.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    mem,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    Presence, SerializedSubject, Tag,
+    Presence, SerializedSubject, Tag, TaggedData,
     bus::{
         numbers::Stamp,
         presence::{
@@ -18,14 +13,17 @@ use crate::{
             message::Message,
             others::{Heard, Others},
             own::{Answer, Numbered, Own},
-            roster::presence,
+            watched::WatchedPaths,
         },
         subject_name,
     },
-    sparse,
+    presence::{
+        roster::{Roster, presence},
+        watchers::{Emission, Watchers},
+    },
 };
 
-/// How often the others are told what has changed, and observers who is there.
+/// How often the others are told what has changed.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often the others are told that nothing has changed.
@@ -44,14 +42,12 @@ const MOST_ASKERS: usize = 4_096;
 pub(crate) struct State {
     own: Own,
     others: Others,
-    watched: HashMap<Tag, Watched>,
-    /// The watched paths on which something may be different from what was emitted.
-    stale: HashSet<Tag>,
+    watched: WatchedPaths,
+    watchers: Watchers,
     link: Option<LinkState>,
     /// The nodes that have asked for everything.
     askers: BTreeSet<Arc<str>>,
     tick_at: Instant,
-    emit_at: Instant,
     /// Whether the node is about to end. From then on no link is one to tell the others anything.
     is_leaving: bool,
     pub(crate) is_over: bool,
@@ -68,20 +64,12 @@ struct LinkState {
     beat_at: Instant,
 }
 
-/// A path with observers.
-struct Watched {
-    subject: SerializedSubject<Presence>,
-    /// What was emitted last.
-    last: Option<Presence>,
-    /// Nothing is emitted before.
-    emit_from: Instant,
-    observers: usize,
-}
-
 /// What is to be done in a turn.
 pub(crate) struct Turn {
     pub(crate) told: Vec<(Channel, Numbered)>,
     pub(crate) emitted: Vec<(SerializedSubject<Presence>, Presence)>,
+    /// To the observers of all paths.
+    pub(crate) emitted_of_all: Vec<Emission>,
     /// When there is something to do again, if nothing happens.
     pub(crate) next: Option<Instant>,
 }
@@ -91,38 +79,45 @@ impl State {
         Self {
             own: Own::new(),
             others: Others::default(),
-            watched: HashMap::new(),
-            stale: HashSet::new(),
+            watched: WatchedPaths::new(now),
+            watchers: Watchers::default(),
             link: None,
             askers: BTreeSet::new(),
             tick_at: now,
-            emit_at: now,
             is_leaving: false,
             is_over: false,
         }
     }
 
-    /// Makes a change. Returns whether a turn is due for that alone.
+    /// Makes a change on a path. Returns whether a turn is due for that alone.
     pub(crate) fn change(&mut self, path: &Tag, change: impl FnOnce(&mut Own)) -> bool {
-        let (had_news, was_stale) = (self.own.has_news(), !self.stale.is_empty());
+        let had_news = self.own.has_news();
         change(&mut self.own);
-        self.make_stale(path);
-        let has_news = self.own.has_news() && self.link.is_some();
-        (has_news && !had_news) || (!self.stale.is_empty() && !was_stale)
+        let is_first = self.note(path);
+        (self.own.has_news() && self.link.is_some() && !had_news) || is_first
     }
 
-    fn make_stale(&mut self, path: &str) {
-        if let Some((path, _)) = self.watched.get_key_value(path) {
-            self.stale.insert(path.clone());
-        }
+    /// Notes that something may be different on a path. Returns whether a turn is due for that.
+    fn note(&mut self, path: &Tag) -> bool {
+        // Both.
+        self.watched.note(path) | self.watchers.note(path)
     }
 
     fn note_heard(&mut self, heard: Heard) {
         match heard {
-            Heard::Changes(paths) => paths.iter().for_each(|path| self.make_stale(path)),
-            Heard::Anything => self.stale.extend(self.watched.keys().cloned()),
+            _ if !self.is_watched() => {}
+            Heard::Changes(paths) => paths.into_iter().for_each(|path| _ = self.note(&path.into())),
+            Heard::Anything => {
+                self.watched.note_all();
+                self.watchers.note_all(|| present(&self.own, &self.others));
+            }
             Heard::Nothing => {}
         }
+    }
+
+    /// Whether anybody wants to hear who is there.
+    fn is_watched(&self) -> bool {
+        !self.watched.is_empty() || !self.watchers.is_empty()
     }
 
     /// Notes that a link has begun, and whether it is one on which answers are heard. Returns what the others are told of a node
@@ -155,9 +150,9 @@ impl State {
     }
 
     /// Ends it. Returns what is to be completed.
-    pub(crate) fn end(&mut self) -> Vec<SerializedSubject<Presence>> {
+    pub(crate) fn end(&mut self) -> (Vec<SerializedSubject<Presence>>, Vec<Emission>) {
         self.is_over = true;
-        self.watched.values().map(|watched| watched.subject.clone()).collect()
+        (self.watched.subjects(), self.watchers.end_all())
     }
 
     /// The subject of a path. `subject` makes it, if nobody watches the path so far.
@@ -167,35 +162,45 @@ impl State {
         now: Instant,
         subject: impl FnOnce() -> SerializedSubject<Presence>,
     ) -> SerializedSubject<Presence> {
-        let emit_from = if self.is_known(now) { now } else { now + PATIENCE };
-        let watched = self.watched.entry(path.clone()).or_insert_with(|| {
-            self.stale.insert(path.clone());
-            Watched { subject: subject(), last: None, emit_from, observers: 0 }
-        });
-        watched.observers += 1;
-        watched.subject.clone()
+        let emit_from = self.emit_from(now);
+        self.watched.watch(path, emit_from, subject)
+    }
+
+    /// As [`watch`](Self::watch), for all paths; those who ask this server share a subject.
+    pub(crate) fn watch_all(
+        &mut self,
+        server: u64,
+        now: Instant,
+        subject: impl FnOnce() -> SerializedSubject<TaggedData<Presence>>,
+    ) -> SerializedSubject<TaggedData<Presence>> {
+        let emit_from = self.emit_from(now);
+        self.watchers.watch(server, emit_from, || present(&self.own, &self.others), subject)
+    }
+
+    /// When a new observer hears who is there.
+    fn emit_from(&self, now: Instant) -> Instant {
+        if self.is_known(now) { now } else { now + PATIENCE }
     }
 
     /// Whether the others have had the time to answer. While nobody watches anything, they are not heard.
     fn is_known(&self, now: Instant) -> bool {
         let known_at = self.link.as_ref().and_then(|link| link.known_at);
-        !self.watched.is_empty() && known_at.is_some_and(|at| at <= now)
+        self.is_watched() && known_at.is_some_and(|at| at <= now)
     }
 
     /// Counts an observer out. Returns what is to be dropped outside the lock.
     pub(crate) fn unwatch(&mut self, path: &Tag) -> Option<SerializedSubject<Presence>> {
-        let watched = self.watched.get_mut(path)?;
-        watched.observers -= 1;
-        if watched.observers > 0 {
-            return None;
-        }
-        // Or a change elsewhere would take this for work that has a turn already.
-        self.stale.remove(path);
-        sparse::remove(&mut self.watched, path).map(|watched| watched.subject)
+        self.watched.unwatch(path)
     }
 
-    fn presence(&self, path: &Tag) -> Presence {
-        presence([&self.own.roster].into_iter().chain(self.others.rosters()), path)
+    pub(crate) fn unwatch_all(&mut self, server: u64) -> Option<SerializedSubject<TaggedData<Presence>>> {
+        self.watchers.unwatch(server)
+    }
+
+    /// Ends the observers that have asked this server.
+    pub(crate) fn end_all(&mut self, server: u64) -> Vec<Emission> {
+        let (own, others) = (&self.own, &self.others);
+        self.watchers.end(server, |path| presence(rosters(own, others), path))
     }
 
     pub(crate) fn hear(
@@ -228,14 +233,18 @@ impl State {
             self.note_heard(heard);
         }
         let told = if may_tell { self.tell(now) } else { Vec::new() };
-        let emitted = self.emit(now);
-        Turn { told, emitted, next: self.next(now, may_tell) }
+        let (own, others) = (&self.own, &self.others);
+        let presence = |path: &Tag| presence(rosters(own, others), path);
+        let emitted = self.watched.take_due(now, presence);
+        let emitted_of_all = self.watchers.take_due(now, presence);
+        Turn { told, emitted, emitted_of_all, next: self.next(now, may_tell) }
     }
 
     fn tell(&mut self, now: Instant) -> Vec<(Channel, Numbered)> {
+        let is_watched = self.is_watched();
         let Some(link) = &mut self.link else { return Vec::new() };
         let mut told = Vec::new();
-        if link.asks && !self.watched.is_empty() {
+        if link.asks && is_watched {
             link.asks = false;
             link.known_at = Some(now + PATIENCE);
             told.push((Channel::Asks, self.own.numbered(Message::Ask { of: None })));
@@ -261,40 +270,10 @@ impl State {
         told
     }
 
-    fn emit(&mut self, now: Instant) -> Vec<(SerializedSubject<Presence>, Presence)> {
-        if self.emit_at > now {
-            return Vec::new();
-        }
-        let mut emitted = Vec::new();
-        for path in mem::take(&mut self.stale) {
-            if self.watched.get(&path).is_some_and(|watched| watched.emit_from > now) {
-                self.stale.insert(path);
-                continue;
-            }
-            let presence = self.presence(&path);
-            if let Some(watched) = self.watched.get_mut(&path)
-                && watched.last.as_ref() != Some(&presence)
-            {
-                watched.last = Some(presence.clone());
-                emitted.push((watched.subject.clone(), presence));
-            }
-        }
-        if !emitted.is_empty() {
-            self.emit_at = now + INTERVAL;
-        }
-        emitted
-    }
-
-    /// When there is something to emit.
-    fn next_emission(&self) -> Option<Instant> {
-        let stale = self.stale.iter().filter_map(|path| self.watched.get(path));
-        stale.map(|watched| watched.emit_from.max(self.emit_at)).min()
-    }
-
     /// When the next turn is due.
     fn next(&self, now: Instant, may_tell: bool) -> Option<Instant> {
         let tick = (!self.others.is_empty()).then_some(self.tick_at);
-        let emission = self.next_emission();
+        let emission = self.watched.next().into_iter().chain(self.watchers.next()).min();
         let Some(link) = &self.link else { return [tick, emission].into_iter().flatten().min() };
         if !may_tell {
             // Later, when the broker has taken what was told.
@@ -306,10 +285,19 @@ impl State {
     }
 }
 
+fn rosters<'a>(own: &'a Own, others: &'a Others) -> impl Iterator<Item = &'a Roster> {
+    [&own.roster].into_iter().chain(others.rosters())
+}
+
+/// The paths on which somebody is.
+fn present(own: &Own, others: &Others) -> Vec<Tag> {
+    rosters(own, others).flat_map(Roster::tags).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::presence::roster::Place;
+    use crate::presence::roster::Place;
 
     fn join(state: &mut State, id: u64) {
         let place = Place { path: "/a".into(), server: "x".into() };

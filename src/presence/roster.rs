@@ -1,11 +1,11 @@
-//! [`Roster`]: the connections of one node, by path and server. No I/O, no clock.
+//! [`Roster`]: the connections of a server, or of all servers of one node of a bus, by tag and server. No I/O, no clock.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use crate::{Member, Presence, Tag, bus::presence::message::Change, sparse};
+use crate::{Member, Presence, Tag, sparse};
 
 /// Bytes of memory of a place and of a member, beside their texts, more or less.
 const PLACE_LEN: usize = 256;
@@ -14,16 +14,16 @@ const MEMBER_LEN: usize = 64;
 /// The connections of one node.
 #[derive(Default)]
 pub(crate) struct Roster {
-    paths: HashMap<Tag, BTreeMap<Arc<str>, Here>>,
+    pub(crate) paths: HashMap<Tag, BTreeMap<Arc<str>, Here>>,
     /// Bytes of memory, more or less.
     pub(crate) len: usize,
 }
 
 /// The connections on one path of one server.
 #[derive(Default)]
-struct Here {
-    connections: u64,
-    members: BTreeMap<u64, Arc<str>>,
+pub(crate) struct Here {
+    pub(crate) connections: u64,
+    pub(crate) members: BTreeMap<u64, Arc<str>>,
 }
 
 /// A path of a server.
@@ -34,20 +34,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         PLACE_LEN + self.path.len() + self.server.len()
     }
 }
 
-fn member_len(name: &str) -> usize {
+pub(crate) fn member_len(name: &str) -> usize {
     MEMBER_LEN + name.len()
 }
 
 impl Roster {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.paths.is_empty()
-    }
-
     pub(crate) fn join(&mut self, place: &Place, id: u64, name: Option<Arc<str>>) {
         let here = self.here(place);
         here.connections += 1;
@@ -61,50 +57,12 @@ impl Roster {
         self.tidy(place);
     }
 
-    /// Takes a change of another node's. Members and places for which it would need more than `most` bytes are left out.
-    pub(crate) fn apply(&mut self, change: Change, most: usize) {
-        let Change { path, server, connections, joined, left } = change;
-        let place = Place { path: path.into(), server: server.into() };
-        if self.len + place.len() > most && self.at(&place).is_none() {
-            return;
-        }
-        self.here(&place).connections = connections;
-        for (id, name) in joined {
-            let has_room = self.len + member_len(&name) <= most;
-            self.add_member(&place, id, Some(name.into()).filter(|_| has_room));
-        }
-        left.into_iter().for_each(|id| self.remove_member(&place, id));
-        self.tidy(&place);
+    /// The tags on which somebody is.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &Tag> {
+        self.paths.keys()
     }
 
-    /// Everything, as changes of an empty roster.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Change> {
-        let places = self.paths.iter().flat_map(|(path, servers)| servers.keys().map(move |server| (path, server)));
-        places.map(|(path, server)| {
-            let place = Place { path: path.clone(), server: server.clone() };
-            let ids = self.at(&place).into_iter().flat_map(|here| here.members.keys().copied());
-            self.change(&place, ids, Vec::new())
-        })
-    }
-
-    /// The present state of a place, with these members.
-    pub(crate) fn change(&self, place: &Place, joined: impl IntoIterator<Item = u64>, left: Vec<u64>) -> Change {
-        let here = self.at(place);
-        let name = |id: u64| Some((id, here?.members.get(&id)?.to_string()));
-        Change {
-            path: place.path.as_str().to_owned(),
-            server: place.server.to_string(),
-            connections: here.map_or(0, |here| here.connections),
-            joined: joined.into_iter().filter_map(name).collect(),
-            left,
-        }
-    }
-
-    fn at(&self, place: &Place) -> Option<&Here> {
-        self.paths.get(&place.path)?.get(&place.server)
-    }
-
-    fn here(&mut self, place: &Place) -> &mut Here {
+    pub(crate) fn here(&mut self, place: &Place) -> &mut Here {
         let servers = self.paths.entry(place.path.clone()).or_default();
         servers.entry(place.server.clone()).or_insert_with(|| {
             self.len += place.len();
@@ -112,7 +70,7 @@ impl Roster {
         })
     }
 
-    fn add_member(&mut self, place: &Place, id: u64, name: Option<Arc<str>>) {
+    pub(crate) fn add_member(&mut self, place: &Place, id: u64, name: Option<Arc<str>>) {
         let Some(name) = name else { return };
         self.len += member_len(&name);
         if let Some(before) = self.here(place).members.insert(id, name) {
@@ -120,14 +78,14 @@ impl Roster {
         }
     }
 
-    fn remove_member(&mut self, place: &Place, id: u64) {
+    pub(crate) fn remove_member(&mut self, place: &Place, id: u64) {
         if let Some(name) = self.here(place).members.remove(&id) {
             self.len -= member_len(&name);
         }
     }
 
     /// Forgets a place without connections.
-    fn tidy(&mut self, place: &Place) {
+    pub(crate) fn tidy(&mut self, place: &Place) {
         let Some(servers) = self.paths.get_mut(&place.path) else { return };
         if let Some(here) = servers.get(&place.server)
             && here.connections == 0
@@ -185,40 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn roster_that_takes_all_of_another_is_the_same() {
-        let mut one = Roster::default();
-        for id in 0..10 {
-            let name = (id % 2 == 0).then(|| format!("n{id}").into());
-            one.join(&place(&format!("/{}", id % 3), "x"), id, name);
-        }
-        let mut other = Roster::default();
-        one.all().for_each(|change| other.apply(change, usize::MAX));
-        for path in ["/0", "/1", "/2"].map(Tag::from) {
-            assert_eq!(presence([&one].into_iter(), &path), presence([&other].into_iter(), &path));
-        }
-        assert_eq!(one.len, other.len);
-    }
-
-    #[test]
     fn nothing_is_left_of_a_place_without_connections() {
         let mut roster = Roster::default();
         roster.join(&place("/a", "x"), 1, Some("Ali".into()));
         roster.leave(&place("/a", "x"), 1);
-        let joined = vec![(7, "Zoe".into())];
-        roster.apply(Change { path: "/b".into(), server: "x".into(), joined, ..Change::default() }, usize::MAX);
-        assert!(roster.is_empty());
+        roster.join(&place("/b", "x"), 7, Some("Zoe".into()));
+        roster.leave(&place("/b", "x"), 7);
+        assert!(roster.paths.is_empty());
         assert_eq!(roster.len, 0);
-    }
-
-    #[test]
-    fn no_more_is_taken_than_there_is_room_for() {
-        let mut roster = Roster::default();
-        for (path, len) in [("/a", 10), ("/b", 3_000), ("/c", 10), ("/c", 900)] {
-            let joined = (0..10).map(|id| (id, "x".repeat(len))).collect();
-            let change = Change { path: path.into(), server: "x".into(), connections: 10, joined, left: Vec::new() };
-            roster.apply(change, 2_500);
-        }
-        assert!((2_000..=2_500).contains(&roster.len), "{}", roster.len);
-        assert_eq!(presence([&roster].into_iter(), &"/a".into()).members.len(), 10);
     }
 }
