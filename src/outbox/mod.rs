@@ -381,12 +381,15 @@ impl Outbox {
 
     fn count_compressed(&self, count: usize, agreed: &Agreed) {
         let state = self.lock();
+        let (mut before, mut after) = (Tally::default(), 0);
         for message in state.queue.iter().skip(state.retained as usize).take(count) {
             if let Some(compressed) = message.compressed(agreed) {
-                self.core.compressed.add(message.len());
-                self.core.compressed_to.fetch_add(compressed.len() as u64, Relaxed);
+                before += message.tally();
+                after += compressed.len() as u64;
             }
         }
+        self.core.compressed.add_all(before);
+        self.core.compressed_to.fetch_add(after, Relaxed);
     }
 
     /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue. A link
