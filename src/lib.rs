@@ -239,6 +239,12 @@ pub mod guide {
             "../examples/cookbook/in_axum.rs",
             "One port for all. Needs the feature `mount`."
         );
+        program!(
+            in_tokio,
+            all(),
+            "../examples/cookbook/in_tokio.rs",
+            "Sends that wait for room, and a stream that is forwarded."
+        );
         program!(market, all(), "../examples/cookbook/market.rs", "Topics on one link, and the newest of each.");
         program!(robot, all(), "../examples/cookbook/robot.rs", "Commands with replies, and telemetry in between.");
     }
