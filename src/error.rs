@@ -51,6 +51,14 @@ pub enum WsError {
         "{0:?} cannot be a subprotocol; use visible ASCII without commas, as in \"mqtt\", and no name of the resumable mode"
     )]
     InvalidSubprotocol(String),
+    /// The text given as a pattern of paths is none, or matches the same paths as another one.
+    #[error("cannot use \"{}\" as a pattern of paths: {}; write it as /rooms/{{room}}", OneLine(.pattern), OneLine(.reason))]
+    InvalidPattern {
+        /// The text given.
+        pattern: String,
+        /// The mistake in it.
+        reason: String,
+    },
     /// The client could not reach a server: the name is unknown, or nothing listens there.
     #[error("cannot reach {endpoint}; is a server listening there?")]
     Connect {
@@ -518,19 +526,19 @@ mod tests {
     fn text_of_a_peer_stays_on_one_line() {
         let (text, source) =
             (|| String::from("x\nINFO login\u{9b}\u{2028}\u{202e}"), || Arc::new(io::Error::other("a\nb")));
-        let after = Duration::ZERO;
         let errors = [
             WsError::InvalidUrl { url: text(), reason: text() },
             WsError::InvalidHeader(text()),
             WsError::InvalidOrigin(text()),
             WsError::InvalidSubprotocol(text()),
+            WsError::InvalidPattern { pattern: text(), reason: text() },
             WsError::Handshake { endpoint: endpoint(), reason: text() },
             WsError::CertificateName { endpoint: endpoint(), names: text() },
             WsError::TlsSetup { what: text(), reason: text() },
             WsError::Transport { peer: text(), source: source() },
             WsError::Protocol { peer: text(), reason: text() },
-            WsError::PeerGone { peer: text(), silent: after },
-            WsError::WriteStalled { peer: text(), stalled: after },
+            WsError::PeerGone { peer: text(), silent: Duration::ZERO },
+            WsError::WriteStalled { peer: text(), stalled: Duration::ZERO },
             WsError::AbnormalClosure { peer: text() },
             WsError::ClosedByPeer { peer: text(), code: 1000, reason: text().into() },
             WsError::InvalidClose { code: 1000, reason: text() },

@@ -88,6 +88,7 @@ mod misuse;
 mod one_line;
 mod operators;
 mod outbox;
+mod path_pattern;
 #[cfg(feature = "nats")]
 mod presence;
 mod protocol;
@@ -134,6 +135,7 @@ pub use http::HeaderMap;
 pub use limits::Limits;
 pub use operators::{Lossy, ObservableExt, Router};
 pub use outbox::{Overflow, Pressure};
+pub use path_pattern::{PathMatch, PathPattern};
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub use presence::{Member, Presence};
@@ -171,8 +173,9 @@ pub mod ops {
         group::GroupSource,
         operators::{
             BoundedStream, ConflateBy, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask,
-            LogErrors, MergeIntoObserver, RouteObserver, RouteSubscription, Routed, Share, ShareSubscription,
-            TagFilter, TagWith, Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag, WithErr,
+            LogErrors, MergeIntoObserver, PatternObserver, PatternRoutes, RouteObserver, RouteSubscription, Routed,
+            Share, ShareSubscription, TagFilter, TagWith, Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag,
+            WithErr,
         },
         runtime::RunLoopScheduler,
         sending::OutboxSink,
