@@ -33,7 +33,7 @@ pub struct BusBuilder<D: WsDatatype> {
 
 impl<D: WsDatatype> BusBuilder<D> {
     pub(crate) fn new(address: Result<BusAddress, WsError>, datatype: D) -> Self {
-        let outbox = OutboxBound { messages: 65_536, len: 64 * 1024 * 1024, overflow: Overflow::DropLatest };
+        let outbox = OutboxBound::new(65_536, 64 * 1024 * 1024, Overflow::DropLatest);
         Self {
             address,
             datatype,
@@ -103,7 +103,7 @@ impl<D: WsDatatype> BusBuilder<D> {
     /// If `max_messages` is zero.
     pub fn outbox(mut self, max_messages: usize, max_len: usize, overflow: Overflow) -> Self {
         assert!(max_messages > 0, "an outbox must hold at least one message");
-        self.options.outbox = OutboxBound { messages: max_messages, len: max_len, overflow };
+        self.options.outbox = OutboxBound::new(max_messages, max_len, overflow);
         self
     }
 

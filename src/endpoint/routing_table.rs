@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Tag,
     fate::Fate,
-    outbox::{FETCHED_AT_ONCE, Outbox, OutboxFrame, Refusal, Spent, discard},
+    outbox::{FETCHED_AT_ONCE, Key, Outbox, OutboxFrame, Refusal, Spent, discard},
     sparse,
 };
 
@@ -94,15 +94,31 @@ impl RoutingTable {
     ) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
-        Self::offer_all(table, path, frame, fate)
+        Self::offer_all(table, path, frame, |outbox, frame| outbox.offer(frame, fate))
+    }
+
+    /// As [`push`](Self::push), for a message with a key.
+    pub(crate) fn push_keyed(
+        &self,
+        path: &Tag,
+        frame: OutboxFrame,
+        key: Key,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Option<Result<(), Refusal>> {
+        let mut table = self.lock();
+        table.pushed += 1;
+        Self::offer_all(table, path, frame, |outbox, frame| outbox.offer_keyed(frame, key, fate))
     }
 
     /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
     #[cfg(feature = "nats")]
-    pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame) {
+    pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame, key: Option<Key>) {
         let table = self.lock();
         if table.outboxes.contains_key(path) {
-            Self::offer_all(table, path, frame, None);
+            Self::offer_all(table, path, frame, |outbox, frame| match key {
+                None => outbox.offer(frame, None),
+                Some(key) => outbox.offer_keyed(frame, key, None),
+            });
         }
     }
 
@@ -110,7 +126,7 @@ impl RoutingTable {
         mut table: MutexGuard<'_, Table>,
         path: &Tag,
         frame: OutboxFrame,
-        fate: Option<&Arc<dyn Fate>>,
+        offer: impl Fn(&Outbox, OutboxFrame) -> (Result<(), Refusal>, Spent),
     ) -> Option<Result<(), Refusal>> {
         let Some(((_, last), others)) = table.outboxes.get(path).and_then(|outboxes| outboxes.split_last()) else {
             table.unrouted += 1;
@@ -122,9 +138,9 @@ impl RoutingTable {
         let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
         for some in others.chunks(FETCHED_AT_ONCE) {
             some.iter().for_each(|(_, outbox)| outbox.prefetch());
-            some.iter().for_each(|(_, outbox)| offer(outbox, frame.clone(), fate, &mut answer, &mut spent));
+            some.iter().for_each(|(_, outbox)| note(offer(outbox, frame.clone()), &mut answer, &mut spent));
         }
-        offer(last, frame, fate, &mut answer, &mut spent);
+        note(offer(last, frame), &mut answer, &mut spent);
         // What is spent is dropped behind the lock.
         drop(table);
         Some(answer)
@@ -162,15 +178,9 @@ impl Drop for Compressing<'_> {
     }
 }
 
-/// Offers a message to one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
-fn offer(
-    outbox: &Outbox,
-    frame: OutboxFrame,
-    fate: Option<&Arc<dyn Fate>>,
-    best: &mut Result<(), Refusal>,
-    spent: &mut Spent,
-) {
-    let (answer, dropped) = outbox.offer(frame, fate);
+/// Notes the answer of one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
+#[inline]
+fn note((answer, dropped): (Result<(), Refusal>, Spent), best: &mut Result<(), Refusal>, spent: &mut Spent) {
     spent.append(dropped);
     if answer.is_ok() || *best == Err(Refusal::Closed) {
         *best = answer;
@@ -191,7 +201,7 @@ mod tests {
     };
 
     fn outbox(messages: usize) -> Outbox {
-        Outbox::new(OutboxBound { messages, len: 1 << 20, overflow: Overflow::DropLatest }, |_| {})
+        Outbox::new(OutboxBound::new(messages, 1 << 20, Overflow::DropLatest), |_| {})
     }
 
     fn message() -> OutboxFrame {

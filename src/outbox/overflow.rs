@@ -35,6 +35,14 @@ pub(crate) struct OutboxBound {
     /// In bytes of payload.
     pub(crate) len: usize,
     pub(crate) overflow: Overflow,
+    /// Messages may have keys.
+    pub(crate) conflates: bool,
+}
+
+impl OutboxBound {
+    pub(crate) const fn new(messages: usize, len: usize, overflow: Overflow) -> Self {
+        Self { messages, len, overflow, conflates: false }
+    }
 }
 
 /// Why a message got no place in the queue.

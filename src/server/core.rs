@@ -142,7 +142,7 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
         if let Some(bus) = &self.on_bus.bus {
             return self.offer_with(&**bus, tagged, frame, fate);
         }
-        self.offer_here(&tagged.tag, frame, fate).map(drop)
+        self.offer_here(tagged, frame, fate).map(drop)
     }
 
     fn unencodable(&self, tagged: TaggedData<D::Outgoing>, error: DatatypeError) -> ServerEvent {
@@ -164,7 +164,7 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
 
 impl<D: WsDatatype> ServerCore<D> {
     pub(crate) fn new(
-        datatype: D,
+        codec: Codec<D>,
         options: Options,
         resume: Option<Resume>,
         policy: Policy,
@@ -181,7 +181,7 @@ impl<D: WsDatatype> ServerCore<D> {
             connections: SerializedSubject::at_home(home.clone(), Replay::members(Connection::id), on_panic),
             routes: RoutingTable::default(),
             scheduler: home.runtime().has_one_thread().then(Arc::default),
-            codec: Codec::new(Arc::new(datatype)),
+            codec,
             admission: Admission::new(options.limits.clone()),
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
             #[cfg(feature = "nats")]
@@ -199,8 +199,18 @@ impl<D: WsDatatype> ServerCore<D> {
     }
 
     /// Offers a message to every connection on a path.
-    fn offer_here(&self, path: &Tag, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<Here, SendError<()>> {
-        match self.routes.push(path, self.outgoing(path, frame), fate) {
+    fn offer_here(
+        &self,
+        tagged: &TaggedData<D::Outgoing>,
+        frame: Frame,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Result<Here, SendError<()>> {
+        let message = self.outgoing(&tagged.tag, frame);
+        let answer = match self.codec.key(&tagged.tag, &tagged.data) {
+            None => self.routes.push(&tagged.tag, message, fate),
+            Some(key) => self.routes.push_keyed(&tagged.tag, message, key, fate),
+        };
+        match answer {
             Some(Ok(())) => Ok(Here::Taken),
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.
@@ -223,7 +233,7 @@ impl<D: WsDatatype> ServerCore<D> {
         fate: Option<&Arc<dyn Fate>>,
     ) -> Result<(), SendError<()>> {
         let there = bus.push(tagged, &frame);
-        match (self.offer_here(&tagged.tag, frame, fate), there) {
+        match (self.offer_here(tagged, frame, fate), there) {
             (Ok(Here::Taken), _) | (Ok(Here::Nobody) | Err(SendError::Full(())), Ok(())) => Ok(()),
             // A server whose bus has ended is one without a bus.
             (Ok(Here::Nobody), Err(SendError::Closed(()))) => Ok(()),
