@@ -2,7 +2,11 @@
 
 use std::{convert::Infallible, error::Error, fmt, io, iter, sync::Arc, time::Duration};
 
-use crate::{ConnConfig, HttpResponse, SessionLoss, one_line::OneLine};
+use crate::{
+    ConnConfig, HttpResponse, SessionLoss,
+    advice::{bind_advice, rejection_advice, said},
+    one_line::OneLine,
+};
 
 /// Why an endpoint could not be made, or why it ended.
 ///
@@ -51,6 +55,14 @@ pub enum WsError {
         "{0:?} cannot be a subprotocol; use visible ASCII without commas, as in \"mqtt\", and no name of the resumable mode"
     )]
     InvalidSubprotocol(String),
+    /// The text given as a pattern of paths is none, or matches the same paths as another one.
+    #[error("cannot use \"{}\" as a pattern of paths: {}; write it as /rooms/{{room}}", OneLine(.pattern), OneLine(.reason))]
+    InvalidPattern {
+        /// The text given.
+        pattern: String,
+        /// The mistake in it.
+        reason: String,
+    },
     /// The client could not reach a server: the name is unknown, or nothing listens there.
     #[error("cannot reach {endpoint}; is a server listening there?")]
     Connect {
@@ -370,32 +382,6 @@ impl From<Infallible> for WsError {
     }
 }
 
-fn bind_advice(source: &io::Error, endpoint: &ConnConfig) -> String {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("address in use: is another server listening on {}:{}?", endpoint.host(), endpoint.port())
-        }
-        io::ErrorKind::AddrNotAvailable => "that address is not one of this machine's".into(),
-        io::ErrorKind::PermissionDenied => "ports below 1024 usually need privileges".into(),
-        _ => "the operating system refused".into(),
-    }
-}
-
-fn said(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {reason:?}") }
-}
-
-fn rejection_advice(status: u16) -> &'static str {
-    match status {
-        300..=399 => "; follow_redirects() would follow it, if it is a redirect",
-        401 | 403 => "; it wants other credentials or another origin",
-        404 => "; it does not serve this path",
-        426 => "; it wants another protocol version",
-        503 => "; it is overloaded or down",
-        _ => "",
-    }
-}
-
 /// Why a message could not be encoded or a frame could not be decoded. `Debug` prints it with its causes.
 ///
 /// It may quote text that a peer sent: both ways to print it escape control characters, so it stays on one line.
@@ -524,19 +510,19 @@ mod tests {
     fn text_of_a_peer_stays_on_one_line() {
         let (text, source) =
             (|| String::from("x\nINFO login\u{9b}\u{2028}\u{202e}"), || Arc::new(io::Error::other("a\nb")));
-        let after = Duration::ZERO;
         let errors = [
             WsError::InvalidUrl { url: text(), reason: text() },
             WsError::InvalidHeader(text()),
             WsError::InvalidOrigin(text()),
             WsError::InvalidSubprotocol(text()),
+            WsError::InvalidPattern { pattern: text(), reason: text() },
             WsError::Handshake { endpoint: endpoint(), reason: text() },
             WsError::CertificateName { endpoint: endpoint(), names: text() },
             WsError::TlsSetup { what: text(), reason: text() },
             WsError::Transport { peer: text(), source: source() },
             WsError::Protocol { peer: text(), reason: text() },
-            WsError::PeerGone { peer: text(), silent: after },
-            WsError::WriteStalled { peer: text(), stalled: after },
+            WsError::PeerGone { peer: text(), silent: Duration::ZERO },
+            WsError::WriteStalled { peer: text(), stalled: Duration::ZERO },
             WsError::AbnormalClosure { peer: text() },
             WsError::ClosedByPeer { peer: text(), code: 1000, reason: text().into() },
             WsError::InvalidClose { code: 1000, reason: text() },

@@ -79,7 +79,7 @@ macro_rules! send_stats {
             compressed,
             compressed_to,
         } = $stats;
-        let Dropped { overflow, closed, cleared, greeting, undeliverable } = dropped;
+        let Dropped { overflow, closed, cleared, greeting, undeliverable, replaced } = dropped;
         let mut figures = Vec::from(tallies!(
             $prefix,
             "accepted" Counter accepted,
@@ -90,6 +90,7 @@ macro_rules! send_stats {
             "dropped.cleared" Counter cleared,
             "dropped.greeting" Counter greeting,
             "dropped.undeliverable" Counter undeliverable,
+            "dropped.replaced" Counter replaced,
             "compressed" Counter compressed,
         ));
         figures.extend(counts!(
@@ -219,6 +220,7 @@ mod tests {
             cleared: tally(3),
             greeting: tally(4),
             undeliverable: tally(5),
+            replaced: tally(48),
         };
         let (acknowledged, retained, lost, resent, compressed_to) = (41, 42, 43, 44, 46);
         let (accepted, written, queued, compressed) = (tally(6), tally(7), tally(8), tally(47));
@@ -249,7 +251,7 @@ mod tests {
 
     #[test]
     fn each_field_of_the_stats_of_a_client_and_a_group_is_a_figure() {
-        let tallies = (1..=8).chain([10, 12, 47]).flat_map(|n| [n, n + 1000]);
+        let tallies = (1..=8).chain([10, 12, 47, 48]).flat_map(|n| [n, n + 1000]);
         let values: Vec<_> = tallies.chain([9, 11, 13]).chain(41..=44).chain([46]).collect();
         check(&stats().figures(), "rxplus.client.", values.clone());
         let group = GroupStats { clients: 14, refused: tally(15), all: stats() };
@@ -282,7 +284,7 @@ mod tests {
             undecodable: 20,
             early_lost: tally(30),
         };
-        let tallies = (1..=8).chain([19, 30, 47]).flat_map(|n| [n, n + 1000]);
+        let tallies = (1..=8).chain([19, 30, 47, 48]).flat_map(|n| [n, n + 1000]);
         check(&server.figures(), "rxplus.server.", tallies.chain((14..=18).chain(20..=29).chain(41..=46)));
         assert_eq!(rejected.total(), (21..=29).sum::<u64>());
     }

@@ -68,6 +68,7 @@
 mod addr;
 mod address;
 mod address_fields;
+mod advice;
 #[cfg(feature = "nats")]
 mod bus;
 mod calls;
@@ -88,6 +89,7 @@ mod misuse;
 mod one_line;
 mod operators;
 mod outbox;
+mod path_pattern;
 mod presence;
 mod protocol;
 mod random;
@@ -133,6 +135,7 @@ pub use http::HeaderMap;
 pub use limits::Limits;
 pub use operators::{Lossy, ObservableExt, Router};
 pub use outbox::{Overflow, Pressure};
+pub use path_pattern::{PathMatch, PathPattern};
 pub use presence::{Member, Presence};
 #[cfg(feature = "deflate")]
 #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
@@ -168,8 +171,9 @@ pub mod ops {
         group::GroupSource,
         operators::{
             BoundedStream, ConflateBy, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask,
-            LogErrors, MergeIntoObserver, RouteObserver, RouteSubscription, Routed, Share, ShareSubscription,
-            TagFilter, TagWith, Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag, WithErr,
+            LogErrors, MergeIntoObserver, PatternObserver, PatternRoutes, RouteObserver, RouteSubscription, Routed,
+            Share, ShareSubscription, TagFilter, TagWith, Timeout, TimeoutObserver, TimeoutSubscription, Timer, Untag,
+            WithErr,
         },
         presence::ServerPresenceFeed,
         runtime::RunLoopScheduler,
@@ -236,6 +240,12 @@ pub mod guide {
             feature = "mount",
             "../examples/cookbook/in_axum.rs",
             "One port for all. Needs the feature `mount`."
+        );
+        program!(
+            in_tokio,
+            all(),
+            "../examples/cookbook/in_tokio.rs",
+            "Sends that wait for room, and a stream that is forwarded."
         );
         program!(market, all(), "../examples/cookbook/market.rs", "Topics on one link, and the newest of each.");
         program!(robot, all(), "../examples/cookbook/robot.rs", "Commands with replies, and telemetry in between.");

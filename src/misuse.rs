@@ -268,3 +268,35 @@ struct CallsByNarrowNumbers;
 /// # }
 /// ```
 struct CallWithoutItsNumber;
+
+/// The error of `timeout` is a `WsError`: expected `WsError`, found `Infallible`.
+///
+/// ```compile_fail,E0271
+/// # use rxplus::prelude::*;
+/// # fn program(client: RxWsClient<WsStr>) {
+/// client.log_errors().timeout(Duration::from_secs(1)).subscribe(|text| println!("{text}"));
+/// # }
+/// ```
+/// ```
+/// # use rxplus::prelude::*;
+/// # fn program(client: RxWsClient<WsStr>) {
+/// client.timeout(Duration::from_secs(1)).log_errors().subscribe(|text| println!("{text}"));
+/// # }
+/// ```
+struct TimeoutBehindLogErrors;
+
+/// A parameter of a path is a `str`: the size for values of type `str` cannot be known at compilation time.
+///
+/// ```compile_fail,E0277
+/// # use rxplus::prelude::*;
+/// # fn program(path: PathMatch) {
+/// let room = path["room"];
+/// # }
+/// ```
+/// ```
+/// # use rxplus::prelude::*;
+/// # fn program(path: PathMatch) {
+/// let room = &path["room"];
+/// # }
+/// ```
+struct UnsizedParameter;

@@ -50,6 +50,11 @@ impl AtomicTally {
         self.len.fetch_add(len as u64, Relaxed);
     }
 
+    pub(crate) fn add_all(&self, more: Tally) {
+        self.messages.fetch_add(more.messages, Relaxed);
+        self.len.fetch_add(more.len, Relaxed);
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         Tally { messages: self.messages.load(Relaxed), len: self.len.load(Relaxed) }
     }
@@ -71,6 +76,8 @@ pub enum DropReason {
     /// It made link after link end, and was never written whole: twice in a row with a close code that says so (1003, 1007,
     /// 1008 or 1009), or on 8 links in a row over 10 s or more.
     Undeliverable,
+    /// A newer message with the same key took its place, in an outbox that [conflates](crate::ClientBuilder::conflate).
+    Replaced,
     /// It was written, and nobody can know whether it has arrived: its link ended before a pong, or in the resumable mode its
     /// session was lost. Of single messages alone, as a [`DeliveryStatus`](crate::DeliveryStatus); [`SendStats::lost`] counts it.
     Unconfirmed,
@@ -93,6 +100,8 @@ pub struct Dropped {
     pub greeting: Tally,
     /// See [`DropReason::Undeliverable`].
     pub undeliverable: Tally,
+    /// See [`DropReason::Replaced`]. No event tells it.
+    pub replaced: Tally,
 }
 
 impl Dropped {
@@ -103,6 +112,7 @@ impl Dropped {
             DropReason::Cleared => &mut self.cleared,
             DropReason::Greeting => &mut self.greeting,
             DropReason::Undeliverable => &mut self.undeliverable,
+            DropReason::Replaced => &mut self.replaced,
             // They were written.
             DropReason::Unconfirmed | DropReason::Refused => return,
         };
@@ -113,7 +123,7 @@ impl Dropped {
     #[must_use]
     pub fn total(&self) -> Tally {
         let mut total = self.overflow;
-        for tally in [self.closed, self.cleared, self.greeting, self.undeliverable] {
+        for tally in [self.closed, self.cleared, self.greeting, self.undeliverable, self.replaced] {
             total += tally;
         }
         total
@@ -160,6 +170,7 @@ impl AddAssign for SendStats {
         self.dropped.cleared += other.dropped.cleared;
         self.dropped.greeting += other.dropped.greeting;
         self.dropped.undeliverable += other.dropped.undeliverable;
+        self.dropped.replaced += other.dropped.replaced;
         self.acknowledged += other.acknowledged;
         self.retained += other.retained;
         self.lost += other.lost;

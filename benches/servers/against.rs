@@ -21,9 +21,13 @@ impl Bench {
     pub(crate) fn against(&mut self, other: &Path) {
         let itself = current_exe().expect("a path to this program");
         let builds = [(THIS, &*itself), (OTHER, other), (THIS_AGAIN, &*itself)];
-        for (scenario, in_flight, bursts) in [("echo 128 B, 1 in flight", 1, 30), ("echo 128 B, 16 in flight", 16, 30)]
-        {
-            let burst = Burst::echoed(128, in_flight);
+        for (scenario, (payload_len, in_flight), bursts) in [
+            ("echo 128 B, 1 in flight", (128, 1), 30),
+            ("echo 128 B, 16 in flight", (128, 16), 30),
+            ("echo 16 KiB, 1 in flight", (16 * 1024, 1), 10),
+            ("echo 1 MiB, 1 in flight", (1024 * 1024, 1), 1),
+        ] {
+            let burst = Burst::echoed(payload_len, in_flight);
             self.builds(scenario, builds, ("ours", PEERS), || paths(PEERS), |echo| echo.cost(&burst, bursts));
         }
         let (burst, all) =

@@ -13,6 +13,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+#[cfg(feature = "deflate")]
+use crate::compressing;
 #[cfg(feature = "mount")]
 use crate::mounted;
 #[cfg(feature = "tls")]
@@ -52,6 +54,10 @@ pub(crate) fn run(args: &[String]) {
         "ours-fan-out" => ours::fan_out(),
         "ours-resumable" => ours::resumable(),
         "ours-resumable-fan-out" => ours::resumable_fan_out(),
+        #[cfg(feature = "deflate")]
+        "ours-compressed" => ours::compressed(),
+        #[cfg(feature = "deflate")]
+        "ours-compressed-fan-out" => ours::compressed_fan_out(),
         #[cfg(feature = "mount")]
         "mounted" => mounted::moved(),
         #[cfg(feature = "mount")]
@@ -65,6 +71,11 @@ pub(crate) fn run(args: &[String]) {
         "tuned" => baseline::tuned(Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
         "bare" => baseline::bare(),
+        #[cfg(feature = "deflate")]
+        "bare-fan-out" => {
+            let len = |at: usize| args[at].parse().expect("a number of bytes");
+            compressing::bare_fan_out(len(1), len(2))
+        }
         "usual" => baseline::usual(Answer::Echo),
         "usual-fan-out" => baseline::usual(fan_out()),
         name => client::run(name, &args[1..]),

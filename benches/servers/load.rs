@@ -54,11 +54,12 @@ pub(crate) struct Burst {
 impl Burst {
     /// Messages that come back.
     pub(crate) fn echoed(payload_len: usize, in_flight: usize) -> Self {
-        Self {
-            bytes: masked_frame(payload_len).repeat(in_flight),
-            messages: in_flight,
-            answer_len: plain_frame(payload_len).len() * in_flight,
-        }
+        Self::of(&masked_frame(payload_len), in_flight, plain_frame(payload_len).len())
+    }
+
+    /// The same frame so many times, each answered by so many bytes.
+    pub(crate) fn of(frame: &[u8], messages: usize, answer_len: usize) -> Self {
+        Self { bytes: frame.repeat(messages), messages, answer_len: answer_len * messages }
     }
 }
 

@@ -11,6 +11,8 @@ mod baseline;
 mod client;
 #[cfg(target_os = "linux")]
 mod competitor;
+#[cfg(all(target_os = "linux", feature = "deflate"))]
+mod compressing;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]

@@ -55,6 +55,23 @@ pub(crate) fn resumable_fan_out() -> SocketAddr {
     to_listeners(resumable_server())
 }
 
+/// An echo that compresses what is worthwhile, for clients that agree on it.
+#[cfg(feature = "deflate")]
+pub(crate) fn compressed() -> SocketAddr {
+    stay(echo(compressing_server()))
+}
+
+/// The same, as a fan-out.
+#[cfg(feature = "deflate")]
+pub(crate) fn compressed_fan_out() -> SocketAddr {
+    to_listeners(compressing_server())
+}
+
+#[cfg(feature = "deflate")]
+fn compressing_server() -> RxWsServer<WsStr> {
+    builder().compression(Deflate::new()).bind().expect("a free port")
+}
+
 fn to_listeners(server: RxWsServer<WsStr>) -> SocketAddr {
     server.clone().map(|said| TaggedData::new(LISTENERS, said.data)).subscribe_with(server.clone());
     stay(server)

@@ -43,15 +43,50 @@ pub(crate) enum Target {
     Growth(Option<f64>),
     /// The same, for a server that is mounted against one that listens.
     Mounted(f64),
-    /// Our figure in the resumable mode divided by that without, at most.
-    Resumable(f64),
+    /// Our figure in a mode divided by that without, at most.
+    Used(Mode, f64),
     /// The same of memory: by how much more, at most.
-    More(f64),
+    More(Mode, f64),
     /// The figure of this build divided by that of another.
     Against,
     /// The baseline's figure divided by ours, over TLS, at least.
     #[cfg(feature = "tls")]
     Tls(f64),
+}
+
+/// What a server has switched on, and some clients use.
+#[derive(Clone, Copy)]
+pub(crate) enum Mode {
+    Resumable,
+    #[cfg(feature = "deflate")]
+    Compressed,
+}
+
+impl Mode {
+    /// The name of a server with the mode whose clients do not use it.
+    fn unused(self) -> &'static str {
+        match self {
+            Self::Resumable => RESUMABLE_PLAIN,
+            #[cfg(feature = "deflate")]
+            Self::Compressed => COMPRESSED_PLAIN,
+        }
+    }
+
+    fn cpu_head(self) -> &'static str {
+        match self {
+            Self::Resumable => RESUMABLE_HEAD,
+            #[cfg(feature = "deflate")]
+            Self::Compressed => COMPRESSED_HEAD,
+        }
+    }
+
+    fn memory_head(self) -> &'static str {
+        match self {
+            Self::Resumable => RESUMABLE_MEMORY_HEAD,
+            #[cfg(feature = "deflate")]
+            Self::Compressed => COMPRESSED_MEMORY_HEAD,
+        }
+    }
 }
 
 struct Line {
@@ -129,16 +164,16 @@ impl Report {
                 let figures = format!("{figure} | {baseline_figure} | {}", other("axum"));
                 (MOUNTED_HEAD, format!("| {scenario} | {which} | {figures} | **{ratio:.2}** | {most} |\n"))
             }
-            Target::Resumable(most) => {
-                let unused = self.row(scenario, "resumable, plain clients")?;
+            Target::Used(mode, most) => {
+                let unused = self.row(scenario, mode.unused())?;
                 let (ratio, unused_ratio) = (ours.ratio_to(baseline), unused.ratio_to(baseline));
                 let figures = format!("{baseline_figure} | {figure} | **{ratio:.2}** | {most}");
-                (RESUMABLE_HEAD, format!("| {scenario} | {figures} | {} | {unused_ratio:.2} |\n", unused.shown()))
+                (mode.cpu_head(), format!("| {scenario} | {figures} | {} | {unused_ratio:.2} |\n", unused.shown()))
             }
-            Target::More(most) => {
+            Target::More(mode, most) => {
                 let more = shown(ours.middle() - baseline.middle(), ours.unit);
-                let figures = format!("{baseline_figure} | {} | {figure}", other("resumable, plain clients"));
-                (MORE_HEAD, format!("| {scenario} | {figures} | **{more}** | {} |\n", shown(most, ours.unit)))
+                let figures = format!("{baseline_figure} | {} | {figure}", other(mode.unused()));
+                (mode.memory_head(), format!("| {scenario} | {figures} | **{more}** | {} |\n", shown(most, ours.unit)))
             }
             Target::Against => {
                 let (ratio, noise) = (ours.ratio_to(baseline), self.row(scenario, THIS_AGAIN)?.ratio_to(ours));
@@ -182,12 +217,30 @@ const MOUNTED_HEAD: &str = "\
 |---|---|--:|--:|--:|--:|--:|
 ";
 
+/// A server in a mode whose clients use it, and one whose clients do not.
+pub(crate) const RESUMABLE: &str = "resumable";
+pub(crate) const RESUMABLE_PLAIN: &str = "resumable, plain clients";
+#[cfg(feature = "deflate")]
+pub(crate) const COMPRESSED: &str = "compressed";
+#[cfg(feature = "deflate")]
+pub(crate) const COMPRESSED_PLAIN: &str = "compressed, plain clients";
+
 const RESUMABLE_HEAD: &str = "\
     | CPU time in the resumable mode | without | in use | in use ÷ without | at most | on, plain clients | ÷ without |\n\
     |---|--:|--:|--:|--:|--:|--:|\n";
 
-const MORE_HEAD: &str = "\
+const RESUMABLE_MEMORY_HEAD: &str = "\
     | memory for each connection in the resumable mode | without | on, plain clients | in use | more | at most |\n\
+    |---|--:|--:|--:|--:|--:|\n";
+
+#[cfg(feature = "deflate")]
+const COMPRESSED_HEAD: &str = "\
+    | CPU time with compression | without | agreed on | agreed on ÷ without | at most | on, not agreed on | ÷ without |\n\
+    |---|--:|--:|--:|--:|--:|--:|\n";
+
+#[cfg(feature = "deflate")]
+const COMPRESSED_MEMORY_HEAD: &str = "\
+    | memory for each connection with compression | without | on, not agreed on | agreed on | more | at most |\n\
     |---|--:|--:|--:|--:|--:|\n";
 
 /// The names of this build and another, and of this one measured twice.

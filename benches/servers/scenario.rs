@@ -11,15 +11,11 @@ use crate::{
     load::{Burst, Swarm},
     machine::{self, Machine},
     report::{
-        Report,
-        Target::{self, Growth, More, Most, Mounted, Ratio, Resumable},
+        Mode, RESUMABLE, RESUMABLE_PLAIN, Report,
+        Target::{self, Growth, More, Most, Mounted, Ratio, Used},
     },
     wire::connect_all,
 };
-
-/// A resumable server whose clients speak the mode, and one whose clients do not.
-const RESUMABLE: &str = "resumable";
-const RESUMABLE_PLAIN: &str = "resumable, plain clients";
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -58,6 +54,8 @@ pub(crate) fn run(args: &[String]) {
     bench.resumable_echoes();
     bench.resumable_fan_out();
     bench.resumable_memory();
+    #[cfg(feature = "deflate")]
+    bench.compressed();
     if cfg!(feature = "mount") {
         bench.mounted();
         bench.mounted_memory();
@@ -140,7 +138,7 @@ impl Bench {
     }
 
     /// Measures echoes in turn, round after round.
-    fn contest(&mut self, scenario: &str, mut contest: Vec<(&str, Echo)>, burst: &Burst, bursts: usize) {
+    pub(crate) fn contest(&mut self, scenario: &str, mut contest: Vec<(&str, Echo)>, burst: &Burst, bursts: usize) {
         contest.iter_mut().for_each(|(_, echo)| _ = echo.cost(burst, bursts / 4 + 1));
         for round in 0..self.rounds() {
             for (name, echo) in &mut contest {
@@ -256,7 +254,7 @@ impl Bench {
             }
             let contest = Echo::with_and_without_resuming(["ours", "ours-resumable"], || paths(PEERS));
             self.contest(scenario, contest.into(), &Burst::echoed(payload_len, in_flight), bursts);
-            self.report.compare(scenario, RESUMABLE, "ours", Resumable(most));
+            self.report.compare(scenario, RESUMABLE, "ours", Used(Mode::Resumable, most));
         }
     }
 
@@ -268,21 +266,30 @@ impl Bench {
         let paths = || (0..listeners).map(|_| LISTENERS).chain([SPEAKER]).map(String::from);
         let mut contest = Echo::with_and_without_resuming(["ours-fan-out", "ours-resumable-fan-out"], paths);
         self.fan_out_contest(scenario, &mut contest, &Burst::echoed(128, 16), 12);
-        self.report.compare(scenario, RESUMABLE, "ours", Resumable(1.3));
+        self.report.compare(scenario, RESUMABLE, "ours", Used(Mode::Resumable, 1.3));
     }
 
     /// What an idle connection keeps.
     fn resumable_memory(&mut self) {
-        let (idle, connections) = ("resumable: idle connection", 2000);
+        let idle = "resumable: idle connection";
+        self.idle_in_mode(
+            idle,
+            2000,
+            [
+                ("ours", "ours", |addr, count| Swarm::connect(addr, paths(count))),
+                (RESUMABLE_PLAIN, "ours-resumable", |addr, count| Swarm::connect(addr, paths(count))),
+                (RESUMABLE, "ours-resumable", |addr, count| Swarm::resumable(addr, paths(count))),
+            ],
+        );
+        self.report.compare(idle, RESUMABLE, "ours", More(Mode::Resumable, 0.5 * KIB as f64));
+    }
+
+    /// Servers without a mode and with it, by name and by what is started, and how their clients connect.
+    pub(crate) fn idle_in_mode(&mut self, idle: &str, connections: usize, servers: [(&str, &str, Connect); 3]) {
         if !self.wants(idle, connections) {
             return;
         }
-        let with_and_without: [(_, _, Connect); 3] = [
-            ("ours", "ours", |addr, count| Swarm::connect(addr, paths(count))),
-            (RESUMABLE_PLAIN, "ours-resumable", |addr, count| Swarm::connect(addr, paths(count))),
-            (RESUMABLE, "ours-resumable", |addr, count| Swarm::resumable(addr, paths(count))),
-        ];
-        for (name, started, connect) in with_and_without {
+        for (name, started, connect) in servers {
             let server = Competitor::start(started, &[]);
             // A few go ahead, for what the process itself keeps.
             let _first = connect(server.addr, 100);
@@ -290,7 +297,6 @@ impl Bench {
             let _open = connect(server.addr, connections);
             self.report.add(idle, name, "B", (server.memory() - before) / connections as f64);
         }
-        self.report.compare(idle, RESUMABLE, "ours", More(0.5 * KIB as f64));
     }
 
     fn handshakes(&mut self) {
@@ -414,7 +420,7 @@ pub(crate) fn paths(count: usize) -> impl Iterator<Item = String> {
 }
 
 /// Opens so many connections.
-type Connect = fn(SocketAddr, usize) -> Swarm;
+pub(crate) type Connect = fn(SocketAddr, usize) -> Swarm;
 
 /// A server, and its load.
 pub(crate) struct Echo {

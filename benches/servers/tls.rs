@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     baseline::{self, Answer, tuned_connection},
     ours::{PING_INTERVAL, echo, stay},
-    wire::connect_all_over,
+    wire::connect_all_asking,
 };
 
 /// A certificate that is its own root, and its key, in PEM format.
@@ -52,7 +52,7 @@ impl Identity {
             let tls = ClientConnection::new(config.clone(), addr.ip().into()).expect("a usable configuration");
             TlsStream { tls, socket }
         };
-        connect_all_over(wrap, addr, paths)
+        connect_all_asking("", wrap, addr, paths)
     }
 }
 

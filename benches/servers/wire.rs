@@ -26,8 +26,13 @@ pub(crate) fn masked(text: &[u8]) -> Vec<u8> {
 
 /// A text frame as a server sends it.
 pub(crate) fn plain_frame(payload_len: usize) -> Vec<u8> {
-    let mut frame = header(payload_len, 0);
-    frame.extend((0..payload_len).map(letter));
+    plain(&(0..payload_len).map(letter).collect::<Vec<_>>())
+}
+
+/// The same, with this text.
+pub(crate) fn plain(text: &[u8]) -> Vec<u8> {
+    let mut frame = header(text.len(), 0);
+    frame.extend(text);
     frame
 }
 
@@ -81,11 +86,12 @@ pub(crate) fn read_head(stream: &mut impl Read) -> String {
 
 /// Opens as many connections as `paths` has.
 pub(crate) fn connect_all(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Vec<TcpStream> {
-    connect_all_over(|socket| socket, addr, paths)
+    connect_all_asking("", |socket| socket, addr, paths)
 }
 
-/// As [`connect_all`], over what `wrap` makes of a socket.
-pub(crate) fn connect_all_over<S: Read + Write>(
+/// As [`connect_all`], over what `wrap` makes of a socket. `more` is lines of the requests.
+pub(crate) fn connect_all_asking<S: Read + Write>(
+    more: &str,
     wrap: impl Fn(TcpStream) -> S,
     addr: SocketAddr,
     paths: impl Iterator<Item = String>,
@@ -96,7 +102,7 @@ pub(crate) fn connect_all_over<S: Read + Write>(
     let mut asked = Vec::new();
     for path in paths {
         let mut stream = wrap(dial(addr));
-        ask(&mut stream, addr, &path, "");
+        ask(&mut stream, addr, &path, more);
         asked.push(stream);
         if asked.len() == AT_A_TIME {
             open.extend(asked.drain(..).map(answered));

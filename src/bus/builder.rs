@@ -33,7 +33,7 @@ pub struct BusBuilder<D: WsDatatype> {
 
 impl<D: WsDatatype> BusBuilder<D> {
     pub(crate) fn new(address: Result<BusAddress, WsError>, datatype: D) -> Self {
-        let outbox = OutboxBound { messages: 65_536, len: 64 * 1024 * 1024, overflow: Overflow::DropLatest };
+        let outbox = OutboxBound::new(65_536, 64 * 1024 * 1024, Overflow::DropLatest);
         Self {
             address,
             datatype,

@@ -397,7 +397,7 @@ mod tests {
     use crate::bus::{numbers::Stamp, presence::channel::Channel};
 
     fn outbox(messages: usize, overflow: Overflow) -> BusOutbox {
-        BusOutbox::new(OutboxBound { messages, len: 1 << 20, overflow }, "rx", "me")
+        BusOutbox::new(OutboxBound::new(messages, 1 << 20, overflow), "rx", "me")
     }
 
     fn push(outbox: &BusOutbox, text: &str) -> Pushed {

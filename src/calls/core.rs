@@ -168,6 +168,7 @@ impl<D: WsDatatype> Core<D> {
             }
             DropReason::Overflow => "its outbox was full",
             DropReason::Cleared => "the outbox was cleared",
+            DropReason::Replaced => "a newer request with the same key has taken its place",
             DropReason::Undeliverable | DropReason::Greeting => "the link ended at it, again and again",
         };
         self.end_one(number, Err(self.not_sent(why.into())));

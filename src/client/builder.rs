@@ -34,7 +34,8 @@ impl<D: WsDatatype> ClientBuilder<D> {
 
     common_options!(
         outbox: "and what happens when that is full. The default is 65,536 messages or 64 MiB; then the newest is refused.",
-        name: "client"
+        name: "client",
+        keys: dialing.key_of
     );
     client_options!();
 

@@ -26,7 +26,7 @@ use crate::{
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     runtime::guard::Death,
-    sending::Outlet,
+    sending::{Outgoing, Outlet},
     stats::Stats,
     subject::{Backlog, replay::Replay},
 };
@@ -73,7 +73,8 @@ impl<D: WsDatatype> EndpointCore for ClientCore<D> {
     }
 
     fn offer(self: &Arc<Self>, item: &D::Outgoing, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<()>> {
-        self.outbox.push_tracked(self.encode(item)?, fate).map_err(|refusal| refusal.of(()))
+        let Outgoing { frame, key } = self.encode(item)?;
+        self.outbox.push_with(frame, key, fate).map_err(|refusal| refusal.of(()))
     }
 
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ClientEvent {
@@ -97,8 +98,10 @@ impl<D: WsDatatype> Outlet for ClientCore<D> {
         &self.outbox
     }
 
-    fn encode(&self, item: &D::Outgoing) -> Result<Frame, SendError<()>> {
-        self.incoming.codec.encode(&self.incoming.path, item, || self.is_closing())
+    fn encode(&self, item: &D::Outgoing) -> Result<Outgoing, SendError<()>> {
+        let Incoming { codec, path, .. } = &self.incoming;
+        let frame = codec.encode(path, item, || self.is_closing())?;
+        Ok(Outgoing { frame, key: codec.key(path, item) })
     }
 }
 
@@ -124,8 +127,8 @@ impl<D: WsDatatype> ClientCore<D> {
         };
         let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
         let number = member.map_or(0, |member| member.number);
-        let incoming =
-            Incoming { codec: Codec::new(datatype), path, number, discards, counts: IncomingCounts::default() };
+        let codec = Codec::new(datatype, dialing.key_of.clone());
+        let incoming = Incoming { codec, path, number, discards, counts: IncomingCounts::default() };
         let outbox = outbox(&options, &home, component.events.clone());
         let initial = ConnectionState::Disconnected;
         let states = SerializedSubject::at_home(home, Replay::latest(initial), component.events.on_panic());

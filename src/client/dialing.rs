@@ -7,7 +7,7 @@ use http::HeaderMap;
 use crate::{
     ConnConfig, ConnRequest, OnClose, Resume, RetryPolicy, WsDatatype, WsError,
     client::request::{GivenHeader, check_subprotocols, given_header},
-    endpoint::inbound::Member,
+    endpoint::{codec::KeyOf, inbound::Member},
     handshake::{ConnectAsk, Connector},
     transport::tls::ClientTls,
 };
@@ -42,6 +42,8 @@ pub(crate) struct Dialing<D: WsDatatype> {
     pub(crate) connector: Option<Connector>,
     /// `None` for plain links.
     pub(crate) resume: Option<Resume>,
+    /// There if the outbox conflates.
+    pub(crate) key_of: Option<KeyOf<D::Outgoing>>,
     headers: Result<HeaderMap, WsError>,
 }
 
@@ -60,6 +62,7 @@ impl<D: WsDatatype> Default for Dialing<D> {
             follows_redirects: false,
             connector: None,
             resume: None,
+            key_of: None,
             headers: Ok(HeaderMap::new()),
         }
     }
@@ -81,6 +84,7 @@ impl<D: WsDatatype> Clone for Dialing<D> {
             follows_redirects: self.follows_redirects,
             connector: self.connector.clone(),
             resume: self.resume.clone(),
+            key_of: self.key_of.clone(),
             headers: self.headers.clone(),
         }
     }

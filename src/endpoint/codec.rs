@@ -1,25 +1,70 @@
 //! A datatype as endpoints use it: a panic in it costs only the one message.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use crate::{DatatypeError, Frame, SendError, WsDatatype, runtime::callback};
+use crate::{DatatypeError, Frame, SendError, WsDatatype, outbox::Key, runtime::callback};
+
+/// The function of the program that finds the key of an item, by which a newer item replaces it while it waits.
+pub(crate) struct KeyOf<T>(Arc<Finding<T>>);
+
+type Finding<T> = dyn Fn(&str, &T) -> Option<Key> + Send + Sync;
+
+impl<T> KeyOf<T> {
+    pub(crate) fn new<K: Hash>(key_of: impl Fn(&str, &T) -> Option<K> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move |path, item| key_of(path, item).map(|key| Key::of(&key))))
+    }
+
+    /// An item whose key cannot be had is as one without a key.
+    #[cold]
+    fn call(&self, path: &str, item: &T) -> Option<Key> {
+        callback::attempt("the key function of conflate", || (self.0)(path, item)).unwrap_or_default()
+    }
+}
+
+impl<T> Clone for KeyOf<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for KeyOf<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyOf").finish_non_exhaustive()
+    }
+}
 
 /// Encodes and decodes for one endpoint, and counts the messages that it cannot encode.
 pub(crate) struct Codec<D: WsDatatype> {
     datatype: Arc<D>,
     unencodable: AtomicU64,
+    key_of: Option<KeyOf<D::Outgoing>>,
 }
 
 impl<D: WsDatatype> Codec<D> {
-    pub(crate) fn new(datatype: Arc<D>) -> Self {
-        Self { datatype, unencodable: AtomicU64::new(0) }
+    pub(crate) fn new(datatype: Arc<D>, key_of: Option<KeyOf<D::Outgoing>>) -> Self {
+        Self { datatype, unencodable: AtomicU64::new(0), key_of }
     }
 
     pub(crate) fn datatype(&self) -> Arc<D> {
         self.datatype.clone()
+    }
+
+    /// One that does the same, with a count of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.datatype.clone(), self.key_of.clone())
+    }
+
+    /// The key of an item, if the endpoint conflates and the item has one. The caller holds no lock.
+    #[inline]
+    pub(crate) fn key(&self, path: &str, item: &D::Outgoing) -> Option<Key> {
+        self.key_of.as_ref().and_then(|key_of| key_of.call(path, item))
     }
 
     /// Encodes a message for an endpoint. An endpoint that `is_closing` refuses every message.

@@ -28,12 +28,12 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn server() -> Self {
-        let outbox = OutboxBound { messages: 16_384, len: 16 * 1024 * 1024, overflow: Overflow::Disconnect };
+        let outbox = OutboxBound::new(16_384, 16 * 1024 * 1024, Overflow::Disconnect);
         Self::new("server", outbox, Limits::server())
     }
 
     pub(crate) fn client(name: &str) -> Self {
-        let outbox = OutboxBound { messages: 65_536, len: 64 * 1024 * 1024, overflow: Overflow::DropLatest };
+        let outbox = OutboxBound::new(65_536, 64 * 1024 * 1024, Overflow::DropLatest);
         Self::new(name, outbox, Limits::client())
     }
 
@@ -52,7 +52,8 @@ impl Options {
 
     /// The bound of a connection on this path.
     pub(crate) fn outbox_on(&self, path: &str) -> OutboxBound {
-        self.outboxes.get(path).copied().unwrap_or(self.outbox)
+        let bound = self.outboxes.get(path).copied().unwrap_or(self.outbox);
+        OutboxBound { conflates: self.outbox.conflates, ..bound }
     }
 
     /// What a client offers its server.
@@ -74,7 +75,7 @@ impl Options {
 
 /// The setters of a builder that has `options: Options`; the arguments are the parts of their docs that differ.
 macro_rules! common_options {
-    (outbox: $outbox:literal, name: $name:literal) => {
+    (outbox: $outbox:literal, name: $name:literal, keys: $($keys:ident).+) => {
         #[doc = concat!("Names the component, in logs, errors and as its thread. The default is `", $name, "`.")]
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.options.name = name.into().into();
@@ -114,7 +115,43 @@ macro_rules! common_options {
         ///
         /// If `max_messages` is zero.
         pub fn outbox(mut self, max_messages: usize, max_len: usize, overflow: $crate::Overflow) -> Self {
-            self.options.outbox = $crate::outbox::OutboxBound::new(max_messages, max_len, overflow);
+            let conflates = self.options.outbox.conflates;
+            let bound = $crate::outbox::OutboxBound::new(max_messages, max_len, overflow);
+            self.options.outbox = $crate::outbox::OutboxBound { conflates, ..bound };
+            self
+        }
+
+        /// Sends the newest value of each key to a reader that is slower than the program: while a message waits in an outbox, a
+        /// newer one with the same key takes its place. The default is to send everything.
+        ///
+        /// `key_of` is called for each pushed item, with its path, on the thread that pushes and outside all locks; `None` is for
+        /// an item that nothing replaces, and that replaces nothing. If it panics, the item has no key. Two keys are the same if
+        /// they hash alike, as derived `Hash` has it. A message is not replaced once a part of it was written, nor, in the
+        /// [resumable mode](crate::Resume), once it was written on an earlier link: there, the peer is told of what was replaced as
+        /// a [`Gap`](crate::SessionEvent::Gap). What is replaced is counted as
+        /// [`DropReason::Replaced`](crate::DropReason::Replaced), and no event tells it.
+        ///
+        /// So at most one message of each key waits, beside up to 128 KiB that are on their way to the socket: with room for
+        /// that, an outbox never overflows by keyed messages. What comes over a bus is conflated by the server that sends it to
+        /// its clients; the bus itself conflates nothing.
+        ///
+        /// ```no_run
+        /// use rxplus::prelude::*;
+        ///
+        /// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+        /// struct Quote { symbol: String, price: f64 }
+        ///
+        /// let server = RxWsServer::builder("ws://[::]:8765", WsObject::<Quote>::new())
+        ///     .conflate(|_path, quote| Some(quote.symbol.clone()))
+        ///     .bind()?;
+        /// # Ok::<(), WsError>(())
+        /// ```
+        pub fn conflate<K: std::hash::Hash>(
+            mut self,
+            key_of: impl Fn(&str, &D::Outgoing) -> Option<K> + Send + Sync + 'static,
+        ) -> Self {
+            self.options.outbox.conflates = true;
+            self.$($keys).+ = Some($crate::endpoint::codec::KeyOf::new(key_of));
             self
         }
 

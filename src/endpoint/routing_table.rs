@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Tag,
     fate::Fate,
-    outbox::{FETCHED_AT_ONCE, Outbox, OutboxFrame, Refusal, Spent, discard},
+    outbox::{FETCHED_AT_ONCE, Key, Outbox, OutboxFrame, Refusal, Spent, discard},
     sparse,
 };
 
@@ -108,15 +108,32 @@ impl RoutingTable {
     ) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
-        Self::offer_all(table, path, frame, fate, except)
+        Self::offer_all(table, path, frame, except, |outbox, frame| outbox.offer(frame, fate))
+    }
+
+    /// As [`push`](Self::push), for a message with a key.
+    pub(crate) fn push_keyed(
+        &self,
+        path: &Tag,
+        frame: OutboxFrame,
+        key: Key,
+        fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
+    ) -> Option<Result<(), Refusal>> {
+        let mut table = self.lock();
+        table.pushed += 1;
+        Self::offer_all(table, path, frame, except, |outbox, frame| outbox.offer_keyed(frame, key, fate))
     }
 
     /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
     #[cfg(feature = "nats")]
-    pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame) {
+    pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame, key: Option<Key>) {
         let table = self.lock();
         if table.tags.contains_key(path) {
-            Self::offer_all(table, path, frame, None, None);
+            Self::offer_all(table, path, frame, None, |outbox, frame| match key {
+                None => outbox.offer(frame, None),
+                Some(key) => outbox.offer_keyed(frame, key, None),
+            });
         }
     }
 
@@ -124,8 +141,8 @@ impl RoutingTable {
         mut table: MutexGuard<'_, Table>,
         path: &Tag,
         frame: OutboxFrame,
-        fate: Option<&Arc<dyn Fate>>,
         except: Option<&Outbox>,
+        offer: impl Fn(&Outbox, OutboxFrame) -> (Result<(), Refusal>, Spent),
     ) -> Option<Result<(), Refusal>> {
         let is_meant = |outbox: &Outbox| except.is_none_or(|except| !outbox.is_same(except));
         let outboxes = table.tags.get(path).map_or(&[][..], |hearers| &hearers.outboxes);
@@ -144,9 +161,9 @@ impl RoutingTable {
         for some in others.chunks(FETCHED_AT_ONCE) {
             some.iter().for_each(|(_, outbox)| outbox.prefetch());
             let meant = some.iter().map(|(_, outbox)| outbox).filter(|outbox| is_meant(outbox));
-            meant.for_each(|outbox| offer(outbox, frame.clone(), fate, &mut answer, &mut spent));
+            meant.for_each(|outbox| note(offer(outbox, frame.clone()), &mut answer, &mut spent));
         }
-        offer(last, frame, fate, &mut answer, &mut spent);
+        note(offer(last, frame), &mut answer, &mut spent);
         // What is spent is dropped behind the lock.
         drop(table);
         Some(answer)
@@ -163,15 +180,9 @@ impl RoutingTable {
     }
 }
 
-/// Offers a message to one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
-fn offer(
-    outbox: &Outbox,
-    frame: OutboxFrame,
-    fate: Option<&Arc<dyn Fate>>,
-    best: &mut Result<(), Refusal>,
-    spent: &mut Spent,
-) {
-    let (answer, dropped) = outbox.offer(frame, fate);
+/// Notes the answer of one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
+#[inline]
+fn note((answer, dropped): (Result<(), Refusal>, Spent), best: &mut Result<(), Refusal>, spent: &mut Spent) {
     spent.append(dropped);
     if answer.is_ok() || *best == Err(Refusal::Closed) {
         *best = answer;
@@ -192,7 +203,7 @@ mod tests {
     };
 
     fn outbox(messages: usize) -> Outbox {
-        Outbox::new(OutboxBound { messages, len: 1 << 20, overflow: Overflow::DropLatest }, |_| {})
+        Outbox::new(OutboxBound::new(messages, 1 << 20, Overflow::DropLatest), |_| {})
     }
 
     fn message() -> OutboxFrame {

@@ -41,7 +41,8 @@ impl<D: WsDatatype> GroupBuilder<D> {
     common_options!(
         outbox: "on each client, and what happens when that is full. The default is 65,536 messages or 64 MiB; then the \
                  newest is refused.",
-        name: "group"
+        name: "group",
+        keys: dialing.key_of
     );
     client_options!();
 

@@ -6,8 +6,8 @@ use rxrust::observable::Observable;
 use tokio::sync::Notify;
 
 use crate::{
-    ConnConfig, DatatypeError, Frame, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally,
-    WsDatatype, WsError,
+    ConnConfig, DatatypeError, IoScheduler, ObservableExt, RxWsClient, SendError, Tag, TaggedData, Tally, WsDatatype,
+    WsError,
     client::dialing::Dialing,
     endpoint::{
         Component, EndpointCore, Received,
@@ -20,6 +20,7 @@ use crate::{
     group::children::{Children, PathBounds, Report, Taker},
     outbox::Refusal,
     runtime::guard::Death,
+    sending::Outgoing,
     stats::GroupStats,
     subject::branch::{Listeners, Main},
 };
@@ -54,16 +55,17 @@ impl<D: WsDatatype> EndpointCore for GroupCore<D> {
         fate: Option<&Arc<dyn Fate>>,
     ) -> Result<(), SendError<()>> {
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
+        let key = self.codec.key(&tagged.tag, &tagged.data);
         loop {
             let mut children = self.lock();
             if children.closing {
                 return Err(SendError::Closed(()));
             }
             let Some(Taker { number, client }) = children.taker(&tagged.tag) else {
-                return self.open_with(children, &tagged.tag, frame, fate);
+                return self.open_with(children, &tagged.tag, Outgoing { frame, key }, fate);
             };
             drop(children);
-            match client.core().outbox.push_tracked(frame.clone(), fate) {
+            match client.core().outbox.push_with(frame.clone(), key, fate) {
                 // It has just been closed: the next one is opened in its place.
                 Err(Refusal::Closed) => self.lock().release(&tagged.tag, number),
                 answer => return answer.map_err(|refusal| refusal.of(())),
@@ -102,7 +104,7 @@ impl<D: WsDatatype> GroupCore<D> {
         let component = Component::keeping_early(options.name.clone(), home);
         Ok(Self {
             endpoint,
-            codec: Codec::new(Arc::new(datatype)),
+            codec: Codec::new(Arc::new(datatype), dialing.key_of.clone()),
             options,
             dialing,
             bounds,
@@ -122,11 +124,11 @@ impl<D: WsDatatype> GroupCore<D> {
         self: &Arc<Self>,
         mut children: MutexGuard<'_, Children<D>>,
         path: &Tag,
-        first: Frame,
+        first: Outgoing,
         fate: Option<&Arc<dyn Fate>>,
     ) -> Result<(), SendError<()>> {
         if !children.have_room(self.bounds.max) {
-            let report = children.refuse(path, Tally::of(&first));
+            let report = children.refuse(path, Tally::of(&first.frame));
             drop(children);
             if report == Report::Due {
                 let core = self.clone();
@@ -137,7 +139,7 @@ impl<D: WsDatatype> GroupCore<D> {
         match self.add(&mut children, path) {
             Ok(client) => {
                 // Queued before any other thread can close it.
-                let answer = client.core().outbox.push_tracked(first, fate);
+                let answer = client.core().outbox.push_with(first.frame, first.key, fate);
                 drop(children);
                 client.start(&self.component.home.runtime());
                 answer.map_err(|refusal| refusal.of(()))

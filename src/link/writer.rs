@@ -306,7 +306,7 @@ impl<S: Socket> SharedWriter<S> {
         let mut effects = Effects::default();
         if matches!(progress, Ok(Progress::Blocked)) {
             self.outbox.note_blocked();
-            if self.outbox.drops_oldest() {
+            if self.outbox.replaces() {
                 // A message of which no byte was written may have to make room for a newer one.
                 effects = writer.return_unwritten(&self.outbox, None);
             }

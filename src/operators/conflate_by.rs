@@ -224,6 +224,13 @@ impl<S: Clone, T, K, F: Clone, Sch: Clone, L: Clone> Clone for ConflateBy<S, T, 
     }
 }
 
+// For `retry` before it, which subscribes with it again.
+impl<O: Clone, K, T, F: Clone> Clone for KeyObserver<O, K, T, F> {
+    fn clone(&self) -> Self {
+        Self { keys: self.keys.clone(), key_of: self.key_of.clone(), waiting: self.waiting.clone() }
+    }
+}
+
 impl<S: fmt::Debug, T, K, F, Sch: fmt::Debug, L> fmt::Debug for ConflateBy<S, T, K, F, Sch, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConflateBy")

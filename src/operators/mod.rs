@@ -7,6 +7,7 @@ mod merge_into;
 #[cfg(test)]
 mod recorder;
 mod ref_count;
+mod route_by_pattern;
 mod route_by_tag;
 mod share;
 mod tag;
@@ -29,6 +30,7 @@ pub use conflate_by::ConflateBy;
 pub use deliver::{BoundedStream, DeliverLocal, DeliverObserver, DeliverOn, DeliverSubscription, DeliverTask, Lossy};
 pub use log_errors::LogErrors;
 pub use merge_into::MergeIntoObserver;
+pub use route_by_pattern::{PatternObserver, PatternRoutes};
 pub use route_by_tag::{RouteObserver, RouteSubscription, Routed, Router};
 pub use share::{Share, ShareSubscription};
 pub use tag::TagWith;
@@ -41,6 +43,7 @@ pub use with_err::WithErr;
 ///
 /// They work in any context, [`Io`](crate::Io), `Shared` and `Local`. The observables that they return are `Clone` when
 /// their parts are, as `retry` demands.
+#[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
 pub trait ObservableExt: Observable {
     /// Tags each item with a string: `T` becomes `TaggedData<T>`.
     ///
@@ -129,6 +132,36 @@ pub trait ObservableExt: Observable {
         route_by_tag::route(self)
     }
 
+    /// As [`route_by_tag`](Self::route_by_tag), by [patterns](crate::PathPattern) of the tags: returns one observable for each of them.
+    ///
+    /// ```
+    /// # use rxplus::prelude::*;
+    /// let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr)?;
+    /// let [rooms, logs] = server.clone().route_by_pattern(["/rooms/{room}", "/robots/{robot}/log"])?;
+    /// rooms.log_errors().subscribe(|td| println!("in {}: {}", &td.tag["room"], td.data));
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// The tag of an item is then its [`PathMatch`](crate::PathMatch): the parameters, decoded, and the path. Of several patterns that match, the one that says most
+    /// gets it: `/rooms/lobby` before `/rooms/{room}` before `/{*rest}`. Items that none matches, or whose pattern has no subscriber, are
+    /// dropped. Up to 1,024 paths are remembered with what they match: one of these costs a lookup more than a tag.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::InvalidPattern`], before it subscribes, for what is no pattern, or matches the same paths as another one.
+    fn route_by_pattern<'a, T, P, const N: usize>(
+        self,
+        patterns: [P; N],
+    ) -> Result<PatternRoutes<T, Self::Err, N>, WsError>
+    where
+        T: Clone + Send + 'static,
+        P: AsRef<str>,
+        Self: Observable<Item<'a> = TaggedData<T>, Err: Clone + Send + Sync + 'static, Scheduler: 'static> + 'a,
+        Self::Inner: CoreObservable<Self::With<PatternObserver<T, Self::Err>>>,
+    {
+        route_by_pattern::route(self, &patterns)
+    }
+
     /// Subscribes at once, and pushes each item, but not the terminal event, into `subject`.
     ///
     /// So several sources can feed one subject that outlives them. If the end of the source is to end the subject as well,
@@ -194,7 +227,6 @@ pub trait ObservableExt: Observable {
     /// When the last subscriber unsubscribes, as `take` does once it has its items, the source is unsubscribed before that
     /// returns. When the last subscriber panics, the source learns it from `is_closed`, which sources check around each
     /// item.
-    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn share<'a, T>(self) -> Self::With<Share<Self::Inner, T, Self::Err, Self::BoxedSubscription>>
     where
         T: Clone + Send + 'static,
@@ -236,7 +268,6 @@ pub trait ObservableExt: Observable {
     /// last item. Each item is a callback of its own: pushes of the observer are delivered before the next item. After
     /// `unsubscribe` has returned no delivery begins, and the queued items are gone. An observer that panics ends its own
     /// pipeline only.
-    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn deliver_on<'a, T, Sch>(self, scheduler: &Sch) -> Self::With<DeliverOn<Self::Inner, T, Sch, fn(u64)>>
     where
         T: Send + 'static,
@@ -299,7 +330,6 @@ pub trait ObservableExt: Observable {
     /// `key` is called on the source's thread; the `Hash` and `Eq` of keys are called under a lock and must not use this
     /// pipeline. When 2,097,152 (2^21) keys wait, items of further keys are dropped. Emission is that of
     /// [`deliver_on`](Self::deliver_on).
-    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn conflate_by<'a, T, K, F, Sch>(
         self,
         key: F,
@@ -319,7 +349,6 @@ pub trait ObservableExt: Observable {
     ///
     /// `on_skipped` is called on the scheduler's thread, before the next item, with the number since its last call; all of its
     /// calls together give the exact sum. If it panics, the pipeline ends.
-    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn conflate_by_counting<'a, T, K, F, Sch, L>(
         self,
         key: F,
@@ -387,7 +416,6 @@ pub trait ObservableExt: Observable {
     /// # Panics
     ///
     /// If `capacity` is zero.
-    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn into_bounded_stream<'a, T>(
         self,
         capacity: usize,
@@ -486,6 +514,24 @@ mod tests {
         flaky.retry(1).share().tag("/a").tag_filter("/a").untag().retry(1).log_errors().merge_into(&all);
         for _ in 0..4 {
             assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(1));
+        }
+    }
+
+    #[test]
+    fn source_is_retried_before_a_time_limit_and_before_it_is_conflated() {
+        let limit = Duration::from_secs(10);
+        let worker = EventLoopScheduler::new("worker");
+        for round in 0..2 {
+            let flaky = Io::of(1u8)
+                .with_err::<WsError>()
+                .merge(Io::<()>::throw_err(WsError::application("broken")).map(|_: ()| 0));
+            let (end, ended) = mpsc::channel();
+            let end = move |error: WsError| end.send(error.to_string()).unwrap();
+            match round {
+                0 => drop(flaky.retry(2).timeout(limit).on_error(end).subscribe(|_| {})),
+                _ => drop(flaky.retry(2).conflate_by(|n| *n, &worker).on_error(end).subscribe(|_| {})),
+            }
+            assert_eq!(ended.recv_timeout(limit).as_deref(), Ok("broken"));
         }
     }
 

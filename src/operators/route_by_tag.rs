@@ -108,13 +108,25 @@ where
     S: Observable<Scheduler: 'static>,
     S::Inner: CoreObservable<S::With<RouteObserver<K, T, E>>>,
 {
+    route_through(source, |observer| observer)
+}
+
+/// As [`route`], for a source of other items: `adapt` puts an observer of them in front of the router's.
+pub(super) fn route_through<S, K, T, E, O>(
+    source: S,
+    adapt: impl FnOnce(RouteObserver<K, T, E>) -> O,
+) -> Router<K, T, E>
+where
+    S: Observable<Scheduler: 'static>,
+    S::Inner: CoreObservable<S::With<O>>,
+{
     // So that the pipelines behind the router use the threads of the component before it.
     let scheduler = (source.scheduler() as &dyn Any).downcast_ref::<IoScheduler>().cloned();
     let handle = Arc::new(());
     let routes = Mutex::new(Routes { by_key: HashMap::new(), begun: 0, over: None });
     let (unrouted, gone) = (Arc::default(), AtomicUsize::new(0));
     let core = Arc::new(Core { routes, unrouted, handles: Arc::downgrade(&handle), gone });
-    source.subscribe_with(RouteObserver::new(core.clone()));
+    source.subscribe_with(adapt(RouteObserver::new(core.clone())));
     Router { core, handle, scheduler }
 }
 

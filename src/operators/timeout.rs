@@ -173,6 +173,13 @@ impl<S: Clone, T, Sch: Clone> Clone for Timeout<S, T, Sch> {
     }
 }
 
+// For `retry` before it, which subscribes with it again.
+impl<T> Clone for TimeoutObserver<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<S: fmt::Debug, T, Sch> fmt::Debug for Timeout<S, T, Sch> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeout").field("source", &self.source).field("limit", &self.limit).finish_non_exhaustive()

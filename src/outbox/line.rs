@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Flush, Outbox, OutboxFrame, Refusal, queue::State, spent::News};
+use super::{Flush, Key, Outbox, OutboxFrame, Refusal, queue::State, spent::News};
 
 /// Those who wait, the first to come first. There is one only while somebody waits.
 #[derive(Default)]
@@ -65,12 +65,6 @@ impl State {
         waker
     }
 
-    /// Queues a message if there is room for it.
-    fn try_append(&mut self, message: &mut Option<OutboxFrame>) -> bool {
-        let message = message.take_if(|message| self.has_room(message));
-        message.map(|message| self.append_noted(message)).is_some()
-    }
-
     /// Calls the first in the line if there is room for anything.
     #[cold]
     pub(super) fn call_first(&mut self) {
@@ -110,20 +104,22 @@ impl Turn {
     pub(crate) fn poll_push(
         &mut self,
         message: &mut Option<OutboxFrame>,
+        key: Option<Key>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        self.poll(cx, |state| state.try_append(message))
+        self.poll(key, cx, |state| state.try_append_keyed(message, key, None))
     }
 
     /// As [`poll_push`](Self::poll_push). `flush` then waits for the message too.
     pub(crate) fn poll_push_flushed(
         &mut self,
         message: &mut Option<OutboxFrame>,
+        key: Option<Key>,
         flush: &mut Option<Arc<Flush>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        self.poll(cx, |state| {
-            let is_in = state.try_append(message);
+        self.poll(key, cx, |state| {
+            let is_in = state.try_append_keyed(message, key, None);
             if is_in {
                 state.note_queued_by(flush);
             }
@@ -133,22 +129,34 @@ impl Turn {
 
     /// Ready once there is room for some message and all who came before have theirs. The room is not kept.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        self.poll(cx, |state| state.has_room_at_all())
+        self.poll(None, cx, |state| state.has_room_at_all())
     }
 
     /// Tries once, and then with a waker: that is cloned outside the lock, since it is user code.
-    fn poll(&mut self, cx: &mut Context<'_>, mut act: impl FnMut(&mut State) -> bool) -> Poll<Result<(), Refusal>> {
-        let first = self.attempt(None, &mut act);
-        if first.is_ready() { first } else { self.attempt(Some(cx.waker().clone()), &mut act) }
+    fn poll(
+        &mut self,
+        key: Option<Key>,
+        cx: &mut Context<'_>,
+        mut act: impl FnMut(&mut State) -> bool,
+    ) -> Poll<Result<(), Refusal>> {
+        let first = self.attempt(key, None, &mut act);
+        if first.is_ready() { first } else { self.attempt(key, Some(cx.waker().clone()), &mut act) }
     }
 
-    fn attempt(&mut self, waker: Option<Waker>, act: &mut impl FnMut(&mut State) -> bool) -> Poll<Result<(), Refusal>> {
+    fn attempt(
+        &mut self,
+        key: Option<Key>,
+        waker: Option<Waker>,
+        act: &mut impl FnMut(&mut State) -> bool,
+    ) -> Poll<Result<(), Refusal>> {
         let number = &mut self.number;
         let (answer, before) = self.outbox.change(|state| {
             if state.is_closing() {
                 return (Poll::Ready(Err(Refusal::Closed)), state.leave_line(number.take()));
             }
-            if state.is_turn_of(*number) && act(state) {
+            // One that takes the place of another needs no room, and so no turn.
+            let is_turn = state.is_turn_of(*number) || key.is_some_and(|key| state.has_waiting(key));
+            if is_turn && act(state) {
                 return (Poll::Ready(Ok(())), state.leave_line(number.take()));
             }
             let Some(waker) = waker else { return (Poll::Pending, None) };

@@ -7,7 +7,7 @@ pub(crate) use without_deflate::OutboxFrame;
 
 #[cfg(feature = "deflate")]
 mod with_deflate {
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
     use bytes::Bytes;
 
@@ -28,11 +28,14 @@ mod with_deflate {
 
     const _: () = assert!(size_of::<OutboxFrame>() == size_of::<Frame>());
 
-    /// A message in both forms: some connections may want it as it is.
+    /// A message in all forms: some connections may want it as it is, and others cannot look back as far as most.
     #[derive(Debug)]
     pub(crate) struct Forms {
         frame: Frame,
         compressed: Outcome,
+        /// For all peers that [`compressed`](Self::compressed) does not suit, once one of them has wanted it: or each would have the
+        /// message compressed for itself. `None` if it is not shorter.
+        small: OnceLock<Option<Box<Compressed>>>,
     }
 
     /// What has come of compressing a message.
@@ -71,7 +74,7 @@ mod with_deflate {
         /// For many connections: an `Arc` is cloned and dropped at less cost than a payload.
         pub(crate) fn shared(self) -> Self {
             match self {
-                Self::Plain(frame) => Self::Shared(Arc::new(Forms { frame, compressed: Outcome::Untried })),
+                Self::Plain(frame) => Forms::shared(frame, Outcome::Untried),
                 shared @ Self::Shared(_) => shared,
             }
         }
@@ -79,10 +82,7 @@ mod with_deflate {
         /// Its payload in compressed form, if that is there and of use to a peer with this agreement.
         pub(crate) fn compressed(&self, agreed: &Agreed) -> Option<&Bytes> {
             match self {
-                Self::Shared(forms) => match &forms.compressed {
-                    Outcome::Shorter(form) if form.suits(agreed, forms.frame.len()) => Some(&form.bytes),
-                    _ => None,
-                },
+                Self::Shared(forms) => forms.compressed(agreed),
                 Self::Plain(_) => None,
             }
         }
@@ -95,23 +95,51 @@ mod with_deflate {
                 Self::Shared(forms) => match &forms.compressed {
                     Outcome::Untried => is_worthwhile(&forms.frame),
                     Outcome::NotShorter => false,
-                    Outcome::Shorter(form) => !form.suits(agreed, forms.frame.len()),
+                    Outcome::Shorter(form) => {
+                        let lacks_form = !form.suits(agreed, forms.frame.len()) && forms.small.get().is_none();
+                        lacks_form && is_worthwhile(&forms.frame)
+                    }
                 },
             }
         }
 
         /// Compresses it for a peer with this agreement, if that has to be done. The caller holds no lock that a push takes.
         pub(crate) fn compress(&mut self, agreed: &Agreed) {
-            if self.is_to_be_compressed(agreed) {
-                let frame = self.frame().clone();
-                let compressed = agreed.compress(frame.as_bytes()).map_or(Outcome::NotShorter, Outcome::Shorter);
-                *self = Self::Shared(Arc::new(Forms { frame, compressed }));
+            if !self.is_to_be_compressed(agreed) {
+                return;
             }
+            if let Self::Shared(forms) = self
+                && let Outcome::Shorter(_) = forms.compressed
+            {
+                return forms.compress_small(agreed);
+            }
+            let frame = self.frame().clone();
+            let compressed = agreed.compress(frame.as_bytes()).map_or(Outcome::NotShorter, Outcome::Shorter);
+            *self = Forms::shared(frame, compressed);
         }
 
         /// Whether both are the same payload in the same memory.
         pub(crate) fn is_same(&self, other: &Self) -> bool {
             std::ptr::eq(self.frame().as_bytes(), other.frame().as_bytes())
+        }
+    }
+
+    impl Forms {
+        fn shared(frame: Frame, compressed: Outcome) -> OutboxFrame {
+            OutboxFrame::Shared(Arc::new(Self { frame, compressed, small: OnceLock::new() }))
+        }
+
+        fn compressed(&self, agreed: &Agreed) -> Option<&Bytes> {
+            let Outcome::Shorter(form) = &self.compressed else { return None };
+            let suits = |form: &&Compressed| form.suits(agreed, self.frame.len());
+            let form = Some(form).filter(suits).or_else(|| self.small.get()?.as_deref().filter(suits));
+            form.map(|form| &form.bytes)
+        }
+
+        fn compress_small(&self, agreed: &Agreed) {
+            let small = agreed.compress_small(self.frame.as_bytes()).map(Box::new);
+            // Another thread may have done so meanwhile, to the same effect.
+            let _ = self.small.set(small);
         }
     }
 

@@ -25,6 +25,7 @@
 
 mod effects;
 mod flush;
+mod keys;
 mod line;
 mod message;
 mod overflow;
@@ -55,6 +56,7 @@ use tokio::sync::Notify;
 
 pub(crate) use effects::Effects;
 pub(crate) use flush::Flush;
+pub(crate) use keys::Key;
 pub(crate) use line::Turn;
 pub(crate) use message::OutboxFrame;
 pub use overflow::Overflow;
@@ -136,6 +138,8 @@ struct Core {
     /// Tracked messages are written, and no ping behind them is under way. Set under the lock.
     wants_pong: AtomicBool,
     overflow: Overflow,
+    /// Messages may have keys.
+    conflates: bool,
     /// The round trip of the last ping that was answered, in microseconds; 0 before. It is here since the outbox is what a link
     /// and its endpoint share.
     latency: AtomicU32,
@@ -166,6 +170,7 @@ impl Outbox {
             asleep: AtomicBool::new(false),
             wants_pong: AtomicBool::new(false),
             overflow: bound.overflow,
+            conflates: bound.conflates,
             latency: AtomicU32::new(0),
             confirmed: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
@@ -219,18 +224,32 @@ impl Outbox {
         self.offer(frame.into(), fate).0
     }
 
+    /// As [`push_tracked`](Self::push_tracked), for a message that may have a key.
+    #[inline]
+    pub(crate) fn push_with(
+        &self,
+        frame: Frame,
+        key: Option<Key>,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Result<(), Refusal> {
+        match key {
+            None => self.push_tracked(frame, fate),
+            Some(key) => self.offer_keyed(frame.into(), key, fate).0,
+        }
+    }
+
     /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
     /// that lock.
     pub(crate) fn offer(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
         let mut state = self.lock();
         if self.is_closing() || !state.has_room(&frame) {
             drop(state);
-            return self.offer_to_full(frame, fate);
+            return self.offer_to_full(frame, None, fate);
         }
         // The usual case: the message has a place, and nothing else changes.
         state.append(frame);
-        if let Some(fate) = fate {
-            state.track(fate.clone());
+        if fate.is_some() {
+            state.track(fate, None);
         }
         let spent = if state.has_gauge() { state.take_news_of_fill() } else { Spent::default() };
         let wake = if self.take_asleep() { state.link.clone() } else { None };
@@ -242,7 +261,12 @@ impl Outbox {
     }
 
     /// Writes as much as the socket takes, and applies the overflow policy only if the outbox is still full.
-    fn offer_to_full(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
+    fn offer_to_full(
+        &self,
+        frame: OutboxFrame,
+        key: Option<Key>,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> (Result<(), Refusal>, Spent) {
         let mut spent = Spent::default();
         for _ in 0..RELIEFS_PER_PUSH {
             let Some(link) = self.link_to_relieve(&frame) else { break };
@@ -253,13 +277,7 @@ impl Outbox {
                 break;
             }
         }
-        let (answer, effects) = self.apply(|state| {
-            let answer = state.push(frame, self.core.overflow);
-            if let (Ok(()), Some(fate)) = (answer, fate) {
-                state.track(fate.clone());
-            }
-            answer
-        });
+        let (answer, effects) = self.apply(|state| state.push_tracked(frame, key, fate, self.core.overflow));
         spent.append(effects.run());
         (answer, spent)
     }
@@ -381,12 +399,15 @@ impl Outbox {
 
     fn count_compressed(&self, count: usize, agreed: &Agreed) {
         let state = self.lock();
+        let (mut before, mut after) = (Tally::default(), 0);
         for message in state.queue.iter().skip(state.retained as usize).take(count) {
             if let Some(compressed) = message.compressed(agreed) {
-                self.core.compressed.add(message.len());
-                self.core.compressed_to.fetch_add(compressed.len() as u64, Relaxed);
+                before += message.tally();
+                after += compressed.len() as u64;
             }
         }
+        self.core.compressed.add_all(before);
+        self.core.compressed_to.fetch_add(after, Relaxed);
     }
 
     /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue. A link
@@ -422,9 +443,9 @@ impl Outbox {
         }
     }
 
-    /// Whether the oldest message has to go when the outbox is full.
-    pub(crate) fn drops_oldest(&self) -> bool {
-        self.core.overflow == Overflow::DropOldest
+    /// Whether a message of which nothing was written may have to go for a newer one.
+    pub(crate) fn replaces(&self) -> bool {
+        self.core.overflow == Overflow::DropOldest || self.core.conflates
     }
 
     /// Ends the work of the link. The messages that it did not write whole wait for the next link, except its greetings.

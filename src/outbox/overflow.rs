@@ -35,15 +35,17 @@ pub(crate) struct OutboxBound {
     /// In bytes of payload.
     pub(crate) len: usize,
     pub(crate) overflow: Overflow,
+    /// Messages may have keys.
+    pub(crate) conflates: bool,
 }
 
 impl OutboxBound {
     /// # Panics
     ///
     /// If `messages` is zero.
-    pub(crate) fn new(messages: usize, len: usize, overflow: Overflow) -> Self {
+    pub(crate) const fn new(messages: usize, len: usize, overflow: Overflow) -> Self {
         assert!(messages > 0, "an outbox must hold at least one message");
-        Self { messages, len, overflow }
+        Self { messages, len, overflow, conflates: false }
     }
 }
 

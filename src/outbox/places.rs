@@ -121,6 +121,14 @@ impl Places {
         self.join();
     }
 
+    /// Gives the place of the message at `index` to a newer one, which leaves a hole before that.
+    pub(crate) fn replace(&mut self, index: usize) {
+        match index {
+            0 => self.first += 1,
+            _ => self.add_hole(index as u32, 1),
+        }
+    }
+
     fn add_hole(&mut self, at: u32, size: u64) {
         let place = self.holes.partition_point(|hole| hole.at < at);
         self.holes.insert(place, Hole { at, size });
@@ -171,6 +179,7 @@ mod tests {
         Pop(usize),
         /// Of a message that was not written.
         Remove(usize),
+        Replace(usize),
         Truncate(usize),
         /// From so far before the first that was not written.
         Mark(usize, usize),
@@ -183,6 +192,7 @@ mod tests {
             4 => Just(Step::Push),
             2 => (0..4usize).prop_map(Step::Pop),
             2 => (0..12usize).prop_map(Step::Remove),
+            2 => (0..12usize).prop_map(Step::Replace),
             1 => (0..12usize).prop_map(Step::Truncate),
             3 => (0..3usize, 0..4usize).prop_map(|(before, count)| Step::Mark(before, count)),
             1 => Just(Step::Refuse),
@@ -222,7 +232,12 @@ mod tests {
                     self.places.remove(index);
                     places.remove(index);
                 }
-                Step::Remove(_) => {}
+                Step::Replace(index) if index < len && !self.places[index].1 => {
+                    self.places[index..].iter_mut().for_each(|place| place.0 += 1);
+                    self.end += 1;
+                    places.replace(index);
+                }
+                Step::Remove(_) | Step::Replace(_) => {}
                 Step::Truncate(kept) => {
                     self.places.truncate(kept);
                     places.truncate(len, kept.min(len));

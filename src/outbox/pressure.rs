@@ -66,7 +66,10 @@ impl Gauge {
 
     /// Lets the home thread tell the change. However often the pressure changes meanwhile, one task is on its way.
     pub(super) fn tell(self: Arc<Self>) {
-        if !self.is_due.swap(true, AcqRel) {
+        if self.is_over.load(Acquire) {
+            // At once: the runtime may have been shut down.
+            self.tell_end();
+        } else if !self.is_due.swap(true, AcqRel) {
             let home = self.home.clone();
             home.spawn(async move { self.tell_here() });
         }
@@ -77,17 +80,25 @@ impl Gauge {
         self.is_due.swap(false, AcqRel);
         // Tasks of a runtime of several threads come one after the other.
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let level = Told::Level(self.level());
-        if *told != Told::End && *told != level {
-            self.subject.enqueue(self.level());
-            *told = level;
-        }
-        if *told != Told::End && self.is_over.load(Acquire) {
-            self.subject.enqueue_end();
-            *told = Told::End;
-        }
+        self.enqueue(&mut told);
         drop(told);
         self.subject.wake_home();
+    }
+
+    fn enqueue(&self, told: &mut Told) {
+        let level = self.level();
+        if *told != Told::End && *told != Told::Level(level) {
+            self.subject.enqueue(level);
+            *told = Told::Level(level);
+        }
+    }
+
+    fn tell_end(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enqueue(&mut told);
+        *told = Told::End;
+        drop(told);
+        self.subject.clone().complete();
     }
 }
 

@@ -221,8 +221,9 @@ impl State {
         self.taken -= untaken;
         self.untake_places(untaken as usize);
         let has_overflown = self.rare.as_ref().is_some_and(|rare| rare.overflown);
-        if let Some(reason) = has_overflown.then_some(DropReason::Overflow).or(reason) {
-            self.drop_untaken(reason);
+        match has_overflown.then_some(DropReason::Overflow).or(reason) {
+            Some(reason) => self.drop_untaken(reason),
+            None => self.drop_outdated(self.under_way() + untaken as usize),
         }
     }
 
@@ -236,12 +237,17 @@ impl State {
     /// Lets the link go. Its greetings go with it, unless what is written is kept: then they belong to the session.
     pub(crate) fn detach(&mut self, has_begun: bool) {
         self.link = None;
-        let first = self.retained as usize;
+        let (first, end) = (self.retained as usize, self.under_way());
         self.rewind_places();
         if let Some(window) = self.window_mut() {
             window.note_begun(has_begun.then_some(first));
-            return;
+        } else {
+            self.leave_plain_link(has_begun);
         }
+        self.drop_outdated(end);
+    }
+
+    fn leave_plain_link(&mut self, has_begun: bool) {
         self.note_unconfirmed();
         let greetings = self.take_greetings();
         if has_begun || self.rare.is_some() {
@@ -293,8 +299,12 @@ impl State {
 
     /// Drops the oldest message that can be dropped. Returns whether there was one.
     pub(super) fn try_drop_oldest(&mut self, reason: DropReason) -> bool {
-        let at = self.droppable();
-        if self.is_head_untaken() {
+        self.drop_at(self.droppable(), reason)
+    }
+
+    /// Drops a message of which nothing was written, if there is one at this index.
+    pub(super) fn drop_at(&mut self, at: usize, reason: DropReason) -> bool {
+        if at == self.greetings() {
             self.skip(usize::from(at < self.queue.len()));
         }
         if let Some(window) = self.window_mut() {
@@ -338,6 +348,10 @@ impl State {
         let rare = self.rare();
         rare.spent.push(frame);
         rare.dropped.add(reason, tally);
+        if reason == DropReason::Replaced {
+            // What the program asked for, up to once for each push: no event.
+            return;
+        }
         match rare.unreported.back_mut() {
             Some((last, count)) if *last == reason => *count += tally,
             _ => rare.unreported.push_back((reason, tally)),

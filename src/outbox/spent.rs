@@ -13,6 +13,9 @@ use crate::{fate::Step, runtime::callback};
 /// The largest list of messages whose memory a thread keeps.
 const KEPT_CAPACITY: usize = 1024;
 
+/// What may panic, for the log.
+const DESTRUCTOR: &str = "the destructor of a payload";
+
 thread_local! {
     /// The memory of one list, which would otherwise be allocated anew for each write.
     static SPARE: Cell<Vec<OutboxFrame>> = const { Cell::new(Vec::new()) };
@@ -101,7 +104,10 @@ impl Spent {
 
     fn clear(&mut self) {
         take(&mut self.news).into_iter().for_each(News::tell);
-        self.frames.drain(..).for_each(discard);
+        let mut frames = self.frames.drain(..);
+        // All in one: it is for every message that was written. After a panic it goes on with the next one.
+        while !callback::isolate(DESTRUCTOR, || frames.by_ref().for_each(drop)) {}
+        drop(frames);
         if (1..=KEPT_CAPACITY).contains(&self.frames.capacity()) {
             let _ = SPARE.try_with(|spare| spare.set(take(&mut self.frames)));
         }
@@ -110,5 +116,5 @@ impl Spent {
 
 /// Drops a message that may hold the last reference to its payload.
 pub(crate) fn discard(frame: OutboxFrame) {
-    callback::isolate("the destructor of a payload", || drop(frame));
+    callback::isolate(DESTRUCTOR, || drop(frame));
 }

@@ -62,7 +62,7 @@ impl Wake for WakeCount {
 }
 
 fn outbox(messages: usize, len: usize, overflow: Overflow) -> Outbox {
-    Outbox::new(OutboxBound { messages, len, overflow }, |_| {})
+    Outbox::new(OutboxBound::new(messages, len, overflow), |_| {})
 }
 
 /// A message with a number, of at least four bytes.

@@ -1,12 +1,19 @@
-//! [`Tracked`]: the messages of an outbox whose fate somebody wants to know.
+//! [`Tracked`]: the messages of an outbox whose fate somebody wants to know, or that have a key.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::Arc,
+};
 
-use super::{Flush, queue::State, spent::News};
+use super::{Flush, keys::Key, queue::State, spent::News};
 use crate::{
     fate::{DeliveryStatus, Fate, Step},
     stats::DropReason,
 };
+
+/// How many keys the map of an empty queue has room for.
+const KEPT_KEYS: usize = 64;
 
 /// The tracked messages, in the order of the queue, and those that have left it and are not confirmed.
 #[derive(Default)]
@@ -18,6 +25,9 @@ pub(super) struct Tracked {
     unconfirmed: VecDeque<(u64, Arc<dyn Fate>)>,
     /// Those who wait until all that was in the queue is written.
     flushes: Vec<Mark>,
+    /// The newest message of each key, by its number.
+    keys: HashMap<Key, u64>,
+    numbers: u64,
 }
 
 /// A place in the queue: all messages before it are waited for.
@@ -30,21 +40,43 @@ struct Mark {
 struct Entry {
     /// Its index in the queue, and the `front` at that time.
     place: i64,
-    fate: Arc<dyn Fate>,
+    /// Grows along the queue. One that takes the place of another keeps its number.
+    number: u64,
+    fate: Option<Arc<dyn Fate>>,
+    key: Option<Key>,
     is_written: bool,
 }
 
 impl Entry {
-    fn step(self, to: DeliveryStatus) -> Step {
+    fn step(self, to: DeliveryStatus) -> Option<Step> {
         let from = if self.is_written { DeliveryStatus::Written } else { DeliveryStatus::Queued };
-        Step { fate: self.fate, from, to }
+        self.fate.map(|fate| Step { fate, from, to })
     }
 }
 
 impl Tracked {
-    fn add(&mut self, index: usize, fate: Arc<dyn Fate>) {
-        fate.queued();
-        self.entries.push_back(Entry { place: index as i64 + self.front, fate, is_written: false });
+    fn add(&mut self, index: usize, fate: Option<Arc<dyn Fate>>, key: Option<Key>) {
+        fate.iter().for_each(|fate| fate.queued());
+        self.numbers += 1;
+        let (place, number) = (index as i64 + self.front, self.numbers);
+        self.entries.push_back(Entry { place, number, fate, key, is_written: false });
+        if let Some(key) = key {
+            self.keys.insert(key, number);
+        }
+    }
+
+    /// Forgets the keys of messages that have left the queue.
+    fn forget<'a>(&mut self, gone: impl IntoIterator<Item = &'a Entry>) {
+        for entry in gone {
+            if let Some(key) = entry.key
+                && self.keys.get(&key) == Some(&entry.number)
+            {
+                self.keys.remove(&key);
+            }
+        }
+        if self.keys.is_empty() {
+            self.keys.shrink_to(KEPT_KEYS);
+        }
     }
 
     fn index(&self, entry: &Entry) -> usize {
@@ -53,7 +85,8 @@ impl Tracked {
 
     /// The index of a message in the queue.
     fn place_of(&self, fate: &Arc<dyn Fate>) -> Option<usize> {
-        let is_it = |entry: &&Entry| std::ptr::addr_eq(Arc::as_ptr(&entry.fate), Arc::as_ptr(fate));
+        let is_same = |of: &Arc<dyn Fate>| std::ptr::addr_eq(Arc::as_ptr(of), Arc::as_ptr(fate));
+        let is_it = |entry: &&Entry| entry.fate.as_ref().is_some_and(is_same);
         self.entries.iter().find(is_it).map(|entry| self.index(entry))
     }
 
@@ -64,10 +97,12 @@ impl Tracked {
     }
 
     /// Takes out the first `count` messages of the queue.
-    fn pop_front(&mut self, count: usize) -> impl Iterator<Item = Entry> + '_ {
+    fn pop_front(&mut self, count: usize) -> Vec<Entry> {
         let end = self.from(count);
         self.front += count as i64;
-        self.entries.drain(..end)
+        let gone: Vec<_> = self.entries.drain(..end).collect();
+        self.forget(&gone);
+        gone
     }
 
     /// Takes the waits out that are over, with the first `written` messages of the queue.
@@ -88,10 +123,43 @@ impl State {
         self.rare.as_mut()?.tracked.as_deref_mut()
     }
 
-    /// Tracks the newest message.
-    pub(super) fn track(&mut self, fate: Arc<dyn Fate>) {
-        let index = self.queue.len().saturating_sub(1);
-        self.rare().tracked.get_or_insert_default().add(index, fate);
+    /// Tracks the newest message, if it has a fate or a key.
+    pub(super) fn track(&mut self, fate: Option<&Arc<dyn Fate>>, key: Option<Key>) {
+        if fate.is_some() || key.is_some() {
+            let index = self.queue.len().saturating_sub(1);
+            self.rare().tracked.get_or_insert_default().add(index, fate.cloned(), key);
+        }
+    }
+
+    /// The index of the newest message with this key.
+    pub(super) fn index_of(&self, key: Key) -> Option<usize> {
+        let tracked = self.rare.as_ref()?.tracked.as_ref()?;
+        let number = tracked.keys.get(&key)?;
+        let at = tracked.entries.binary_search_by_key(number, |entry| entry.number).ok()?;
+        Some(tracked.index(&tracked.entries[at]))
+    }
+
+    /// The indices from `begin` to `end` of the messages of which there is a newer one with the same key. The others may be
+    /// replaced again.
+    pub(super) fn outdated(&mut self, begin: usize, end: usize) -> Vec<usize> {
+        let Some(tracked) = self.tracked().filter(|_| begin < end) else { return Vec::new() };
+        let (range, front) = (tracked.from(begin)..tracked.from(end), tracked.front);
+        let Tracked { entries, keys, .. } = tracked;
+        let is_outdated = |entry: &&Entry| {
+            let newest = entry.key.map(|key| *keys.entry(key).or_insert(entry.number));
+            newest.is_some_and(|newest| newest > entry.number)
+        };
+        entries.range(range).filter(is_outdated).map(|entry| (entry.place - front) as usize).collect()
+    }
+
+    /// Notes that a newer message has taken the place of the one at an index.
+    pub(super) fn note_replaced(&mut self, index: usize, fate: Option<&Arc<dyn Fate>>) {
+        let Some(tracked) = self.tracked() else { return };
+        let at = tracked.from(index);
+        fate.into_iter().for_each(|fate| fate.queued());
+        let before = tracked.entries.get_mut(at).and_then(|entry| mem::replace(&mut entry.fate, fate.cloned()));
+        let (from, to) = (DeliveryStatus::Queued, DeliveryStatus::Dropped(DropReason::Replaced));
+        self.tell(before.into_iter().map(|fate| Step { fate, from, to }).collect());
     }
 
     fn tell(&mut self, steps: Vec<Step>) {
@@ -148,7 +216,7 @@ impl State {
     /// Notes that the first `count` messages have left the queue, and how they ended.
     pub(super) fn note_popped(&mut self, count: usize, to: DeliveryStatus) {
         let Some(tracked) = self.tracked() else { return };
-        let steps = tracked.pop_front(count).map(|entry| entry.step(to)).collect();
+        let steps = tracked.pop_front(count).into_iter().filter_map(|entry| entry.step(to)).collect();
         self.tell(steps);
         self.tell_flushed(0, DeliveryStatus::Written);
     }
@@ -157,14 +225,17 @@ impl State {
     pub(super) fn note_written(&mut self, count: usize, written_before: u64) {
         let Some(tracked) = self.tracked() else { return };
         let first = tracked.front;
-        let written: Vec<_> = tracked.pop_front(count).collect();
+        let written = tracked.pop_front(count);
         let number = |entry: &Entry| written_before + (entry.place - first) as u64 + 1;
-        let in_doubt = written.iter().filter(|entry| entry.fate.needs_pong());
-        tracked.unconfirmed.extend(in_doubt.map(|entry| (number(entry), entry.fate.clone())));
+        let in_doubt = |entry: &Entry| {
+            let fate = entry.fate.clone().filter(|fate| fate.needs_pong())?;
+            Some((number(entry), fate))
+        };
+        tracked.unconfirmed.extend(written.iter().filter_map(in_doubt));
         // One that a session has kept was written before.
         let fresh = written.into_iter().filter(|entry| !entry.is_written);
-        let steps =
-            fresh.inspect(|entry| entry.fate.written()).map(|entry| entry.step(DeliveryStatus::Written)).collect();
+        let told = fresh.inspect(|entry| entry.fate.iter().for_each(|fate| fate.written()));
+        let steps = told.filter_map(|entry| entry.step(DeliveryStatus::Written)).collect();
         self.tell(steps);
         self.tell_flushed(0, DeliveryStatus::Written);
     }
@@ -176,10 +247,11 @@ impl State {
         let fresh = tracked.entries.range_mut(range).filter(|entry| !entry.is_written);
         let step = |entry: &mut Entry| {
             entry.is_written = true;
-            entry.fate.written();
-            Step { fate: entry.fate.clone(), from: DeliveryStatus::Queued, to: DeliveryStatus::Written }
+            entry.fate.iter().for_each(|fate| fate.written());
+            let (from, to) = (DeliveryStatus::Queued, DeliveryStatus::Written);
+            entry.fate.clone().map(|fate| Step { fate, from, to })
         };
-        let steps = fresh.map(step).collect();
+        let steps = fresh.filter_map(step).collect();
         self.tell(steps);
         self.tell_flushed(self.written_in_front(), DeliveryStatus::Written);
     }
@@ -192,7 +264,8 @@ impl State {
         let removed = if is_it { tracked.entries.remove(at) } else { None };
         tracked.entries.range_mut(at..).for_each(|entry| entry.place -= 1);
         tracked.flushes_behind(index).for_each(|mark| mark.place -= 1);
-        self.tell(removed.into_iter().map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
+        tracked.forget(&removed);
+        self.tell(removed.and_then(|entry| entry.step(DeliveryStatus::Dropped(reason))).into_iter().collect());
         self.tell_flushed(self.written_in_front(), DeliveryStatus::Dropped(reason));
     }
 
@@ -201,7 +274,8 @@ impl State {
         let Some(tracked) = self.tracked() else { return };
         let (dropped, end) = (tracked.entries.split_off(tracked.from(len)), len as i64 + tracked.front);
         tracked.flushes_behind(len).for_each(|mark| mark.place = end);
-        self.tell(dropped.into_iter().map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
+        tracked.forget(&dropped);
+        self.tell(dropped.into_iter().filter_map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
         self.tell_flushed(self.written_in_front(), DeliveryStatus::Dropped(reason));
     }
 
@@ -215,7 +289,8 @@ impl State {
             gone += (index..place).filter(|index| written(*index)).count() as i64;
             index = place;
             if entry.is_written {
-                steps.push(entry.step(DeliveryStatus::Dropped(DropReason::Unconfirmed)));
+                tracked.forget([&entry]);
+                steps.extend(entry.step(DeliveryStatus::Dropped(DropReason::Unconfirmed)));
             } else {
                 entry.place -= gone;
                 kept.push_back(entry);

@@ -8,7 +8,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use crate::{
     Frame, SendError,
     endpoint::EndpointCore,
-    outbox::{Outbox, Refusal, Turn},
+    outbox::{Key, Outbox, Refusal, Turn},
     time,
 };
 
@@ -19,13 +19,20 @@ pub(crate) trait Outlet: EndpointCore {
     fn outbox(&self) -> &Outbox;
 
     /// Encodes an item, or returns the reason why not. A panic of the datatype is one, too.
-    fn encode(&self, item: &Self::Item) -> Result<Frame, SendError<()>>;
+    fn encode(&self, item: &Self::Item) -> Result<Outgoing, SendError<()>>;
+}
+
+/// A message on its way to an outbox.
+pub(crate) struct Outgoing {
+    pub(crate) frame: Frame,
+    /// By which a newer one replaces it.
+    pub(crate) key: Option<Key>,
 }
 
 /// Queues an item once there is room for it.
 pub(crate) async fn send_when_ready<C: Outlet>(core: &Arc<C>, item: C::Item) -> Result<(), SendError<C::Item>> {
     match core.encode(&item) {
-        Ok(frame) => push(core.outbox(), frame).await.map_err(|refusal| refusal.of(item)),
+        Ok(message) => push(core.outbox(), message).await.map_err(|refusal| refusal.of(item)),
         Err(error) => Err(error.map(|()| item)),
     }
 }
@@ -40,17 +47,17 @@ pub(crate) fn send_timeout<C: Outlet>(
         return Err(SendError::WouldDeadlock(item));
     }
     match core.encode(&item) {
-        Ok(frame) => {
-            let answer = time::block_on(push(core.outbox(), frame), timeout);
+        Ok(message) => {
+            let answer = time::block_on(push(core.outbox(), message), timeout);
             answer.unwrap_or(Err(Refusal::Full)).map_err(|refusal| refusal.of(item))
         }
         Err(error) => Err(error.map(|()| item)),
     }
 }
 
-async fn push(outbox: &Outbox, frame: Frame) -> Result<(), Refusal> {
+async fn push(outbox: &Outbox, Outgoing { frame, key }: Outgoing) -> Result<(), Refusal> {
     let (mut turn, mut message) = (Turn::new(outbox), Some(frame.into()));
-    poll_fn(|cx| turn.poll_push(&mut message, cx)).await
+    poll_fn(|cx| turn.poll_push(&mut message, key, cx)).await
 }
 
 /// The words of an endpoint for those who push as fast as it sends.

@@ -12,11 +12,11 @@ use std::{
 
 use futures_sink::Sink;
 
-use super::Outlet;
+use super::{Outgoing, Outlet};
 use crate::{
-    CloseReport, DropReason, Frame, SendError, WsDatatype, WsError,
+    CloseReport, DropReason, SendError, WsDatatype, WsError,
     fate::DeliveryStatus,
-    outbox::{Flush, Outbox, OutboxFrame, Turn},
+    outbox::{Flush, Key, Outbox, OutboxFrame, Turn},
 };
 
 /// A `futures::Sink` into a client or a connection, from [`sink`](crate::RxWsClient::sink). It counts as a handle.
@@ -25,6 +25,7 @@ pub struct OutboxSink<D: WsDatatype, T = <D as WsDatatype>::Outgoing> {
     turn: Turn,
     /// An item that found no room, although there had been some: somebody else was faster, or it is too long.
     waiting: Option<OutboxFrame>,
+    key: Option<Key>,
     /// The wait for what was queued and may not be written yet.
     flush: Option<Arc<Flush>>,
     /// Resolves at the end of the endpoint, which the sink has asked for.
@@ -36,7 +37,7 @@ type Closing = Pin<Box<dyn Future<Output = CloseReport> + Send>>;
 
 /// An endpoint as a sink knows it.
 trait Target<I>: Send + Sync {
-    fn encode(&self, item: &I) -> Result<Frame, SendError<()>>;
+    fn encode(&self, item: &I) -> Result<Outgoing, SendError<()>>;
 
     fn outbox(&self) -> &Outbox;
 
@@ -56,7 +57,7 @@ struct Held<C> {
 }
 
 impl<C: Outlet> Target<C::Item> for Held<C> {
-    fn encode(&self, item: &C::Item) -> Result<Frame, SendError<()>> {
+    fn encode(&self, item: &C::Item) -> Result<Outgoing, SendError<()>> {
         self.core.encode(item)
     }
 
@@ -85,6 +86,7 @@ impl<D: WsDatatype, T> OutboxSink<D, T> {
             target: Box::new(Held { core, _handle: Box::new(handle) }),
             turn,
             waiting: None,
+            key: None,
             flush: None,
             closing: None,
             item: PhantomData,
@@ -94,7 +96,7 @@ impl<D: WsDatatype, T> OutboxSink<D, T> {
     /// Queues the item that waits, if there is one.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         if self.waiting.is_some() {
-            let answer = ready!(self.turn.poll_push_flushed(&mut self.waiting, &mut self.flush, cx));
+            let answer = ready!(self.turn.poll_push_flushed(&mut self.waiting, self.key, &mut self.flush, cx));
             answer.map_err(|_| self.target.ended())?;
         }
         Poll::Ready(Ok(()))
@@ -126,11 +128,11 @@ impl<D: WsDatatype, T: Into<D::Outgoing>> Sink<T> for OutboxSink<D, T> {
         if self.waiting.is_some() {
             return Err(WsError::application("start_send of a sink was called before poll_ready was ready"));
         }
-        let frame = self.target.encode(&item.into()).map_err(|error| match error {
+        let Outgoing { frame, key } = self.target.encode(&item.into()).map_err(|error| match error {
             SendError::Encode((), source) => WsError::Encode { name: self.target.name(), source },
             _ => self.target.ended(),
         })?;
-        self.waiting = Some(frame.into());
+        (self.waiting, self.key) = (Some(frame.into()), key);
         // Somebody else may have been faster: then it waits.
         match self.poll_waiting(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => answer,

@@ -23,23 +23,27 @@ impl<D: WsDatatype> ServerCore<D> {
             return Err(SendError::Closed(()));
         }
         let frame = self.codec.encode(&tagged.tag, &tagged.data, || self.is_closing())?;
-        let path = &tagged.tag;
         #[cfg(feature = "nats")]
         if let Some(bus) = &self.on_bus.bus {
             let there = bus.push(tagged, &frame);
-            return with_bus(self.offer_here(path, frame, fate, except), there);
+            return with_bus(self.offer_here(tagged, frame, fate, except), there);
         }
-        self.offer_here(path, frame, fate, except).map(drop)
+        self.offer_here(tagged, frame, fate, except).map(drop)
     }
 
     fn offer_here(
         &self,
-        path: &Tag,
+        tagged: &TaggedData<D::Outgoing>,
         frame: Frame,
         fate: Option<&Arc<dyn Fate>>,
         except: Option<&Outbox>,
     ) -> Result<Here, SendError<()>> {
-        match self.routes.push(path, self.outgoing(path, frame), fate, except) {
+        let message = self.outgoing(&tagged.tag, frame);
+        let answer = match self.codec.key(&tagged.tag, &tagged.data) {
+            None => self.routes.push(&tagged.tag, message, fate, except),
+            Some(key) => self.routes.push_keyed(&tagged.tag, message, key, fate, except),
+        };
+        match answer {
             Some(Ok(())) => Ok(Here::Taken),
             Some(Err(Refusal::Full)) => Err(SendError::Full(())),
             // All of its connections are ending: as good as none.

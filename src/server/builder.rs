@@ -13,6 +13,7 @@ use crate::{
     ConnConfig, IoScheduler, Refuse, Resume, RxWsServer, UpgradeRequest, WsDatatype, WsError,
     client::request::check_subprotocols,
     endpoint::{
+        codec::{Codec, KeyOf},
         drop_guard::DropGuard,
         options::{Options, common_options},
     },
@@ -41,6 +42,8 @@ pub struct ServerBuilder<D: WsDatatype> {
     on_bus: BusOptions<D>,
     /// The first option that cannot be used, as an error.
     mistake: Option<WsError>,
+    /// There if the outboxes conflate.
+    key_of: Option<KeyOf<D::Outgoing>>,
 }
 
 impl<D: WsDatatype> ServerBuilder<D> {
@@ -56,13 +59,15 @@ impl<D: WsDatatype> ServerBuilder<D> {
             #[cfg(feature = "nats")]
             on_bus: BusOptions::default(),
             mistake: None,
+            key_of: None,
         }
     }
 
     common_options!(
         outbox: "on each connection, and what happens when that is full. The default is 16,384 messages or 16 MiB; \
                  beyond that, a connection whose socket takes nothing is dropped.",
-        name: "server"
+        name: "server",
+        keys: key_of
     );
 
     /// As [`outbox`](Self::outbox), for the connections on `path` alone, wherever both stand in the chain; the last call for a path
@@ -379,8 +384,9 @@ impl<D: WsDatatype> ServerBuilder<D> {
         // While its task is busy, no more peers wait for it than may have their handshakes under way.
         let room = self.options.limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         let (arrivals, arriving) = mpsc::channel(room);
+        let codec = Codec::new(Arc::new(self.datatype), self.key_of);
         let (options, policy, resume) = (self.options, self.policy, self.resume);
-        let core = ServerCore::new(self.datatype, options, resume, policy, self.tls, home.clone(), arrivals);
+        let core = ServerCore::new(codec, options, resume, policy, self.tls, home.clone(), arrivals);
         #[cfg(feature = "nats")]
         let core = core.on_bus(self.on_bus);
         let core = core.shared(self.naming);

@@ -196,7 +196,10 @@ impl<D: WsDatatype> Sink<D::Outgoing> for ServerCore<D> {
             false => self.codec.encode(&tagged.tag, &tagged.data, || false),
         };
         match encoded {
-            Ok(frame) => self.routes.relay(&tagged.tag, self.outgoing(&tagged.tag, frame)),
+            Ok(frame) => {
+                let key = self.codec.key(&tagged.tag, &tagged.data);
+                self.routes.relay(&tagged.tag, self.outgoing(&tagged.tag, frame), key);
+            }
             Err(SendError::Encode((), error)) => {
                 let event = crate::endpoint::EndpointCore::unencodable(self, tagged.clone(), error);
                 self.component.events.post(event);

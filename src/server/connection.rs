@@ -17,8 +17,8 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
-    Addr, Calls, DatatypeError, Delivery, Frame, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData,
-    WsDatatype, WsError,
+    Addr, Calls, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
+    WsError,
     endpoint::{
         Component, EndpointCore, Feed, Received,
         event::{Peer, ServerEvent},
@@ -30,7 +30,7 @@ use crate::{
     handshake::{Granted, UpgradeRequest},
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
-    sending::{Outlet, backpressure},
+    sending::{Outgoing, Outlet, backpressure},
     server::{core::ServerCore, rooms::Tags},
     stats::Stats,
     subject::{branch::Branch, replay::Replay},
@@ -332,7 +332,8 @@ impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
     }
 
     fn offer(self: &Arc<Self>, item: &D::Outgoing, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<()>> {
-        self.outbox.push_tracked(self.encode(item)?, fate).map_err(|refusal| refusal.of(()))
+        let Outgoing { frame, key } = self.encode(item)?;
+        self.outbox.push_with(frame, key, fate).map_err(|refusal| refusal.of(()))
     }
 
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ServerEvent {
@@ -358,8 +359,10 @@ impl<D: WsDatatype> Outlet for ConnectionCore<D> {
         &self.outbox
     }
 
-    fn encode(&self, item: &D::Outgoing) -> Result<Frame, SendError<()>> {
-        self.incoming.codec.encode(&self.peer.path, item, || self.is_closing())
+    fn encode(&self, item: &D::Outgoing) -> Result<Outgoing, SendError<()>> {
+        let (codec, path) = (&self.incoming.codec, &self.peer.path);
+        let frame = codec.encode(path, item, || self.is_closing())?;
+        Ok(Outgoing { frame, key: codec.key(path, item) })
     }
 }
 

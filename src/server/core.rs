@@ -160,7 +160,7 @@ impl<D: WsDatatype> EndpointCore for ServerCore<D> {
 
 impl<D: WsDatatype> ServerCore<D> {
     pub(crate) fn new(
-        datatype: D,
+        codec: Codec<D>,
         options: Options,
         resume: Option<Resume>,
         policy: Policy,
@@ -178,7 +178,7 @@ impl<D: WsDatatype> ServerCore<D> {
             connections: SerializedSubject::at_home(home.clone(), Replay::members(Connection::id), on_panic),
             routes: RoutingTable::default(),
             scheduler: home.runtime().has_one_thread().then(Arc::default),
-            codec: Codec::new(Arc::new(datatype)),
+            codec,
             admission: Admission::new(options.limits.clone()),
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),
             naming: Naming::default(),

@@ -16,7 +16,6 @@ use crate::{
     Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, SessionLoss, TaggedData, Tally, WsDatatype, WsError,
     endpoint::{
         self, Component, Received,
-        codec::Codec,
         emitter::Emitting,
         event::{Peer, ServerEvent},
         events::Events,
@@ -451,7 +450,7 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
     let component = Component::new(server.component.name().clone(), server.component.home.clone(), early);
     ConnectionCore {
         incoming: Incoming {
-            codec: Codec::new(server.codec.datatype()),
+            codec: server.codec.another(),
             path: peer.path.clone(),
             number: peer.id,
             discards: server.options.discards_inbound,

@@ -1,5 +1,6 @@
 //! Backpressure for those who push: to wait for room in an outbox, on real sockets.
 
+mod conflated;
 mod pressure;
 mod sinks;
 #[path = "../support/mod.rs"]

@@ -124,7 +124,10 @@ fn item_that_waits_in_a_sink_that_is_dropped_is_counted() {
 
 #[test]
 fn sink_ends_with_its_endpoint() {
-    let (client, _silent) = unanswered(1, 1000);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let limits = Limits::client().close_timeout(Duration::from_millis(50));
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    let client = RxWsClient::builder(url, WsStr).limits(limits).connect().unwrap();
     let mut sink = client.sink();
     sink.feed("never written").now_or_never().unwrap().unwrap();
     let waiting = thread::spawn(move || {

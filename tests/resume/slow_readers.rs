@@ -22,7 +22,10 @@ struct SlowReader {
 
 impl SlowReader {
     fn new(overflow: Overflow) -> Self {
-        let builder = RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(BOUND, 1000, overflow);
+        Self::of(RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(BOUND, 1000, overflow))
+    }
+
+    fn of(builder: ServerBuilder<WsStr>) -> Self {
         let server = builder.resumable(Resume::new().window(BOUND, 1000)).bind().unwrap();
         let connections = Recorder::on(server.connections());
         let client = resumable_client(&url(&server, "/"));
@@ -91,4 +94,15 @@ fn slow_reader_that_is_disconnected_hears_exactly_what_it_missed() {
     assert_eq!(reader.push_up_to(20), [4, 5, 6, 7]);
     assert_eq!(reader.let_go(4), ["1", "2", "3", "Gap { missed: 4 }"], "the four, and not the one that was refused");
     assert_eq!(reader.next(), "Lost { why: Overflow, missed: Some(0), unconfirmed: 0, kept: 0 }");
+}
+
+#[test]
+fn slow_reader_is_told_of_the_gap_where_a_newer_message_has_replaced_others() {
+    let builder = RxWsServer::builder("ws://127.0.0.1:0", WsStr);
+    let reader = SlowReader::of(builder.conflate(|_, text| text.starts_with(['x', 'y']).then(|| text[..1].to_owned())));
+    ["x1", "y1", "x2", "x3", "z", "y2"].into_iter().for_each(|text| reader.connection.send(text).unwrap());
+    assert_eq!(reader.connection.stats().sent.dropped.replaced.messages, 3);
+    let told = ["1", "2", "3", "Gap { missed: 2 }", "x3", "Gap { missed: 1 }", "y2", "z"];
+    assert_eq!(reader.let_go(told.len()), told);
+    assert!(reader.connection.is_linked());
 }

@@ -184,7 +184,7 @@ fn receipt<T>(_: T) -> Receipt {
 }
 
 fn outbox() -> Outbox {
-    Outbox::new(OutboxBound { messages: 1 << 20, len: 1 << 30, overflow: Overflow::DropLatest }, |_| {})
+    Outbox::new(OutboxBound::new(1 << 20, 1 << 30, Overflow::DropLatest), |_| {})
 }
 
 fn text(text: &str) -> Frame {

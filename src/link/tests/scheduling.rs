@@ -76,7 +76,7 @@ async fn peer_that_takes_nothing_of_what_the_scheduler_writes_is_dropped_too() {
 async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
     const LISTENERS: usize = 600;
     const BURST: usize = 3000;
-    let bound = OutboxBound { messages: 1024, len: 1 << 20, overflow: Overflow::Disconnect };
+    let bound = OutboxBound::new(1024, 1 << 20, Overflow::Disconnect);
     let (plan, routes, path) = (Plan::new(Role::Server), RoutingTable::default(), Tag::from("/"));
     let scheduler = plan.scheduler.clone().unwrap();
     tokio::spawn(async move { scheduler.run().await });
@@ -167,7 +167,7 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
     const ROUNDS: usize = 1_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for (role, overflow) in [Role::Server, Role::Client].into_iter().zip([Overflow::DropLatest, Overflow::DropOldest]) {
-        let outbox = Outbox::new(OutboxBound { messages: 2, len: 1 << 20, overflow }, |_| {});
+        let outbox = Outbox::new(OutboxBound::new(2, 1 << 20, overflow), |_| {});
         let (done, mut rounds) = mpsc::unbounded_channel();
         let threads = [0, 1].map(|number| Pusher::start(number, &outbox, &done));
         runtime.block_on(async {

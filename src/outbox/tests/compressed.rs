@@ -83,6 +83,27 @@ fn message_is_compressed_anew_for_a_link_with_a_smaller_window() {
 }
 
 #[test]
+fn message_for_many_is_compressed_once_more_for_all_links_with_smaller_windows() {
+    let small = |window: u8| {
+        let offer = format!("permessage-deflate; server_max_window_bits={window}");
+        Deflate::new().answer([&*offer].into_iter()).unwrap().agreed
+    };
+    let mut message = OutboxFrame::from(text(100_000)).shared();
+    message.compress(&agreed());
+    let taken: Vec<_> = [8, 9, 12, 14, 15]
+        .into_iter()
+        .map(|window| {
+            let outbox = with_messages([]);
+            outbox.offer(message.clone(), None).0.unwrap();
+            take(&outbox, Some(small(window))).remove(0).map(|form| form.as_ptr())
+        })
+        .collect();
+    assert_eq!(taken[0], Err(100_000));
+    assert!(taken[1].is_ok() && taken[1..4].iter().all(|form| *form == taken[1]), "{taken:?}");
+    assert!(taken[4].is_ok() && taken[4] != taken[1]);
+}
+
+#[test]
 fn payload_of_a_compressed_message_is_dropped_outside_the_lock() {
     struct Owner(Outbox, Vec<u8>);
 

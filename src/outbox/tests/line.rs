@@ -7,7 +7,7 @@ use crate::outbox::{OutboxFrame, Turn};
 
 async fn push(outbox: &Outbox, frame: Frame) -> Result<(), Refusal> {
     let (mut turn, mut message) = (Turn::new(outbox), Some(OutboxFrame::from(frame)));
-    poll_fn(|cx| turn.poll_push(&mut message, cx)).await
+    poll_fn(|cx| turn.poll_push(&mut message, None, cx)).await
 }
 
 /// Takes and writes everything, until nothing comes any more.

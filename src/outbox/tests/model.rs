@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{PATIENCE, flush, is_over, message, take_some};
 use crate::{
     Frame,
-    outbox::{Flush, Outbox, OutboxBound, Overflow, Refusal},
+    outbox::{Flush, Key, Outbox, OutboxBound, Overflow, Refusal},
     stats::{Dropped, Tally},
 };
 
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Clone, Debug)]
 enum Step {
     Push(usize),
+    /// Of a message with one of a few keys.
+    PushKeyed(u32, usize),
     Take(usize),
     Write(usize),
     Untake(usize),
@@ -33,6 +35,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => prop_oneof![5 => 0..10usize, 1 => 0..60usize].prop_map(Step::Push),
+        8 => (0..3u32, 0..10usize).prop_map(|(key, len)| Step::PushKeyed(key, len)),
         8 => (0..100usize).prop_map(Step::Take),
         8 => (0..6usize).prop_map(Step::Write),
         3 => (0..6usize).prop_map(Step::Untake),
@@ -63,6 +66,7 @@ struct Model {
     heads: HashMap<u64, Frame>,
     /// Each with the messages that it waits for.
     flushes: Vec<(Arc<Flush>, Vec<Frame>)>,
+    keys: HashMap<Frame, u32>,
 }
 
 impl Model {
@@ -81,6 +85,7 @@ impl Model {
             reported,
             heads: HashMap::new(),
             flushes: Vec::new(),
+            keys: HashMap::new(),
         }
     }
 
@@ -121,6 +126,57 @@ impl Model {
         );
     }
 
+    /// Replaces the one that waits and has this key, if there is one and the bound allows it, and otherwise is as any other.
+    fn push_keyed(&mut self, key: u32, len: usize) {
+        let (before, first) = (self.queue(), self.outbox.lock().droppable());
+        let frame = self.next_message(len);
+        let older = (first..before.len()).rev().find(|index| self.keys.get(&before[*index]) == Some(&key));
+        let replaced_before = self.outbox.stats().dropped.replaced;
+        let was_closed = self.outbox.closing().is_some();
+        let (answer, spent) = self.outbox.offer_keyed(frame.clone().into(), Key::of(&key), None);
+        drop(spent);
+        self.keys.insert(frame.clone(), key);
+        if !was_closed {
+            self.accepted += Tally::of(&frame);
+        }
+        let after = self.queue();
+        let replaced = self.outbox.stats().dropped.replaced.messages - replaced_before.messages;
+        match older.filter(|_| replaced > 0) {
+            Some(index) => {
+                let mut expected = before;
+                // Who waits for the one waits for the other.
+                let flushed = self.flushes.iter_mut().flat_map(|(_, messages)| messages);
+                flushed.filter(|message| **message == expected[index]).for_each(|message| *message = frame.clone());
+                expected[index] = frame;
+                assert_eq!((replaced, answer, after), (1, Ok(()), expected));
+            }
+            None => {
+                assert_eq!(replaced, 0);
+                let is_alone = |index: &usize| before.len() == 1 && *index == 0;
+                assert!(older.is_none_or(
+                    |index| was_closed || (!is_alone(&index) && !self.fits_instead(&before, index, &frame))
+                ));
+            }
+        }
+    }
+
+    /// Removes those that wait again, before an index, and are behind a newer one with their key.
+    fn remove_outdated(&self, queue: &mut Vec<Frame>, end: usize) {
+        let begin = self.taken.len().max(self.outbox.lock().greetings());
+        for index in (begin..end).rev() {
+            let key = self.keys.get(&queue[index]);
+            if key.is_some() && queue[index + 1..].iter().any(|later| self.keys.get(later) == key) {
+                queue.remove(index);
+            }
+        }
+    }
+
+    fn fits_instead(&self, before: &[Frame], index: usize, frame: &Frame) -> bool {
+        let greetings: usize = before[..self.outbox.lock().greetings().min(before.len())].iter().map(Frame::len).sum();
+        let held: usize = before.iter().map(Frame::len).sum();
+        held - greetings - before[index].len() + frame.len() <= self.bound.len
+    }
+
     fn take(&mut self, budget: usize) {
         let expected = self.queue();
         let batch = take_some(&self.outbox, budget);
@@ -139,9 +195,10 @@ impl Model {
     }
 
     fn untake(&mut self, count: usize) {
-        let before = self.queue();
+        let (mut before, end) = (self.queue(), self.taken.len());
         self.taken.truncate(self.taken.len().saturating_sub(count));
         drop(self.outbox.untake(count, None).run());
+        self.remove_outdated(&mut before, end);
         // Once it has overflown, nothing is left for a later turn.
         let state = self.outbox.lock();
         let kept = if self.outbox.has_overflown() { state.droppable() } else { before.len() };
@@ -162,8 +219,10 @@ impl Model {
     fn detach(&mut self) {
         let (before, greetings) = (self.queue(), self.outbox.lock().greetings());
         self.outbox.detach(!self.taken.is_empty());
+        let (mut expected, end) = (before[greetings..].to_vec(), self.taken.len().saturating_sub(greetings));
         self.taken.clear();
-        assert_eq!(self.queue(), before[greetings..]);
+        self.remove_outdated(&mut expected, end);
+        assert_eq!(self.queue(), expected);
     }
 
     fn drop_head(&mut self) {
@@ -190,6 +249,7 @@ impl Model {
     fn step(&mut self, step: Step) {
         match step {
             Step::Push(len) => self.push(len),
+            Step::PushKeyed(key, len) => self.push_keyed(key, len),
             Step::Take(budget) => self.take(budget),
             Step::Write(count) => self.write(count),
             Step::Untake(count) => self.untake(count),
@@ -243,7 +303,10 @@ impl Model {
         let mut greetings = Tally::default();
         state.queue.iter().take(state.greetings()).for_each(|frame| greetings += frame.tally());
         assert_eq!(state.bounded().len, stats.queued.len - greetings.len);
-        assert_eq!(*self.reported.lock().unwrap(), stats.dropped);
+        let mut told = *self.reported.lock().unwrap();
+        // No event tells it.
+        told.replaced = stats.dropped.replaced;
+        assert_eq!(told, stats.dropped);
     }
 }
 
@@ -257,7 +320,7 @@ proptest! {
         overflow in overflow(),
         steps in prop::collection::vec(step(), 1..80),
     ) {
-        let mut model = Model::new(OutboxBound { messages, len, overflow });
+        let mut model = Model::new(OutboxBound::new(messages, len, overflow));
         for step in steps {
             model.step(step);
             model.check();

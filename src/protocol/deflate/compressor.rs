@@ -11,19 +11,26 @@ use super::{KEPT_LEN, LARGEST_WINDOW, TAIL, negotiation::Agreed};
 const SMALLEST_OF_ZLIB: u8 = 9;
 
 impl Agreed {
-    /// Whether a message is long enough to be compressed.
+    /// Whether a message is long enough to be compressed, and can be.
     pub(crate) fn is_worthwhile(&self, len: usize) -> bool {
-        len >= self.min_len as usize && len > 0
+        len >= self.min_len as usize && len > 0 && self.window_for(len) >= SMALLEST_OF_ZLIB
     }
 
     /// The compressed form of a payload, without its tail, if it is long enough and the form is shorter.
     ///
     /// It refers to no earlier message, and no further back than the window that was agreed on.
     pub(crate) fn compress(&self, payload: &[u8]) -> Option<Compressed> {
-        let window = self.window_for(payload.len());
-        if !self.is_worthwhile(payload.len()) || window < SMALLEST_OF_ZLIB {
-            return None;
-        }
+        let is_worthwhile = self.is_worthwhile(payload.len());
+        is_worthwhile.then(|| self.compress_within(self.window_for(payload.len()), payload)).flatten()
+    }
+
+    /// As [`compress`](Self::compress), for all peers for which it [is worthwhile](Self::is_worthwhile), whatever they have agreed
+    /// on.
+    pub(crate) fn compress_small(&self, payload: &[u8]) -> Option<Compressed> {
+        self.compress_within(SMALLEST_OF_ZLIB, payload)
+    }
+
+    fn compress_within(&self, window: u8, payload: &[u8]) -> Option<Compressed> {
         let compress = |compressors: &RefCell<Compressors>| {
             let mut compressors = compressors.borrow_mut();
             compressors.of(self.level, window).compress(payload)

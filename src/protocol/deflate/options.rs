@@ -18,8 +18,8 @@ const LEVEL: u8 = 3;
 /// Give it to the builder of a server, a client or a group. It is agreed on in the opening handshake with peers that know it,
 /// as all browsers do, and costs nothing with others. Both directions are compressed.
 ///
-/// A message that a server sends to many connections is compressed once, by the thread that pushes it. Each message is
-/// compressed on its own, without reference to earlier ones, so an idle connection keeps no memory for it. A message that
+/// A message that a server sends to many connections is compressed once, by the thread that pushes it, and once more, by an I/O
+/// thread, if some of them have asked for a smaller window. Each message is compressed on its own, without reference to earlier ones, so an idle connection keeps no memory for it. A message that
 /// does not get shorter is sent as it is.
 ///
 /// **Secrets.** The length of a compressed message tells something about its contents. If an attacker can have text of their
