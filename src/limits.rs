@@ -151,7 +151,8 @@ impl Limits {
     /// Sets the longest frame, in bytes of payload, that is received. The default is the limit of a message; a larger value
     /// has no effect.
     ///
-    /// A longer frame closes the connection with code 1009, as soon as its header has arrived.
+    /// A longer frame closes the connection with code 1009, as soon as its header has arrived. The frames of a compressed message
+    /// may be longer by an eighth and 64 bytes.
     ///
     /// # Panics
     ///

@@ -143,7 +143,7 @@ impl<D: WsDatatype> RxWsClient<D> {
         runtime.serve(InSpan::new(span, task::run(core)), move |death| dead.died(&death));
     }
 
-    /// Whether messages may be compressed on the present connection, or on the last one: the server knows permessage-deflate
+    /// Whether messages may be compressed on the present connection, or on the last one (`false` before the first): the server knows permessage-deflate
     /// (RFC 7692), and the client was built with `compression`.
     #[must_use]
     pub fn is_compressed(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::{
     Frame, WsError, WsText,
     link::{Flow, Receipt, Turn, closing::Phase, driver::Driver, writer::WriteStatus},
     outbox::Beyond,
-    protocol::text_frame::append_text,
+    protocol::{close::too_long, text_frame::append_text},
     session::{
         receiving::Receiving,
         verb::{DLE, Incoming, Malformed, Verb, read},
@@ -182,6 +182,12 @@ where
 
     fn hear_payload(&mut self, frame: Frame) -> Result<(), Mistake> {
         let now = self.now;
+        // The decoder lets a byte more pass, since a text may have one more on the wire.
+        if frame.len() > self.link.limits.message_len {
+            let (code, reason) = too_long(&self.link.limits);
+            self.fail_connection(code, reason);
+            return Ok(());
+        }
         match &mut self.link.session {
             Some(session) if session.is_resuming => return Err(Mistake("`at` is missing after `resumed`")),
             Some(session) => session.count(&frame, now)?,

@@ -28,14 +28,25 @@ pub(crate) fn close_code_of(error: &Error, limits: &Limits) -> (CloseCode, Strin
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) if *max_size < limits.message_len => {
             (CloseCode::Size, format!("a frame of {size} bytes is over the limit of {max_size}, Limits::frame_len"))
         }
-        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            (CloseCode::Size, format!("a message of {size} bytes is over the limit of {max_size}, Limits::message_len"))
+        // Read no further than to there: a compressed one may be longer by any length.
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) if *size == max_size + 1 => too_long(limits),
+        Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {
+            let limit = limits.message_len;
+            (CloseCode::Size, format!("a message of {size} bytes is over the limit of {limit}, Limits::message_len"))
         }
         Error::Io(error) if NoDeflate::is(error) => (CloseCode::Invalid, error.to_string()),
         Error::Io(error) => (CloseCode::Protocol, error.to_string()),
         Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".into()),
         other => (CloseCode::Protocol, other.to_string()),
     }
+}
+
+/// The same, for a message of which no more is known than that it is too long.
+pub(crate) fn too_long(limits: &Limits) -> (CloseCode, String) {
+    (
+        CloseCode::Size,
+        format!("a message is longer than the limit of {} bytes, Limits::message_len", limits.message_len),
+    )
 }
 
 /// Cuts a close reason to the length that its frame has room for: 123 bytes (RFC 6455, section 5.5).

@@ -12,9 +12,13 @@ struct Serving {
 
 impl Serving {
     fn start(window: Tally, socket_len: usize) -> Self {
+        Self::start_with(window, socket_len, Limits::server())
+    }
+
+    fn start_with(window: Tally, socket_len: usize, limits: Limits) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
         let session = InSession { window, received: Received::default(), tell };
-        let rig = Plan { session: Some(session), socket_len, ..Plan::new(Role::Server) }.start();
+        let rig = Plan { session: Some(session), socket_len, limits, ..Plan::new(Role::Server) }.start();
         Self { rig, told }
     }
 
@@ -63,6 +67,28 @@ async fn ack_goes_out_at_128_messages_and_not_before() {
     serving.send(&messages(1)).await;
     assert_eq!((serving.frame().await.as_str(), serving.elapsed()), ("DLE ack 128", 500));
     assert!(serving.is_silent_for(100 * SECOND).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limit_of_a_message_is_that_of_the_program_and_counts_no_escape() {
+    for (message, is_taken) in [
+        (wire(Role::Client, BINARY, &[7; 200]), true),
+        (wire(Role::Client, TEXT, &[0x10; 201]), true),
+        (wire(Role::Client, BINARY, &[7; 201]), false),
+        (wire(Role::Client, TEXT, &[0x10; 202]), false),
+    ] {
+        let mut serving = Serving::start_with(WIDE, 1 << 20, Limits::server().message_len(200));
+        serving.send(&message).await;
+        if is_taken {
+            assert_eq!(serving.rig.heard.recv().await.unwrap().len(), 200);
+        } else {
+            let (opcode, payload) = read_frame(&mut serving.rig.peer).await;
+            let (code, reason) = payload.split_at(2);
+            assert_eq!((opcode, code), (CLOSE, &u16::to_be_bytes(1009)[..]));
+            assert!(String::from_utf8_lossy(reason).contains("the limit of 200"));
+            assert!(serving.rig.heard.try_recv().is_err());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
