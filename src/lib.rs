@@ -228,6 +228,8 @@ pub mod guide {
             };
         }
 
+        program!(audio, all(), "../examples/cookbook/audio.rs", "A bound for each path, and who has missed how much.");
+        program!(chat, all(), "../examples/cookbook/chat.rs", "Who is there, to all others, and to one alone.");
         program!(
             dashboard,
             feature = "json",
