@@ -1,5 +1,7 @@
 //! Topics of a client: what is under way when a link breaks, and the resumable mode.
 
+use std::sync::Arc;
+
 use rxplus::testing::{TestListener, TestPeer};
 
 use super::*;
@@ -101,6 +103,65 @@ async fn topic_that_the_outbox_refuses_or_drops_ends_with_an_error() {
 }
 
 /// A resumable client, and the recording of what its server hears.
+#[tokio::test(start_paused = true)]
+async fn topic_whose_messages_were_both_dropped_is_told_afresh_and_ends_afresh() {
+    let network = TestNetwork::new();
+    let (_listener, client, mut peer) = played(&network).await;
+    stall(&network, &client).await;
+    let topic = client.multiplex(|| "+a", || "-a", |text| text.starts_with('a'));
+    let seen = topic.clone().log_errors().subscribe(|_| {});
+    network.advance(SECOND).await;
+    seen.unsubscribe();
+    network.advance(SECOND).await;
+    assert_eq!(client.stats().sent.queued.messages, 3);
+    client.clear_outbox();
+    network.mend(ROBOT);
+    peer.expect(long()).await;
+    let seen = topic.log_errors().subscribe(|_| {});
+    peer.expect("+a").await;
+    network.advance(SECOND).await;
+    seen.unsubscribe();
+    peer.expect("-a").await;
+}
+
+/// How the message that ends a topic is lost.
+#[derive(Clone, Copy, PartialEq)]
+enum Lost {
+    Panics,
+    Refused,
+    Cleared,
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_of_a_topic_whose_end_cannot_be_told() {
+    for lost in [Lost::Panics, Lost::Refused, Lost::Cleared] {
+        let network = TestNetwork::new();
+        let (_listener, client, mut peer) = played(&network).await;
+        let kept = Arc::new(());
+        let held = kept.clone();
+        let unsubscribe = move || {
+            let _held = &held;
+            assert!(lost != Lost::Panics, "as it is to be");
+            "-a"
+        };
+        let topic = client.multiplex(|| "+a", unsubscribe, |text| text.starts_with('a'));
+        let seen = topic.log_errors().subscribe(|_| {});
+        peer.expect("+a").await;
+        stall(&network, &client).await;
+        if lost == Lost::Refused {
+            client.next("y");
+            client.next("z");
+        }
+        seen.unsubscribe();
+        network.advance(SECOND).await;
+        if lost == Lost::Cleared {
+            client.clear_outbox();
+            network.advance(SECOND).await;
+        }
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+}
+
 fn resumable(network: &TestNetwork, resume: Resume) -> (RxWsServer<WsStr>, RxWsClient<WsStr>) {
     let builder = RxWsServer::unbound(WsStr).resumable(Resume::new());
     let server = network.server(ROBOT, builder).unwrap();

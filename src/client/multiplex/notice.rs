@@ -45,6 +45,14 @@ impl<D: WsDatatype> Notice<D> {
         }
     }
 
+    /// It does not come into the outbox.
+    pub(super) fn give_up(&self) {
+        self.stage.store(DROPPED, Ordering::Release);
+        if let Some(topics) = self.topics.upgrade() {
+            topics.settled(self.topic);
+        }
+    }
+
     fn stage(&self) -> u8 {
         self.stage.load(Ordering::Acquire)
     }

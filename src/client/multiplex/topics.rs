@@ -146,10 +146,11 @@ impl<D: WsDatatype> Topics<D> {
 impl<D: WsDatatype> Shared<D> {
     /// The outbox has dropped a message about this topic.
     pub(super) fn dropped(&self, number: u64) {
+        self.settled(number);
         self.note_changed(self.lock(), number);
     }
 
-    /// A message about this topic has left the outbox.
+    /// A message about this topic has left the outbox, or has not come into it.
     pub(super) fn settled(&self, number: u64) {
         let mut book = self.lock();
         let Some(entry) = book.entries.get_mut(&number) else { return };
@@ -219,12 +220,19 @@ impl<D: WsDatatype> Entry<D> {
         !self.is_wanted() && !self.is_told && self.notices.is_empty()
     }
 
+    /// Whether the server was to be told of it, and is not. Only the last message says so: those before it are out of date.
+    fn has_failed(&self) -> bool {
+        self.is_told && self.notices.last().is_some_and(|notice| notice.is_dropped(Say::Subscribe))
+    }
+
     fn forget_settled(&mut self) {
-        self.notices.retain(|notice| notice.may_wait() || notice.is_dropped(Say::Subscribe));
+        if !self.has_failed() {
+            self.notices.retain(|notice| notice.may_wait());
+        }
     }
 
     fn due(&mut self, number: u64, shared: &Arc<Shared<D>>, kept: bool) -> Option<Due<D>> {
-        if self.is_told && self.notices.iter().any(|notice| notice.is_dropped(Say::Subscribe)) {
+        if self.has_failed() {
             return Some(Due::Fail);
         }
         self.forget_settled();
@@ -241,14 +249,17 @@ impl<D: WsDatatype> Entry<D> {
 
 /// Queues the message about a topic. `Err` if its observers have to know.
 fn tell<D: WsDatatype>(client: &ClientCore<D>, topic: &Topic<D>, notice: Arc<Notice<D>>) -> Result<(), WsError> {
-    let say = notice.say;
-    let fate: Arc<dyn Fate> = notice;
+    let (say, fate): (_, Arc<dyn Fate>) = (notice.say, notice.clone());
     let told = frame(client, topic, say).and_then(|frame| {
         let refused = |refusal: Refusal| not_sent(client, refusal.of(()).to_string());
         client.outbox.push_tracked(frame, Some(&fate)).map_err(refused)
     });
-    // Nobody observes it any more: the event of it is enough.
-    if say == Say::Unsubscribe { Ok(()) } else { told }
+    if say == Say::Unsubscribe && told.is_err() {
+        // Nobody observes it any more: the event of it is enough.
+        notice.give_up();
+        return Ok(());
+    }
+    told
 }
 
 /// The message about a topic, or why there is none, which is an event as well.
