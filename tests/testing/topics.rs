@@ -102,6 +102,36 @@ async fn topic_that_the_outbox_refuses_or_drops_ends_with_an_error() {
     }
 }
 
+/// What a function of the program's holds, and cannot be dropped without a panic.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "as it is to be");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_outlives_the_destructors_of_functions_given_to_multiplex() {
+    let network = TestNetwork::new();
+    let (mut listener, client, mut peer) = played(&network).await;
+    let bomb = Bomb;
+    let unsubscribe = move || {
+        let _held = &bomb;
+        "-a"
+    };
+    let topic = client.multiplex(|| "+a", unsubscribe, |text| text.starts_with('a'));
+    let seen = topic.log_errors().subscribe(|_| {});
+    peer.expect("+a").await;
+    stall(&network, &client).await;
+    seen.unsubscribe();
+    network.advance(SECOND).await;
+    network.cut(ROBOT);
+    network.mend(ROBOT);
+    let mut peer = listener.accept().await;
+    peer.expect(long()).await;
+}
+
 /// A resumable client, and the recording of what its server hears.
 #[tokio::test(start_paused = true)]
 async fn topic_whose_messages_were_both_dropped_is_told_afresh_and_ends_afresh() {

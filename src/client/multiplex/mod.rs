@@ -18,6 +18,7 @@ pub(crate) use topics::Topics;
 
 use std::{
     fmt,
+    mem::replace,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -40,6 +41,9 @@ use crate::{
     runtime::callback,
     subject::holding::Holding,
 };
+
+/// What may panic, for the log.
+const DESTRUCTOR: &str = "the destructor of a function given to multiplex";
 
 /// Where the items of a topic go, until it ends.
 pub(super) type Gate<T> = SerializedSubject<T, WsError>;
@@ -97,6 +101,18 @@ impl<D: WsDatatype> Topic<D> {
             Say::Subscribe => (self.subscribe)(),
             Say::Unsubscribe => (self.unsubscribe)(),
         }
+    }
+}
+
+/// Whoever has it last may be the client's task, which no destructor of the program's may end.
+impl<D: WsDatatype> Drop for Topic<D> {
+    fn drop(&mut self) {
+        let none = || -> Telling<D> { Box::new(|| unreachable!("it is being dropped")) };
+        let (subscribe, unsubscribe) = (replace(&mut self.subscribe, none()), replace(&mut self.unsubscribe, none()));
+        let belongs = replace(&mut self.belongs, Box::new(|_| false));
+        callback::isolate(DESTRUCTOR, || drop(subscribe));
+        callback::isolate(DESTRUCTOR, || drop(unsubscribe));
+        callback::isolate(DESTRUCTOR, || drop(belongs));
     }
 }
 
