@@ -133,6 +133,9 @@ macro_rules! backpressure {
             /// or `poll_close` waits for it: the outbox never holds more than its bounds say. An item that still waits when
             /// the sink is dropped is counted as dropped, as [`DropReason::Overflow`](crate::DropReason::Overflow).
             ///
+            /// A sink that was not ready keeps its place among those who wait until it is polled again or dropped, and holds up
+            /// those behind it: drop it when you give up a `send` for good, as a timeout does.
+            ///
             /// A flush is over when the operating system has taken what was sent through this sink. To close it
             /// [completes](Self::complete) the endpoint and waits until that has ended; `forward` does so at the end of its
             /// stream, and `send_all` does not.
