@@ -17,6 +17,7 @@ use crate::{
     calls::{Loss, core::Core},
     fate::Fate,
     runtime::callback,
+    subject::discard,
 };
 
 const QUEUED: u8 = 0;
@@ -177,9 +178,4 @@ impl<D: WsDatatype> Ask<D> {
 /// Locks `mutex`. Ignores poisoning: no user code runs under these locks.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Drops a value of the program's.
-pub(super) fn discard<T>(value: T) {
-    callback::isolate("the destructor of an item", || drop(value));
 }

@@ -14,7 +14,7 @@ use crate::{
     DropReason, SendError, SerializedSubscription, WsDatatype, WsError,
     calls::{
         Caller, Loss, OnLoss, Replies,
-        ask::{Ask, discard, lock},
+        ask::{Ask, lock},
         replies::NumberOf,
         timer,
     },
@@ -22,6 +22,7 @@ use crate::{
     fate::Fate,
     runtime::callback,
     sparse,
+    subject::discard,
     time::after,
 };
 
