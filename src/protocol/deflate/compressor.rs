@@ -83,23 +83,30 @@ impl Compressors {
     fn of(&mut self, level: u8, window: u8) -> &mut Compressor {
         let known = self.0.iter().position(|one| (one.level, one.window) == (level, window));
         let at = known.unwrap_or_else(|| {
-            let compress = Compress::new_with_window_bits(Compression::new(level.into()), false, window);
-            self.0.push(Compressor { level, window, compress, scratch: Vec::new() });
+            self.0.push(Compressor { level, window, compress: new_compress(level, window), scratch: Vec::new() });
             self.0.len() - 1
         });
         &mut self.0[at]
     }
 }
 
+fn new_compress(level: u8, window: u8) -> Compress {
+    Compress::new_with_window_bits(Compression::new(level.into()), false, window)
+}
+
 impl Compressor {
     fn compress(&mut self, payload: &[u8]) -> Option<Bytes> {
         self.compress.reset();
         self.scratch.clear();
-        // No more room than a form that is shorter takes, and its tail: compression stops where it gains nothing.
-        self.scratch.reserve_exact(payload.len() + TAIL.len());
+        // Room for any payload: fixed Huffman codes take 9 bits a byte at most. Compression that is cut off for want of it leaves
+        // zlib-rs at level 1 inside of a block, which a reset does not end: the next message would be none, or panic.
+        self.scratch.reserve_exact(payload.len() + payload.len() / 8 + 64);
         let room = self.scratch.capacity();
         let status = self.compress.compress_vec(payload, &mut self.scratch, FlushCompress::Sync);
         let is_whole = status.is_ok() && self.compress.total_in() == payload.len() as u64 && self.scratch.len() < room;
+        if !is_whole {
+            self.compress = new_compress(self.level, self.window);
+        }
         let compressed = self.scratch.strip_suffix(&TAIL).filter(|bytes| is_whole && bytes.len() < payload.len());
         let compressed = compressed.map(Bytes::copy_from_slice);
         if self.scratch.capacity() > KEPT_LEN {

@@ -23,6 +23,31 @@ fn inflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, Flaw> {
 }
 
 #[test]
+fn text_behind_noise_is_what_it_was_at_every_level() {
+    let mut seed = 88_172_645_463_325_252_u64;
+    let mut number = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 11) % below
+    };
+    for level in 1..=9 {
+        let agreed = Deflate::new().level(level).min_len(0).agreed(LARGEST_WINDOW, false);
+        for below in [900, 20_000, 100_000].repeat(if level == 1 { 200 } else { 20 }) {
+            let (len, is_noise) = (10 + number(below) as usize, number(3) == 0);
+            let payload: Vec<u8> = match is_noise {
+                true => repeat_with(|| number(256) as u8).take(len).collect(),
+                false => {
+                    repeat_with(|| format!("{{\"id\":{}}},", number(9999)).into_bytes()).flatten().take(len).collect()
+                }
+            };
+            let Some(Compressed { bytes, .. }) = agreed.compress(&payload) else { continue };
+            assert_eq!(inflate(&bytes, len).as_ref(), Ok(&payload), "level {level}");
+        }
+    }
+}
+
+#[test]
 fn examples_of_the_rfc_are_inflated() {
     // Sections 7.2.3.1, 7.2.3.3, 7.2.3.4 and 7.2.3.5.
     for compressed in [
