@@ -3,6 +3,9 @@
 //! Whenever the queue has become shorter, the first in the line is called: its waker runs behind the lock. It comes back,
 //! takes its place and leaves, and the next one is called if there is room for more. One that leaves without a place does the
 //! same, so that no call is lost with it.
+//!
+//! A future that is called is polled or dropped. A sink is polled when its owner has the next item, perhaps never: so from its
+//! call on those behind it may pass, and are called with it. It keeps its place, in case there is no room for it when it comes.
 
 use std::{
     collections::VecDeque,
@@ -23,6 +26,15 @@ struct Waiting {
     number: u64,
     /// `None` once it was called.
     waker: Option<Waker>,
+    /// Whether those behind it wait for it even when it was called.
+    holds: bool,
+}
+
+impl Waiting {
+    /// Whether those behind it have to wait.
+    fn is_in_the_way(&self) -> bool {
+        self.holds || self.waker.is_some()
+    }
 }
 
 impl Line {
@@ -31,13 +43,13 @@ impl Line {
     }
 
     /// Lets one wait, with a place at the end if it has none yet. Returns its number, and the waker that it had.
-    fn wait(&mut self, number: Option<u64>, waker: Waker) -> (u64, Option<Waker>) {
+    fn wait(&mut self, number: Option<u64>, waker: Waker, holds: bool) -> (u64, Option<Waker>) {
         if let Some(at) = number.and_then(|number| self.position(number)) {
             let waiting = &mut self.waiting[at];
             return (waiting.number, waiting.waker.replace(waker));
         }
         self.last_number += 1;
-        self.waiting.push_back(Waiting { number: self.last_number, waker: Some(waker) });
+        self.waiting.push_back(Waiting { number: self.last_number, waker: Some(waker), holds });
         (self.last_number, None)
     }
 
@@ -48,11 +60,11 @@ impl Line {
 }
 
 impl State {
-    /// Whether nobody came before the one with this number in the line, or before one who is not in it.
+    /// Whether nobody is in the way of the one with this number in the line, or of one who is not in it.
     fn is_turn_of(&self, number: Option<u64>) -> bool {
         let line = self.rare.as_ref().and_then(|rare| rare.line.as_ref());
-        let first = line.and_then(|line| line.waiting.front()).map(|waiting| waiting.number);
-        first.is_none() || first == number
+        let first = line.and_then(|line| line.waiting.iter().find(|waiting| waiting.is_in_the_way()));
+        first.is_none_or(|first| number.is_some_and(|number| number <= first.number))
     }
 
     fn leave_line(&mut self, number: Option<u64>) -> Option<Waker> {
@@ -65,16 +77,18 @@ impl State {
         waker
     }
 
-    /// Calls the first in the line if there is room for anything.
+    /// Calls the first in the line if there is room for anything, and those behind it up to one that holds.
     #[cold]
     pub(super) fn call_first(&mut self) {
         if !self.has_room_at_all() {
             return;
         }
         let Some(rare) = &mut self.rare else { return };
-        let first = rare.line.as_mut().and_then(|line| line.waiting.front_mut());
-        if let Some(waker) = first.and_then(|waiting| waiting.waker.take()) {
-            rare.spent.tell(News::Room(waker));
+        for waiting in rare.line.iter_mut().flat_map(|line| &mut line.waiting) {
+            rare.spent.tell_all(waiting.waker.take().map(News::Room));
+            if waiting.holds {
+                break;
+            }
         }
     }
 
@@ -93,11 +107,18 @@ pub(crate) struct Turn {
     outbox: Outbox,
     /// Its number in the line, while it waits.
     number: Option<u64>,
+    /// Whether those behind it wait for it even when it was called.
+    holds: bool,
 }
 
 impl Turn {
-    pub(crate) fn new(outbox: &Outbox) -> Self {
-        Self { outbox: outbox.clone(), number: None }
+    /// Of a future, which is polled or dropped once it was called.
+    pub(crate) fn of_future(outbox: &Outbox) -> Self {
+        Self { outbox: outbox.clone(), number: None, holds: true }
+    }
+
+    pub(crate) fn of_sink(outbox: &Outbox) -> Self {
+        Self { outbox: outbox.clone(), number: None, holds: false }
     }
 
     /// Queues the message once there is room for it and all who came before have theirs.
@@ -149,7 +170,7 @@ impl Turn {
         waker: Option<Waker>,
         act: &mut impl FnMut(&mut State) -> bool,
     ) -> Poll<Result<(), Refusal>> {
-        let number = &mut self.number;
+        let (number, holds) = (&mut self.number, self.holds);
         let (answer, before) = self.outbox.change(|state| {
             if state.is_closing() {
                 return (Poll::Ready(Err(Refusal::Closed)), state.leave_line(number.take()));
@@ -160,7 +181,7 @@ impl Turn {
                 return (Poll::Ready(Ok(())), state.leave_line(number.take()));
             }
             let Some(waker) = waker else { return (Poll::Pending, None) };
-            let (own, before) = state.rare().line.get_or_insert_default().wait(*number, waker);
+            let (own, before) = state.rare().line.get_or_insert_default().wait(*number, waker, holds);
             *number = Some(own);
             (Poll::Pending, before)
         });

@@ -56,7 +56,7 @@ pub(crate) fn send_timeout<C: Outlet>(
 }
 
 async fn push(outbox: &Outbox, Outgoing { frame, key }: Outgoing) -> Result<(), Refusal> {
-    let (mut turn, mut message) = (Turn::new(outbox), Some(frame.into()));
+    let (mut turn, mut message) = (Turn::of_future(outbox), Some(frame.into()));
     poll_fn(|cx| turn.poll_push(&mut message, key, cx)).await
 }
 
@@ -133,8 +133,8 @@ macro_rules! backpressure {
             /// or `poll_close` waits for it: the outbox never holds more than its bounds say. An item that still waits when
             /// the sink is dropped is counted as dropped, as [`DropReason::Overflow`](crate::DropReason::Overflow).
             ///
-            /// A sink that was not ready keeps its place among those who wait until it is polled again or dropped, and holds up
-            /// those behind it: drop it when you give up a `send` for good, as a timeout does.
+            /// A sink that was not ready keeps its place among those who wait. Once there is room it is woken, and holds up nobody
+            /// from then on, whether it is polled again or not.
             ///
             /// A flush is over when the operating system has taken what was sent through this sink. To close it
             /// [completes](Self::complete) the endpoint and waits until that has ended; `forward` does so at the end of its

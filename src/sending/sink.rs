@@ -81,7 +81,7 @@ impl<C: Outlet> Target<C::Item> for Held<C> {
 
 impl<D: WsDatatype, T> OutboxSink<D, T> {
     pub(crate) fn new<C: Outlet<Item = D::Outgoing>>(core: &Arc<C>, handle: impl Any + Send + Sync) -> Self {
-        let (turn, core) = (Turn::new(core.outbox()), core.clone());
+        let (turn, core) = (Turn::of_sink(core.outbox()), core.clone());
         Self {
             target: Box::new(Held { core, _handle: Box::new(handle) }),
             turn,

@@ -9,6 +9,7 @@ mod waiting;
 
 use std::{
     net::TcpListener,
+    pin::pin,
     sync::mpsc,
     task::{Context as Cx, Poll, Waker},
     thread,

@@ -81,12 +81,36 @@ fn two_sinks_that_are_ready_for_one_place_lose_nothing_and_exceed_nothing() {
     assert_eq!(client.stats().sent.accepted, tally(1, 3));
     assert!(ready(&mut other).is_pending());
     assert!(other.start_send_unpin("three").is_err(), "before it is ready");
-    // The one that waits comes before one that asks now.
     assert!(ready(&mut one).is_pending());
     client.clear_outbox();
-    assert!(ready(&mut one).is_pending());
     assert!(ready(&mut other).is_pending(), "it has its place now, and there is none for another");
+    assert!(ready(&mut one).is_pending());
     assert_eq!((client.stats().sent.accepted, client.stats().sent.queued), (tally(2, 6), tally(1, 3)));
+    client.complete();
+}
+
+#[test]
+fn sink_that_was_woken_holds_up_nobody() {
+    let (client, _silent) = unanswered(1, 1000);
+    // One has waited for room, and one has an item that found none. Neither is polled again.
+    let (mut one, mut other) = (client.sink::<&str>(), client.sink());
+    assert!(matches!(ready(&mut other), Poll::Ready(Ok(()))));
+    client.send("full").unwrap();
+    other.start_send_unpin("late").unwrap();
+    assert!(ready(&mut one).is_pending() && ready(&mut other).is_pending());
+    let mut third = pin!(client.send_when_ready("third"));
+    assert!(third.as_mut().now_or_never().is_none());
+    client.clear_outbox();
+    assert!(third.as_mut().now_or_never().unwrap().is_ok());
+    // They have kept their places.
+    let mut fourth = pin!(client.send_when_ready("fourth"));
+    assert!(ready(&mut one).is_pending() && ready(&mut other).is_pending());
+    assert!(fourth.as_mut().now_or_never().is_none());
+    client.clear_outbox();
+    assert!(matches!(ready(&mut one), Poll::Ready(Ok(()))));
+    assert!(matches!(flushed(&mut other), Poll::Pending), "queued");
+    assert!(fourth.as_mut().now_or_never().is_none());
+    assert_eq!(client.stats().sent.queued, tally(1, 4));
     client.complete();
 }
 

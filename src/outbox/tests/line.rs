@@ -6,7 +6,7 @@ use super::*;
 use crate::outbox::{OutboxFrame, Turn};
 
 async fn push(outbox: &Outbox, frame: Frame) -> Result<(), Refusal> {
-    let (mut turn, mut message) = (Turn::new(outbox), Some(OutboxFrame::from(frame)));
+    let (mut turn, mut message) = (Turn::of_future(outbox), Some(OutboxFrame::from(frame)));
     poll_fn(|cx| turn.poll_push(&mut message, None, cx)).await
 }
 
