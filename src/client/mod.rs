@@ -252,7 +252,8 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// # End
     ///
     /// It ends as the client does. It ends with an error when `subscribe` panics or makes what cannot be encoded, and when the outbox
-    /// refuses or drops the message ([`WsError::NotSent`]); or when `belongs` panics. Who subscribes after that, as `retry` does, makes the
+    /// refuses or drops the message, or a connection begins with more than 65,536 messages or 64 MiB ([`WsError::NotSent`]); or when
+    /// `belongs` panics. Who subscribes after that, as `retry` does, makes the
     /// client try again. Its observers count as subscribers of the client.
     ///
     /// # Emission

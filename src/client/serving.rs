@@ -181,7 +181,7 @@ async fn end<D: WsDatatype>(
 /// What is sent first: the greetings, and the topics that are wanted.
 fn greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
     let mut frames = given_greetings(client);
-    frames.append(&mut client.topics.greetings(client));
+    client.topics.greet(client, &mut frames);
     frames
 }
 

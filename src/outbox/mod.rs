@@ -60,7 +60,7 @@ pub(crate) use keys::Key;
 pub(crate) use line::Turn;
 pub(crate) use message::OutboxFrame;
 pub use overflow::Overflow;
-pub(crate) use overflow::{OutboxBound, Refusal};
+pub(crate) use overflow::{OutboxBound, Refusal, may_greet};
 pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};

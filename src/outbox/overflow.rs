@@ -4,9 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{OutboxFrame, queue::State};
 use crate::{
-    SendError,
+    Frame, SendError,
     stats::{DropReason, Tally},
 };
+
+/// How many greetings a link has at most: as many as a client's outbox holds messages by default.
+pub(super) const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1024 };
 
 /// How a full outbox treats one more message.
 ///
@@ -116,5 +119,15 @@ impl State {
 /// Whether there is room for one more message. An empty queue takes a message of any length.
 #[inline]
 pub(super) fn fits(held: Tally, frame: &OutboxFrame, room: Tally) -> bool {
-    held.messages == 0 || (held.messages < room.messages && held.len + frame.len() as u64 <= room.len)
+    fits_len(held, frame.len(), room)
+}
+
+#[inline]
+fn fits_len(held: Tally, len: usize, room: Tally) -> bool {
+    held.messages == 0 || (held.messages < room.messages && held.len + len as u64 <= room.len)
+}
+
+/// Whether a link that begins with these messages may begin with this one, too.
+pub(crate) fn may_greet(greetings: Tally, frame: &Frame) -> bool {
+    fits_len(greetings, frame.len(), GREETINGS)
 }

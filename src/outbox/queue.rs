@@ -20,7 +20,7 @@ use crate::{
     fate::DeliveryStatus,
     outbox::{
         OutboxBound, OutboxFrame, Outflow, Overflow, Refusal, Spent,
-        overflow::fits,
+        overflow::{GREETINGS, fits},
         rare::Rare,
         window::{Counts, Window},
     },
@@ -31,9 +31,6 @@ use crate::{
 
 /// How long a peer that reads too slowly may take for the messages that are on their way to it.
 const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
-
-/// How many greetings a link has at most: as many as a client's outbox holds messages by default.
-const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1024 };
 
 /// How many places an empty queue keeps.
 pub(crate) const KEPT_PLACES: usize = 64;

@@ -84,6 +84,30 @@ fn topics_that_are_wanted_are_subscribed_to_once_on_each_connection() {
 }
 
 #[test]
+fn topics_that_a_connection_has_no_room_for_end_and_may_be_tried_again() {
+    let server = ForeignServer::start();
+    let client = RxWsClient::builder(server.url(), WsStr)
+        .conn_retry_timeout(Duration::from_millis(1))
+        .greeting(|_| vec!["."; 65_535])
+        .connect()
+        .unwrap();
+    let refused = server.accept_tcp();
+    let [a, b, c] = ["a", "b", "c"].map(|name| Recorder::on(topic(&client, name)));
+    drop(refused);
+    let mut peer = server.accept();
+    for late in [b, c] {
+        let Heard::Error(error) = late.hear() else { panic!("no error") };
+        assert!(error.ends_with("a connection begins with at most 65,536 messages, or 64 MiB of them"), "{error}");
+    }
+    let again = Recorder::on(topic(&client, "b"));
+    (0..65_535).for_each(|_| assert_eq!(text(&mut peer), "."));
+    assert_eq!([(); 2].map(|()| text(&mut peer)), ["+a", "+b"]);
+    ["b1", "a1"].into_iter().for_each(|item| say(&mut peer, item));
+    assert_eq!((a.item(), again.item()), ("a1".into(), "b1".into()));
+    assert_eq!(client.stats().sent.dropped, Dropped::default());
+}
+
+#[test]
 fn topic_ends_as_its_client_does_and_says_nothing_then() {
     for error in [None, Some("\"out of order\"")] {
         let (_server, client, mut peer) = played();

@@ -17,9 +17,18 @@ use super::{
     signal::{Signal, Watch},
 };
 use crate::{
-    ClientEvent, DatatypeError, Frame, SendError, WsDatatype, WsError, client::core::ClientCore,
-    endpoint::EndpointCore, error::Chain, fate::Fate, outbox::Refusal, runtime::callback,
+    ClientEvent, DatatypeError, Frame, SendError, WsDatatype, WsError,
+    client::core::ClientCore,
+    endpoint::EndpointCore,
+    error::Chain,
+    fate::Fate,
+    outbox::{Refusal, may_greet},
+    runtime::callback,
+    stats::Tally,
 };
+
+/// Why a topic ends that a new link does not tell the server of.
+const NO_ROOM: &str = "a connection begins with at most 65,536 messages, or 64 MiB of them";
 
 /// The topics of a client that are wanted, and what the server has been told of them.
 pub(crate) struct Topics<D: WsDatatype>(Arc<Shared<D>>);
@@ -92,17 +101,22 @@ impl<D: WsDatatype> Topics<D> {
 
 /// What the server is told, in the client's task.
 impl<D: WsDatatype> Topics<D> {
-    /// The messages about all topics that are wanted, for a link that begins, or a session.
-    pub(crate) fn greetings(&self, client: &ClientCore<D>) -> Vec<Frame> {
+    /// Adds the messages about all topics that are wanted to those with which a link begins, or a session. Topics that find no
+    /// room there end.
+    pub(crate) fn greet(&self, client: &ClientCore<D>, greetings: &mut Vec<Frame>) {
         let wanted = self.0.lock().tell_all();
-        let tell = |(number, topic): (u64, Arc<Topic<D>>)| match frame(client, &topic, Say::Subscribe) {
-            Ok(frame) => Some(frame),
-            Err(error) => {
-                self.fail(number, &error);
-                None
+        let mut held = Tally::default();
+        greetings.iter().for_each(|frame| held += Tally::of(frame));
+        for (number, topic) in wanted {
+            match frame(client, &topic, Say::Subscribe) {
+                Ok(frame) if may_greet(held, &frame) => {
+                    held += Tally::of(&frame);
+                    greetings.push(frame);
+                }
+                Ok(_) => self.fail(number, &not_sent(client, NO_ROOM.into())),
+                Err(error) => self.fail(number, &error),
             }
-        };
-        wanted.into_iter().filter_map(tell).collect()
+        }
     }
 
     /// Tells the server what has changed, while there is a link.
