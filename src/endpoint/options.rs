@@ -127,8 +127,8 @@ macro_rules! common_options {
         /// `key_of` is called for each pushed item, with its path, on the thread that pushes and outside all locks; `None` is for
         /// an item that nothing replaces, and that replaces nothing. If it panics, the item has no key. Two keys are the same if
         /// they hash alike, as derived `Hash` has it. A message is not replaced once a part of it was written, nor, in the
-        /// [resumable mode](crate::Resume), once it was written on an earlier link: there, the peer is told of what was replaced as
-        /// a [`Gap`](crate::SessionEvent::Gap). What is replaced is counted as
+        /// [resumable mode](crate::Resume), once it was written on an earlier link: there, the peer is told of all that were
+        /// replaced as one [`Gap`](crate::SessionEvent::Gap) before the next message. What is replaced is counted as
         /// [`DropReason::Replaced`](crate::DropReason::Replaced), and no event tells it.
         ///
         /// So at most one message of each key waits, beside up to 128 KiB that are on their way to the socket: with room for

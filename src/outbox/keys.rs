@@ -94,8 +94,10 @@ impl State {
         if index == self.greetings() {
             self.skip(1);
         }
+        // Of what waits no position is known to the peer: it hears of all that were replaced as one gap before the next message.
+        let next = self.droppable();
         if let Some(window) = self.window_mut() {
-            window.places.replace(index);
+            window.places.add_hole(next, 1);
         }
         self.note_replaced(index, fate);
         self.drop_later(older, DropReason::Replaced);

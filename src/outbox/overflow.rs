@@ -103,9 +103,8 @@ impl State {
         if self.droppable() < self.queue.len() {
             return Ok(());
         }
-        let len = self.queue.len();
         if let Some(window) = self.window_mut() {
-            window.places.take_back_end(len);
+            window.places.take_back_end();
         }
         Err(Refusal::Full)
     }

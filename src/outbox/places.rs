@@ -9,8 +9,10 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Places {
-    /// The position of the first message.
-    first: u64,
+    /// How many messages have left at the front.
+    popped: u64,
+    /// The sizes of all holes that the front has passed.
+    passed: u64,
     /// How many messages at the front were written at least once.
     front: u32,
     /// Further messages that were written: behind the greetings of a new session, if what is in doubt is sent again.
@@ -19,12 +21,14 @@ pub(crate) struct Places {
     holes: Vec<Hole>,
 }
 
-/// Positions that no message has, in front of a message or of the end. In the order of the queue, one for each index, and
-/// none at 0.
+/// Positions that no message has, in front of a message or of the end. In the order of the queue, one for each place, and
+/// none at the first.
 #[derive(Clone, Copy, Debug)]
 struct Hole {
-    at: u32,
-    size: u64,
+    /// The index of the message behind it, counted from the first message that there ever was.
+    at: u64,
+    /// The sizes of this hole and of all before it. So the position of the message is the sum of both.
+    sum: u64,
 }
 
 impl Places {
@@ -39,22 +43,21 @@ impl Places {
 
     /// The position of a message, or the position behind the last.
     pub(crate) fn at(&self, index: usize) -> u64 {
-        let before = self.holes.iter().take_while(|hole| hole.at as usize <= index);
-        self.first + index as u64 + before.map(|hole| hole.size).sum::<u64>()
+        let at = self.popped + index as u64;
+        at + self.sum_before(self.holes.partition_point(|hole| hole.at <= at))
     }
 
     /// How many of the first `len` messages lie before a position.
     pub(crate) fn count_before(&self, position: u64, len: usize) -> usize {
-        let (mut begin, mut first) = (0, self.first);
-        for hole in &self.holes {
-            let end = hole.at as usize;
-            let behind = first + (end - begin) as u64;
-            if position <= behind {
-                break;
-            }
-            (begin, first) = (end, behind + hole.size);
-        }
-        (begin + position.saturating_sub(first) as usize).min(len)
+        let next = self.holes.partition_point(|hole| hole.at + hole.sum <= position);
+        let end = self.holes.get(next).map_or(u64::MAX, |hole| hole.at);
+        let at = position.saturating_sub(self.sum_before(next)).min(end);
+        (at.saturating_sub(self.popped) as usize).min(len)
+    }
+
+    /// The sizes of all holes before one of those that there are.
+    fn sum_before(&self, hole: usize) -> u64 {
+        hole.checked_sub(1).map_or(self.passed, |last| self.holes[last].sum)
     }
 
     /// How many messages at the front were written.
@@ -94,14 +97,14 @@ impl Places {
 
     /// Takes the first `count` messages out.
     pub(crate) fn pop_front(&mut self, count: usize) {
-        let gone = count as u32;
-        self.first += u64::from(gone);
-        let passed = self.holes.partition_point(|hole| hole.at <= gone);
-        self.first += self.holes.drain(..passed).map(|hole| hole.size).sum::<u64>();
-        self.holes.iter_mut().for_each(|hole| hole.at -= gone);
+        self.popped += count as u64;
+        let passed = self.holes.partition_point(|hole| hole.at <= self.popped);
+        self.passed = self.sum_before(passed);
+        self.holes.drain(..passed);
         if self.holes.is_empty() {
             self.holes = Vec::new();
         }
+        let gone = count as u32;
         self.front = self.front.saturating_sub(gone);
         self.apart = self.apart.start.saturating_sub(gone)..self.apart.end.saturating_sub(gone);
         self.join();
@@ -112,58 +115,57 @@ impl Places {
         if index == 0 {
             return self.pop_front(1);
         }
-        let at = index as u32;
-        let closer = |place: u32| place - u32::from(place > at);
-        self.holes.iter_mut().for_each(|hole| hole.at = closer(hole.at));
-        self.add_hole(at, 1);
+        let at = self.popped + index as u64;
+        let behind = self.holes.partition_point(|hole| hole.at <= at);
+        self.holes[behind..].iter_mut().for_each(|hole| hole.at -= 1);
+        // Between two holes there may have been this message alone.
+        if behind > 0 && self.holes.get(behind).is_some_and(|next| next.at == self.holes[behind - 1].at) {
+            self.holes.remove(behind - 1);
+        }
+        self.add_hole(index, 1);
+        let closer = |place: u32| place - u32::from(place as usize > index);
         self.front = closer(self.front);
         self.apart = closer(self.apart.start)..closer(self.apart.end);
         self.join();
     }
 
-    /// Gives the place of the message at `index` to a newer one, which leaves a hole before that.
-    pub(crate) fn replace(&mut self, index: usize) {
-        match index {
-            0 => self.first += 1,
-            _ => self.add_hole(index as u32, 1),
-        }
-    }
-
-    fn add_hole(&mut self, at: u32, size: u64) {
+    /// Leaves positions out before the message at `index`, or behind the last.
+    pub(crate) fn add_hole(&mut self, index: usize, size: u64) {
+        let at = self.popped + index as u64;
         let place = self.holes.partition_point(|hole| hole.at < at);
-        self.holes.insert(place, Hole { at, size });
-        // Messages between holes may have gone.
-        self.holes.dedup_by(|next, hole| {
-            let is_one = next.at == hole.at;
-            hole.size += if is_one { next.size } else { 0 };
-            is_one
-        });
+        if index == 0 {
+            self.passed += size;
+        } else if self.holes.get(place).is_none_or(|hole| hole.at != at) {
+            self.holes.insert(place, Hole { at, sum: self.sum_before(place) });
+        }
+        self.holes[place..].iter_mut().for_each(|hole| hole.sum += size);
     }
 
     /// Takes out all of `len` messages but the first `kept`, which leaves a hole at the end.
     pub(crate) fn truncate(&mut self, len: usize, kept: usize) {
-        let (end, at) = (self.at(len), kept as u32);
-        self.holes.retain(|hole| hole.at < at);
+        let end = self.at(len);
+        let at = self.popped + kept as u64;
+        self.holes.truncate(self.holes.partition_point(|hole| hole.at < at));
         let size = end - self.at(kept);
-        match kept {
-            0 => self.first = end,
-            _ if size > 0 => self.add_hole(at, size),
-            _ => {}
+        if size > 0 {
+            self.add_hole(kept, size);
         }
-        self.front = self.front.min(at);
-        self.apart = self.apart.start.min(at)..self.apart.end.min(at);
+        let kept = kept as u32;
+        self.front = self.front.min(kept);
+        self.apart = self.apart.start.min(kept)..self.apart.end.min(kept);
         self.join();
     }
 
-    /// Gives the position of the newest message to the next: it was refused, and has [left](Self::remove) the queue, which
-    /// is `len` long now.
-    pub(crate) fn take_back_end(&mut self, len: usize) {
-        match self.holes.pop() {
-            Some(Hole { at, size }) if size > 1 => self.add_hole(at, size - 1),
-            Some(_) => {}
-            None => self.first -= 1,
+    /// Gives the position of the newest message to the next: it was refused, and has [left](Self::remove) the queue.
+    pub(crate) fn take_back_end(&mut self) {
+        let Some(last) = self.holes.len().checked_sub(1) else {
+            self.popped -= 1;
+            return;
+        };
+        self.holes[last].sum -= 1;
+        if self.holes[last].sum == self.sum_before(last) {
+            self.holes.truncate(last);
         }
-        debug_assert!(self.holes.last().is_none_or(|hole| hole.at as usize <= len));
     }
 }
 
@@ -179,7 +181,7 @@ mod tests {
         Pop(usize),
         /// Of a message that was not written.
         Remove(usize),
-        Replace(usize),
+        Hole(usize),
         Truncate(usize),
         /// From so far before the first that was not written.
         Mark(usize, usize),
@@ -192,7 +194,7 @@ mod tests {
             4 => Just(Step::Push),
             2 => (0..4usize).prop_map(Step::Pop),
             2 => (0..12usize).prop_map(Step::Remove),
-            2 => (0..12usize).prop_map(Step::Replace),
+            2 => (0..12usize).prop_map(Step::Hole),
             1 => (0..12usize).prop_map(Step::Truncate),
             3 => (0..3usize, 0..4usize).prop_map(|(before, count)| Step::Mark(before, count)),
             1 => Just(Step::Refuse),
@@ -232,12 +234,12 @@ mod tests {
                     self.places.remove(index);
                     places.remove(index);
                 }
-                Step::Replace(index) if index < len && !self.places[index].1 => {
+                Step::Hole(index) if index <= len && self.places.get(index).is_none_or(|place| !place.1) => {
                     self.places[index..].iter_mut().for_each(|place| place.0 += 1);
                     self.end += 1;
-                    places.replace(index);
+                    places.add_hole(index, 1);
                 }
-                Step::Remove(_) | Step::Replace(_) => {}
+                Step::Remove(_) | Step::Hole(_) => {}
                 Step::Truncate(kept) => {
                     self.places.truncate(kept);
                     places.truncate(len, kept.min(len));
@@ -250,7 +252,7 @@ mod tests {
                 }
                 Step::Refuse => {
                     places.remove(len);
-                    places.take_back_end(len);
+                    places.take_back_end();
                 }
             }
         }
@@ -268,7 +270,9 @@ mod tests {
             assert_eq!(places.written_in_front(), self.written_in_front());
             let waiting = plain.iter().rev().take_while(|place| !place.1).count();
             assert_eq!(places.written_end(), plain.len() - waiting);
-            assert!(places.holes.is_sorted_by(|a, b| 0 < a.at && a.at < b.at), "{places:?}");
+            let holes =
+                [Hole { at: places.popped, sum: places.passed }].into_iter().chain(places.holes.iter().copied());
+            assert!(holes.is_sorted_by(|a, b| a.at < b.at && a.sum < b.sum), "{places:?}");
         }
     }
 

@@ -96,6 +96,20 @@ impl Tracked {
         self.entries.partition_point(|entry| entry.place < place)
     }
 
+    /// Notes that a message at an index of the queue is gone. The entries of those behind it begin at `at`. They move up, or
+    /// the others back, whichever are fewer.
+    fn close_up(&mut self, index: usize, at: usize) {
+        if at < self.entries.len() - at {
+            let place = index as i64 + self.front;
+            self.front += 1;
+            self.entries.range_mut(..at).for_each(|entry| entry.place += 1);
+            self.flushes.iter_mut().filter(|mark| mark.place <= place).for_each(|mark| mark.place += 1);
+        } else {
+            self.entries.range_mut(at..).for_each(|entry| entry.place -= 1);
+            self.flushes_behind(index).for_each(|mark| mark.place -= 1);
+        }
+    }
+
     /// Takes out the first `count` messages of the queue.
     fn pop_front(&mut self, count: usize) -> Vec<Entry> {
         let end = self.from(count);
@@ -262,8 +276,7 @@ impl State {
         let at = tracked.from(index);
         let is_it = tracked.entries.get(at).is_some_and(|entry| tracked.index(entry) == index);
         let removed = if is_it { tracked.entries.remove(at) } else { None };
-        tracked.entries.range_mut(at..).for_each(|entry| entry.place -= 1);
-        tracked.flushes_behind(index).for_each(|mark| mark.place -= 1);
+        tracked.close_up(index, at);
         tracked.forget(&removed);
         self.tell(removed.and_then(|entry| entry.step(DeliveryStatus::Dropped(reason))).into_iter().collect());
         self.tell_flushed(self.written_in_front(), DeliveryStatus::Dropped(reason));
