@@ -415,7 +415,7 @@ impl Outbox {
     pub(crate) fn confirm(&self, count: usize, may_sleep: bool) -> Confirmed {
         let mut state = self.lock();
         let spent = state.confirm(count);
-        if state.has_unconfirmed() {
+        if state.wants_pong() {
             self.core.wants_pong.store(true, Relaxed);
         }
         let sleeps = may_sleep && state.is_drained() && !state.is_closing();
@@ -592,7 +592,7 @@ impl Outbox {
         self.change(|state| {
             self.core.confirmed.fetch_add(count, Relaxed);
             state.note_confirmed(number);
-            self.core.wants_pong.store(state.has_unconfirmed(), Relaxed);
+            self.core.wants_pong.store(state.wants_pong(), Relaxed);
         });
     }
 
@@ -603,6 +603,8 @@ impl Outbox {
 
     /// Notes that a ping follows all messages that were written.
     pub(crate) fn note_pinged(&self) {
+        let mut state = self.lock();
+        state.note_pinged();
         self.core.wants_pong.store(false, Relaxed);
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Tracked {
     front: i64,
     /// Written on a plain link, with the number of the message among all that were written.
     unconfirmed: VecDeque<(u64, Arc<dyn Fate>)>,
+    /// A ping behind some of them is under way.
+    is_pinged: bool,
     /// Those who wait until all that was in the queue is written.
     flushes: Vec<Mark>,
     /// The newest message of each key, by its number.
@@ -336,6 +338,13 @@ impl State {
         }
     }
 
+    /// Notes that a ping follows all messages that were written.
+    pub(super) fn note_pinged(&mut self) {
+        if let Some(tracked) = self.tracked() {
+            tracked.is_pinged = !tracked.unconfirmed.is_empty();
+        }
+    }
+
     /// Notes that a pong has confirmed the first `number` of all messages that were written.
     pub(super) fn note_confirmed(&mut self, number: u64) {
         self.end_unconfirmed(number, DeliveryStatus::Acknowledged);
@@ -348,15 +357,16 @@ impl State {
 
     fn end_unconfirmed(&mut self, number: u64, to: DeliveryStatus) {
         let Some(tracked) = self.tracked() else { return };
+        tracked.is_pinged = false;
         let count = tracked.unconfirmed.partition_point(|(of, _)| *of <= number);
         let from = DeliveryStatus::Written;
         let steps = tracked.unconfirmed.drain(..count).map(|(_, fate)| Step { fate, from, to }).collect();
         self.tell(steps);
     }
 
-    /// Whether written messages wait for a pong.
-    pub(super) fn has_unconfirmed(&self) -> bool {
+    /// Whether written messages wait for a pong that no ping is to bring.
+    pub(super) fn wants_pong(&self) -> bool {
         let tracked = self.rare.as_ref().and_then(|rare| rare.tracked.as_ref());
-        tracked.is_some_and(|tracked| !tracked.unconfirmed.is_empty())
+        tracked.is_some_and(|tracked| !tracked.unconfirmed.is_empty() && !tracked.is_pinged)
     }
 }

@@ -2,12 +2,17 @@
 
 use std::{
     collections::HashSet,
+    net::TcpStream,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
 use rxplus::prelude::*;
+use tungstenite::protocol::frame::{
+    FrameSocket,
+    coding::{Control, Data, OpCode},
+};
 
 use super::{
     sessions::{bound_again, resumable_client, session_events},
@@ -57,6 +62,62 @@ fn plain_peer_acknowledges_by_the_pong_to_a_ping_behind_the_message() {
     }
     let sent = client.stats().sent;
     assert_eq!((sent.acknowledged, sent.retained, sent.lost), (100, 0, 0));
+}
+
+/// What comes on a link, frame by frame, without an answer.
+struct Frames(FrameSocket<TcpStream>);
+
+impl Frames {
+    fn next(&mut self) -> (OpCode, Vec<u8>) {
+        let frame = self.0.read(None).unwrap().unwrap();
+        let (opcode, mask) = (frame.header().opcode, frame.header().mask.unwrap());
+        (opcode, frame.payload().iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect())
+    }
+
+    /// The next frame, which is a message.
+    fn text(&mut self) -> Vec<u8> {
+        let (opcode, text) = self.next();
+        assert_eq!(opcode, OpCode::Data(Data::Text));
+        text
+    }
+
+    fn ping(&mut self) -> Vec<u8> {
+        let (opcode, payload) = self.next();
+        assert_eq!(opcode, OpCode::Control(Control::Ping));
+        payload
+    }
+
+    fn pong(&mut self, payload: Vec<u8>) {
+        self.0.send(tungstenite::protocol::frame::Frame::pong(payload)).unwrap();
+    }
+}
+
+#[test]
+fn one_ping_is_under_way_however_late_the_pong() {
+    let server = ForeignServer::start();
+    let client = quiet_client(&server.url());
+    let mut peer = Frames(FrameSocket::new(server.accept().get_ref().try_clone().unwrap()));
+    let one = client.send_tracked("one").unwrap();
+    assert_eq!(peer.text(), b"one");
+    let ping = peer.ping();
+    let others = ["two", "three"].map(|text| {
+        let delivery = client.send_tracked(text).unwrap();
+        assert_eq!(peer.text(), text.as_bytes());
+        delivery
+    });
+    client.next("not tracked");
+    assert_eq!(peer.text(), b"not tracked");
+    assert_eq!(one.status(), DeliveryStatus::Written);
+    peer.pong(ping);
+    assert_eq!(one.wait(PATIENCE).unwrap(), Delivered::Acknowledged);
+    let ping = peer.ping();
+    assert!(others.iter().all(|delivery| delivery.status() == DeliveryStatus::Written));
+    peer.pong(ping);
+    for delivery in others {
+        assert_eq!(delivery.wait(PATIENCE).unwrap(), Delivered::Acknowledged);
+    }
+    client.next("end");
+    assert_eq!(peer.text(), b"end");
 }
 
 #[test]
