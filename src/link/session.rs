@@ -205,7 +205,10 @@ where
             Verb::Ask => session.is_asked = true,
             Verb::Ack(position) if position < session.acknowledged => return Err(Mistake("`ack` goes back")),
             Verb::Ack(position) => {
-                (session.acknowledged, session.asked) = (position, None);
+                // One that acknowledges nothing new is no answer: asked again at once, the peer could go on so for ever.
+                if position > session.acknowledged {
+                    (session.acknowledged, session.asked) = (position, None);
+                }
                 self.acknowledge(position)?;
             }
             _ => return Err(Mistake("a control message out of its place")),

@@ -194,6 +194,22 @@ async fn peer_that_does_not_answer_ask_is_dropped_after_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ack_of_nothing_new_answers_no_ask() {
+    let mut serving = Serving::start(Tally { messages: 1, len: 1 << 20 }, 1 << 20);
+    serving.push(2);
+    for frame in ["0", "DLE ask"] {
+        assert_eq!(serving.frame().await, frame);
+    }
+    for _ in 0..3 {
+        serving.say("ack 0").await;
+        assert!(serving.is_silent_for(15 * SECOND).await);
+    }
+    let (ending, after) = serving.rig.ending().await;
+    assert!(matches!(ending.error, Some(WsError::PeerGone { .. })), "{ending:?}");
+    assert_eq!(after, 60);
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_comes_before_the_payload_behind_a_hole() {
     let mut serving = Serving::start(Tally { messages: 1, len: 1 << 20 }, 1 << 20);
     serving.push(4);
