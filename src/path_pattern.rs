@@ -30,7 +30,8 @@ pub struct PathPattern(PatternSet);
 /// A path that a pattern matches, and its parameters. Cheaply cloned.
 ///
 /// A parameter is looked up by its name: `path["room"]`, which panics when the pattern has no such name, as a map does, or
-/// [`get`](Self::get).
+/// [`get`](Self::get). Bytes of it that are no UTF-8 once they are decoded are U+FFFD, as in
+/// [`query_pairs`](crate::Connection::query_pairs).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PathMatch(Arc<Matched>);
 
@@ -55,7 +56,7 @@ impl PathPattern {
         PatternSet::new([pattern]).map(Self)
     }
 
-    /// The parameters of a path. `None` if it is none of the pattern's, or a parameter is no UTF-8 once it is decoded.
+    /// The parameters of a path, if it is one of the pattern's.
     #[must_use]
     pub fn matches(&self, path: impl Into<Tag>) -> Option<PathMatch> {
         self.0.find(&path.into()).map(|found| found.path)
@@ -88,11 +89,8 @@ impl PatternSet {
 
     pub(crate) fn find(&self, path: &Tag) -> Option<Found> {
         let found = self.0.at(path).ok()?;
-        let decode = |(name, value): (&str, &str)| {
-            let value = percent_decode_str(value).decode_utf8().ok()?;
-            Some((name.into(), value.into()))
-        };
-        let params = found.params.iter().map(decode).collect::<Option<_>>()?;
+        let decode = |(name, value): (&str, &str)| (name.into(), percent_decode_str(value).decode_utf8_lossy().into());
+        let params = found.params.iter().map(decode).collect();
         Some(Found { pattern: *found.value, path: PathMatch(Arc::new(Matched { path: path.clone(), params })) })
     }
 }
@@ -180,7 +178,8 @@ mod tests {
         assert_eq!(one("/files/{*path}", "/files/a/b%C3%A9").as_deref(), Some("a/bé"));
         assert_eq!(one("/user-{id}", "/user-7").as_deref(), Some("7"));
         assert_eq!(one("/{{x}}", "/{x}").as_deref(), Some(""));
-        for other in ["/rooms", "/rooms/", "/rooms/7/", "/rooms/7/x", "/room/7", "", "/rooms/%ff"] {
+        assert_eq!(one("/rooms/{room}", "/rooms/a%ff").as_deref(), Some("a\u{fffd}"));
+        for other in ["/rooms", "/rooms/", "/rooms/7/", "/rooms/7/x", "/room/7", ""] {
             assert_eq!(one("/rooms/{room}", other), None, "{other}");
         }
     }

@@ -144,7 +144,7 @@ pub trait ObservableExt: Observable {
     ///
     /// The tag of an item is then its [`PathMatch`](crate::PathMatch): the parameters, decoded, and the path. Of several patterns that match, the one that says most
     /// gets it: `/rooms/lobby` before `/rooms/{room}` before `/{*rest}`. Items that none matches, or whose pattern has no subscriber, are
-    /// dropped. Up to 1,024 paths are remembered with what they match: one of these costs a lookup more than a tag.
+    /// dropped: of all that others leave, `/{*rest}` gets what is not on the path `/`. Up to 1,024 paths are remembered with what they match: one of these costs a lookup more than a tag.
     ///
     /// # Errors
     ///
