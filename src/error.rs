@@ -450,7 +450,7 @@ impl<I> SendError<I> {
 impl<I> fmt::Display for SendError<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full(_) => f.write_str("the outbox is full: the peer takes messages slower than they are sent"),
+            Self::Full(_) => f.write_str("the outbox is full: nobody takes messages as fast as they are sent"),
             Self::TooManyPaths(_) => {
                 f.write_str("the group has no room for another path: see max_paths and idle_timeout")
             }
@@ -554,7 +554,7 @@ mod tests {
         let why = DatatypeError::with_source("not a number", WsError::application("NaN"));
         let refusals: [Box<dyn Error>; 2] = [SendError::Full(Item).into(), SendError::Encode(Item, why).into()];
         let [full, encode] = refusals.map(|refusal| format!("{refusal:?}"));
-        assert_eq!(full, "the outbox is full: the peer takes messages slower than they are sent");
+        assert_eq!(full, "the outbox is full: nobody takes messages as fast as they are sent");
         assert_eq!(encode, "the message could not be encoded: not a number: NaN");
     }
 

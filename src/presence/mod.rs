@@ -60,7 +60,8 @@ impl Presence {
 pub struct Member {
     /// The name of its server. On a bus it has a part that no other server on the bus has, such as `chat@7Qf3kZ0p.1`.
     pub server: Arc<str>,
-    /// The [id](crate::Connection::id) that the connection has on its server.
+    /// The [id](crate::Connection::id) that the connection has on its server. On a bus two servers may give the same one:
+    /// [`connection_of`](crate::RxWsServer::connection_of) knows whose it is.
     pub id: u64,
     /// The name that [`ServerBuilder::member`](crate::ServerBuilder::member) gives it.
     pub name: Arc<str>,
@@ -82,6 +83,9 @@ pub(crate) trait Registry: Send + Sync {
 
     /// Ends the observers of the server, which is gone.
     fn end(&self);
+
+    /// Whether a [`Member::server`] is this server.
+    fn is_here(&self, server: &str) -> bool;
 
     /// Does what is to be done, for as long as the server lives.
     fn keep(&self) -> Keeping<'_>;

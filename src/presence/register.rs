@@ -138,6 +138,10 @@ impl Registry for Register {
         due.into_iter().for_each(Emission::emit);
     }
 
+    fn is_here(&self, server: &str) -> bool {
+        *self.server == *server
+    }
+
     fn keep(&self) -> Keeping<'_> {
         Box::pin(self.keep())
     }

@@ -128,6 +128,10 @@ impl<B: WsDatatype> Registry for Joined<B> {
         self.bus.inner.core.presence.end_all(self.number());
     }
 
+    fn is_here(&self, server: &str) -> bool {
+        self.place.get().is_some_and(|place| *place.name == *server)
+    }
+
     /// The task of the bus does it.
     fn keep(&self) -> Keeping<'_> {
         Box::pin(std::future::pending())

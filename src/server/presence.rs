@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Connection, Io, RxWsServer, WsDatatype, presence::ServerPresenceFeed, runtime::callback, server::core::ServerCore,
+    Connection, Io, Member, RxWsServer, WsDatatype, presence::ServerPresenceFeed, runtime::callback,
+    server::core::ServerCore,
 };
 
 impl<D: WsDatatype> RxWsServer<D> {
@@ -29,6 +30,25 @@ impl<D: WsDatatype> RxWsServer<D> {
     #[must_use]
     pub fn presence(&self) -> Io<ServerPresenceFeed> {
         ServerPresenceFeed::of(&self.inner.core.presence, &self.scheduler)
+    }
+
+    /// The open connection of a member, if it is one of this server's: the members of other servers on the bus have ids of their own.
+    ///
+    /// ```
+    /// # use rxplus::prelude::*;
+    /// # let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).member(|_| Some("Ali".into())).bind()?;
+    /// let same = server.clone();
+    /// server.presence().tag_filter("/chat").untag().subscribe(move |here| {
+    ///     for connection in here.members.iter().filter_map(|member| same.connection_of(member)) {
+    ///         connection.next(format!("{} are here", here.connections));
+    ///     }
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    #[must_use]
+    pub fn connection_of(&self, member: &Member) -> Option<Connection<D>> {
+        let core = &self.inner.core;
+        if core.presence.is_here(&member.server) { core.connection(member.id) } else { None }
     }
 }
 

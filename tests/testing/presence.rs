@@ -65,6 +65,34 @@ async fn who_is_there_is_known_soon_after_an_outage() {
     assert_eq!(counts().len(), 1);
 }
 
+/// Each server counts its connections by itself, so both of these have the same id.
+#[tokio::test(start_paused = true)]
+async fn connection_of_a_member_is_that_of_its_own_server() {
+    let (network, broker) = (TestNetwork::new(), LocalBroker::new());
+    let servers = ["ada", "bob"].map(|name| {
+        let bus = RxBus::builder(&broker, WsStr).runtime(network.runtime()).connect().unwrap();
+        let builder = RxWsServer::unbound(WsStr).bus(&bus).member(move |_| Some(name.into()));
+        network.server(&format!("ws://{name}"), builder).unwrap()
+    });
+    let clients = ["ada", "bob"].map(|name| {
+        let client = network.client(&format!("ws://{name}/chat"), WsStr).connect().unwrap();
+        (name, network.record(client.clone()), client)
+    });
+    let seen = network.record(servers[0].presence());
+    network.advance(6 * SECOND).await;
+    let members = seen.items().pop().unwrap().data.members;
+    assert_eq!((members.len(), members[0].id), (2, members[1].id));
+    for member in members.iter() {
+        let held = servers.each_ref().map(|server| server.connection_of(member));
+        assert_eq!(held.iter().flatten().count(), 1, "{member:?}");
+        held.into_iter().flatten().for_each(|connection| connection.next(format!("for {}", member.name)));
+    }
+    network.advance(SECOND).await;
+    for (name, heard, _) in clients {
+        assert_eq!(heard.items(), [format!("for {name}")]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_who_asks_anew_after_leaving_at_once_hears_who_is_there() {
     let pair = Pair::new();
