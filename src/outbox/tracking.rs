@@ -54,6 +54,12 @@ impl Entry {
         let from = if self.is_written { DeliveryStatus::Written } else { DeliveryStatus::Queued };
         self.fate.map(|fate| Step { fate, from, to })
     }
+
+    /// One that was written, and waits to be written again, may have arrived, for whatever reason it is dropped.
+    fn dropped(self, reason: DropReason) -> Option<Step> {
+        let is_in_doubt = self.is_written && reason != DropReason::Greeting;
+        self.step(DeliveryStatus::Dropped(if is_in_doubt { DropReason::Unconfirmed } else { reason }))
+    }
 }
 
 impl Tracked {
@@ -147,12 +153,13 @@ impl State {
         }
     }
 
-    /// The index of the newest message with this key.
+    /// The index of the newest message with this key, unless it was written before: it may have arrived.
     pub(super) fn index_of(&self, key: Key) -> Option<usize> {
         let tracked = self.rare.as_ref()?.tracked.as_ref()?;
         let number = tracked.keys.get(&key)?;
         let at = tracked.entries.binary_search_by_key(number, |entry| entry.number).ok()?;
-        Some(tracked.index(&tracked.entries[at]))
+        let entry = tracked.entries.get(at).filter(|entry| !entry.is_written)?;
+        Some(tracked.index(entry))
     }
 
     /// The indices from `begin` to `end` of the messages of which there is a newer one with the same key. The others may be
@@ -163,7 +170,7 @@ impl State {
         let Tracked { entries, keys, .. } = tracked;
         let is_outdated = |entry: &&Entry| {
             let newest = entry.key.map(|key| *keys.entry(key).or_insert(entry.number));
-            newest.is_some_and(|newest| newest > entry.number)
+            !entry.is_written && newest.is_some_and(|newest| newest > entry.number)
         };
         entries.range(range).filter(is_outdated).map(|entry| (entry.place - front) as usize).collect()
     }
@@ -280,7 +287,7 @@ impl State {
         let removed = if is_it { tracked.entries.remove(at) } else { None };
         tracked.close_up(index, at);
         tracked.forget(&removed);
-        self.tell(removed.and_then(|entry| entry.step(DeliveryStatus::Dropped(reason))).into_iter().collect());
+        self.tell(removed.and_then(|entry| entry.dropped(reason)).into_iter().collect());
         self.tell_flushed(self.written_in_front(), DeliveryStatus::Dropped(reason));
     }
 
@@ -290,7 +297,7 @@ impl State {
         let (dropped, end) = (tracked.entries.split_off(tracked.from(len)), len as i64 + tracked.front);
         tracked.flushes_behind(len).for_each(|mark| mark.place = end);
         tracked.forget(&dropped);
-        self.tell(dropped.into_iter().filter_map(|entry| entry.step(DeliveryStatus::Dropped(reason))).collect());
+        self.tell(dropped.into_iter().filter_map(|entry| entry.dropped(reason)).collect());
         self.tell_flushed(self.written_in_front(), DeliveryStatus::Dropped(reason));
     }
 

@@ -136,3 +136,35 @@ async fn peer_that_acknowledges_nothing_is_left_after_a_minute_and_nothing_is_lo
     second.say("resumed 1 0").await;
     assert_eq!([second.heard().await, second.heard().await], ["!at 1", "1"]);
 }
+
+/// What was written in a session that is lost waits once more for a server without sessions. It may have arrived.
+#[tokio::test(start_paused = true)]
+async fn message_that_may_have_arrived_is_not_replaced_where_it_waits_again() {
+    let network = TestNetwork::new();
+    let server = network.server(ROBOT, RxWsServer::unbound(WsStr).resumable(Resume::new())).unwrap();
+    let heard = network.record(server.clone().untag());
+    let client = network.client(ROBOT, WsStr).resumable(Resume::new().resend_unconfirmed());
+    let client = client.greeting(|_| ["x".repeat(100_000)]).conflate(|_, text| text.starts_with("k:").then_some("k"));
+    let client = client.retry(RetryPolicy::fixed(SECOND).jitter(false)).connect().unwrap();
+    network.advance(5 * SECOND).await;
+    let older = client.send_tracked("k:1").unwrap();
+    let changes = network.record(older.changes());
+    network.advance(SECOND / 10).await;
+    assert_eq!((heard.items().last().unwrap().as_str(), older.status()), ("k:1", DeliveryStatus::Written));
+    let plain = network.server(ROBOT, RxWsServer::unbound(WsStr)).unwrap();
+    let heard = network.record(plain.untag().filter(|text| text.len() < 10));
+    network.delay(ROBOT, SECOND / 4);
+    network.cut(ROBOT);
+    drop(server);
+    network.advance(16 * SECOND / 10).await;
+    // The greeting is under way, and the message behind it waits.
+    network.stall(ROBOT);
+    client.send("k:2").unwrap();
+    client.send("k:3").unwrap();
+    network.advance(SECOND).await;
+    network.mend(ROBOT);
+    network.advance(MINUTE).await;
+    assert_eq!(heard.items(), ["k:1", "k:3"]);
+    assert_eq!(changes.items(), [DeliveryStatus::Queued, DeliveryStatus::Written, DeliveryStatus::Acknowledged]);
+    assert_eq!(client.stats().sent.dropped.replaced.messages, 1);
+}
