@@ -17,6 +17,8 @@ pub(crate) struct Places {
     front: u32,
     /// Further messages that were written: behind the greetings of a new session, if what is in doubt is sent again.
     apart: Range<u32>,
+    /// The positions before this one are those of the greetings.
+    greetings: u32,
     /// None as a rule.
     holes: Vec<Hole>,
 }
@@ -35,8 +37,8 @@ impl Places {
     /// The positions of a queue of `written` messages that were written, behind `fresh` that were not, counted from 0. Those
     /// behind them were not either.
     pub(crate) fn anew(fresh: usize, written: usize) -> Self {
-        let apart = fresh as u32..(fresh + written) as u32;
-        let mut places = Self { apart, ..Self::default() };
+        let (greetings, end) = (fresh as u32, (fresh + written) as u32);
+        let mut places = Self { apart: greetings..end, greetings, ..Self::default() };
         places.join();
         places
     }
@@ -63,6 +65,11 @@ impl Places {
     /// How many messages at the front were written.
     pub(crate) fn written_in_front(&self) -> usize {
         self.front as usize
+    }
+
+    /// How many messages at the front were written, and are greetings.
+    pub(crate) fn count_greetings(&self) -> usize {
+        self.count_before(self.greetings.into(), self.written_in_front())
     }
 
     /// How many messages were written.

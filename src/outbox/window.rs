@@ -297,6 +297,7 @@ impl State {
             None if resends => leftover.unconfirmed = self.window().map_or(0, Window::retained),
             None => (leftover.unconfirmed, leftover.spent) = self.forget_written(),
         }
+        leftover.spent.append(self.forget_greetings());
         leftover.kept = self.queue.len() as u64;
         leftover
     }
@@ -354,6 +355,18 @@ impl State {
         window.places = Places::default();
         *queue = rest;
         (count, spent)
+    }
+
+    /// Gives up the greetings that were written and not acknowledged: the next session has its own.
+    fn forget_greetings(&mut self) -> Spent {
+        let Some(window) = self.window_mut() else { return Spent::default() };
+        let count = window.places.count_greetings();
+        window.places.pop_front(count);
+        window.counts.lost += count as u64;
+        self.note_popped(count, DeliveryStatus::Dropped(DropReason::Unconfirmed));
+        let mut spent = self.take_spent();
+        spent.extend(self.queue.drain(..count));
+        spent
     }
 
     /// Drops the greetings that were not written: the next session has its own.

@@ -168,3 +168,26 @@ async fn message_that_may_have_arrived_is_not_replaced_where_it_waits_again() {
     assert_eq!(changes.items(), [DeliveryStatus::Queued, DeliveryStatus::Written, DeliveryStatus::Acknowledged]);
     assert_eq!(client.stats().sent.dropped.replaced.messages, 1);
 }
+
+/// What a session began with is what the next one begins with, not what is sent again in it.
+#[tokio::test(start_paused = true)]
+async fn greetings_of_a_session_that_is_lost_are_not_sent_again() {
+    let network = TestNetwork::new();
+    let serve = || network.server(ROBOT, RxWsServer::unbound(WsStr).resumable(Resume::new())).unwrap();
+    let first = serve();
+    let client = network.client(ROBOT, WsStr).resumable(Resume::new().resend_unconfirmed()).greeting(|_| ["login"]);
+    let client = client.retry(RetryPolicy::fixed(SECOND).jitter(false)).connect().unwrap();
+    let news = client.multiplex(|| "+news", || "-news", |_| true).log_errors().subscribe(|_| {});
+    network.advance(SECOND / 4).await;
+    client.next("kept");
+    network.advance(SECOND / 4).await;
+    let second = serve();
+    let heard = network.record(second.clone().untag());
+    network.cut(ROBOT);
+    drop(first);
+    news.unsubscribe();
+    network.advance(30 * SECOND).await;
+    assert_eq!(heard.items(), ["login", "kept"]);
+    let sent = client.stats().sent;
+    assert_eq!((sent.written.messages, sent.acknowledged, sent.retained, sent.lost), (4, 2, 0, 2));
+}
