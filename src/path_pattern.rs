@@ -8,8 +8,8 @@ use crate::{Tag, WsError};
 
 /// A pattern of paths, such as `/rooms/{room}`.
 ///
-/// `{name}` stands for one segment of a path, or the rest of one, and `{*name}`, at the end, for the rest of the path: at least one byte
-/// in both cases. `{{` and `}}` are braces. All other bytes stand for themselves.
+/// `{name}` stands for one segment of a path, or the rest of one, and `{*name}`, at the end, for the rest of the path: at least one byte,
+/// but for a segment between two slashes, which may be empty. `{{` and `}}` are braces. All other bytes stand for themselves.
 ///
 /// ```
 /// use rxplus::prelude::*;
@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(one("/users/{user}/{box}", "/users/ada/in").as_deref(), Some("ada|in"));
         assert_eq!(one("/files/{*path}", "/files/a/b%C3%A9").as_deref(), Some("a/bé"));
         assert_eq!(one("/user-{id}", "/user-7").as_deref(), Some("7"));
+        assert_eq!(one("/{user}/{box}", "//in").as_deref(), Some("|in"));
         assert_eq!(one("/{{x}}", "/{x}").as_deref(), Some(""));
         assert_eq!(one("/rooms/{room}", "/rooms/a%ff").as_deref(), Some("a\u{fffd}"));
         for other in ["/rooms", "/rooms/", "/rooms/7/", "/rooms/7/x", "/room/7", ""] {

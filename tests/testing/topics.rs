@@ -259,3 +259,32 @@ async fn new_session_is_told_of_each_topic_once() {
     assert_eq!(told_in_the_next_session(Resume::new()).await, expected);
     assert_eq!(told_in_the_next_session(Resume::new().resend_unconfirmed()).await, expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_was_to_be_told_before_a_topic_failed_is_told_after_it_is_wanted_again() {
+    let network = TestNetwork::new();
+    let (mut listener, client, _peer) = played(&network).await;
+    stall(&network, &client).await;
+    let news = client.multiplex(|| "+a", || "-a", |text| text.starts_with('a'));
+    // With the long message these two fill the outbox.
+    let seen = news.clone().log_errors().subscribe(|_| {});
+    network.advance(SECOND / 10).await;
+    seen.unsubscribe();
+    network.advance(SECOND / 10).await;
+    assert_eq!(client.stats().sent.queued.messages, 3);
+    let refused = network.record(news.clone());
+    network.advance(SECOND / 10).await;
+    assert!(refused.log()[0].contains("the outbox is full"), "{:?}", refused.log());
+    network.cut(ROBOT);
+    network.mend(ROBOT);
+    network.advance(SECOND / 10).await;
+    let heard = network.record(news);
+    let mut peer = listener.accept().await;
+    client.next("end");
+    peer.expect("+a").await;
+    peer.expect(long()).await;
+    peer.expect("end").await;
+    peer.send("a1").await;
+    network.advance(SECOND).await;
+    assert_eq!(heard.items(), ["a1"]);
+}

@@ -48,10 +48,12 @@ struct Book<D: WsDatatype> {
 
 type Entries<D> = BTreeMap<u64, Entry<D>>;
 
+type Gates<D> = BTreeMap<u64, Gate<<D as WsDatatype>::Item>>;
+
 struct Entry<D: WsDatatype> {
     topic: Arc<Topic<D>>,
     /// Those who want it: one, or two for a moment in which the last observer leaves and another one comes.
-    gates: BTreeMap<u64, Gate<D::Item>>,
+    gates: Gates<D>,
     /// The server has been told of it on this link, or in this session, or is told by what is in the outbox.
     is_told: bool,
     /// The messages about it that may still be in the outbox.
@@ -150,8 +152,9 @@ impl<D: WsDatatype> Topics<D> {
 
     /// Ends a topic for its observers, who may subscribe again.
     fn fail(&self, number: u64, error: &WsError) {
-        let entry = self.0.lock().take(number);
-        for gate in entry.into_iter().flat_map(|entry| entry.gates.into_values()) {
+        let (gates, gone) = self.0.lock().fail(number);
+        drop(gone);
+        for gate in gates.into_values() {
             gate.error(error.clone());
         }
     }
@@ -213,6 +216,16 @@ impl<D: WsDatatype> Book<D> {
         changed.into_iter().filter_map(due).collect()
     }
 
+    /// Takes out those who want a topic of which the server could not be told; and the topic, unless older messages about it are
+    /// still on their way.
+    fn fail(&mut self, number: u64) -> (Gates<D>, Option<Entry<D>>) {
+        let Some(entry) = self.entries.get_mut(&number) else { return (Gates::<D>::new(), None) };
+        let gates = take(&mut entry.gates);
+        entry.is_told = false;
+        entry.forget_settled();
+        (gates, self.take_idle(number))
+    }
+
     fn take_idle(&mut self, number: u64) -> Option<Entry<D>> {
         let is_idle = self.entries.get(&number).is_some_and(Entry::is_idle);
         if is_idle { self.take(number) } else { None }
@@ -268,12 +281,11 @@ fn tell<D: WsDatatype>(client: &ClientCore<D>, topic: &Topic<D>, notice: Arc<Not
         let refused = |refusal: Refusal| not_sent(client, refusal.of(()).to_string());
         client.outbox.push_tracked(frame, Some(&fate)).map_err(refused)
     });
-    if say == Say::Unsubscribe && told.is_err() {
-        // Nobody observes it any more: the event of it is enough.
+    if told.is_err() {
         notice.give_up();
-        return Ok(());
     }
-    told
+    // Of what nobody observes any more the event is enough.
+    if say == Say::Unsubscribe { Ok(()) } else { told }
 }
 
 /// The message about a topic, or why there is none, which is an event as well.
