@@ -70,6 +70,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// - [`WsError::NotSent`]: the outbox refused the request, or dropped it unwritten; or the datatype could not encode it.
 /// - [`WsError::TimedOut`]: no reply within the [timeout](Self::timeout), in which the client may have been waiting for a connection.
+///   That ends the waiting, not the request: one that still waits in the outbox is sent with the next connection, however late
+///   that is. A command that must not come late has a deadline in it, which the peer checks.
 /// - [`WsError::Unanswered`]: the request was written, and the connection has ended since. Whether the peer has done what was asked
 ///   nobody knows. See [`resend_unconfirmed`](Self::resend_unconfirmed).
 /// - [`WsError::Closed`], or the error with which the endpoint ended.
@@ -156,7 +158,7 @@ impl<D: WsDatatype> Calls<D> {
     }
 
     /// Sets how long the calls made by this handle wait for their reply, from the call on. The default is 30 s; `Duration::MAX` means
-    /// no limit.
+    /// no limit. The request is [sent all the same](Self#the-end-of-a-call), if late.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }

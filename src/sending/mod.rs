@@ -163,15 +163,24 @@ macro_rules! backpressure {
             }
 
             /// How full the outbox is: the present [`Pressure`](crate::Pressure) first, and then each change. It becomes high at
-            /// three quarters of either bound, of messages or of bytes, and low again at a quarter of both. So a pipeline slows
-            /// down before anything is lost. Completes with the endpoint.
+            /// three quarters of either bound, of messages or of bytes, and low again at a quarter of both. Completes with the
+            /// endpoint.
+            ///
+            /// A pipeline that leaves something out while the pressure is high seldom fills the outbox. It can all the same: `High`
+            /// is emitted on the I/O thread, a moment after the push that caused it, and a callback or a thread that pushes
+            /// faster than that can fill the last quarter. What it pushes then is refused or dropped as the
+            /// [`Overflow`](crate::Overflow) says. Such a producer waits with [`send_when_ready`](Self::send_when_ready), or looks
+            /// at what [`send`](Self::send) returns.
+            ///
+            /// The present pressure comes a moment after `subscribe` as well, and `with_latest_from` drops what comes before it; so
+            /// begin with a `start_with`, as here:
             ///
             /// ```no_run
             /// use rxplus::prelude::*;
             ///
             /// let camera = RxWsClient::connect("ws://10.0.0.7:9000/camera", WsBytes)?;
             /// let viewer = RxWsClient::connect("ws://10.0.0.9:9000/view", WsBytes)?;
-            /// let pressure = viewer.pressure().with_err();
+            /// let pressure = viewer.pressure().start_with(vec![Pressure::Low]).with_err();
             /// camera
             ///     .with_latest_from(pressure) // of each frame, whether there is room for it
             ///     .filter(|(_, pressure)| *pressure == Pressure::Low)
@@ -182,8 +191,8 @@ macro_rules! backpressure {
             ///
             /// # Emission
             ///
-            #[doc = concat!("On the ", $thread, " I/O thread. While that is busy changes do not queue up: one that is undone before")]
-            /// it was emitted is left out. A push that makes it high does so on its own thread and goes on meanwhile.
+            #[doc = concat!("On the ", $thread, " I/O thread, whichever thread has pushed; the push does not wait for it. While that")]
+            /// thread is busy changes do not queue up: one that is undone before it was emitted is left out.
             #[must_use]
             pub fn pressure(&self) -> $crate::Io<$crate::endpoint::Feed<$crate::Pressure>> {
                 let core = &self.inner.core;
