@@ -89,7 +89,14 @@ impl ConnConfig {
     /// Sets the query string, with or without the `?` before it. The default is none, and an empty one is none.
     ///
     /// It belongs to the opening handshake: the server can read it, but routes by the path alone. Characters are escaped as
-    /// by [`path`](Self::path). A query may hold a token, so think of it when you print an address.
+    /// by [`path`](Self::path); `&`, `=`, `+` and `%` mean something in a query and are left as they are, so escape them in a value
+    /// yourself. A query may hold a token, so think of it when you print an address.
+    ///
+    /// ```
+    /// # use rxplus::ConnConfig;
+    /// let config = ConnConfig::new("localhost", 8765).query("name=Tom %26 C%2B%2B");
+    /// assert_eq!(config.as_query(), Some("name=Tom%20%26%20C%2B%2B")); // the server reads: Tom & C++
+    /// ```
     #[must_use]
     pub fn query(mut self, query: impl Into<String>) -> Self {
         let query = query.into();
@@ -161,7 +168,7 @@ impl ConnConfig {
     // By hand rather than with `http::Uri`, which drops a fragment silently and does not say what it rejects.
     fn parse(url: &str) -> Result<Self, String> {
         if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err("it contains a space, a line break or the like".into());
+            return Err(HAS_SPACE.into());
         }
         let (scheme, rest) = url.split_once("://").ok_or("it does not begin with ws:// or wss://")?;
         let (tls, default_port) = checked_scheme(scheme)?;
@@ -289,6 +296,9 @@ fn refused(url: &str, reason: String) -> WsError {
 
 /// The scheme that an address is likely to begin with, which is no secret.
 const SCHEMES: [&str; 4] = ["ws://", "wss://", "http://", "https://"];
+
+const HAS_SPACE: &str = "it contains a space, a line break or the like; write a space as %20, or give the path to \
+    ConnConfig::new(..).path(..), which escapes it";
 
 const HAS_CREDENTIALS: &str = "it seems to contain credentials (what stands before the @ is not shown); put them into \
     .header(\"Authorization\", ..), and write an @ of the path as %40";
@@ -499,6 +509,7 @@ mod tests {
             ("ws://fe80%25eth0:1", "contains '%'"),
             ("ws://a]b:1", "not \"b:1\""),
             ("ws://h/a b", "contains a space"),
+            ("ws://h/a b", "a space as %20, or give the path to ConnConfig::new(..).path(..)"),
             ("ws://h\n", "contains a space"),
             ("ws://größe", "xn--"),
             ("ws://a\\b", "contains '\\\\'"),

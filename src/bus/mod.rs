@@ -216,14 +216,16 @@ impl<D: WsDatatype> RxBus<D> {
         Feed::of(&self.inner.core.states, &self.scheduler)
     }
 
-    /// Who is on a path, on all servers of this bus: the present state first, then each change. *Hot*.
+    /// Who is on a tag, a path or a [room](crate::Connection::join), on all servers of this bus: the present state first, then each
+    /// change. *Hot*.
     ///
     /// ```
     /// # use rxplus::prelude::*;
     /// # let bus = RxBus::local(WsStr)?;
     /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
     ///     .bus(&bus)
-    ///     .member(|connection| connection.query().map(str::to_owned)) // ws://host/chat?Ali
+    ///     // ws://host/chat?name=Ali
+    ///     .member(|connection| connection.query_pairs().find(|(key, _)| key == "name").map(|(_, name)| name.into_owned()))
     ///     .bind()?;
     /// bus.presence("/chat").subscribe(|here| {
     ///     println!("{} connections on {} servers: {:?}", here.connections, here.servers.len(), here.names());
@@ -235,7 +237,7 @@ impl<D: WsDatatype> RxBus<D> {
     /// others what changes on its servers, five times a second at most, and everything to those who missed something. What a process
     /// that was killed had told is gone within 15 s, and so is that of one that cannot be reached; what comes back is heard again.
     ///
-    /// A path begins with `/`, as that of a connection; of one that does not, nobody is there, and
+    /// A tag begins with `/`, as the path of a connection; on one that does not, nobody is, and
     /// [`Unroutable`](BusEvent::Unroutable) says so.
     #[must_use]
     pub fn presence(&self, path: impl Into<Tag>) -> Io<PresenceFeed> {

@@ -146,6 +146,9 @@ pub trait ObservableExt: Observable {
     /// gets it: `/rooms/lobby` before `/rooms/{room}` before `/{*rest}`. Items that none matches, or whose pattern has no subscriber, are
     /// dropped: of all that others leave, `/{*rest}` gets what is not on the path `/`. Up to 1,024 paths are remembered with what they match: one of these costs a lookup more than a tag.
     ///
+    /// A tag is compared as it stands in the URL. So a decoded parameter makes none: of `/rooms/caf%C3%A9` it is `café`, and nobody
+    /// hears what is pushed to `/rooms/café`. Answer to `td.tag.path()`.
+    ///
     /// # Errors
     ///
     /// [`WsError::InvalidPattern`], before it subscribes, for what is no pattern, or matches the same paths as another one.
@@ -235,8 +238,7 @@ pub trait ObservableExt: Observable {
         self.transform(Share::new)
     }
 
-    /// Delivers items on the thread of `scheduler`, in order: the purpose of RxRust's `observe_on`, at a fraction of its
-    /// cost.
+    /// Delivers items on the thread of `scheduler`, in order: the purpose of RxRust's `observe_on`, at a fraction of its cost.
     ///
     /// Items are queued, and the target is woken once for all items that gather; `observe_on` makes a task for each.
     ///
@@ -248,8 +250,7 @@ pub trait ObservableExt: Observable {
     /// readings.deliver_on(&worker).subscribe(|celsius| println!("stored {celsius}")); // on the worker
     /// ```
     ///
-    /// Takes any RxRust scheduler. On one that spreads tasks over several threads it keeps the order too, since it is one
-    /// task.
+    /// Takes any RxRust scheduler. On one that spreads tasks over several threads it keeps the order too, since it is one task.
     ///
     /// # Bound
     ///
@@ -383,8 +384,7 @@ pub trait ObservableExt: Observable {
     /// assert_eq!(sum.get(), 6);
     /// ```
     ///
-    /// Bound and emission are those of [`deliver_on`](Self::deliver_on). When the loop is dropped, the pipeline ends and its
-    /// observer is dropped.
+    /// Bound and emission are those of [`deliver_on`](Self::deliver_on). When the loop is dropped, the pipeline ends and its observer is dropped.
     fn deliver_local<'a, T>(self, run_loop: &RunLoop) -> Local<DeliverLocal<Self, T>>
     where
         T: Send + 'static,

@@ -16,13 +16,17 @@ impl<D: WsDatatype> RxWsServer<D> {
     /// use rxplus::prelude::*;
     ///
     /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr)
-    ///     .member(|connection| connection.query().map(str::to_owned)) // ws://host/chat?Ali
+    ///     // ws://host/chat?name=Ali
+    ///     .member(|connection| connection.query_pairs().find(|(key, _)| key == "name").map(|(_, name)| name.into_owned()))
     ///     .bind()?;
     /// server.presence().tag_filter("/chat").untag().subscribe(|here| {
     ///     println!("{} connections: {:?}", here.connections, here.names());
     /// });
     /// # Ok::<(), WsError>(())
     /// ```
+    ///
+    /// On a bus each server emits the same: pushed into each of them, it would reach everybody once for each server. One process
+    /// alone may do that, or each connection hears of its own tags by [`RxBus::presence`](crate::guide::bus#who-is-there).
     ///
     /// A connection counts from the moment at which `connections()` has emitted it, on its path and in the rooms that it has
     /// joined by then, and leaves before its last event. Each counts on its own: of a user who is logged in twice, the second
