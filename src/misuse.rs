@@ -300,3 +300,55 @@ struct TimeoutBehindLogErrors;
 /// # }
 /// ```
 struct UnsizedParameter;
+
+/// A reply without a number is `None`: `Option<u64>: From<Result<u64, ParseIntError>>` is not satisfied.
+///
+/// ```compile_fail,E0277
+/// # use rxplus::prelude::*;
+/// # fn program(client: RxWsClient<WsStr>) {
+/// let calls = client.calls(|text| text.parse::<u64>());
+/// # }
+/// ```
+/// ```
+/// # use rxplus::prelude::*;
+/// # fn program(client: RxWsClient<WsStr>) {
+/// let calls = client.calls(|text| text.parse::<u64>().ok());
+/// # }
+/// ```
+struct CallsByResults;
+
+/// The error of a sink is a `WsError`: expected `Infallible`, found `WsError`.
+///
+/// ```compile_fail,E0271
+/// # use futures::StreamExt;
+/// # use rxplus::prelude::*;
+/// # async fn program(client: RxWsClient<WsStr>) -> Result<(), WsError> {
+/// let source = Io::of("hello".to_owned());
+/// source.into_bounded_stream(16, Lossy::DropOldest).forward(client.sink()).await
+/// # }
+/// ```
+/// ```
+/// # use futures::StreamExt;
+/// # use rxplus::prelude::*;
+/// # async fn program(client: RxWsClient<WsStr>) -> Result<(), WsError> {
+/// let source = Io::of("hello".to_owned());
+/// source.with_err().into_bounded_stream(16, Lossy::DropOldest).forward(client.sink()).await
+/// # }
+/// ```
+struct ForwardOfWhatCannotFail;
+
+/// A key does not borrow from its item: lifetime may not live long enough.
+///
+/// ```compile_fail
+/// # use rxplus::prelude::*;
+/// # fn program(server: ServerBuilder<WsStr>) {
+/// server.conflate(|_path, quote| quote.split(' ').next());
+/// # }
+/// ```
+/// ```
+/// # use rxplus::prelude::*;
+/// # fn program(server: ServerBuilder<WsStr>) {
+/// server.conflate(|_path, quote| quote.split(' ').next().map(str::to_owned));
+/// # }
+/// ```
+struct BorrowedKey;

@@ -243,6 +243,32 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// # Ok::<(), WsError>(())
     /// ```
     ///
+    /// Of a name that the program owns each function has a copy. What `multiplex` returns has a long type; to keep a topic in a struct,
+    /// and subscribe to it as often as you like, keep a function that makes a [boxed](crate::IoBoxedObservable) one:
+    ///
+    /// ```no_run
+    /// use rxplus::prelude::*;
+    ///
+    /// struct Row {
+    ///     quotes: Box<dyn Fn() -> IoBoxedObservable<'static, WsText, WsError> + Send>,
+    /// }
+    ///
+    /// fn row(exchange: &RxWsClient<WsStr>, symbol: String) -> Row {
+    ///     let (wanted, unwanted) = (symbol.clone(), symbol.clone());
+    ///     let topic = exchange.multiplex(
+    ///         move || format!("subscribe {wanted}"),
+    ///         move || format!("unsubscribe {unwanted}"),
+    ///         move |quote| quote.split_once(' ').is_some_and(|(of, _)| of == symbol),
+    ///     );
+    ///     Row { quotes: Box::new(move || topic.clone().box_it()) }
+    /// }
+    ///
+    /// # fn program(exchange: RxWsClient<WsStr>) {
+    /// let euro = row(&exchange, "EURUSD".to_owned());
+    /// (euro.quotes)().log_errors().subscribe(|quote| println!("{quote}"));
+    /// # }
+    /// ```
+    ///
     /// Nothing is sent twice, and nothing in vain. On each new connection the topics that are wanted are subscribed to again, behind the
     /// [greetings](ClientBuilder::greeting) and before all that waits. A topic that comes while there is no connection is sent with the next
     /// one, and one that comes and goes meanwhile is not sent at all. In the [resumable mode](crate::Resume) the server knows its topics as

@@ -41,7 +41,8 @@ macro_rules! endpoint {
                 $crate::endpoint::EndpointCore::finish(&*self.inner.core, Ok(()));
             }
 
-            /// As [`complete`](Self::complete), with close code 1011, and the subscribers receive `error`.
+            /// As [`complete`](Self::complete), and the subscribers receive `error`. WebSocket connections are closed with 1011; the
+            /// link of a bus to its broker has no close code.
             pub fn error(self, error: impl Into<$crate::WsError>) {
                 $crate::endpoint::EndpointCore::finish(&*self.inner.core, Err(error.into()));
             }
