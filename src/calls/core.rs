@@ -16,11 +16,12 @@ use crate::{
         Caller, Loss, OnLoss, Replies,
         ask::{Ask, lock},
         replies::NumberOf,
+        shares::in_shares,
         timer,
     },
     error::Chain,
     fate::Fate,
-    runtime::callback,
+    runtime::callback::{self, SHARE},
     sparse,
     subject::discard,
     time::after,
@@ -133,14 +134,13 @@ impl<D: WsDatatype> Core<D> {
         let asks = take(&mut registry.asks);
         drop(registry);
         self.alarm.notify_one();
-        for ask in in_order(asks.into_values()) {
-            ask.finish(Err(error.clone()));
-        }
+        in_shares(self.caller.home(), in_order(asks.into_values()), move |ask| ask.finish(Err(error.clone())));
     }
 
-    /// Ends the calls whose time is over. Returns when to look again, at the latest: `None` when there will be no more calls.
+    /// Ends the calls whose time is over, up to a [share](SHARE) of them. Returns when to look again, at the latest: `None` when there
+    /// will be no more calls.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
-        loop {
+        for _ in 0..SHARE {
             let mut registry = self.lock();
             if registry.over.is_some() {
                 return None;
@@ -156,6 +156,7 @@ impl<D: WsDatatype> Core<D> {
             let late = WsError::TimedOut { what: "the reply to a call", after: ask.timeout };
             callback::task(|| ask.finish(Err(late)));
         }
+        Some(now)
     }
 
     /// The outbox has dropped a request.
@@ -214,7 +215,9 @@ impl<D: WsDatatype> Core<D> {
 impl<D: WsDatatype> OnLoss for Core<D> {
     fn lost(self: Arc<Self>, loss: Loss, error: &WsError) {
         let asks: Vec<_> = self.lock().asks.values().filter(|ask| ask.is_lost_with(loss)).cloned().collect();
-        callback::run(|| in_order(asks).into_iter().for_each(|ask| self.unconfirmed(&ask, Some(error))));
+        let (core, error) = (self.clone(), error.clone());
+        let again = move |ask: &Arc<_>| core.unconfirmed(ask, Some(&error));
+        callback::run(|| in_shares(self.caller.home(), in_order(asks), again));
     }
 }
 

@@ -13,6 +13,7 @@ mod ask;
 mod call;
 mod core;
 mod replies;
+mod shares;
 mod timer;
 
 use std::{

@@ -418,3 +418,44 @@ async fn call_is_awaited_in_a_task_of_the_program() {
         assert_eq!(call.await.unwrap().unwrap(), format!("{} {n}", n + 1));
     }
 }
+
+/// Whatever has ended them: other tasks have their turns between any few hundred of them.
+#[test]
+fn many_calls_that_end_at_once_leave_others_their_turns() {
+    const CALLS: usize = 2_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let turn = Arc::new(AtomicUsize::new(0));
+    let other = turn.clone();
+    runtime.spawn(async move {
+        loop {
+            other.fetch_add(1, SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    for (end, limit) in [("their link", PATIENCE), ("their client", PATIENCE), ("their time", Duration::from_secs(1))] {
+        let server = ForeignServer::start();
+        let builder =
+            RxWsClient::builder(server.url(), WsStr).runtime(&IoRuntime::from_tokio(runtime.handle().clone()));
+        let client = builder.connect().unwrap();
+        let mut peer = server.accept();
+        client.wait_connected(PATIENCE).unwrap();
+        let calls = client.calls(number).timeout(limit);
+        let (tell, told) = mpsc::channel();
+        for _ in 0..CALLS {
+            let (turn, tell) = (turn.clone(), tell.clone());
+            let note = move |_| tell.send(turn.load(SeqCst)).unwrap();
+            calls.call(|id| format!("{id} x")).on_error(note).subscribe(|_| {});
+        }
+        (0..CALLS).for_each(|_| _ = read(&mut peer));
+        match end {
+            "their link" => drop(peer),
+            "their client" => client.complete(),
+            _ => {}
+        }
+        let turns: Vec<_> = (0..CALLS).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+        let most = turns.chunk_by(|a, b| a == b).map(<[_]>::len).max().unwrap();
+        assert!(most <= 512, "{most} calls ended in one turn, with {end}");
+        assert_eq!(calls.pending(), 0);
+    }
+    runtime.shutdown_background();
+}
