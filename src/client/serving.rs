@@ -1,6 +1,11 @@
 //! One link of a client: a connection to the server, from its opening to its end.
 
-use std::{future::poll_fn, pin::pin, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -125,7 +130,7 @@ fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes, s
     Link {
         role: Role::Client,
         deflate: None,
-        peer: Box::new(peer.to_owned()),
+        peer: Arc::new(peer.to_owned()),
         outbox: client.outbox.clone(),
         scheduler: None,
         heartbeat: client.options.heartbeat,
@@ -133,7 +138,7 @@ fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes, s
         inbound: client.inbound.backlog(),
         events: client.events.clone(),
         early_bytes,
-        session,
+        session: session.map(Box::new),
     }
 }
 

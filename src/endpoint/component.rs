@@ -35,8 +35,9 @@ pub(crate) struct Component<T, V> {
     pub(crate) home: IoScheduler,
     pub(crate) inbound: SerializedSubject<T, WsError>,
     pub(crate) events: Events<V>,
-    /// How the subscribers are to end, once somebody has asked for it.
-    terminal: Mutex<Option<Result<(), WsError>>>,
+    /// How the subscribers are to end, once somebody has asked for it. An error is in a box, since each connection has room
+    /// for it.
+    terminal: Mutex<Option<Result<(), Box<WsError>>>>,
     /// The messages before the first subscriber that found no room; `None` where the server or the group counts them.
     early_lost: Option<Arc<AtomicTally>>,
     is_ending: AtomicBool,
@@ -110,7 +111,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
         let first = terminal.is_none();
         if first {
-            *terminal = Some(how);
+            *terminal = Some(how.map_err(Box::new));
         }
         first
     }
@@ -123,7 +124,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         // An error that the program gave stays.
         let is_new = !matches!(*terminal, Some(Err(_)));
         if is_new {
-            *terminal = Some(Err(error.clone()));
+            *terminal = Some(Err(error.clone().into()));
         }
         drop(terminal);
         if is_new {
@@ -134,7 +135,8 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
 
     /// The error that the subscribers end with, once it is known.
     pub(crate) fn terminal(&self) -> Option<WsError> {
-        self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone()?.err()
+        let terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        terminal?.err().map(|error| *error)
     }
 
     /// Ends the events, with `last()` as the last one, then the subscribers, and then the waits for the end. `last` is to

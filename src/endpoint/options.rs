@@ -20,7 +20,8 @@ pub(crate) struct Options {
     pub(crate) outbox: OutboxBound,
     /// The bounds of the connections on single paths. Of a server alone.
     pub(crate) outboxes: HashMap<String, OutboxBound>,
-    pub(crate) limits: Limits,
+    /// Shared by all links.
+    pub(crate) limits: Arc<Limits>,
     pub(crate) runtime: Option<IoRuntime>,
     pub(crate) discards_inbound: bool,
     pub(crate) deflate: Option<Deflate>,
@@ -43,7 +44,7 @@ impl Options {
             heartbeat: Heartbeat::default(),
             outbox,
             outboxes: HashMap::new(),
-            limits,
+            limits: limits.into(),
             runtime: None,
             discards_inbound: false,
             deflate: None,
@@ -165,7 +166,7 @@ macro_rules! common_options {
 
         /// Sets how much time and memory a peer may take. See [`Limits`](crate::Limits) for the list and the defaults.
         pub fn limits(mut self, limits: $crate::Limits) -> Self {
-            self.options.limits = limits;
+            self.options.limits = limits.into();
             self
         }
 

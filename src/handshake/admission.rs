@@ -22,7 +22,7 @@ pub(crate) const MADE_ROOM: &str = "it made room for other handshakes (Limits::h
 
 /// Gives each peer that the limits allow a [`Permit`].
 pub(crate) struct Admission {
-    limits: Limits,
+    limits: Arc<Limits>,
     occupancy: Mutex<Occupancy>,
 }
 
@@ -66,8 +66,8 @@ pub(crate) struct Permit {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, occupancy: Mutex::default() })
+    pub(crate) fn new(limits: impl Into<Arc<Limits>>) -> Arc<Self> {
+        Arc::new(Self { limits: limits.into(), occupancy: Mutex::default() })
     }
 
     /// Lets a peer begin its opening handshake, if only to be refused with an answer; `None` when there is no room even

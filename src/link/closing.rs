@@ -61,7 +61,8 @@ pub(crate) enum Phase {
     /// The peer made a mistake. The close frame that says so is on its way.
     Failing {
         code: u16,
-        error: WsError,
+        /// In a box, since each connection has room for all phases.
+        error: Box<WsError>,
         deadline: Instant,
     },
 }
@@ -101,7 +102,7 @@ where
                 let left = self.writer.arrived_len().saturating_add(READ_BUFFER_LEN);
                 let outbox = self.link.outbox.clone();
                 let closing = Box::pin(async move { outbox.until_closing().await });
-                self.draining = Some(Draining { error, until, left, closing });
+                self.draining = Some(Draining { error, until, left, closing }.into());
                 self.drop_answers();
             }
         }
@@ -179,7 +180,7 @@ where
     pub(crate) fn fail_connection(&mut self, code: CloseCode, reason: String) {
         self.send_close_frame(code, &reason);
         let error = WsError::Protocol { peer: self.link.peer.to_string(), reason };
-        self.enter(Phase::Failing { code: code.into(), error, deadline: self.linger_until() });
+        self.enter(Phase::Failing { code: code.into(), error: error.into(), deadline: self.linger_until() });
     }
 
     /// The time until which the peer may take the last bytes: never later than a deadline that was set before.
@@ -241,7 +242,7 @@ where
 
     /// The ending of a connection that has drained, or from which nothing more can be read.
     pub(crate) fn drained(&self) -> Box<Ending> {
-        match (&self.draining, &self.phase) {
+        match (self.draining.as_deref(), &self.phase) {
             (Some(Draining { error, .. }), Phase::Open | Phase::CloseSent(_)) => self.lost(error.clone()),
             // Even after a closing handshake: another connection is wanted at once.
             (Some(Draining { error: error @ WsError::Cut(_), .. }), _) => self.lost(error.clone()),
@@ -253,7 +254,7 @@ where
     pub(crate) fn ending_of_phase(&self) -> Box<Ending> {
         let (code, reason, error) = match &self.phase {
             Phase::CloseReceived { code, reason, .. } => (*code, reason.clone(), None),
-            Phase::Failing { code, error, .. } => (*code, error.to_string().into(), Some(error.clone())),
+            Phase::Failing { code, error, .. } => (*code, error.to_string().into(), Some(WsError::clone(error))),
             Phase::Open | Phase::CloseSent(_) => {
                 return self.lost(WsError::ClosingTimedOut { peer: self.link.peer.to_string() });
             }

@@ -84,7 +84,8 @@ pub(crate) struct Driver<S: Socket, F> {
     receive: F,
     pub(crate) decoder: Decoder,
     pub(crate) phase: Phase,
-    pub(crate) draining: Option<Draining>,
+    /// In a box, as most connections have none.
+    pub(crate) draining: Option<Box<Draining>>,
     /// The peer has shut its side down: nothing more is read, but it may still be waiting for the last bytes of this side.
     pub(crate) has_hung_up: bool,
     /// Control frames for the peer, until the next write.

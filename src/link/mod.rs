@@ -115,12 +115,12 @@ pub(crate) struct Link {
     /// What both sides have agreed on, if messages may be compressed.
     pub(crate) deflate: Option<Agreed>,
     /// The name of the peer in errors. Printed only then.
-    pub(crate) peer: Box<dyn fmt::Display + Send + Sync>,
+    pub(crate) peer: Arc<dyn fmt::Display + Send + Sync>,
     pub(crate) outbox: Outbox,
     /// Writes the messages pushed while the driver sleeps; without a scheduler the driver wakes up and does so itself.
     pub(crate) scheduler: Option<Arc<WriteScheduler>>,
     pub(crate) heartbeat: Heartbeat,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     /// The subject in which received messages pile up if their subscribers do not keep up.
     pub(crate) inbound: Arc<dyn Backlog>,
     /// The subject in which the events of the connection pile up.
@@ -128,7 +128,7 @@ pub(crate) struct Link {
     /// The bytes that came together with the opening handshake.
     pub(crate) early_bytes: Bytes,
     /// The session that it belongs to, if there is one.
-    pub(crate) session: Option<SessionLink>,
+    pub(crate) session: Option<Box<SessionLink>>,
 }
 
 /// The outcome of handing a message on.

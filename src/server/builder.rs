@@ -10,7 +10,7 @@ use crate::{
     server::bus::{BusOptions, bus_of},
 };
 use crate::{
-    ConnConfig, IoScheduler, Refuse, Resume, RxWsServer, UpgradeRequest, WsDatatype, WsError,
+    ConnConfig, IoScheduler, Limits, Refuse, Resume, RxWsServer, UpgradeRequest, WsDatatype, WsError,
     client::request::check_subprotocols,
     endpoint::{
         codec::{Codec, KeyOf},
@@ -306,7 +306,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// Sets how many connections there may be at once. A further one takes the place of a handshake that has been silent for
     /// 0.5 s, or is answered with 503. The same as `Limits::connections`.
     pub fn max_connections(mut self, count: usize) -> Self {
-        self.options.limits = self.options.limits.connections(count);
+        self.options.limits = Limits::clone(&self.options.limits).connections(count).into();
         self
     }
 

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     borrow::Cow,
+    fmt,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{
@@ -94,6 +95,13 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) calls: AtomicU64,
     pub(crate) tags: Tags,
     pub(crate) server: Weak<ServerCore<D>>,
+}
+
+/// As errors name it.
+impl<D: WsDatatype> fmt::Display for ConnectionCore<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer.fmt(f)
+    }
 }
 
 /// The subject of a connection, as a branch of the server's subject.

@@ -3,7 +3,8 @@
 //! ```text
 //! handles    RxWsServer, Connection -> core (routing table) -> the outbox of each connection on the tag
 //! task       listener -> admission -> a task per peer; writes for connections that sleep
-//! serving    handshake -> Connection -> link -> Incoming -> the branch of the connection -> the server's subject
+//! opening    admission -> handshake
+//! serving    Connection -> link -> Incoming -> the branch of the connection -> the server's subject
 //! ```
 //!
 //! The tasks run on the server's I/O thread, or on the threads of the runtime that it was given. A push runs on the caller's
@@ -21,6 +22,7 @@ pub(crate) mod connection;
 mod core;
 #[cfg(feature = "mount")]
 mod mount;
+mod opening;
 mod presence;
 mod rooms;
 mod serving;

@@ -1,19 +1,18 @@
-//! One connection, from the admission of its peer to its end.
+//! One connection, from its opening to its end.
 
 use std::{
     future::pending,
     io,
-    pin::{Pin, pin},
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{OnceLock, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
 use rxrust::context::Context;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    Addr, Connection, Frame, Io, ObservableExt, SerializedSubject, SessionLoss, TaggedData, Tally, WsDatatype, WsError,
+    Connection, Frame, Io, ObservableExt, SerializedSubject, SessionLoss, TaggedData, Tally, WsDatatype, WsError,
     endpoint::{
         self, Component, Received,
         emitter::Emitting,
@@ -22,170 +21,33 @@ use crate::{
         incoming::{Incoming, IncomingCounts},
         reporting_at, trace,
     },
-    handshake::{
-        self, Asked, Entrant, Refused,
-        admission::{MADE_ROOM, Permit},
-        subprotocol::Mode,
-    },
+    handshake::{Asked, Entrant, Refused, admission::Permit},
     link::{Ending, Link, OpenLink, Receipt, drive, session::SessionLink},
     outbox::Outbox,
     protocol::deflate::Agreed,
     runtime::{
-        debts::Debts,
         guard::{Death, isolated},
         in_span::InSpan,
     },
     server::{
-        arrival::{Arrival, Opening},
         connection::{ConnectionCore, Linked},
         core::{Acquaintance, ServerCore},
         rooms::Tags,
-        session::{self, Back, Greeted, Served},
+        session::Served,
     },
     subject::branch::{Branch, Main, kept_in},
-    transport::{Transport, raw::Raw},
+    transport::Transport,
 };
-
-/// Serves a peer from its admission to the end of the connection that it gets, or of the answer that refuses it.
-pub(crate) async fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, Arrival { addr, mut permit, opening }: Arrival) {
-    // Each on the heap for as long as it lasts: handshakes do not take the room of connections, nor the other way round.
-    let mut evicted = pin!(permit.evicted());
-    let shaking = Box::pin(shake_hands(&server, opening, addr.clone(), &mut permit, evicted.as_mut()));
-    let mut debts = Debts::default();
-    let shaken = debts.owing(isolated("an opening handshake", shaking)).await;
-    let panicked = |panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")));
-    let (refused, _permit) = match shaken.unwrap_or_else(panicked) {
-        Ok(Shaken::New(registered)) => (debts.owing(registered.spanned(permit)).await.err(), None),
-        Ok(Shaken::Back(back)) => {
-            back.hand_over(permit);
-            (None, None)
-        }
-        Err(refused) => (Some(refused), Some(permit)),
-    };
-    let Some(mut refused) = refused else { return server.pay(&mut debts).await };
-    let stream = refused.stream.take();
-    debts.incur(|| server.report_refusal(addr, refused));
-    server.pay(&mut debts).await;
-    if let Some(stream) = stream {
-        see_off(&server, stream, evicted).await;
-    }
-}
-
-async fn shake_hands<'a, D: WsDatatype>(
-    server: &'a ServerCore<D>,
-    opening: Opening,
-    addr: Addr,
-    permit: &mut Permit,
-    evicted: Pin<&mut impl Future<Output = ()>>,
-) -> Result<Shaken<'a, D>, Refused> {
-    let limits = &server.options.limits;
-    let gone = |reason: &str| Err(Refused::unanswered(reason));
-    tokio::select! {
-        biased;
-        // First: a peer that has its answer is told why its connection ends.
-        shaken = timeout(limits.handshake, open(server, opening, addr, permit)) => {
-            shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
-        }
-        () = evicted => gone(MADE_ROOM),
-        () = server.until_closing() => gone("the server is closing"),
-    }
-}
-
-/// A peer that is let in.
-enum Shaken<'a, D: WsDatatype> {
-    New(Box<Registered<'a, D>>),
-    /// It goes on with the session that it had.
-    Back(Back),
-}
-
-impl<'a, D: WsDatatype> Shaken<'a, D> {
-    /// In a box, since a connection takes more room than a peer that has gone elsewhere.
-    fn of(registered: Registered<'a, D>) -> Self {
-        Self::New(Box::new(registered))
-    }
-}
-
-/// Makes what is left of an opening handshake.
-async fn open<'a, D: WsDatatype>(
-    server: &'a ServerCore<D>,
-    opening: Opening,
-    addr: Addr,
-    permit: &mut Permit,
-) -> Result<Shaken<'a, D>, Refused> {
-    let broken = |error: io::Error| Refused::unanswered(error.to_string());
-    let register = async |entrant| register(server, entrant).await;
-    let stream = match opening {
-        Opening::Accepted(stream) => Raw::try_from(stream),
-        Opening::Given(stream) => stream.into_raw(),
-        // In boxes: thousands of tasks may be parked in a handshake, and each would have room for these too.
-        Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await,
-        #[cfg(feature = "mount")]
-        Opening::Mounted(mounted) => return Box::pin(mount(server, *mounted, addr, permit)).await,
-    };
-    let (policy, limits) = (&server.policy, &server.options.limits);
-    handshake::accept(stream.map_err(broken)?, addr, permit, policy, server.tls.as_ref(), limits, register).await
-}
-
-/// Makes a connection to a peer, or finds the session that it wants back.
-async fn register<D: WsDatatype>(server: &ServerCore<D>, mut entrant: Entrant) -> Result<Shaken<'_, D>, Refused> {
-    let broken = |error: io::Error| Refused::unanswered(error.to_string());
-    let sessions = match entrant.asked.take_mode() {
-        Mode::Resumable => server.sessions.as_ref(),
-        Mode::Plain => None,
-    };
-    let Some(sessions) = sessions else {
-        return Registered::open(server, entrant, None).await.map(Shaken::of).map_err(broken);
-    };
-    // In a box, as most peers have no session.
-    match Box::pin(session::greet(sessions, entrant)).await? {
-        Greeted::New { entrant, door } => {
-            Registered::open(server, entrant, Some(Served::new(door).into())).await.map(Shaken::of).map_err(broken)
-        }
-        Greeted::Back(back) => Ok(Shaken::Back(back)),
-    }
-}
-
-/// As [`register`], where another server has read the request and sends the answer.
-#[cfg(feature = "mount")]
-async fn mount<'a, D: WsDatatype>(
-    server: &'a ServerCore<D>,
-    mounted: handshake::Mounted,
-    addr: Addr,
-    permit: &mut Permit,
-) -> Result<Shaken<'a, D>, Refused> {
-    let (asked, upgrading) = mounted.decide(addr, permit, &server.policy, &server.options.limits).await?;
-    if server.sessions.is_none() || !asked.is_resumable() {
-        return Ok(Shaken::of(Registered::mounted(server, asked, upgrading)));
-    }
-    // A session is settled on the stream before there is a connection.
-    let upgraded = upgrading.stream().await.map_err(|error| Refused::unanswered(error.to_string()));
-    let (stream, early_bytes) = upgraded?;
-    register(server, Entrant { stream, early_bytes, answer: Vec::new(), asked }).await
-}
-
-/// Gives a peer that was refused the time to read why, as long as no other peer needs its place.
-async fn see_off<D: WsDatatype>(
-    server: &ServerCore<D>,
-    stream: Transport,
-    evicted: Pin<&mut impl Future<Output = ()>>,
-) {
-    tokio::select! {
-        biased;
-        () = handshake::see_off(stream) => {}
-        () = evicted => {}
-        () = server.until_closing() => {}
-    }
-}
 
 /// A connection on its path, until its end. The connection ends in any case, even if the answer cannot be written to its
 /// client, or if its task is dropped with its runtime or its server.
-struct Registered<'a, D: WsDatatype> {
+pub(super) struct Registered<'a, D: WsDatatype> {
     serving: Serving<'a, D>,
     /// Until [`run`](Self::run) takes it. In a box, or each future that it passes through would have room for it.
     link: Option<Box<OpenLink<Transport>>>,
     /// Until the other server has written the answer.
     #[cfg(feature = "mount")]
-    upgrading: Option<Box<handshake::Upgrading>>,
+    upgrading: Option<Box<crate::handshake::Upgrading>>,
     session: Option<Box<Served>>,
     /// Its place among the connections; none while its session has no link.
     permit: Option<Permit>,
@@ -194,7 +56,11 @@ struct Registered<'a, D: WsDatatype> {
 
 impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Makes a connection to a peer, and sends the peer the answer that says so.
-    async fn open(server: &'a ServerCore<D>, entrant: Entrant, session: Option<Box<Served>>) -> io::Result<Self> {
+    pub(super) async fn open(
+        server: &'a ServerCore<D>,
+        entrant: Entrant,
+        session: Option<Box<Served>>,
+    ) -> io::Result<Self> {
         let Entrant { stream, early_bytes, answer, asked: asked @ Asked { deflate, .. } } = entrant;
         let serving = Serving::new(server, asked);
         let of_link = session.as_ref().map(|session| serving.begin_session(session));
@@ -210,7 +76,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
 
     /// As [`open`](Self::open), where another server sends the answer: pushes wait in the outbox until it has.
     #[cfg(feature = "mount")]
-    fn mounted(server: &'a ServerCore<D>, mut asked: Asked, upgrading: handshake::Upgrading) -> Self {
+    pub(super) fn mounted(server: &'a ServerCore<D>, mut asked: Asked, upgrading: crate::handshake::Upgrading) -> Self {
         asked.take_mode();
         let mut registered = Self::register(Serving::new(server, asked), None, None);
         registered.upgrading = Some(Box::new(upgrading));
@@ -219,12 +85,12 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
 
     /// Waits for the stream of a mounted connection. Also while the server ends: the peer is to hear that from it.
     #[cfg(feature = "mount")]
-    async fn upgrade(&mut self, upgrading: handshake::Upgrading) -> Result<(), Refused> {
+    async fn upgrade(&mut self, upgrading: crate::handshake::Upgrading) -> Result<(), Refused> {
         let deflate = upgrading.deflate;
         let limits = &self.serving.server.options.limits;
         let late = || io::Error::other("the server in front took too long to answer");
         let limit = limits.handshake.min(limits.close_timeout);
-        let upgraded = timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
+        let upgraded = tokio::time::timeout(limit, upgrading.stream()).await.unwrap_or_else(|_| Err(late()));
         let (stream, early_bytes) = upgraded.map_err(|error| Refused::unanswered(error.to_string()))?;
         self.link = Some(self.serving.link(early_bytes, deflate, None).open(stream, Vec::new()).into());
         Ok(())
@@ -248,28 +114,29 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     }
 
     /// Serves the connection to its end, inside its span. The place that it has is free after that.
-    fn spanned(mut self, permit: Permit) -> InSpan<impl Future<Output = Result<(), Refused>>> {
+    pub(super) fn spanned(
+        mut self: Box<Self>,
+        permit: Permit,
+    ) -> InSpan<impl Future<Output = Result<(), Refused>> + use<'a, D>> {
         let Serving { server, connection } = &self.serving;
         let span = trace::connection_span(server.component.name(), &connection.core().peer);
         self.permit = Some(permit);
-        InSpan::new(span, self.run())
+        InSpan::new(span, async move { self.run().await })
     }
 
     /// Serves the connection to its end.
-    async fn run(mut self) -> Result<(), Refused> {
+    async fn run(&mut self) -> Result<(), Refused> {
         #[cfg(feature = "mount")]
         if let Some(upgrading) = self.upgrading.take() {
             Box::pin(self.upgrade(*upgrading)).await?;
         }
         let Some(link) = self.link.take() else { return Ok(()) };
-        let serving = self.serving.clone();
+        let Self { serving, session, permit, .. } = self;
         // In boxes, the first and the last: they take more room than the rest, and last a moment.
         Box::pin(serving.announce()).await;
         serving.server.attend(&serving.connection);
-        let ending = match (&mut self.session, &serving.server.sessions) {
-            (Some(session), Some(sessions)) => {
-                Box::pin(serving.drive_session(sessions, session, link, &mut self.permit)).await
-            }
+        let ending = match (session, &serving.server.sessions) {
+            (Some(session), Some(sessions)) => Box::pin(serving.drive_session(sessions, session, link, permit)).await,
             // In a box as well: a connection with a session would have room for both.
             _ => Box::pin(serving.drive(link, pending())).await,
         };
@@ -292,6 +159,11 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
             self.serving.lose(of_server.unwrap_or_else(|| Death::Shutdown.of(connection.name())));
         }
     }
+}
+
+/// Frees the box, which a `*` in the middle of an `async fn` would keep to its end.
+fn unboxed<T>(boxed: Box<T>) -> T {
+    *boxed
 }
 
 /// The rest of a connection that is no longer on its server.
@@ -318,7 +190,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         Link {
             role: Role::Server,
             deflate,
-            peer: Box::new(core.peer.clone()),
+            peer: core.clone(),
             outbox: core.outbox.clone(),
             scheduler: server.scheduler.clone(),
             heartbeat: server.options.heartbeat,
@@ -326,7 +198,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
             inbound: core.branch.backlog(),
             events: server.component.events.backlog(),
             early_bytes,
-            session,
+            session: session.map(Box::new),
         }
     }
 
@@ -367,7 +239,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let _compressing = server.note_compressing(connection);
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
-        let ending = isolated("a connection", drive(*link, receive, cut)).await;
+        let ending = isolated("a connection", drive(unboxed(link), receive, cut)).await;
         ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())).into())
     }
 

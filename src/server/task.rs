@@ -14,7 +14,7 @@ use crate::{
     server::{
         arrival::{Arrival, Opening},
         core::ServerCore,
-        serving,
+        opening,
     },
     subject::at_most,
     transport::{listen::Listener, raw::Given},
@@ -121,7 +121,7 @@ async fn take_in<D: WsDatatype>(server: &Arc<ServerCore<D>>, came: Came, serving
         Came::Accepted(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => return,
         Came::Accepted(Err(error)) => return recover(server, error).await,
     };
-    serving.spawn(serving::serve(server.clone(), arrival));
+    serving.spawn(opening::serve(server.clone(), arrival));
 }
 
 fn admit<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) -> Result<Arrival, Refused> {

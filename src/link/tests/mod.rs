@@ -128,15 +128,15 @@ impl Plan {
         Link {
             role: self.role,
             deflate: None,
-            peer: Box::new("the peer"),
+            peer: Arc::new("the peer"),
             outbox: outbox.clone(),
             scheduler: self.scheduler.clone(),
             heartbeat: self.heartbeat,
-            limits: self.limits.clone(),
+            limits: self.limits.clone().into(),
             inbound: self.inbound.clone(),
             events: self.events.clone(),
             early_bytes: self.early_bytes.clone(),
-            session: self.session.as_ref().map(|session| session.begin(outbox)),
+            session: self.session.as_ref().map(|session| session.begin(outbox).into()),
         }
     }
 

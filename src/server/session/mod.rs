@@ -43,7 +43,7 @@ use crate::{
 /// The sessions of a server.
 pub(crate) struct Sessions {
     pub(crate) resume: Resume,
-    limits: Limits,
+    limits: Arc<Limits>,
     state: Mutex<State>,
 }
 
@@ -94,7 +94,7 @@ pub(crate) enum Claim {
 }
 
 impl Sessions {
-    pub(crate) fn new(resume: Resume, limits: Limits) -> Self {
+    pub(crate) fn new(resume: Resume, limits: Arc<Limits>) -> Self {
         let state = State { open: HashSet::new(), tombstones: Tombstones::new(), parked: Parking::new() };
         Self { resume, limits, state: Mutex::new(state) }
     }
