@@ -32,7 +32,7 @@ impl Outbox {
     ) -> (Result<(), Refusal>, Spent) {
         let mut message = Some(frame);
         let (is_in, effects) =
-            self.apply(|state| !state.is_closing() && state.try_append_keyed(&mut message, Some(key), fate));
+            self.apply(|state| !state.is_closing() && state.try_append_newest(&mut message, key, fate));
         let mut spent = effects.run();
         let Some(frame) = message.filter(|_| !is_in) else { return (Ok(()), spent) };
         let (answer, more) = self.offer_to_full(frame, Some(key), fate);
@@ -56,10 +56,21 @@ impl State {
             // One with its key may have come since.
             self.try_replace(key, &mut message, fate);
         }
-        let Some(frame) = message else { return Ok(()) };
-        self.push(frame, overflow)?;
-        self.track(fate, key);
+        if let Some(frame) = message {
+            self.push(frame, overflow)?;
+            self.track(fate, key);
+        }
+        key.into_iter().for_each(|key| self.outdate(key, None));
         Ok(())
+    }
+
+    /// As [`try_append_keyed`](Self::try_append_keyed), for a message that is newer than those of all who wait for room.
+    fn try_append_newest(&mut self, message: &mut Option<OutboxFrame>, key: Key, fate: Option<&Arc<dyn Fate>>) -> bool {
+        let is_in = self.try_append_keyed(message, Some(key), fate);
+        if is_in {
+            self.outdate(key, None);
+        }
+        is_in
     }
 
     /// Queues a message if there is room for it, or one with its key that waits.
@@ -102,6 +113,12 @@ impl State {
         self.note_replaced(index, fate);
         self.drop_later(older, DropReason::Replaced);
         true
+    }
+
+    /// Counts a message that was replaced before it had a place.
+    pub(super) fn replace_waiting(&mut self, message: OutboxFrame) {
+        self.queue_more(message.tally());
+        self.drop_later(message, DropReason::Replaced);
     }
 
     /// Whether a message with this key waits, and may be replaced.

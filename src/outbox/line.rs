@@ -6,6 +6,8 @@
 //!
 //! A future that is called is polled or dropped. A sink is polled when its owner has the next item, perhaps never: so from its
 //! call on those behind it may pass, and are called with it. It keeps its place, in case there is no room for it when it comes.
+//!
+//! One whose key a newer message has, that came in before it, is called too: its own message is replaced before it has a place.
 
 use std::{
     collections::VecDeque,
@@ -28,6 +30,9 @@ struct Waiting {
     waker: Option<Waker>,
     /// Whether those behind it wait for it even when it was called.
     holds: bool,
+    key: Option<Key>,
+    /// A newer message with its key has come in.
+    is_outdated: bool,
 }
 
 impl Waiting {
@@ -43,14 +48,16 @@ impl Line {
     }
 
     /// Lets one wait, with a place at the end if it has none yet. Returns its number, and the waker that it had.
-    fn wait(&mut self, number: Option<u64>, waker: Waker, holds: bool) -> (u64, Option<Waker>) {
-        if let Some(at) = number.and_then(|number| self.position(number)) {
+    fn wait(&mut self, turn: &Turn, key: Option<Key>, waker: Waker) -> (u64, Option<Waker>) {
+        if let Some(at) = turn.number.and_then(|number| self.position(number)) {
             let waiting = &mut self.waiting[at];
+            waiting.key = key;
             return (waiting.number, waiting.waker.replace(waker));
         }
         self.last_number += 1;
-        self.waiting.push_back(Waiting { number: self.last_number, waker: Some(waker), holds });
-        (self.last_number, None)
+        let (number, holds) = (self.last_number, turn.holds);
+        self.waiting.push_back(Waiting { number, waker: Some(waker), holds, key, is_outdated: false });
+        (number, None)
     }
 
     fn leave(&mut self, number: u64) -> Option<Waker> {
@@ -92,6 +99,23 @@ impl State {
         }
     }
 
+    /// Notes that a message with this key has come in, which is newer than those of all who came before this number, or of all.
+    pub(super) fn outdate(&mut self, key: Key, before: Option<u64>) {
+        let Some(rare) = &mut self.rare else { return };
+        let waiting = rare.line.iter_mut().flat_map(|line| &mut line.waiting);
+        let older = waiting.take_while(|waiting| before.is_none_or(|before| waiting.number < before));
+        for waiting in older.filter(|waiting| waiting.key == Some(key)) {
+            waiting.is_outdated = true;
+            rare.spent.tell_all(waiting.waker.take().map(News::Room));
+        }
+    }
+
+    fn is_outdated(&self, number: Option<u64>) -> bool {
+        let line = self.rare.as_ref().and_then(|rare| rare.line.as_ref());
+        let waiting = line.zip(number).and_then(|(line, number)| line.waiting.get(line.position(number)?));
+        waiting.is_some_and(|waiting| waiting.is_outdated)
+    }
+
     /// Calls all, since nobody will get a place any more.
     pub(super) fn call_all(&mut self) {
         let Some(rare) = &mut self.rare else { return };
@@ -128,7 +152,7 @@ impl Turn {
         key: Option<Key>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        self.poll(key, cx, |state| state.try_append_keyed(message, key, None))
+        self.poll(message, key, cx, |state, message| state.try_append_keyed(message, key, None))
     }
 
     /// As [`poll_push`](Self::poll_push). `flush` then waits for the message too.
@@ -139,7 +163,7 @@ impl Turn {
         flush: &mut Option<Arc<Flush>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        self.poll(key, cx, |state| {
+        self.poll(message, key, cx, |state, message| {
             let is_in = state.try_append_keyed(message, key, None);
             if is_in {
                 state.note_queued_by(flush);
@@ -150,39 +174,46 @@ impl Turn {
 
     /// Ready once there is room for some message and all who came before have theirs. The room is not kept.
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        self.poll(None, cx, |state| state.has_room_at_all())
+        self.poll(&mut None, None, cx, |state, _| state.has_room_at_all())
     }
 
     /// Tries once, and then with a waker: that is cloned outside the lock, since it is user code.
     fn poll(
         &mut self,
+        message: &mut Option<OutboxFrame>,
         key: Option<Key>,
         cx: &mut Context<'_>,
-        mut act: impl FnMut(&mut State) -> bool,
+        mut act: impl FnMut(&mut State, &mut Option<OutboxFrame>) -> bool,
     ) -> Poll<Result<(), Refusal>> {
-        let first = self.attempt(key, None, &mut act);
-        if first.is_ready() { first } else { self.attempt(key, Some(cx.waker().clone()), &mut act) }
+        let first = self.attempt(message, key, None, &mut act);
+        if first.is_ready() { first } else { self.attempt(message, key, Some(cx.waker().clone()), &mut act) }
     }
 
     fn attempt(
         &mut self,
+        message: &mut Option<OutboxFrame>,
         key: Option<Key>,
         waker: Option<Waker>,
-        act: &mut impl FnMut(&mut State) -> bool,
+        act: &mut impl FnMut(&mut State, &mut Option<OutboxFrame>) -> bool,
     ) -> Poll<Result<(), Refusal>> {
-        let (number, holds) = (&mut self.number, self.holds);
-        let (answer, before) = self.outbox.change(|state| {
+        let outbox = self.outbox.clone();
+        let (answer, before) = outbox.change(|state| {
             if state.is_closing() {
-                return (Poll::Ready(Err(Refusal::Closed)), state.leave_line(number.take()));
+                return (Poll::Ready(Err(Refusal::Closed)), state.leave_line(self.number.take()));
+            }
+            if state.is_outdated(self.number) {
+                message.take().into_iter().for_each(|message| state.replace_waiting(message));
+                return (Poll::Ready(Ok(())), state.leave_line(self.number.take()));
             }
             // One that takes the place of another needs no room, and so no turn.
-            let is_turn = state.is_turn_of(*number) || key.is_some_and(|key| state.has_waiting(key));
-            if is_turn && act(state) {
-                return (Poll::Ready(Ok(())), state.leave_line(number.take()));
+            let is_turn = state.is_turn_of(self.number) || key.is_some_and(|key| state.has_waiting(key));
+            if is_turn && act(state, message) {
+                key.into_iter().for_each(|key| state.outdate(key, self.number));
+                return (Poll::Ready(Ok(())), state.leave_line(self.number.take()));
             }
             let Some(waker) = waker else { return (Poll::Pending, None) };
-            let (own, before) = state.rare().line.get_or_insert_default().wait(*number, waker, holds);
-            *number = Some(own);
+            let (number, before) = state.rare().line.get_or_insert_default().wait(self, key, waker);
+            self.number = Some(number);
             (Poll::Pending, before)
         });
         drop(before);

@@ -6,7 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Flush, keys::Key, queue::State, spent::News};
+use super::{
+    Flush,
+    keys::Key,
+    queue::{KEPT_PLACES, State},
+    spent::News,
+};
 use crate::{
     fate::{DeliveryStatus, Fate, Step},
     stats::DropReason,
@@ -73,7 +78,7 @@ impl Tracked {
         }
     }
 
-    /// Forgets the keys of messages that have left the queue.
+    /// Forgets the keys of messages that have left the queue, and the memory of a queue that was long.
     fn forget<'a>(&mut self, gone: impl IntoIterator<Item = &'a Entry>) {
         for entry in gone {
             if let Some(key) = entry.key
@@ -85,6 +90,14 @@ impl Tracked {
         if self.keys.is_empty() {
             self.keys.shrink_to(KEPT_KEYS);
         }
+        if self.entries.is_empty() {
+            self.entries.shrink_to(KEPT_PLACES);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.capacity() + self.unconfirmed.capacity() + self.keys.capacity()
     }
 
     fn index(&self, entry: &Entry) -> usize {
@@ -368,6 +381,9 @@ impl State {
         let count = tracked.unconfirmed.partition_point(|(of, _)| *of <= number);
         let from = DeliveryStatus::Written;
         let steps = tracked.unconfirmed.drain(..count).map(|(_, fate)| Step { fate, from, to }).collect();
+        if tracked.unconfirmed.is_empty() {
+            tracked.unconfirmed.shrink_to(KEPT_PLACES);
+        }
         self.tell(steps);
     }
 

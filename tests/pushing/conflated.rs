@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures::SinkExt;
+
 use super::*;
 
 /// The part of a text before its colon, if it has one.
@@ -49,6 +51,31 @@ fn full_outbox_takes_a_message_in_the_place_of_another() {
     assert_eq!(client.stats().sent.dropped.replaced, tally(3, 9));
     drop(waiting);
     assert_eq!(received(client, &silent), ["a:4"]);
+}
+
+#[test]
+fn one_who_waits_gives_way_to_a_newer_message_with_its_key() {
+    let (client, silent) = unanswered_newest(1, 1000);
+    let mut sink = client.sink::<&str>();
+    let mut cx = Cx::from_waker(Waker::noop());
+    assert!(sink.poll_ready_unpin(&mut cx).is_ready());
+    client.send("full").unwrap();
+    let (mut older, mut newer) = (Box::pin(client.send_when_ready("a:1")), Box::pin(client.send_when_ready("a:2")));
+    assert!(poll(&mut older).is_pending() && poll(&mut newer).is_pending());
+    client.clear_outbox();
+    // It may find the room before them; then it is the newest.
+    client.send("a:3").unwrap();
+    assert!(matches!((poll(&mut newer), poll(&mut older)), (Poll::Ready(Ok(())), Poll::Ready(Ok(())))));
+    assert_eq!(client.stats().sent.dropped.replaced, tally(2, 6));
+    sink.start_send_unpin("b:1").unwrap();
+    client.clear_outbox();
+    // A sink that was woken may be passed.
+    assert!(matches!(poll(&mut Box::pin(client.send_when_ready("b:2"))), Poll::Ready(Ok(()))));
+    assert!(matches!(sink.poll_flush_unpin(&mut cx), Poll::Ready(Ok(()))));
+    assert_eq!(client.stats().sent.dropped.replaced, tally(3, 9));
+    assert_accounted(client.stats().sent);
+    drop(sink);
+    assert_eq!(received(client, &silent), ["b:2"]);
 }
 
 #[test]
