@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 /// Longer than any program runs, and short enough for the clock of every platform; tokio's own timers end there too.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
@@ -25,6 +27,16 @@ impl Wake for Unpark {
     }
 }
 
+/// A worker of tokio keeps the task that it has woken last for itself, and no other worker finds it there. Before a worker blocks,
+/// another task takes that place: the one that it waits for may be the one that was there.
+fn free_the_next_task() {
+    if let Ok(handle) = Handle::try_current()
+        && handle.runtime_flavor() == RuntimeFlavor::MultiThread
+    {
+        handle.spawn(async {});
+    }
+}
+
 /// Blocks until `future` is done, or for `limit`: then `None`.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>, limit: Duration) -> Option<T> {
     let mut future = pin!(future);
@@ -36,6 +48,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>, limit: Duration) -> O
         if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
             return Some(value);
         }
+        free_the_next_task();
         match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
             None => thread::park(),
             Some(Duration::ZERO) => return None,

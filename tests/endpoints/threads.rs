@@ -159,6 +159,28 @@ async fn exercise_async() {
     assert_eq!(server.closed().await, CloseReport::default());
 }
 
+/// What a task of a runtime of several threads waits for is done by the others, also what it has woken itself.
+#[test]
+fn task_may_block_where_other_threads_of_the_runtime_serve_the_endpoint() {
+    let server = echo_server(WsStr);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let own = IoRuntime::from_tokio(runtime.handle().clone());
+    let blocking = async move {
+        for _ in 0..50 {
+            let builder = RxWsClient::builder(url(&server, "/"), WsStr).runtime(&own);
+            let client = builder.outbox(1, 1000, Overflow::DropLatest).connect().unwrap();
+            client.wait_connected(PATIENCE).unwrap();
+            client.send("a").unwrap();
+            client.send_timeout("b", PATIENCE).unwrap();
+            let calls = client.calls(|text| text.parse::<u64>().ok()).timeout(PATIENCE);
+            assert_eq!(calls.call(|id| id.to_string()).wait().unwrap(), "1");
+            client.clone().complete();
+            client.wait_closed(PATIENCE).unwrap();
+        }
+    };
+    runtime.block_on(runtime.spawn(blocking)).unwrap();
+}
+
 #[tokio::test]
 async fn components_run_on_the_programs_own_tokio_runtime() {
     let own = IoRuntime::from_tokio(tokio::runtime::Handle::current());
