@@ -16,6 +16,9 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 /// How many tags an observer hears of at once: between two looks at its sockets, a thread makes a few hundred deliveries.
 const BATCH: usize = 256;
 
+/// How many members they have together, about: each is looked at, and copied.
+const BATCH_MEMBERS: usize = 4_096;
+
 /// The observers of all tags, by the number of the server that they have asked.
 #[derive(Default)]
 pub(crate) struct Watchers(HashMap<u64, AllWatched>);
@@ -105,7 +108,7 @@ impl Watchers {
     pub(crate) fn end(&mut self, server: u64, presence: impl Fn(&Tag) -> Presence) -> Vec<Emission> {
         let mut due = Vec::new();
         if let Some(mut all) = self.0.remove(&server) {
-            mem::take(&mut all.stale).into_iter().for_each(|tag| all.take(tag, &presence, &mut due));
+            mem::take(&mut all.stale).into_iter().for_each(|tag| _ = all.take(tag, &presence, &mut due));
             due.push(Emission::End(all.subject));
         }
         due
@@ -139,13 +142,18 @@ impl AllWatched {
         // Observers that have not taken what was emitted before hear the latest state later: nothing piles up.
         if self.subject.is_idle() {
             let batch: Vec<_> = self.stale.iter().take(BATCH).cloned().collect();
+            let mut members = 0;
             for tag in batch {
+                if members >= BATCH_MEMBERS {
+                    break;
+                }
                 self.stale.remove(&tag);
-                self.take(tag, &presence, due);
+                members += self.take(tag, &presence, due);
             }
             if !self.stale.is_empty() {
                 return;
             }
+            self.stale.shrink_to(BATCH);
         } else if self.stale.len() > 2 * self.last.len() + BATCH {
             // Most of these tags have come and gone meanwhile.
             self.stale.retain(|tag| self.last.contains_key(tag) || presence(tag).connections > 0);
@@ -153,8 +161,10 @@ impl AllWatched {
         self.emit_at = now + INTERVAL;
     }
 
-    fn take(&mut self, tag: Tag, presence: impl Fn(&Tag) -> Presence, due: &mut Vec<Emission>) {
+    /// Takes what is to be told of a tag, if anything is. Returns how many members it has.
+    fn take(&mut self, tag: Tag, presence: impl Fn(&Tag) -> Presence, due: &mut Vec<Emission>) -> usize {
         let presence = presence(&tag);
+        let members = presence.members.len();
         let is_empty = presence.connections == 0;
         let before = if is_empty {
             sparse::remove(&mut self.last, &tag)
@@ -164,6 +174,7 @@ impl AllWatched {
         if before.unwrap_or_default() != presence {
             due.push(Emission::Next(self.subject.clone(), TaggedData::new(tag, presence)));
         }
+        members
     }
 }
 
@@ -257,6 +268,21 @@ mod tests {
             told.extend(turn);
         }
         assert_eq!((told.len(), hall.watchers.next()), (10_000, None));
+    }
+
+    #[test]
+    fn batch_ends_with_many_members_however_few_the_tags() {
+        const MEMBERS: u64 = 1_000;
+        let mut hall = Hall::open();
+        for tag in (0..20).map(|n| Tag::from(format!("/{n}"))) {
+            let place = Place { path: tag.clone(), server: "x".into() };
+            (0..MEMBERS).for_each(|id| hall.roster.get_mut().join(&place, id, Some("Ali".into())));
+            hall.watchers.note(&tag);
+        }
+        let most = BATCH_MEMBERS.div_ceil(MEMBERS as usize);
+        let turns: Vec<_> = (0..20_usize.div_ceil(most)).map(|_| hall.turn().len()).collect();
+        assert!(turns.iter().all(|tags| *tags <= most), "{turns:?}");
+        assert_eq!((turns.iter().sum::<usize>(), hall.watchers.next()), (20, None));
     }
 
     #[test]
