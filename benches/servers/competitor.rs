@@ -19,7 +19,7 @@ use crate::compressing;
 use crate::mounted;
 #[cfg(feature = "tls")]
 use crate::tls;
-use crate::{baseline, baseline::Answer, client, ours};
+use crate::{baseline, baseline::Answer, best, client, ours};
 
 /// The path of who speaks in a fan-out, and of those who listen.
 pub(crate) const SPEAKER: &str = "/speaker";
@@ -68,6 +68,8 @@ pub(crate) fn run(args: &[String]) {
         "tls-ours" => tls::ours(&args[1..]),
         #[cfg(feature = "tls")]
         "tls-by-hand" => tls::by_hand(&args[1..]),
+        "best" => best::echo(),
+        "best-fan-out" => best::fan_out(),
         "tuned" => baseline::tuned(Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
         "bare" => baseline::bare(),

@@ -1,0 +1,86 @@
+//! The best server we could write by hand: the core of tungstenite, without its streams, on tokio's sockets.
+//!
+//! One thread, and a task per connection. What the connections share stays in the cache: the memory that all read into, and
+//! the memory that all write from.
+
+mod echo;
+mod fan_out;
+mod frame;
+mod handshake;
+mod incoming;
+mod outgoing;
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Builder,
+    task::{LocalSet, spawn_local},
+};
+
+use self::{fan_out::Listeners, incoming::Incoming, outgoing::Outgoing};
+
+/// An echo.
+pub(crate) fn echo() -> SocketAddr {
+    serve(|| |socket, shared| echo::serve(socket, shared))
+}
+
+/// What the speaker says goes to all listeners.
+pub(crate) fn fan_out() -> SocketAddr {
+    serve(|| {
+        let listeners = Rc::<Listeners>::default();
+        move |socket, shared| fan_out::serve(socket, shared, listeners.clone())
+    })
+}
+
+/// What all connections of the thread use, each from one read to its writes, between which no other runs.
+struct Shared {
+    input: RefCell<Box<[u8]>>,
+    /// Frames that are to be written.
+    output: RefCell<Vec<u8>>,
+}
+
+impl Shared {
+    /// As much as stays in the second-level cache of a core, beside what is made of it.
+    const INPUT_LEN: usize = 64 * 1024;
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { input: RefCell::new(vec![0; Self::INPUT_LEN].into()), output: RefCell::default() }
+    }
+}
+
+/// Starts the thread. `prepare` runs there, and makes what serves a connection.
+fn serve<S, F>(prepare: impl FnOnce() -> S + Send + 'static) -> SocketAddr
+where
+    S: Fn(TcpStream, Rc<Shared>) -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            send.send(listener.local_addr().expect("a bound socket")).expect("the main thread waits");
+            accept(&listener, prepare()).await;
+        });
+    });
+    receive.recv().expect("the server starts")
+}
+
+async fn accept<F: Future<Output = ()> + 'static>(listener: &TcpListener, serve: impl Fn(TcpStream, Rc<Shared>) -> F) {
+    let shared = Rc::<Shared>::default();
+    loop {
+        let (socket, _) = listener.accept().await.expect("file descriptors");
+        socket.set_nodelay(true).expect("a connected socket");
+        spawn_local(serve(socket, shared.clone()));
+    }
+}
+
+/// The two directions of a connection whose handshake is over, and the path that was asked for.
+async fn open(mut socket: TcpStream, shared: &Shared) -> Option<(Incoming, Outgoing, String)> {
+    let path = handshake::answer(&mut socket, shared).await?;
+    let (read, write) = socket.into_split();
+    Some((Incoming::new(read), Outgoing::new(write), path))
+}
