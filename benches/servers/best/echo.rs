@@ -4,14 +4,13 @@ use std::rc::Rc;
 
 use tokio::net::TcpStream;
 
-use super::{Shared, frame::append_text, incoming::Next, open};
+use super::{Shared, open, output::Output, protocol::Next};
 
 pub(super) async fn serve(socket: TcpStream, shared: Rc<Shared>) {
-    let Some((mut incoming, outgoing, _)) = open(socket, &shared).await else { return };
+    let Some((mut incoming, outgoing, _)) = open(socket).await else { return };
     loop {
-        let next = incoming.read(&shared, |text, output| append_text(output, text.as_bytes())).await;
-        outgoing.send(&shared.output.borrow());
-        outgoing.flush().await;
+        let next = incoming.read(&shared, |text, output: &mut Output| output.append_text(text)).await;
+        outgoing.write(&shared.output).await;
         if next == Next::End {
             return;
         }

@@ -4,19 +4,13 @@ use std::{cell::RefCell, rc::Rc};
 
 use tokio::net::TcpStream;
 
-use super::{
-    Shared,
-    frame::append_text,
-    incoming::{Incoming, Next},
-    open,
-    outgoing::Outgoing,
-};
+use super::{Shared, incoming::Incoming, open, outgoing::Outgoing, output::Output, protocol::Next};
 use crate::competitor::SPEAKER;
 
 pub(super) type Listeners = RefCell<Vec<Rc<Outgoing>>>;
 
 pub(super) async fn serve(socket: TcpStream, shared: Rc<Shared>, listeners: Rc<Listeners>) {
-    let Some((incoming, outgoing, path)) = open(socket, &shared).await else { return };
+    let Some((incoming, outgoing, path)) = open(socket).await else { return };
     if path == SPEAKER {
         return speak(incoming, &shared, &listeners).await;
     }
@@ -30,7 +24,7 @@ pub(super) async fn serve(socket: TcpStream, shared: Rc<Shared>, listeners: Rc<L
 }
 
 async fn speak(mut incoming: Incoming, shared: &Shared, listeners: &Listeners) {
-    while incoming.read(shared, |text, output| append_text(output, text.as_bytes())).await == Next::Read {
+    while incoming.read(shared, |text, output: &mut Output| output.append_text(text)).await == Next::Read {
         let frames = shared.output.borrow();
         listeners.borrow().iter().for_each(|listener| listener.send(&frames));
     }

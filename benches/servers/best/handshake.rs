@@ -9,25 +9,20 @@ use tokio_tungstenite::tungstenite::handshake::{
     server::{Request, create_response, write_response},
 };
 
-use super::Shared;
-
-/// No request of the load is longer.
-const REQUEST_LEN: usize = 1024;
+/// Few requests and answers are longer.
+const HEAD_LEN: usize = 512;
 
 /// Answers the request, and returns the path that it asks for.
-pub(super) async fn answer(socket: &mut TcpStream, shared: &Shared) -> Option<String> {
+pub(super) async fn answer(socket: &mut TcpStream) -> Option<String> {
     let request = request(socket).await?;
-    let mut answer = shared.output.take();
-    answer.clear();
+    let mut answer = Vec::with_capacity(HEAD_LEN);
     write_response(&mut answer, &create_response(&request).ok()?).ok()?;
-    // A new socket takes as much as that.
     socket.write_all(&answer).await.ok()?;
-    shared.output.replace(answer);
     Some(request.uri().path().to_owned())
 }
 
 async fn request(socket: &mut TcpStream) -> Option<Request> {
-    let mut head = Vec::with_capacity(REQUEST_LEN);
+    let mut head = Vec::with_capacity(HEAD_LEN);
     while socket.read_buf(&mut head).await.ok()? > 0 {
         if let Some((len, request)) = Request::try_parse(&head).ok()? {
             return (len == head.len()).then_some(request);

@@ -5,10 +5,11 @@
 
 mod echo;
 mod fan_out;
-mod frame;
 mod handshake;
 mod incoming;
 mod outgoing;
+mod output;
+mod protocol;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
@@ -18,7 +19,7 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-use self::{fan_out::Listeners, incoming::Incoming, outgoing::Outgoing};
+use self::{fan_out::Listeners, incoming::Incoming, outgoing::Outgoing, output::Output, protocol::Protocol};
 
 /// An echo.
 pub(crate) fn echo() -> SocketAddr {
@@ -36,8 +37,9 @@ pub(crate) fn fan_out() -> SocketAddr {
 /// What all connections of the thread use, each from one read to its writes, between which no other runs.
 struct Shared {
     input: RefCell<Box<[u8]>>,
-    /// Frames that are to be written.
-    output: RefCell<Vec<u8>>,
+    output: RefCell<Output>,
+    /// Those that hold nothing of a connection; the one that was used last comes first.
+    protocols: RefCell<Vec<Protocol>>,
 }
 
 impl Shared {
@@ -47,7 +49,8 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { input: RefCell::new(vec![0; Self::INPUT_LEN].into()), output: RefCell::default() }
+        let input = RefCell::new(vec![0; Self::INPUT_LEN].into());
+        Self { input, output: RefCell::default(), protocols: RefCell::default() }
     }
 }
 
@@ -79,8 +82,8 @@ async fn accept<F: Future<Output = ()> + 'static>(listener: &TcpListener, serve:
 }
 
 /// The two directions of a connection whose handshake is over, and the path that was asked for.
-async fn open(mut socket: TcpStream, shared: &Shared) -> Option<(Incoming, Outgoing, String)> {
-    let path = handshake::answer(&mut socket, shared).await?;
+async fn open(mut socket: TcpStream) -> Option<(Incoming, Outgoing, String)> {
+    let path = handshake::answer(&mut socket).await?;
     let (read, write) = socket.into_split();
     Some((Incoming::new(read), Outgoing::new(write), path))
 }
