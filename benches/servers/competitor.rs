@@ -50,6 +50,7 @@ pub(crate) fn run(args: &[String]) {
     let fan_out = || Answer::FanOut(std::sync::Arc::default());
     let addr = match args[0].as_str() {
         "ours" => ours::connections(),
+        "ours-subscribed" => ours::subscribed(),
         "ours-tagged" => ours::tagged(),
         "ours-fan-out" => ours::fan_out(),
         "ours-resumable" => ours::resumable(),

@@ -26,6 +26,13 @@ pub(crate) fn connections() -> SocketAddr {
     stay(echo(server()))
 }
 
+/// The same beside a subscriber on the server itself, as real programs have one. It hears nothing.
+pub(crate) fn subscribed() -> SocketAddr {
+    let server = echo(server());
+    server.clone().tag_filter("/nobody").log_errors().subscribe(|_| {});
+    stay(server)
+}
+
 pub(crate) fn echo(server: RxWsServer<WsStr>) -> RxWsServer<WsStr> {
     server.connections().subscribe(|connection| {
         connection.clone().subscribe_with(connection);
