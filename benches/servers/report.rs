@@ -47,6 +47,8 @@ pub(crate) enum Target {
     Used(Mode, f64),
     /// The same of memory: by how much more, at most.
     More(Mode, f64),
+    /// Our figure beside those of the tuned and of the best server, in a table with this head. Nothing is demanded.
+    Beside(&'static str),
     /// The figure of this build divided by that of another.
     Against,
     /// The baseline's figure divided by ours, over TLS, at least.
@@ -146,9 +148,8 @@ impl Report {
         Some(match line.target {
             Target::Ratio(least, aim) => {
                 let ratio = baseline.ratio_to(ours);
-                let best_ratio = self.row(scenario, "best").map(|best| format!("{:.2}", best.ratio_to(ours)));
                 let figures = format!("{figure} | {baseline_figure} | {} | {usual}", other("best"));
-                let ratios = format!("**{ratio:.2}** | {}", best_ratio.unwrap_or_default());
+                let ratios = format!("**{ratio:.2}** | {}", self.best_ratio(scenario, ours));
                 (CPU_HEAD, format!("| {scenario} | {which} | {figures} | {ratios} | {least} | {aim} |\n"))
             }
             Target::Most(most, aim) => {
@@ -177,6 +178,11 @@ impl Report {
                 let figures = format!("{baseline_figure} | {} | {figure}", other(mode.unused()));
                 (mode.memory_head(), format!("| {scenario} | {figures} | **{more}** | {} |\n", shown(most, ours.unit)))
             }
+            Target::Beside(head) => {
+                let (ratio, best_ratio) = (baseline.ratio_to(ours), self.best_ratio(scenario, ours));
+                let figures = format!("{figure} | {baseline_figure} | {}", other("best"));
+                (head, format!("| {scenario} | {figures} | **{ratio:.2}** | {best_ratio} |\n"))
+            }
             Target::Against => {
                 let (ratio, noise) = (ours.ratio_to(baseline), self.row(scenario, THIS_AGAIN)?.ratio_to(ours));
                 (AGAINST_HEAD, format!("| {scenario} | {figure} | {baseline_figure} | **{ratio:.3}** | {noise:.3} |\n"))
@@ -187,6 +193,11 @@ impl Report {
                 (TLS_HEAD, format!("| {scenario} | {figure} | {baseline_figure} | **{ratio:.2}** | {least} |\n"))
             }
         })
+    }
+
+    /// The figure of the best server divided by ours, if it was measured.
+    fn best_ratio(&self, scenario: &str, ours: &Row) -> String {
+        self.row(scenario, "best").map_or(String::new(), |best| format!("{:.2}", best.ratio_to(ours)))
     }
 
     /// All samples, one competitor a line; that of ours names its baseline, and the ratio to reach.
@@ -209,6 +220,10 @@ impl Report {
 const CPU_HEAD: &str = "\
     | CPU time for each message, delivery or handshake | which | its figure | tuned | best | usual | tuned ÷ ours | best ÷ ours | at least | aim |\n\
     |---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+
+pub(crate) const HANDSHAKES_HEAD: &str = "\
+    | many handshakes at once | ours | tuned | best | tuned ÷ ours | best ÷ ours |\n\
+    |---|--:|--:|--:|--:|--:|\n";
 
 const MEMORY_HEAD: &str = "\
     | memory for each connection | ours | at most | aim | tuned | usual |\n\

@@ -1,5 +1,7 @@
 //! The load on a server: many connections driven by one thread, which counts bytes and looks at none.
 
+pub(crate) mod rush;
+
 use std::{
     io::{ErrorKind, IoSlice, Read, Write},
     net::SocketAddr,
@@ -121,16 +123,21 @@ impl Swarm {
     fn await_answers(&mut self, burst: &Burst) {
         let mut events: Vec<Event> = Vec::with_capacity(1024);
         while self.waiting > 0 {
-            events.clear();
-            let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience)).expect("epoll");
-            assert!(!events.is_empty(), "the server stopped answering");
-            for event in &events {
+            for event in ready(&self.epoll, &mut events) {
                 let peer = &mut self.peers[event.data.u64() as usize];
                 self.waiting -= usize::from(peer.turn(burst, &mut self.buffer));
             }
         }
     }
+}
+
+/// Waits for connections that can be read or written.
+fn ready<'a>(epoll: &OwnedFd, events: &'a mut Vec<Event>) -> &'a [Event] {
+    let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    events.clear();
+    epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&patience)).expect("epoll");
+    assert!(!events.is_empty(), "the server stopped answering");
+    events
 }
 
 impl Peer {

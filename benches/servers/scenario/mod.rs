@@ -1,6 +1,8 @@
 //! What is measured: each scenario's competitors run side by side and are measured in turn, so that what the machine does
 //! besides falls on all of them.
 
+mod rush;
+
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 #[cfg(feature = "tls")]
@@ -48,6 +50,7 @@ pub(crate) fn run(args: &[String]) {
     bench.echoes();
     bench.fan_outs();
     bench.handshakes();
+    bench.rush();
     bench.clients();
     bench.memory_after_large_messages();
     bench.many_connections();
