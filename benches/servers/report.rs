@@ -225,6 +225,10 @@ pub(crate) const HANDSHAKES_HEAD: &str = "\
     | many handshakes at once | ours | tuned | best | tuned ÷ ours | best ÷ ours |\n\
     |---|--:|--:|--:|--:|--:|\n";
 
+pub(crate) const LATENCY_HEAD: &str = "\
+    | time until an echo is back, from when it was due | ours | tuned | best | tuned ÷ ours | best ÷ ours |\n\
+    |---|--:|--:|--:|--:|--:|\n";
+
 const MEMORY_HEAD: &str = "\
     | memory for each connection | ours | at most | aim | tuned | usual |\n\
     |---|--:|--:|--:|--:|--:|\n";

@@ -1,5 +1,6 @@
 //! The load on a server: many connections driven by one thread, which counts bytes and looks at none.
 
+pub(crate) mod paced;
 pub(crate) mod rush;
 
 use std::{

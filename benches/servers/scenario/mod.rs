@@ -1,6 +1,7 @@
 //! What is measured: each scenario's competitors run side by side and are measured in turn, so that what the machine does
 //! besides falls on all of them.
 
+mod latency;
 mod rush;
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &[String]) {
     bench.fan_outs();
     bench.handshakes();
     bench.rush();
+    bench.latency();
     bench.clients();
     bench.memory_after_large_messages();
     bench.many_connections();
