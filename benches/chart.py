@@ -20,12 +20,17 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 # What the README shows: the text before the ratio, the scenario, the competitor.
 HEADLINES = [
-    ("echo of 128 B, 64 connections with 16 messages in flight", "echo 128 B, 16 in flight", "ours"),
-    ("echo of 128 B, one in flight", "echo 128 B, 1 in flight", "ours"),
+    ("echo of 128 B, 64 connections with 16 messages in flight", "echo 128 B, 16 in flight", "ours-subscribed"),
+    ("echo of 128 B, one in flight", "echo 128 B, 1 in flight", "ours-subscribed"),
     ("echo of 16 KiB", "echo 16 KiB, 1 in flight", "ours"),
     ("echo of 1 MiB", "echo 1 MiB, 1 in flight", "ours"),
     ("one message to 500 clients, 16 at a time", "fan-out to 500, 16 at a time", "ours"),
 ]
+
+# Filled in with the table, so that the two agree.
+HEADLINE_NOTE = """\
+*Best* is the fastest server that we could write by hand: tungstenite's core on tokio's sockets. The echoes of 128 B run beside a subscriber
+on the server, as in many programs."""
 
 
 def main():
@@ -95,20 +100,23 @@ def read(path):
 
 
 def headline(scenarios):
-    lines = ["| messages in the same CPU time | rxplus ÷ tuned | rxplus ÷ usual |", "|---|--:|--:|"]
+    lines = ["| messages in the same CPU time | rxplus ÷ tuned | rxplus ÷ best | rxplus ÷ usual |", "|---|--:|--:|--:|"]
     for text, name, competitor in HEADLINES:
         if name in scenarios:
-            ratio = scenarios[name].ratio(competitor)
-            lines.append(f"| {text} | **{ratio:.2f}** | {ratio / scenarios[name].ratio('usual'):.1f} |")
-    return "\n".join(lines)
+            scenario = scenarios[name]
+            ratio = scenario.ratio(competitor)
+            to_best, to_usual = (ratio / scenario.ratio(other) for other in ("best", "usual"))
+            lines.append(f"| {text} | **{ratio:.2f}** | {to_best:.2f} | {to_usual:.1f} |")
+    return "\n".join(lines) + "\n\n" + HEADLINE_NOTE
 
 
 # --- The chart ---
 
-WIDTH, LEFT, RIGHT, TOP = 860, 226, 64, 158
+WIDTH, LEFT, RIGHT, TOP = 860, 226, 64, 180
 BAR, GAP, GROUP_GAP = 13, 5, 15
 BACKGROUND, INK, FAINT, GRID = "#ffffff", "#1f2328", "#59636e", "#e3e7eb"
-OURS, TAGGED, USUAL, LEAST = "#1a6fc4", "#5ba3e6", "#c4cad1", "#d1430f"
+OURS, SUBSCRIBED, TAGGED = "#1a6fc4", "#3b8ad6", "#7db8ec"
+BEST, USUAL, LEAST = "#848d97", "#c4cad1", "#d1430f"
 
 LABELS = {
     "handshake": "handshakes",
@@ -117,7 +125,9 @@ LABELS = {
 }
 BARS = {
     "ours": (OURS, "rxplus, each connection a subject"),
+    "ours-subscribed": (SUBSCRIBED, "rxplus, the same beside a subscriber on the server"),
     "ours-tagged": (TAGGED, "rxplus, the server as one subject, a path for each connection"),
+    "best": (BEST, "the best server we could write by hand"),
     "usual": (USUAL, "tokio-tungstenite as most write it"),
 }
 
@@ -196,17 +206,18 @@ def axis(top_ratio, bottom, x):
 
 
 def legend():
-    right, first, second = 300, 84, 106
+    right, first, second, third = 390, 84, 106, 128
     parts = []
-    for name, left, y in [("ours", 24, first), ("ours-tagged", right, first), ("usual", 24, second)]:
+    places = [(24, first), (right, first), (24, second), (right, second), (24, third)]
+    for name, (left, y) in zip(["ours", "ours-tagged", "ours-subscribed", "best", "usual"], places):
         colour, label = BARS[name]
         parts += [rect(left, y - 5, 14, 10, colour), text(left + 20, y + 4.5, label, 12, FAINT)]
-    parts.append(line(right + 7, second - 7, right + 7, second + 7, LEAST, 2.5))
-    parts.append(text(right + 20, second + 4.5, "the least the project demands", 12, FAINT))
-    left = right + 232
-    parts.append(line(left, second, left + 18, second, INK, 1.5))
-    parts += [line(end, second - 3, end, second + 3, INK, 1.5) for end in (left, left + 18)]
-    parts.append(text(left + 25, second + 4.5, "the middle half of the rounds", 12, FAINT))
+    parts.append(line(right + 7, third - 7, right + 7, third + 7, LEAST, 2.5))
+    parts.append(text(right + 20, third + 4.5, "the least the project demands", 12, FAINT))
+    left = right + 220
+    parts.append(line(left, third, left + 18, third, INK, 1.5))
+    parts += [line(end, third - 3, end, third + 3, INK, 1.5) for end in (left, left + 18)]
+    parts.append(text(left + 25, third + 4.5, "the middle half of the rounds", 12, FAINT))
     return parts
 
 
