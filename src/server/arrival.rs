@@ -1,12 +1,31 @@
-//! [`Arrival`]: a peer on its way to being a connection.
+//! [`Arrival`]: a peer on its way to being a connection, and how it gets there, or to the answer that refuses it.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    Addr, Tag, UpgradeRequest,
-    handshake::{Asked, Entrant, Granted, Refused, admission::Permit},
-    transport::raw::Given,
+    Addr, Tag, UpgradeRequest, WsDatatype,
+    handshake::{
+        self, Asked, Entrant, Granted, Refused,
+        admission::{MADE_ROOM, Permit},
+        subprotocol::Mode,
+    },
+    runtime::{debts::Debts, guard::isolated, in_span::InSpan},
+    server::{
+        core::ServerCore,
+        serving::Registered,
+        session::{self, Back, Greeted, Served},
+    },
+    transport::{
+        Transport,
+        raw::{Given, Raw},
+    },
 };
 
 /// A peer, with its place in the server.
@@ -48,5 +67,155 @@ impl Made {
         let request = UpgradeRequest::made_elsewhere(path, addr);
         let asked = Asked { request, subprotocol, deflate: None, grant };
         Ok(Entrant { stream, early_bytes, answer: Vec::new(), asked })
+    }
+}
+
+/// Serves a peer from its admission to the end of the connection that it gets, or of the answer that refuses it.
+pub(crate) fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, arrival: Arrival) -> impl Future<Output = ()> {
+    let arrival = Box::new(arrival);
+    // Not an `async fn`, whose future has room for its arguments to the end; and each part on the heap for as long as it lasts:
+    // handshakes do not take the room of connections, nor the other way round.
+    async move {
+        let mut debts = Debts::default();
+        let Some((addr, connection)) = Box::pin(arrive(&server, arrival, &mut debts)).await else { return };
+        if let Err(refused) = debts.owing(connection).await {
+            debts.incur(|| server.report_refusal(addr, refused));
+        }
+        server.pay(&mut debts).await;
+    }
+}
+
+/// Makes a connection of a peer: the future serves it to its end. A peer that is refused is seen off first.
+async fn arrive<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    arrival: Box<Arrival>,
+    debts: &mut Debts,
+) -> Option<(Addr, InSpan<impl Future<Output = Result<(), Refused>> + use<'a, D>>)> {
+    let Arrival { addr, mut permit, opening } = *arrival;
+    let mut evicted = pin!(permit.evicted());
+    let shaking = Box::pin(shake_hands(server, opening, addr.clone(), &mut permit, evicted.as_mut()));
+    let shaken = debts.owing(isolated("an opening handshake", shaking)).await;
+    let panicked = |panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")));
+    let mut refused = match shaken.unwrap_or_else(panicked) {
+        Ok(Shaken::New(registered)) => return Some((addr, registered.spanned(permit))),
+        Ok(Shaken::Back(back)) => {
+            back.hand_over(permit);
+            server.pay(debts).await;
+            return None;
+        }
+        Err(refused) => refused,
+    };
+    let stream = refused.stream.take();
+    debts.incur(|| server.report_refusal(addr, refused));
+    server.pay(debts).await;
+    if let Some(stream) = stream {
+        see_off(server, stream, evicted).await;
+    }
+    None
+}
+
+async fn shake_hands<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    opening: Opening,
+    addr: Addr,
+    permit: &mut Permit,
+    evicted: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Shaken<'a, D>, Refused> {
+    let limits = &server.options.limits;
+    let gone = |reason: &str| Err(Refused::unanswered(reason));
+    tokio::select! {
+        biased;
+        // First: a peer that has its answer is told why its connection ends.
+        shaken = timeout(limits.handshake, open(server, opening, addr, permit)) => {
+            shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
+        }
+        () = evicted => gone(MADE_ROOM),
+        () = server.until_closing() => gone("the server is closing"),
+    }
+}
+
+/// A peer that is let in.
+enum Shaken<'a, D: WsDatatype> {
+    New(Box<Registered<'a, D>>),
+    /// It goes on with the session that it had.
+    Back(Back),
+}
+
+impl<'a, D: WsDatatype> Shaken<'a, D> {
+    /// In a box, since a connection takes more room than a peer that has gone elsewhere.
+    fn of(registered: Registered<'a, D>) -> Self {
+        Self::New(Box::new(registered))
+    }
+}
+
+/// Makes what is left of an opening handshake.
+async fn open<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    opening: Opening,
+    addr: Addr,
+    permit: &mut Permit,
+) -> Result<Shaken<'a, D>, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    let register = async |entrant| register(server, entrant).await;
+    let stream = match opening {
+        Opening::Accepted(stream) => Raw::try_from(stream),
+        Opening::Given(stream) => stream.into_raw(),
+        // In boxes: thousands of tasks may be parked in a handshake, and each would have room for these too.
+        Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await,
+        #[cfg(feature = "mount")]
+        Opening::Mounted(mounted) => return Box::pin(mount(server, *mounted, addr, permit)).await,
+    };
+    let (policy, limits) = (&server.policy, &server.options.limits);
+    handshake::accept(stream.map_err(broken)?, addr, permit, policy, server.tls.as_ref(), limits, register).await
+}
+
+/// Makes a connection to a peer, or finds the session that it wants back.
+async fn register<D: WsDatatype>(server: &ServerCore<D>, mut entrant: Entrant) -> Result<Shaken<'_, D>, Refused> {
+    let broken = |error: io::Error| Refused::unanswered(error.to_string());
+    let sessions = match entrant.asked.take_mode() {
+        Mode::Resumable => server.sessions.as_ref(),
+        Mode::Plain => None,
+    };
+    let Some(sessions) = sessions else {
+        return Registered::open(server, entrant, None).await.map(Shaken::of).map_err(broken);
+    };
+    // In a box, as most peers have no session.
+    match Box::pin(session::greet(sessions, entrant)).await? {
+        Greeted::New { entrant, door } => {
+            Registered::open(server, entrant, Some(Served::new(door).into())).await.map(Shaken::of).map_err(broken)
+        }
+        Greeted::Back(back) => Ok(Shaken::Back(back)),
+    }
+}
+
+/// As [`register`], where another server has read the request and sends the answer.
+#[cfg(feature = "mount")]
+async fn mount<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    mounted: handshake::Mounted,
+    addr: Addr,
+    permit: &mut Permit,
+) -> Result<Shaken<'a, D>, Refused> {
+    let (asked, upgrading) = mounted.decide(addr, permit, &server.policy, &server.options.limits).await?;
+    if server.sessions.is_none() || !asked.is_resumable() {
+        return Ok(Shaken::of(Registered::mounted(server, asked, upgrading)));
+    }
+    // A session is settled on the stream before there is a connection.
+    let upgraded = upgrading.stream().await.map_err(|error| Refused::unanswered(error.to_string()));
+    let (stream, early_bytes) = upgraded?;
+    register(server, Entrant { stream, early_bytes, answer: Vec::new(), asked }).await
+}
+
+/// Gives a peer that was refused the time to read why, as long as no other peer needs its place.
+async fn see_off<D: WsDatatype>(
+    server: &ServerCore<D>,
+    stream: Transport,
+    evicted: Pin<&mut impl Future<Output = ()>>,
+) {
+    tokio::select! {
+        biased;
+        () = handshake::see_off(stream) => {}
+        () = evicted => {}
+        () = server.until_closing() => {}
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! handles    RxWsServer, Connection -> core (routing table) -> the outbox of each connection on the tag
 //! task       listener -> admission -> a task per peer; writes for connections that sleep
-//! opening    admission -> handshake
+//! arrival    admission -> handshake
 //! serving    Connection -> link -> Incoming -> the branch of the connection -> the server's subject
 //! ```
 //!
@@ -22,7 +22,6 @@ pub(crate) mod connection;
 mod core;
 #[cfg(feature = "mount")]
 mod mount;
-mod opening;
 mod presence;
 mod rooms;
 mod serving;

@@ -162,6 +162,7 @@ impl<D: WsDatatype> Drop for Registered<'_, D> {
 }
 
 /// Frees the box, which a `*` in the middle of an `async fn` would keep to its end.
+#[expect(clippy::boxed_local, reason = "that it is freed here is what this is for")]
 fn unboxed<T>(boxed: Box<T>) -> T {
     *boxed
 }

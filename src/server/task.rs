@@ -12,9 +12,8 @@ use crate::{
     link::READ_AHEAD,
     runtime::debts,
     server::{
-        arrival::{Arrival, Opening},
+        arrival::{self, Arrival, Opening},
         core::ServerCore,
-        opening,
     },
     subject::at_most,
     transport::{listen::Listener, raw::Given},
@@ -121,7 +120,7 @@ async fn take_in<D: WsDatatype>(server: &Arc<ServerCore<D>>, came: Came, serving
         Came::Accepted(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => return,
         Came::Accepted(Err(error)) => return recover(server, error).await,
     };
-    serving.spawn(opening::serve(server.clone(), arrival));
+    serving.spawn(arrival::serve(server.clone(), arrival));
 }
 
 fn admit<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) -> Result<Arrival, Refused> {
