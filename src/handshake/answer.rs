@@ -18,6 +18,9 @@ use crate::transport::raw::Given;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_LEN: u64 = 256 * 1024;
 
+/// Most answers fit.
+const USUAL_LEN: usize = 256;
+
 /// The head of an answer, and a line of text.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
@@ -72,9 +75,13 @@ impl Answer {
 
     pub(super) fn bytes(&self) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or("Refused");
-        let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_str()).into_bytes();
+        let mut bytes = Vec::with_capacity(USUAL_LEN);
+        for part in ["HTTP/1.1 ", self.status.as_str(), " ", reason, "\r\n"] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
         let mut add = |name: &HeaderName, value: &[u8]| {
-            for part in [spelled(name).as_bytes(), b": ", value, b"\r\n"] {
+            spell(name, &mut bytes);
+            for part in [b": ", value, b"\r\n"] {
                 bytes.extend_from_slice(part);
             }
         };
@@ -162,16 +169,18 @@ pub(super) fn added_header(name: &str, value: &str) -> Option<(HeaderName, Heade
     (!is_ours && !name.as_str().starts_with("sec-websocket-")).then_some((name, value))
 }
 
-/// A header's name as RFC 6455 and most programs spell it: case means nothing, but some peers do not know that.
-fn spelled(name: &HeaderName) -> String {
-    let capital = |part: &str| part[..1].to_uppercase() + &part[1..];
-    let word = |part| match part {
-        "websocket" => "WebSocket".into(),
-        "www" => "WWW".into(),
-        "" => String::new(),
-        part => capital(part),
-    };
-    name.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
+/// Appends a header's name as RFC 6455 and most programs spell it: case means nothing, but some peers do not know that.
+fn spell(name: &HeaderName, bytes: &mut Vec<u8>) {
+    for (number, word) in name.as_str().split('-').enumerate() {
+        bytes.extend_from_slice(if number > 0 { b"-" } else { b"" });
+        let begin = bytes.len();
+        match word {
+            "websocket" => bytes.extend_from_slice(b"WebSocket"),
+            "www" => bytes.extend_from_slice(b"WWW"),
+            word => bytes.extend_from_slice(word.as_bytes()),
+        }
+        bytes[begin..].iter_mut().take(1).for_each(|first| first.make_ascii_uppercase());
+    }
 }
 
 /// Tells a peer that there is no room for it, if its stream takes that at once: not even a task is spent on it.
@@ -208,7 +217,9 @@ mod tests {
     fn names_are_spelled_as_others_spell_them() {
         let names = [("sec-websocket-accept", "Sec-WebSocket-Accept"), ("www-authenticate", "WWW-Authenticate")];
         for (name, expected) in names.into_iter().chain([("x-a", "X-A"), ("allow", "Allow"), ("-a--1-", "-A--1-")]) {
-            assert_eq!(spelled(&HeaderName::from_static(name)), expected);
+            let mut spelled = Vec::new();
+            spell(&HeaderName::from_static(name), &mut spelled);
+            assert_eq!(spelled, expected.as_bytes());
         }
     }
 

@@ -125,8 +125,14 @@ impl UpgradeRequest {
 }
 
 fn pack(headers: &HeaderMap) -> Box<[u8]> {
-    let lines = headers.iter().map(|(name, value)| [name.as_str().as_bytes(), b":", value.as_bytes(), b"\n"].concat());
-    lines.collect::<Vec<_>>().concat().into()
+    let len = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+    let mut packed = Vec::with_capacity(len);
+    for (name, value) in headers {
+        for part in [name.as_str().as_bytes(), b":", value.as_bytes(), b"\n"] {
+            packed.extend_from_slice(part);
+        }
+    }
+    packed.into()
 }
 
 fn unpack(packed: &[u8]) -> HeaderMap {

@@ -18,6 +18,9 @@ use crate::{Tag, limits::Limits};
 /// Most programs' heads fit; the buffer grows with the head.
 const USUAL_LEN: usize = 512;
 
+/// Most programs' heads have no more; room for more takes memory of its own.
+const USUAL_HEADERS: usize = 32;
+
 /// Up to this length, the bytes are parsed again after every read; from then on only after a line has ended. An invalid
 /// request line fits in it: a peer that speaks another protocol is answered at once.
 const FIRST_LOOK_LEN: usize = 64;
@@ -90,8 +93,18 @@ where
 
 /// The request that `bytes` begin with, and the length of its head, if that is complete.
 fn parse(bytes: &[u8], max_headers: usize) -> Result<Option<(Head, usize)>, Unreadable> {
-    let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
-    let mut request = httparse::Request::new(&mut headers);
+    let mut few = [httparse::EMPTY_HEADER; USUAL_HEADERS];
+    match parse_into(&mut few[..max_headers.min(USUAL_HEADERS)], bytes) {
+        Err(Unreadable::TooLarge) if max_headers > USUAL_HEADERS => {
+            parse_into(&mut vec![httparse::EMPTY_HEADER; max_headers], bytes)
+        }
+        read => read,
+    }
+}
+
+/// As [`parse`], if `headers` has room for all.
+fn parse_into<'b>(headers: &mut [httparse::Header<'b>], bytes: &'b [u8]) -> Result<Option<(Head, usize)>, Unreadable> {
+    let mut request = httparse::Request::new(headers);
     let no_http = || Unreadable::NoHttp { looks_like_tls: bytes.first() == Some(&TLS_HANDSHAKE) };
     match request.parse(bytes) {
         Ok(Status::Complete(len)) => {
