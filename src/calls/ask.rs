@@ -24,6 +24,8 @@ const QUEUED: u8 = 0;
 const WRITTEN: u8 = 1;
 /// The peer has acknowledged it, in the resumable mode.
 const ACKNOWLEDGED: u8 = 2;
+/// Its reply will not come. It has still to be sent again, or to end.
+const LOST: u8 = 3;
 
 pub(super) type Reply<D> = Result<<D as WsDatatype>::Item, WsError>;
 
@@ -60,13 +62,14 @@ impl<D: WsDatatype> Ask<D> {
         Self { number, deadline, timeout, again, core, stage: AtomicU8::new(QUEUED), slot }
     }
 
-    /// Whether the request is among what was lost.
-    pub(super) fn is_lost_with(&self, loss: Loss) -> bool {
+    /// Notes whether the request is among what was lost: once, however often that is asked before it is sent again.
+    pub(super) fn lose(&self, loss: Loss) -> bool {
         let least = match loss {
             Loss::Link => WRITTEN,
             Loss::Session => ACKNOWLEDGED,
         };
-        self.stage.load(Ordering::Acquire) >= least
+        let lost = |stage| (least..LOST).contains(&stage).then_some(LOST);
+        self.stage.fetch_update(Ordering::AcqRel, Ordering::Acquire, lost).is_ok()
     }
 
     /// The request, to be sent again.

@@ -214,9 +214,15 @@ impl<D: WsDatatype> Core<D> {
 
 impl<D: WsDatatype> OnLoss for Core<D> {
     fn lost(self: Arc<Self>, loss: Loss, error: &WsError) {
-        let asks: Vec<_> = self.lock().asks.values().filter(|ask| ask.is_lost_with(loss)).cloned().collect();
+        let asks: Vec<_> = self.lock().asks.values().filter(|ask| ask.lose(loss)).cloned().collect();
         let (core, error) = (self.clone(), error.clone());
-        let again = move |ask: &Arc<_>| core.unconfirmed(ask, Some(&error));
+        let again = move |ask: &Arc<Ask<D>>| {
+            // Its time may be over before its turn has come.
+            let waits = core.lock().asks.contains_key(&ask.number);
+            if waits {
+                core.unconfirmed(ask, Some(&error));
+            }
+        };
         callback::run(|| in_shares(self.caller.home(), in_order(asks), again));
     }
 }

@@ -327,6 +327,25 @@ fn request_is_sent_again_if_asked_for_as_often_as_the_connection_is_lost() {
     assert_eq!(call.wait().unwrap(), "1 again");
 }
 
+/// More than are sent again in one turn, and connections that are lost meanwhile.
+#[test]
+fn many_requests_are_sent_again_once_on_each_connection() {
+    const CALLS: usize = 1_000;
+    let (server, client, mut peer) = played();
+    let calls = calls_of(&client).resend_unconfirmed();
+    let waiting: Vec<_> = (0..CALLS).map(|_| calls.call(|id| format!("{id} again"))).collect();
+    (0..CALLS).for_each(|_| _ = read(&mut peer));
+    drop(peer);
+    (0..3).for_each(|_| drop(server.accept()));
+    let mut peer = server.accept();
+    let heard: std::collections::BTreeSet<_> =
+        (0..CALLS).map(|_| read(&mut peer).to_text().unwrap().to_owned()).collect();
+    assert_eq!(heard.len(), CALLS, "each once");
+    client.next("end");
+    assert_eq!(read(&mut peer).to_text().unwrap(), "end");
+    drop(waiting);
+}
+
 #[test]
 fn answered_request_is_not_sent_again() {
     let (server, client, mut peer) = played();
