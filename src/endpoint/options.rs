@@ -23,6 +23,8 @@ pub(crate) struct Options {
     /// Shared by all links.
     pub(crate) limits: Arc<Limits>,
     pub(crate) runtime: Option<IoRuntime>,
+    /// How many threads of its own it has, unless it was given a runtime. More than one only on a server.
+    pub(crate) threads: usize,
     pub(crate) discards_inbound: bool,
     pub(crate) deflate: Option<Deflate>,
 }
@@ -46,6 +48,7 @@ impl Options {
             outboxes: HashMap::new(),
             limits: limits.into(),
             runtime: None,
+            threads: 1,
             discards_inbound: false,
             deflate: None,
         }
@@ -62,14 +65,14 @@ impl Options {
         self.deflate.clone().map(Deflate::offer)
     }
 
-    /// The runtime that was given, or a thread of the component's own.
+    /// The runtime that was given, or threads of the component's own.
     pub(crate) fn runtime(&self) -> Result<IoRuntime, WsError> {
         match &self.runtime {
             Some(runtime) => {
                 runtime.check(&self.name)?;
                 Ok(runtime.clone())
             }
-            None => IoRuntime::new(&format!("rxplus-{}", self.name)),
+            None => IoRuntime::with_lanes(&format!("rxplus-{}", self.name), self.threads),
         }
     }
 }

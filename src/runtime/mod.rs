@@ -32,6 +32,7 @@ use std::{
     cell::Cell,
     fmt, io,
     net::Ipv4Addr,
+    slice,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
@@ -63,8 +64,15 @@ use crate::WsError;
 const FIRST_TASK_MILLIS: u64 = 50;
 
 thread_local! {
-    /// The runtime whose thread this is; 0 on any other thread.
-    static CURRENT: Cell<u64> = const { Cell::new(0) };
+    /// The runtimes whose thread this is.
+    static CURRENT: Cell<Numbers> = const { Cell::new(Numbers { own: 0, all: 0 }) };
+}
+
+/// The number of a runtime, and of the one that it is a lane of: the same number if it is none. 0 stands for no runtime.
+#[derive(Clone, Copy)]
+struct Numbers {
+    own: u64,
+    all: u64,
 }
 
 /// The threads that serve sockets and run callbacks.
@@ -92,6 +100,7 @@ thread_local! {
 /// |---|---|---|
 /// | a thread each (the default) | of one component: everything; between components: nothing | holds up its own component |
 /// | [`new`](Self::new), shared | everything that happens on it, one thing after another | holds up all that share it |
+/// | a server's [`threads`](crate::ServerBuilder::threads) | everything of a connection; between connections: nothing | holds up the connections of its thread |
 /// | [`with_threads`](Self::with_threads) | the messages of each connection; one pipeline is called by one thread at a time | holds up the connections whose messages it is given, and one of the threads |
 /// | [`from_tokio`](Self::from_tokio), one thread | as `new` | holds up the program's own tasks too |
 /// | [`from_tokio`](Self::from_tokio), several | as `with_threads` | as `with_threads`, and takes a thread from the program's tasks |
@@ -108,7 +117,7 @@ pub struct IoRuntime {
 #[derive(Clone)]
 pub(crate) struct WeakRuntime {
     core: Weak<Core>,
-    id: u64,
+    numbers: Numbers,
     /// Set for a runtime of the program, whose threads are not known here.
     foreign: Option<Foreign>,
 }
@@ -122,12 +131,15 @@ struct Foreign {
 }
 
 struct Core {
-    id: u64,
+    numbers: Numbers,
+    /// Of the first lane, if it has lanes.
     handle: Handle,
     executor: Executor,
     /// Dropping it ends the thread; a runtime of the program has none.
     _running: Option<oneshot::Sender<()>>,
     foreign: Option<Foreign>,
+    /// See [`with_lanes`](IoRuntime::with_lanes). Most runtimes have none.
+    lanes: Vec<IoRuntime>,
 }
 
 impl IoRuntime {
@@ -175,7 +187,14 @@ impl IoRuntime {
         let executor = Executor::of(&handle);
         let has_one = handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
         let foreign = Foreign { id: handle.id(), only_thread: has_one.then(Arc::default) };
-        Self { core: Arc::new(Core { id: next_id(), handle, executor, _running: None, foreign: Some(foreign) }) }
+        Self::of(Core {
+            numbers: Numbers::new(),
+            handle,
+            executor,
+            _running: None,
+            foreign: Some(foreign),
+            lanes: Vec::new(),
+        })
     }
 
     /// The one runtime of the process that never ends, started at the first use: a thread named `rxplus-global`.
@@ -190,11 +209,52 @@ impl IoRuntime {
     }
 
     fn start(name: &str, workers: Option<usize>) -> Result<Self, WsError> {
-        let id = next_id();
-        let started = threads::start(name, workers, move || CURRENT.set(id));
+        Self::start_as(Numbers::new(), name, workers)
+    }
+
+    fn start_as(numbers: Numbers, name: &str, workers: Option<usize>) -> Result<Self, WsError> {
+        let started = threads::start(name, workers, move || CURRENT.set(numbers));
         let (handle, running) = started.map_err(|error| WsError::Runtime(Arc::new(error)))?;
         let executor = Executor::of(&handle);
-        Ok(Self { core: Arc::new(Core { id, handle, executor, _running: Some(running), foreign: None }) })
+        let (foreign, lanes) = (None, Vec::new());
+        Ok(Self::of(Core { numbers, handle, executor, _running: Some(running), foreign, lanes }))
+    }
+
+    /// Starts `count` threads. Several share no work: each is a runtime of one thread, a *lane*. The runtime of all of them runs its
+    /// tasks on the first one, and its deliveries on whichever of them has to arrange them.
+    ///
+    /// # Errors
+    ///
+    /// [`WsError::Runtime`] when the operating system refuses a thread.
+    pub(crate) fn with_lanes(name: &str, count: usize) -> Result<Self, WsError> {
+        if count == 1 {
+            return Self::new(name);
+        }
+        let all = next_id();
+        let lane = |nth| {
+            let name = if nth == 1 { name.to_owned() } else { format!("{name}-{nth}") };
+            Self::start_as(Numbers { own: next_id(), all }, &name, None)
+        };
+        let lanes = (1..=count).map(lane).collect::<Result<Vec<_>, _>>()?;
+        let handle = lanes[0].core.handle.clone();
+        let executor = Executor::of(&handle);
+        let numbers = Numbers { own: all, all };
+        Ok(Self::of(Core { numbers, handle, executor, _running: None, foreign: None, lanes }))
+    }
+
+    fn of(core: Core) -> Self {
+        Self { core: Arc::new(core) }
+    }
+
+    /// The runtimes of its single threads, or itself if it has no lanes.
+    pub(crate) fn lanes(&self) -> &[Self] {
+        if self.core.lanes.is_empty() { slice::from_ref(self) } else { &self.core.lanes }
+    }
+
+    /// The lane whose thread this is, or the first one.
+    fn here(&self) -> &Self {
+        let lanes = self.lanes();
+        lanes.iter().find(|lane| lane.core.numbers.own == CURRENT.get().own).unwrap_or(&lanes[0])
     }
 
     /// Whether components can run here. A fault of the program's own runtime shows only when it is used.
@@ -231,10 +291,10 @@ impl IoRuntime {
         }
     }
 
-    /// Spawns a task that keeps the threads running until it is done.
+    /// Spawns a task that keeps the threads running until it is done; on the lane of the calling thread, if it has lanes.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let alive = self.clone();
-        self.core.handle.spawn(async move {
+        self.here().core.handle.spawn(async move {
             task.await;
             drop(alive);
         });
@@ -264,7 +324,7 @@ impl IoRuntime {
     }
 
     pub(crate) fn downgrade(&self) -> WeakRuntime {
-        WeakRuntime { core: Arc::downgrade(&self.core), id: self.core.id, foreign: self.core.foreign.clone() }
+        WeakRuntime { core: Arc::downgrade(&self.core), numbers: self.core.numbers, foreign: self.core.foreign.clone() }
     }
 }
 
@@ -278,12 +338,23 @@ impl WeakRuntime {
     /// the program may wait for a component that runs beside them.
     pub(crate) fn is_current(&self) -> bool {
         let in_callback = |foreign: &Foreign| callback::is_inside() && foreign.is_entered();
-        CURRENT.get() == self.id || self.foreign.as_ref().is_some_and(in_callback)
+        let (here, Numbers { own, .. }) = (CURRENT.get(), self.numbers);
+        here.own == own || here.all == own || self.foreign.as_ref().is_some_and(in_callback)
     }
 
-    /// Whether a component here could not go on while the calling thread waits for it.
+    /// Whether a component here could not go on while the calling thread waits for it. Lanes count as one another: what one of
+    /// them waits for may wait for it.
     pub(crate) fn waits_for(&self) -> bool {
-        self.is_current() || self.foreign.as_ref().is_some_and(Foreign::runs_here_alone)
+        let is_lane = CURRENT.get().all == self.numbers.all;
+        is_lane || self.is_current() || self.foreign.as_ref().is_some_and(Foreign::runs_here_alone)
+    }
+}
+
+impl Numbers {
+    /// Of a runtime that is no lane.
+    fn new() -> Self {
+        let number = next_id();
+        Self { own: number, all: number }
     }
 }
 
@@ -333,6 +404,6 @@ fn next_id() -> u64 {
 
 impl fmt::Debug for IoRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IoRuntime").field("id", &self.core.id).finish_non_exhaustive()
+        f.debug_struct("IoRuntime").field("id", &self.core.numbers.own).finish_non_exhaustive()
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     runtime::{debts::Debts, guard::isolated, in_span::InSpan},
     server::{
         core::ServerCore,
+        lane::{Lane, Seat},
         serving::Registered,
         session::{self, Back, Greeted, Served},
     },
@@ -58,6 +59,16 @@ pub(crate) struct Made {
     pub(crate) grant: Option<Granted>,
 }
 
+impl Opening {
+    /// For a task on another thread than the one that has accepted the peer.
+    pub(crate) fn elsewhere(self) -> Self {
+        match self {
+            Self::Accepted(stream) => Self::Given(Given::Tcp(stream)),
+            other => other,
+        }
+    }
+}
+
 impl Made {
     /// Lets the peer in, as far as the limits allow it. On the runtime of the server.
     pub(crate) fn enter(self, addr: Addr, permit: &mut Permit) -> Result<Entrant, Refused> {
@@ -71,13 +82,17 @@ impl Made {
 }
 
 /// Serves a peer from its admission to the end of the connection that it gets, or of the answer that refuses it.
-pub(crate) fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, arrival: Arrival) -> impl Future<Output = ()> {
+pub(crate) fn serve<D: WsDatatype>(
+    server: Arc<ServerCore<D>>,
+    seat: Seat,
+    arrival: Arrival,
+) -> impl Future<Output = ()> {
     let arrival = Box::new(arrival);
     // Not an `async fn`, whose future has room for its arguments to the end; and each part on the heap for as long as it lasts:
     // handshakes do not take the room of connections, nor the other way round.
     async move {
         let mut debts = Debts::default();
-        let Some((addr, connection)) = Box::pin(arrive(&server, arrival, &mut debts)).await else { return };
+        let Some((addr, connection)) = Box::pin(arrive(&server, &seat.0, arrival, &mut debts)).await else { return };
         if let Err(refused) = debts.owing(connection).await {
             debts.incur(|| server.report_refusal(addr, refused));
         }
@@ -88,18 +103,19 @@ pub(crate) fn serve<D: WsDatatype>(server: Arc<ServerCore<D>>, arrival: Arrival)
 /// Makes a connection of a peer: the future serves it to its end. A peer that is refused is seen off first.
 async fn arrive<'a, D: WsDatatype>(
     server: &'a ServerCore<D>,
+    lane: &Arc<Lane>,
     arrival: Box<Arrival>,
     debts: &mut Debts,
 ) -> Option<(Addr, InSpan<impl Future<Output = Result<(), Refused>> + use<'a, D>>)> {
     let Arrival { addr, mut permit, opening } = *arrival;
     let mut evicted = pin!(permit.evicted());
-    let shaking = Box::pin(shake_hands(server, opening, addr.clone(), &mut permit, evicted.as_mut()));
+    let shaking = Box::pin(shake_hands(server, lane, opening, addr.clone(), &mut permit, evicted.as_mut()));
     let shaken = debts.owing(isolated("an opening handshake", shaking)).await;
     let panicked = |panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")));
     let mut refused = match shaken.unwrap_or_else(panicked) {
         Ok(Shaken::New(registered)) => return Some((addr, registered.spanned(permit))),
         Ok(Shaken::Back(back)) => {
-            back.hand_over(permit);
+            back.hand_over(permit, lane.clone());
             server.pay(debts).await;
             return None;
         }
@@ -116,6 +132,7 @@ async fn arrive<'a, D: WsDatatype>(
 
 async fn shake_hands<'a, D: WsDatatype>(
     server: &'a ServerCore<D>,
+    lane: &Arc<Lane>,
     opening: Opening,
     addr: Addr,
     permit: &mut Permit,
@@ -126,7 +143,7 @@ async fn shake_hands<'a, D: WsDatatype>(
     tokio::select! {
         biased;
         // First: a peer that has its answer is told why its connection ends.
-        shaken = timeout(limits.handshake, open(server, opening, addr, permit)) => {
+        shaken = timeout(limits.handshake, open(server, lane, opening, addr, permit)) => {
             shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
         }
         () = evicted => gone(MADE_ROOM),
@@ -151,38 +168,44 @@ impl<'a, D: WsDatatype> Shaken<'a, D> {
 /// Makes what is left of an opening handshake.
 async fn open<'a, D: WsDatatype>(
     server: &'a ServerCore<D>,
+    lane: &Arc<Lane>,
     opening: Opening,
     addr: Addr,
     permit: &mut Permit,
 ) -> Result<Shaken<'a, D>, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
-    let register = async |entrant| register(server, entrant).await;
+    let register = async |entrant| register(server, lane, entrant).await;
     let stream = match opening {
         Opening::Accepted(stream) => Raw::try_from(stream),
         Opening::Given(stream) => stream.into_raw(),
         // In boxes: thousands of tasks may be parked in a handshake, and each would have room for these too.
         Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await,
         #[cfg(feature = "mount")]
-        Opening::Mounted(mounted) => return Box::pin(mount(server, *mounted, addr, permit)).await,
+        Opening::Mounted(mounted) => return Box::pin(mount(server, lane, *mounted, addr, permit)).await,
     };
     let (policy, limits) = (&server.policy, &server.options.limits);
     handshake::accept(stream.map_err(broken)?, addr, permit, policy, server.tls.as_ref(), limits, register).await
 }
 
 /// Makes a connection to a peer, or finds the session that it wants back.
-async fn register<D: WsDatatype>(server: &ServerCore<D>, mut entrant: Entrant) -> Result<Shaken<'_, D>, Refused> {
+async fn register<'a, D: WsDatatype>(
+    server: &'a ServerCore<D>,
+    lane: &Arc<Lane>,
+    mut entrant: Entrant,
+) -> Result<Shaken<'a, D>, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let sessions = match entrant.asked.take_mode() {
         Mode::Resumable => server.sessions.as_ref(),
         Mode::Plain => None,
     };
     let Some(sessions) = sessions else {
-        return Registered::open(server, entrant, None).await.map(Shaken::of).map_err(broken);
+        return Registered::open(server, lane, entrant, None).await.map(Shaken::of).map_err(broken);
     };
     // In a box, as most peers have no session.
     match Box::pin(session::greet(sessions, entrant)).await? {
         Greeted::New { entrant, door } => {
-            Registered::open(server, entrant, Some(Served::new(door).into())).await.map(Shaken::of).map_err(broken)
+            let session = Some(Served::new(door).into());
+            Registered::open(server, lane, entrant, session).await.map(Shaken::of).map_err(broken)
         }
         Greeted::Back(back) => Ok(Shaken::Back(back)),
     }
@@ -192,18 +215,19 @@ async fn register<D: WsDatatype>(server: &ServerCore<D>, mut entrant: Entrant) -
 #[cfg(feature = "mount")]
 async fn mount<'a, D: WsDatatype>(
     server: &'a ServerCore<D>,
+    lane: &Arc<Lane>,
     mounted: handshake::Mounted,
     addr: Addr,
     permit: &mut Permit,
 ) -> Result<Shaken<'a, D>, Refused> {
     let (asked, upgrading) = mounted.decide(addr, permit, &server.policy, &server.options.limits).await?;
     if server.sessions.is_none() || !asked.is_resumable() {
-        return Ok(Shaken::of(Registered::mounted(server, asked, upgrading)));
+        return Ok(Shaken::of(Registered::mounted(server, lane, asked, upgrading)));
     }
     // A session is settled on the stream before there is a connection.
     let upgraded = upgrading.stream().await.map_err(|error| Refused::unanswered(error.to_string()));
     let (stream, early_bytes) = upgraded?;
-    register(server, Entrant { stream, early_bytes, answer: Vec::new(), asked }).await
+    register(server, lane, Entrant { stream, early_bytes, answer: Vec::new(), asked }).await
 }
 
 /// Gives a peer that was refused the time to read why, as long as no other peer needs its place.

@@ -298,6 +298,40 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
+    /// Serves on `count` threads of the server's own, which share the connections but no other work. The default is 1. It takes
+    /// the place of a [`runtime`](Self::runtime) that was given before; one that is given afterwards takes its place.
+    ///
+    /// For a server that needs more than one core: the handshakes, TLS, decoding, compression and writing for a connection are
+    /// its thread's, and so are the callbacks of its own subject, in order. A new connection comes to the thread that has the
+    /// fewest, and stays there. What the server itself emits, by its own subject, [`events`](RxWsServer::events) and
+    /// [`connections`](RxWsServer::connections), comes from all of these threads, each item on the one that it arrived at or on one
+    /// that emits already: never two at a time, and the messages of a connection in order. So a callback on the server's own
+    /// subject must keep up with all threads; one on a connection only with its own. Operators with a clock that the program puts
+    /// behind the server itself run on the first thread.
+    ///
+    /// ```
+    /// use rxplus::prelude::*;
+    ///
+    /// let server = RxWsServer::builder("ws://127.0.0.1:0", WsBytes).threads(2).bind()?;
+    /// server.connections().subscribe(|connection| {
+    ///     connection.clone().subscribe_with(connection); // an echo, on the connection's thread
+    /// });
+    /// # Ok::<(), WsError>(())
+    /// ```
+    ///
+    /// A callback that blocks holds up the connections of its thread. Where callbacks have to block now and then,
+    /// [`IoRuntime::with_threads`](crate::IoRuntime::with_threads) serves the other connections meanwhile, at a higher price for each
+    /// message.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is zero.
+    pub fn threads(mut self, count: usize) -> Self {
+        assert!(count > 0, "a server needs at least one thread");
+        (self.options.runtime, self.options.threads) = (None, count);
+        self
+    }
+
     /// Keeps the first mistake for [`bind`](Self::bind) to return.
     fn or_mistake<T>(&mut self, option: Result<T, WsError>) -> Option<T> {
         option.map_err(|mistake| self.mistake.get_or_insert(mistake).clone()).ok()
@@ -380,21 +414,21 @@ impl<D: WsDatatype> ServerBuilder<D> {
             Listener::new(sockets).map_err(&failed)?
         };
         let local_addrs = listener.local_addrs().map_err(&failed)?;
-        let home = IoScheduler::on(&runtime);
         // While its task is busy, no more peers wait for it than may have their handshakes under way.
         let room = self.options.limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         let (arrivals, arriving) = mpsc::channel(room);
         let codec = Codec::new(Arc::new(self.datatype), self.key_of);
         let (options, policy, resume) = (self.options, self.policy, self.resume);
-        let core = ServerCore::new(codec, options, resume, policy, self.tls, home.clone(), arrivals);
+        let core = ServerCore::new(codec, options, resume, policy, self.tls, &runtime, arrivals);
         #[cfg(feature = "nats")]
         let core = core.on_bus(self.on_bus);
         let core = core.shared(self.naming);
         #[cfg(feature = "nats")]
         core.join_bus();
         let dead = core.clone();
-        runtime.serve(task::run(core.clone(), listener, arriving), move |death| dead.died(&death));
-        let guard = DropGuard::of(&core);
+        let serving = task::run(core.clone(), runtime.clone(), listener, arriving);
+        runtime.serve(serving, move |death| dead.died(&death));
+        let (guard, home) = (DropGuard::of(&core), IoScheduler::on(&runtime));
         Ok(RxWsServer { inner: ServerSource { core, local_addrs, guard }, scheduler: home })
     }
 }

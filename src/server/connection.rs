@@ -32,7 +32,7 @@ use crate::{
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     sending::{Outgoing, Outlet, backpressure},
-    server::{core::ServerCore, rooms::Tags},
+    server::{core::ServerCore, lane::Lane, rooms::Tags},
     stats::Stats,
     subject::{branch::Branch, replay::Replay},
 };
@@ -94,6 +94,7 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     /// How many calls were made to its client.
     pub(crate) calls: AtomicU64,
     pub(crate) tags: Tags,
+    pub(crate) lane: Arc<Lane>,
     pub(crate) server: Weak<ServerCore<D>>,
 }
 

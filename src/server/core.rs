@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 #[cfg(feature = "nats")]
 use crate::server::bus::BusOptions;
 use crate::{
-    Addr, Connection, DatatypeError, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
-    WsError,
+    Addr, Connection, DatatypeError, IoRuntime, IoScheduler, Resume, SendError, SerializedSubject, Tag, TaggedData,
+    WsDatatype, WsError,
     endpoint::{
         Component, EndpointCore, Received,
         codec::Codec,
@@ -28,14 +28,13 @@ use crate::{
         self, Policy, Refused,
         admission::{Admission, Permit},
     },
-    link::write_scheduler::WriteScheduler,
     presence::{Registry, register::Register},
     protocol::close::{GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER},
     runtime::{
         debts::{self, Debts},
         guard::Death,
     },
-    server::{arrival::Arrival, presence::Naming, serving::Serving, session::Sessions},
+    server::{arrival::Arrival, lane::Lane, presence::Naming, serving::Serving, session::Sessions},
     stats::{PathStats, Rejections, SendStats, ServerStats, Tally},
     subject::{branch::Listeners, replay::Replay},
     transport::{raw::Given, tls::ServerTls},
@@ -56,8 +55,7 @@ pub(crate) struct ServerCore<D: WsDatatype> {
     /// What `connections()` emits.
     pub(crate) connections: SerializedSubject<Connection<D>>,
     pub(crate) routes: RoutingTable,
-    /// Writes what is pushed for connections that sleep. On several threads they write for themselves, side by side.
-    pub(crate) scheduler: Option<Arc<WriteScheduler>>,
+    pub(crate) lanes: Box<[Arc<Lane>]>,
     pub(crate) codec: Codec<D>,
     pub(crate) options: Options,
     pub(crate) policy: Policy,
@@ -165,9 +163,10 @@ impl<D: WsDatatype> ServerCore<D> {
         resume: Option<Resume>,
         policy: Policy,
         tls: Option<ServerTls>,
-        home: IoScheduler,
+        runtime: &IoRuntime,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Self {
+        let home = IoScheduler::on(runtime);
         let component = Component::keeping_early(options.name.clone(), home.clone());
         let on_panic = component.events.on_panic();
         let deflate = options.deflate.clone();
@@ -177,7 +176,7 @@ impl<D: WsDatatype> ServerCore<D> {
             listeners: Listeners::default(),
             connections: SerializedSubject::at_home(home.clone(), Replay::members(Connection::id), on_panic),
             routes: RoutingTable::default(),
-            scheduler: home.runtime().has_one_thread().then(Arc::default),
+            lanes: Lane::all_of(runtime),
             codec,
             admission: Admission::new(options.limits.clone()),
             sessions: resume.map(|resume| Sessions::new(resume, options.limits.clone())),

@@ -5,9 +5,10 @@
 //! task       listener -> admission -> a task per peer; writes for connections that sleep
 //! arrival    admission -> handshake
 //! serving    Connection -> link -> Incoming -> the branch of the connection -> the server's subject
+//! lane       the thread that serves a connection, if the server has several
 //! ```
 //!
-//! The tasks run on the server's I/O thread, or on the threads of the runtime that it was given. A push runs on the caller's
+//! The tasks run on the server's I/O threads, or on the threads of the runtime that it was given. A push runs on the caller's
 //! thread, as far as the outboxes.
 
 mod arrival;
@@ -15,11 +16,10 @@ mod broadcast;
 mod builder;
 #[cfg(feature = "nats")]
 mod bus;
-#[cfg(feature = "nats")]
-mod bus_lost;
 mod calling;
 pub(crate) mod connection;
 mod core;
+mod lane;
 #[cfg(feature = "mount")]
 mod mount;
 mod presence;
@@ -31,7 +31,7 @@ mod task;
 
 pub use builder::ServerBuilder;
 #[cfg(feature = "nats")]
-pub use bus_lost::BusLost;
+pub use bus::BusLost;
 pub use connection::{Connection, ConnectionSource};
 #[cfg(feature = "mount")]
 pub use mount::{RxWsService, Upgrade};

@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     io,
-    sync::{OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use crate::{
     server::{
         connection::{ConnectionCore, Linked},
         core::{Acquaintance, ServerCore},
+        lane::Lane,
         rooms::Tags,
         session::Served,
     },
@@ -58,11 +59,12 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     /// Makes a connection to a peer, and sends the peer the answer that says so.
     pub(super) async fn open(
         server: &'a ServerCore<D>,
+        lane: &Arc<Lane>,
         entrant: Entrant,
         session: Option<Box<Served>>,
     ) -> io::Result<Self> {
         let Entrant { stream, early_bytes, answer, asked: asked @ Asked { deflate, .. } } = entrant;
-        let serving = Serving::new(server, asked);
+        let serving = Serving::new(server, lane, asked);
         let of_link = session.as_ref().map(|session| serving.begin_session(session));
         // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
         // peer.
@@ -76,9 +78,14 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
 
     /// As [`open`](Self::open), where another server sends the answer: pushes wait in the outbox until it has.
     #[cfg(feature = "mount")]
-    pub(super) fn mounted(server: &'a ServerCore<D>, mut asked: Asked, upgrading: crate::handshake::Upgrading) -> Self {
+    pub(super) fn mounted(
+        server: &'a ServerCore<D>,
+        lane: &Arc<Lane>,
+        mut asked: Asked,
+        upgrading: crate::handshake::Upgrading,
+    ) -> Self {
         asked.take_mode();
-        let mut registered = Self::register(Serving::new(server, asked), None, None);
+        let mut registered = Self::register(Serving::new(server, lane, asked), None, None);
         registered.upgrading = Some(Box::new(upgrading));
         registered
     }
@@ -182,8 +189,8 @@ pub(crate) struct Serving<'a, D: WsDatatype> {
 }
 
 impl<'a, D: WsDatatype> Serving<'a, D> {
-    fn new(server: &'a ServerCore<D>, asked: Asked) -> Self {
-        Self { server, connection: Connection::new(new_core(server, asked)) }
+    fn new(server: &'a ServerCore<D>, lane: &Arc<Lane>, asked: Asked) -> Self {
+        Self { server, connection: Connection::new(new_core(server, lane, asked)) }
     }
 
     pub(crate) fn link(&self, early_bytes: Bytes, deflate: Option<Agreed>, session: Option<SessionLink>) -> Link {
@@ -193,7 +200,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
             deflate,
             peer: core.clone(),
             outbox: core.outbox.clone(),
-            scheduler: server.scheduler.clone(),
+            scheduler: core.lane.scheduler.clone(),
             heartbeat: server.options.heartbeat,
             limits: server.options.limits.clone(),
             inbound: core.branch.backlog(),
@@ -236,7 +243,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     ) -> Box<Ending> {
         let Self { server, connection } = self;
         // Inbound: received messages flow into the server's subject, tagged with the path.
-        let received = Io::from_parts(Emitting::new(), server.component.home.clone());
+        let received = Io::from_parts(Emitting::new(), connection.core().component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
         let _compressing = server.note_compressing(connection);
         let receive = |frame| self.receive(frame, |received| emitter.next(received));
@@ -313,14 +320,14 @@ impl<D: WsDatatype> Clone for Serving<'_, D> {
     }
 }
 
-fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCore<D> {
+fn new_core<D: WsDatatype>(server: &ServerCore<D>, lane: &Arc<Lane>, asked: Asked) -> ConnectionCore<D> {
     let Asked { request, subprotocol, grant, .. } = asked;
     let peer = Peer { id: server.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
     let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
     // Messages that nobody hears go into the early buffer that all connections share.
     let path = peer.path.clone();
     let early = kept_in(main.subject.clone(), move |received| TaggedData::new(path.clone(), received));
-    let component = Component::new(server.component.name().clone(), server.component.home.clone(), early);
+    let component = Component::new(server.component.name().clone(), lane.home.clone(), early);
     ConnectionCore {
         incoming: Incoming {
             codec: server.codec.another(),
@@ -329,7 +336,7 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
             discards: server.options.discards_inbound,
             counts: IncomingCounts::default(),
         },
-        outbox: outbox(server, &peer, component.events.copies().clone()),
+        outbox: outbox(server, lane, &peer, component.events.copies().clone()),
         branch: Branch::new(peer.id, component.inbound.clone(), main),
         component,
         began: Instant::now(),
@@ -342,14 +349,20 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, asked: Asked) -> ConnectionCo
         linked: Linked::default(),
         calls: AtomicU64::new(0),
         tags: Tags::default(),
+        lane: lane.clone(),
         server: server.this.clone(),
     }
 }
 
-fn outbox<D: WsDatatype>(server: &ServerCore<D>, peer: &Peer, own: SerializedSubject<ServerEvent>) -> Outbox {
+fn outbox<D: WsDatatype>(
+    server: &ServerCore<D>,
+    lane: &Lane,
+    peer: &Peer,
+    own: SerializedSubject<ServerEvent>,
+) -> Outbox {
     let (bound, peer, events) = (server.options.outbox_on(&peer.path), peer.clone(), server.component.events.clone());
     let report = move |outbox: &Outbox| report_drops(outbox, &peer, &own, &events);
-    Outbox::new(bound, reporting_at(server.component.home.clone(), report))
+    Outbox::new(bound, reporting_at(lane.home.clone(), report))
 }
 
 /// Reports the drops of a connection's outbox, as events of the connection and of its server.

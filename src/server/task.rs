@@ -1,19 +1,20 @@
 //! The task of a server: accepts peers, and serves each of them in a task of its own.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{future::pending, io, iter::zip, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::sleep};
 
 #[cfg(feature = "nats")]
-use crate::server::bus_lost::mind_bus;
+use crate::server::bus::lost::mind_bus;
 use crate::{
-    CloseReport, ServerEvent, WsDatatype, WsError,
+    CloseReport, IoRuntime, ServerEvent, WsDatatype, WsError,
     handshake::Refused,
     link::READ_AHEAD,
     runtime::debts,
     server::{
         arrival::{self, Arrival, Opening},
         core::ServerCore,
+        lane::{Lane, Seat},
     },
     subject::at_most,
     transport::{listen::Listener, raw::Given},
@@ -28,31 +29,39 @@ enum Came {
     Arrived(Arrival),
 }
 
-/// Serves until the server has ended. Meanwhile the same task writes for connections that sleep, and tells who is
-/// there.
+/// Serves until the server has ended. Meanwhile the same task writes for connections of the first lane that sleep, and tells
+/// who is there.
 pub(crate) async fn run<D: WsDatatype>(
     server: Arc<ServerCore<D>>,
+    runtime: IoRuntime,
     listener: Listener,
     arrivals: mpsc::Receiver<Arrival>,
 ) {
-    let scheduler = server.scheduler.clone();
-    let flushing = async {
-        match scheduler {
-            Some(scheduler) => scheduler.run().await,
-            None => std::future::pending().await,
-        }
-    };
+    let (home, others) = server.lanes.split_first().expect("a runtime has a lane");
+    let mut flushing = JoinSet::new();
+    for (lane, runtime) in zip(others, &runtime.lanes()[1..]) {
+        flushing.spawn_on(write_for_sleepers(lane.clone()), runtime.handle());
+    }
     tokio::select! {
         biased;
-        () = flushing => {}
-        () = serve_all(server.clone(), listener, arrivals) => {}
+        () = write_for_sleepers(home.clone()) => {}
+        () = serve_all(server.clone(), &runtime, listener, arrivals) => {}
         never = server.presence.keep() => match never {},
+    }
+}
+
+/// Writes for the connections of a lane that sleep.
+async fn write_for_sleepers(lane: Arc<Lane>) {
+    match &lane.scheduler {
+        Some(scheduler) => scheduler.run().await,
+        None => pending().await,
     }
 }
 
 /// Accepts connections until the server is to end, and then waits until they are closed.
 async fn serve_all<D: WsDatatype>(
     server: Arc<ServerCore<D>>,
+    runtime: &IoRuntime,
     mut listener: Listener,
     mut arrivals: mpsc::Receiver<Arrival>,
 ) {
@@ -76,7 +85,7 @@ async fn serve_all<D: WsDatatype>(
             // A finished task is forgotten, so that the set holds no more than there are connections. Before the next peer, or a
             // rush of peers would keep it; and peers come soon, since no more tasks finish than peers were accepted.
             Some(_) = serving.join_next() => {}
-            came = accepting => take_in(&server, came, &mut serving).await,
+            came = accepting => take_in(&server, runtime, came, &mut serving).await,
         }
     }
     drop(listener);
@@ -89,7 +98,7 @@ async fn serve_all<D: WsDatatype>(
 
 #[cfg(not(feature = "nats"))]
 async fn mind_bus<D: WsDatatype>(_: &ServerCore<D>) -> std::convert::Infallible {
-    std::future::pending().await
+    pending().await
 }
 
 /// Drops the peers that nobody will serve any more.
@@ -109,8 +118,13 @@ async fn next_peer(listener: &mut Listener, arrivals: &mut mpsc::Receiver<Arriva
 }
 
 /// Serves a peer in a task of its own, if it may stay.
-async fn take_in<D: WsDatatype>(server: &Arc<ServerCore<D>>, came: Came, serving: &mut JoinSet<()>) {
-    let arrival = match came {
+async fn take_in<D: WsDatatype>(
+    server: &Arc<ServerCore<D>>,
+    runtime: &IoRuntime,
+    came: Came,
+    serving: &mut JoinSet<()>,
+) {
+    let mut arrival = match came {
         Came::Accepted(Ok((stream, addr))) => match admit(server, stream, addr) {
             Ok(arrival) => arrival,
             Err(refused) => return server.report_refusal(addr.into(), refused),
@@ -120,7 +134,13 @@ async fn take_in<D: WsDatatype>(server: &Arc<ServerCore<D>>, came: Came, serving
         Came::Accepted(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => return,
         Came::Accepted(Err(error)) => return recover(server, error).await,
     };
-    serving.spawn(arrival::serve(server.clone(), arrival));
+    let nth = Seat::most_free(&server.lanes);
+    if nth > 0 {
+        // This task, and so what it accepts, is on the first lane.
+        arrival.opening = arrival.opening.elsewhere();
+    }
+    let seat = Seat::take(&server.lanes[nth]);
+    serving.spawn_on(arrival::serve(server.clone(), seat, arrival), runtime.lanes()[nth].handle());
 }
 
 fn admit<D: WsDatatype>(server: &ServerCore<D>, stream: TcpStream, addr: SocketAddr) -> Result<Arrival, Refused> {

@@ -20,7 +20,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// It is polled by the task of its connection, by the one that writes for all connections, and by threads that push. A panic
 /// in it would end those; here it is an error of the stream.
 pub(crate) struct Foreign {
-    /// The message of its panic once it has panicked: what it holds then may be in any state.
+    /// Why it is gone, once it is: what a stream that has panicked holds may be in any state.
     stream: Result<Box<dyn Stream>, String>,
 }
 
@@ -29,15 +29,20 @@ impl Foreign {
         Self { stream: Ok(Box::new(stream)) }
     }
 
+    /// In place of a stream that has ended.
+    pub(crate) fn gone(why: &str) -> Self {
+        Self { stream: Err(why.into()) }
+    }
+
     fn poll<R>(&mut self, poll: impl FnOnce(Pin<&mut dyn Stream>) -> Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if let Ok(stream) = &mut self.stream {
             match callback::attempt("a stream", || poll(Pin::new(&mut **stream))) {
                 Ok(polled) => return polled,
-                Err(panic) => self.end(panic),
+                Err(panic) => self.end(format!("the stream panicked: {panic}")),
             }
         }
-        let panic = self.stream.as_ref().err().map_or("", String::as_str);
-        Poll::Ready(Err(io::Error::other(format!("the stream panicked: {panic}"))))
+        let why = self.stream.as_ref().err().map_or("", String::as_str);
+        Poll::Ready(Err(io::Error::other(why)))
     }
 
     /// Drops the stream, whose destructor may panic too.

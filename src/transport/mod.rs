@@ -42,6 +42,11 @@ impl Transport {
         matches!(self, Self::Plain(_))
     }
 
+    /// Moves a socket to the runtime that this is called in. One that cannot be moved is closed.
+    pub(crate) fn move_here(&mut self) {
+        self.raw_mut().move_here();
+    }
+
     fn raw(&self) -> &Raw {
         match self {
             Self::Plain(raw) => raw,

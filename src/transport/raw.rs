@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     io::{self, IoSlice, Write},
+    mem::replace,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -94,6 +95,18 @@ impl Raw {
         match self {
             Self::Tcp(tcp) => tcp.peek().await,
             Self::Other(_) => Ok(()),
+        }
+    }
+
+    /// See [`Transport::move_here`](super::Transport::move_here).
+    pub(super) fn move_here(&mut self) {
+        match replace(self, Self::Other(Foreign::gone("it could not be moved to its session's thread"))) {
+            Self::Tcp(tcp) => {
+                if let Ok(tcp) = tcp.moved_here() {
+                    *self = Self::Tcp(tcp);
+                }
+            }
+            other => *self = other,
         }
     }
 

@@ -33,6 +33,11 @@ impl Tcp {
         self.stream.peek(&mut [0]).await.map(drop)
     }
 
+    /// On the runtime that this is called in.
+    pub(crate) fn moved_here(self) -> io::Result<Self> {
+        Ok(Self { stream: TcpStream::from_std(self.stream.into_std()?)?, ..self })
+    }
+
     /// The result of a write that the reactor would keep waiting, if the system is asked all the same.
     fn asked(
         &self,

@@ -4,7 +4,7 @@ use std::{
     future::pending,
     pin::Pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
@@ -15,7 +15,8 @@ use tokio::io::AsyncReadExt;
 
 use super::Identity;
 use crate::{
-    handshake::admission::Permit, protocol::deflate::Agreed, runtime::callback, session::Token, transport::Transport,
+    handshake::admission::Permit, protocol::deflate::Agreed, runtime::callback, server::lane::Lane, session::Token,
+    transport::Transport,
 };
 
 /// How many bytes are kept of a client that does not wait for its answer: it has nothing to say.
@@ -34,6 +35,8 @@ pub(crate) struct Returned {
     /// The position that the client has come to.
     pub(crate) received: u64,
     pub(crate) permit: Permit,
+    /// Where it has arrived, which need not be where its session is.
+    pub(crate) lane: Arc<Lane>,
 }
 
 impl Returned {

@@ -13,6 +13,7 @@ use crate::{
         session::encode,
     },
     protocol::{close::TAKEN_OVER, deflate::Agreed},
+    server::lane::Lane,
     session::{
         Token,
         verb::{MAX_NUMBER, Verb},
@@ -40,10 +41,10 @@ pub(crate) struct Back {
 }
 
 impl Back {
-    /// Hands the client over to the task of its session.
-    pub(crate) fn hand_over(self, permit: Permit) {
+    /// Hands the client, which came to this lane, over to the task of its session.
+    pub(crate) fn hand_over(self, permit: Permit, lane: Arc<Lane>) {
         let Self { door, stream, early_bytes, deflate, link, received } = self;
-        door.hand_over(Returned { stream, early_bytes, deflate, link, received, permit });
+        door.hand_over(Returned { stream, early_bytes, deflate, link, received, permit, lane });
     }
 }
 

@@ -1,5 +1,7 @@
 //! The life of a connection that has a session: link after link, until the session is over.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -73,7 +75,12 @@ impl<D: WsDatatype> Serving<'_, D> {
         permit: &mut Option<Permit>,
         ended: Instant,
     ) -> Box<OpenLink<Transport>> {
-        let Next { returned: Returned { stream, early_bytes, deflate, permit: place, .. }, answer, resent } = next;
+        let Next { returned, answer, resent } = next;
+        let Returned { mut stream, early_bytes, deflate, permit: place, lane, .. } = returned;
+        if !Arc::ptr_eq(&lane, &self.connection.core().lane) {
+            // If it cannot be moved it is gone, which the link will find.
+            stream.move_here();
+        }
         *permit = Some(place);
         self.connection.core().set_linked(true);
         let of_link = self.session_link(session, Some((resent, ended)));

@@ -1,5 +1,9 @@
 //! A server on a bus: what is pushed goes out over it as well, and what comes in goes to the clients.
 
+pub(super) mod lost;
+
+pub use lost::BusLost;
+
 use std::{
     any::TypeId,
     fmt,
@@ -12,7 +16,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    BusLost, Frame, Presence, RxBus, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
+    Frame, Presence, RxBus, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
     bus::{
         core::Told,
         interests::{Holder, Interest, Scope},

@@ -33,7 +33,7 @@ pub enum BusLost {
 }
 
 /// Does with the clients of a server what its `BusLost` says.
-pub(super) async fn mind_bus<D: WsDatatype>(server: &ServerCore<D>) -> Infallible {
+pub(in crate::server) async fn mind_bus<D: WsDatatype>(server: &ServerCore<D>) -> Infallible {
     let (Some(bus), BusLost::CloseClients { after }) = (&server.on_bus.bus, server.on_bus.on_lost) else {
         return pending().await;
     };
