@@ -266,7 +266,7 @@ where
             if !self.unread.is_empty() {
                 return Continue(Intake::Part);
             }
-            let mut space = ReadBuf::new(&mut buffer.bytes);
+            let mut space = ReadBuf::new(buffer.space.as_mut());
             match self.fill(&mut space, cx)? {
                 Fill::Nothing => return Continue(Intake::Whole),
                 Fill::Bytes => {}
