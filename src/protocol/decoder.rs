@@ -31,6 +31,7 @@ use crate::protocol::{
     deflate::{Agreed, Inflation, compressed_len},
     mask::mask,
     memory_stream::MemoryStream,
+    pieces::pieces,
     read_block::{Block, SHARED_LEN, TRUSTED_LEN},
 };
 
@@ -288,11 +289,13 @@ impl Decoder {
             let wanted = (*len).min(TRUSTED_LEN.max(2 * payload.len())).max(payload.len() + here.len());
             payload.reserve(wanted - payload.len());
         }
-        let start = payload.len();
-        payload.extend_from_slice(here);
         let mut key = *key;
-        key.rotate_left(start % 4);
-        mask(&mut payload[start..], key);
+        key.rotate_left(payload.len() % 4);
+        for piece in pieces(here) {
+            let start = payload.len();
+            payload.extend_from_slice(piece);
+            mask(&mut payload[start..], key);
+        }
         if payload.len() < *len {
             return Err(end_of_input());
         }

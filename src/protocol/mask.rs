@@ -5,6 +5,10 @@
 pub(crate) fn mask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    if wide == 0 {
+        // No mask: a server's frame.
+        return;
+    }
     let mut chunks = payload.chunks_exact_mut(8);
     for chunk in &mut chunks {
         let masked = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight")) ^ wide;

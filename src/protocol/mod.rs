@@ -7,6 +7,7 @@
 //! | `write_buffer` | from messages to bytes, and where in the bytes they end |
 //! | `memory_stream` | the memory that tungstenite reads from and writes to in place of a socket |
 //! | `mask` | masking (section 5.3) |
+//! | `pieces` | how long payloads are copied |
 //! | `close` | close codes (section 7.4) |
 //! | `heartbeat` | when to ping, and when a peer is gone |
 //! | `deflate` | compression (RFC 7692), with the feature of that name |
@@ -21,6 +22,7 @@ pub(crate) mod deflate;
 pub(crate) mod heartbeat;
 pub(crate) mod mask;
 pub(crate) mod memory_stream;
+mod pieces;
 pub(crate) mod read_block;
 pub(crate) mod text_frame;
 pub(crate) mod write_buffer;

@@ -37,7 +37,10 @@ use tokio_tungstenite::tungstenite::protocol::{
     },
 };
 
-use crate::{Frame, protocol::mask::mask};
+use crate::{
+    Frame,
+    protocol::{mask::mask, pieces::pieces},
+};
 
 /// The shortest payload that is written from where it lies. From this length on that costs less than a copy; and a copy of 1
 /// MiB would take the memory twice.
@@ -174,7 +177,8 @@ impl WriteBuffer {
         if key.is_none() && payload.len() >= INSERTED_LEN {
             self.inserts.push_back(Insert { at: self.bytes.len(), payload: to_bytes() });
         } else {
-            self.bytes.extend_from_slice(payload);
+            self.bytes.reserve(payload.len());
+            pieces(payload).for_each(|piece| self.bytes.extend_from_slice(piece));
         }
         if let Some(key) = key {
             mask(&mut self.bytes[start..], key);
