@@ -15,10 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    io::ReadBuf,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::{
     Error, Message,
     protocol::{Role, frame::coding::CloseCode},
@@ -30,7 +27,7 @@ use crate::{
         Ending, Flow, Link, OpenLink, READ_AHEAD, Receipt, Turn,
         closing::{Draining, LINGER, Phase},
         read_ahead::ReadAhead,
-        read_buffer::ReadBuffer,
+        read_buffer::{GATHERED_LEN, READ_BUFFER_LEN, ReadBuffer, Space},
         writer::{Progress, WriteStatus, WriterHandle},
     },
     protocol::{
@@ -74,7 +71,8 @@ pub(crate) enum Intake {
 
 /// The outcome of a read from the socket.
 enum Fill {
-    Bytes,
+    /// So many are in the space that was given.
+    Bytes(usize),
     Nothing,
 }
 
@@ -266,19 +264,20 @@ where
             if !self.unread.is_empty() {
                 return Continue(Intake::Part);
             }
-            let mut space = ReadBuf::new(buffer.space.as_mut());
-            match self.fill(&mut space, cx)? {
+            match self.fill(&mut buffer.space, cx)? {
                 Fill::Nothing => return Continue(Intake::Whole),
-                Fill::Bytes => {}
+                Fill::Bytes(len) => {
+                    let bytes = &buffer.space.as_mut()[..len];
+                    let rest = self.dispatch(bytes, &mut buffer.block, &mut share);
+                    self.unread = Bytes::copy_from_slice(rest);
+                }
             }
-            let rest = self.dispatch(space.filled(), &mut buffer.block, &mut share);
-            self.unread = Bytes::copy_from_slice(rest);
         }
         Continue(Intake::Part)
     }
 
-    /// Reads from the socket.
-    fn fill(&mut self, space: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Flow<Fill> {
+    /// Reads from the socket: what comes next of a long message to where that is gathered, and anything else into `space`.
+    fn fill(&mut self, space: &mut Space, cx: &mut Context<'_>) -> Flow<Fill> {
         if self.has_hung_up {
             return Continue(Fill::Nothing);
         }
@@ -286,12 +285,14 @@ where
             // Further bytes came after the end was decided; the peer could go on sending for ever.
             return Break(self.drained());
         }
-        match self.writer.poll_read(cx, space) {
+        let writer = &self.writer;
+        let gathered = self.decoder.gather_by(GATHERED_LEN, READ_BUFFER_LEN, |space| writer.poll_read(cx, space));
+        let is_gathered = gathered.is_some();
+        let len = match gathered.unwrap_or_else(|| writer.poll_read(cx, &mut space.as_mut())) {
             Poll::Pending => return Continue(Fill::Nothing),
             Poll::Ready(Err(error)) => return Break(self.unreadable(error)),
-            Poll::Ready(Ok(())) => {}
-        }
-        let len = space.filled().len();
+            Poll::Ready(Ok(len)) => len,
+        };
         if len == 0 {
             self.on_end_of_stream()?;
             return Continue(Fill::Nothing);
@@ -300,7 +301,7 @@ where
         if let Some(draining) = &mut self.draining {
             draining.left = draining.left.saturating_sub(len);
         }
-        Continue(Fill::Bytes)
+        Continue(Fill::Bytes(if is_gathered { 0 } else { len }))
     }
 
     /// Decodes `bytes` and hands on the messages that they complete, up to `share` of them; returns the rest. Everything

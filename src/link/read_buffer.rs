@@ -8,6 +8,10 @@ use crate::protocol::read_block::Block;
 /// its cost with 64 KiB; half of the difference is due to the reading.
 pub(crate) const READ_BUFFER_LEN: usize = 128 * 1024;
 
+/// How much must be missing of a message for it to be read to where it is gathered. With less, a read is better used to fetch
+/// what comes behind it as well.
+pub(crate) const GATHERED_LEN: usize = 32 * 1024;
+
 /// The length of a page of memory.
 const PAGE_LEN: usize = 4096;
 

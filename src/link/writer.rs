@@ -23,7 +23,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::{io::ReadBuf, task::unconstrained, time::Instant};
+use bytes::BufMut;
+use tokio::{io::AsyncReadExt, task::unconstrained, time::Instant};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
@@ -209,10 +210,11 @@ impl<S: Socket> SharedWriter<S> {
         (progress, status)
     }
 
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// Returns how many bytes it has put into `space`; none at the end of the stream.
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, space: &mut impl BufMut) -> Poll<io::Result<usize>> {
         let mut writer = self.lock();
         let Some(socket) = &mut writer.socket else { return Poll::Pending };
-        Pin::new(socket).poll_read(cx, space)
+        pin!(socket.read_buf(space)).poll(cx)
     }
 
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

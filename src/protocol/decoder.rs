@@ -14,7 +14,7 @@ use std::{
     mem::take,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut, buf::Limit};
 use tokio_tungstenite::tungstenite::{
     Error, Message, Utf8Bytes,
     error::{CapacityError, ProtocolError},
@@ -284,11 +284,7 @@ impl Decoder {
         let Part::Message { is_text, key, payload, len } = &mut self.part else { return Ok(None) };
         let (here, rest) = input.split_at(input.len().min(*len - payload.len()));
         *input = rest;
-        if payload.capacity() - payload.len() < here.len() {
-            // For the whole message, but no faster than it arrives: up to 1 MiB, or twice the length that has arrived.
-            let wanted = (*len).min(TRUSTED_LEN.max(2 * payload.len())).max(payload.len() + here.len());
-            payload.reserve(wanted - payload.len());
-        }
+        make_room(payload, *len, here.len());
         let mut key = *key;
         key.rotate_left(payload.len() % 4);
         for piece in pieces(here) {
@@ -302,6 +298,29 @@ impl Decoder {
         let (is_text, payload) = (*is_text, block.take(payload));
         self.part = Part::Head;
         message(is_text, payload).map(Some)
+    }
+
+    /// Lets `read` put the next bytes of the input, at most `most`, to where a message is gathered: that saves a copy. `None` if
+    /// nothing is gathered of which at least `least` bytes are to come. [`decode`](Self::decode) returns the message once it is
+    /// whole.
+    pub(crate) fn gather_by<R>(
+        &mut self,
+        least: usize,
+        most: usize,
+        read: impl FnOnce(&mut Limit<&mut BytesMut>) -> R,
+    ) -> Option<R> {
+        let Part::Message { key, payload, len, .. } = &mut self.part else { return None };
+        let (start, left) = (payload.len(), *len - payload.len());
+        if left < least {
+            return None;
+        }
+        make_room(payload, *len, 1);
+        let room = payload.capacity() - start;
+        let result = read(&mut payload.limit(left.min(room).min(most)));
+        let mut key = *key;
+        key.rotate_left(start % 4);
+        mask(&mut payload[start..], key);
+        Some(result)
     }
 
     #[inline(never)]
@@ -395,6 +414,15 @@ impl Decoder {
     }
 }
 
+/// Makes room for the next bytes of a message of `len`: for all of it, but no faster than it arrives, which is up to 1 MiB, or
+/// twice the length that has arrived.
+fn make_room(payload: &mut BytesMut, len: usize, next: usize) {
+    if payload.capacity() - payload.len() < next {
+        let wanted = len.min(TRUSTED_LEN.max(2 * payload.len())).max(payload.len() + next);
+        payload.reserve(wanted - payload.len());
+    }
+}
+
 fn protocol(role: Role, message_len: usize, frame_len: usize) -> WebSocketContext {
     let config = WebSocketConfig::default()
         // Control frames are never longer.
@@ -469,8 +497,15 @@ mod tests {
         let (mut decoder, mut answers, mut heard) =
             (Decoder::new(role, LIMIT, FRAME_LIMIT, None), Vec::new(), Vec::new());
         let mut block = Block::default();
-        for piece in pieces {
+        for (nth, piece) in pieces.iter().enumerate() {
             let mut input = *piece;
+            if nth % 2 == 1 {
+                decoder.gather_by(1, 1000, |space| {
+                    let (here, rest) = input.split_at(input.len().min(space.remaining_mut()));
+                    space.put_slice(here);
+                    input = rest;
+                });
+            }
             loop {
                 match decoder.decode(&mut input, &mut block, &mut answers) {
                     Ok(message) => heard.push(Ok(message)),
