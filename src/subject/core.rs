@@ -146,6 +146,27 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         }
     }
 
+    /// As [`deliver`](Self::deliver), of `event` alone, where nothing waits before it. What comes behind it is left to a task at
+    /// home.
+    pub(crate) fn deliver_one<'a>(
+        self: &'a Arc<Self>,
+        mut state: MutexGuard<'a, State<T, E>>,
+        mut observers: Observers<'a, T, E>,
+        event: Event<T, E>,
+    ) {
+        let turn = self.next_turn(&mut state, Some(event), &observers);
+        drop(state);
+        turn.into_iter().for_each(|turn| self.perform(turn, &mut observers));
+        let state = self.lock();
+        if state.is_idle() {
+            self.rest(state, observers);
+            return;
+        }
+        drop(observers);
+        drop(state);
+        self.wake_home();
+    }
+
     /// Picks, under the lock, the next event: `event` if there is one, otherwise the first in the inbox.
     fn next_turn(
         &self,

@@ -181,10 +181,12 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
         self.core.wake_home();
     }
 
-    /// Makes a task at home deliver `item`, and waits until it has, but not for the items behind it. Not for a callback.
+    /// Delivers `item` if it comes first, on this thread, which is one of the home's. Otherwise makes a task there do so, and waits
+    /// until it has, but not for the items behind it. Not for a callback.
     ///
-    /// A caller that delivered it by itself might have to deliver the pushes of others, too.
+    /// A caller that delivered it behind others by itself would have to deliver those, too.
     pub(crate) async fn deliver_at_home(&self, item: T) {
+        let Some(item) = self.core.emit_first(item) else { return };
         let (mark, passed) = oneshot::channel();
         if self.core.enqueue(Event::Next(item), Some(mark)) == UpTo::Caller {
             callback::run(|| self.core.wake_home());

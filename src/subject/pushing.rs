@@ -58,6 +58,17 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         }
     }
 
+    /// Delivers an item if nothing waits before it and nobody emits; gives it back otherwise.
+    pub(crate) fn emit_first(self: &Arc<Self>, item: T) -> Option<T> {
+        let state = self.lock();
+        if self.has_work(&state) || self.closed.load(Ordering::Relaxed) {
+            return Some(item);
+        }
+        let Some(observers) = self.token.try_hold() else { return Some(item) };
+        callback::run(|| self.deliver_one(state, observers, Event::Next(item)));
+        None
+    }
+
     fn emit_quietly<'a>(self: &'a Arc<Self>, mut observers: Observers<'a, T, E>, item: T) {
         // The core itself, since it is read many times: not through the `Arc` each time.
         let core = &**self;
