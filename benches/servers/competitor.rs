@@ -68,6 +68,8 @@ pub(crate) fn run(args: &[String]) {
         #[cfg(feature = "tls")]
         "tls-ours" => tls::ours(&args[1..]),
         #[cfg(feature = "tls")]
+        "tls-best" => tls::best(&args[1..]),
+        #[cfg(feature = "tls")]
         "tls-by-hand" => tls::by_hand(&args[1..]),
         "best" => best::echo(),
         "best-fan-out" => best::fan_out(),

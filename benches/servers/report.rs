@@ -154,7 +154,7 @@ impl Report {
             }
             Target::Most(most, aim) => {
                 let (most, aim) = (shown(most, ours.unit), shown(aim, ours.unit));
-                let others = format!("{baseline_figure} | {usual}");
+                let others = format!("{baseline_figure} | {} | {usual}", other("best"));
                 (MEMORY_HEAD, format!("| {scenario} | **{figure}** | {most} | {aim} | {others} |\n"))
             }
             Target::Growth(most) => {
@@ -190,7 +190,9 @@ impl Report {
             #[cfg(feature = "tls")]
             Target::Tls(least) => {
                 let ratio = baseline.ratio_to(ours);
-                (TLS_HEAD, format!("| {scenario} | {figure} | {baseline_figure} | **{ratio:.2}** | {least} |\n"))
+                let figures = format!("{figure} | {baseline_figure} | {}", other("best"));
+                let ratios = format!("**{ratio:.2}** | {}", self.best_ratio(scenario, ours));
+                (TLS_HEAD, format!("| {scenario} | {figures} | {ratios} | {least} |\n"))
             }
         })
     }
@@ -230,8 +232,8 @@ pub(crate) const LATENCY_HEAD: &str = "\
     |---|--:|--:|--:|--:|--:|\n";
 
 const MEMORY_HEAD: &str = "\
-    | memory for each connection | ours | at most | aim | tuned | usual |\n\
-    |---|--:|--:|--:|--:|--:|\n";
+    | memory for each connection | ours | at most | aim | tuned | best | usual |\n\
+    |---|--:|--:|--:|--:|--:|--:|\n";
 
 const MOUNTED_HEAD: &str = "\
 | mounted in axum | which | its figure | our own listener | axum's own socket | its ÷ own listener | at most |
@@ -275,8 +277,8 @@ const AGAINST_HEAD: &str = "\
 
 #[cfg(feature = "tls")]
 const TLS_HEAD: &str = "\
-    | CPU time for each message over TLS | TLS, ours | tokio-rustls by hand | by hand ÷ ours | at least |\n\
-    |---|--:|--:|--:|--:|\n";
+    | CPU time for each message over TLS | TLS, ours | tokio-rustls by hand | best | by hand ÷ ours | best ÷ ours | at least |\n\
+    |---|--:|--:|--:|--:|--:|--:|\n";
 
 const GROWTH_HEAD: &str = "\
     | CPU time for one echo among few and among many | few | many | many ÷ few | at most |\n\

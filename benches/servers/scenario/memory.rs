@@ -36,7 +36,7 @@ impl Bench {
             return;
         }
         let burst = Burst::echoed(MIB, 1);
-        for name in ["ours", "tuned", "usual"] {
+        for name in ["ours", "tuned", "best", "usual"] {
             let mut echo = Echo::start(name, PEERS);
             // One goes ahead, for what the process itself keeps.
             echo.swarm.echo(0..1, &burst, 1);
@@ -56,7 +56,7 @@ impl Bench {
         }
         let growth = |name: &str| format!("{name}: 10 and {so_many} connections");
         let paths_grow = format!("ours-tagged, always the same path: 1 and {so_many} paths");
-        let names = ["ours", "ours-tagged", "tuned", "bare"];
+        let names = ["ours", "ours-tagged", "tuned", "best", "bare"];
         for name in names {
             let mut few = Echo::start(name, 10);
             let server = Competitor::start(name, &[]);
@@ -75,7 +75,7 @@ impl Bench {
         let _open = connect_all(usual.addr, paths(some));
         self.report.add(idle, "usual", "B", (usual.memory() - before) / some as f64);
         self.report.compare(idle, "ours", "tuned", Most(6.0 * KIB as f64, 3.5 * KIB as f64));
-        for (name, most) in names.into_iter().zip([Some(1.5), Some(1.5), None, None]) {
+        for (name, most) in names.into_iter().zip([Some(1.5), Some(1.5), None, None, None]) {
             self.report.compare(&growth(name), "many", "few", Growth(most));
         }
         self.report.compare(&paths_grow, "many", "few", Growth(Some(1.1)));
