@@ -34,12 +34,11 @@ pub(crate) fn prepare_load() {
 }
 
 fn prepare(core: usize) {
-    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
-        let mut cores = CpuSet::new();
-        cores.set(core);
-        // Not allowed in some containers; the CPU clock is then still a process's own.
-        let _ = sched_setaffinity(None, &cores);
-    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    // Not allowed in some containers, not possible with one core; the CPU clock is then still a process's own. How many cores
+    // there are is not asked: a competitor, which the pinned load starts, would count one.
+    let _ = sched_setaffinity(None, &cores);
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit is allowed");
 }
