@@ -3,15 +3,11 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CpuSet, sched_setaffinity},
-    time::{ClockId, clock_gettime},
-};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[cfg(feature = "deflate")]
 use crate::compressing;
@@ -19,39 +15,40 @@ use crate::compressing;
 use crate::mounted;
 #[cfg(feature = "tls")]
 use crate::tls;
-use crate::{baseline, baseline::Answer, best, client, ours};
+use crate::{
+    baseline,
+    baseline::Answer,
+    best, client,
+    machine::{Cores, cpu_time},
+    ours,
+};
 
 /// The path of who speaks in a fan-out, and of those who listen.
 pub(crate) const SPEAKER: &str = "/speaker";
 pub(crate) const LISTENERS: &str = "/listeners";
 
-const COMPETITOR_CORE: usize = 0;
-const LOAD_CORE: usize = 1;
+/// What the first argument of a competitor says, by where it runs.
+pub(crate) const ON_THE_FIRST_CORE: &str = "compete";
+pub(crate) const ON_BOTH_CORES: &str = "compete-on-both-cores";
 
-/// Prepares the process that makes the load.
-pub(crate) fn prepare_load() {
-    prepare(LOAD_CORE);
-}
-
-fn prepare(core: usize) {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    // Not allowed in some containers, not possible with one core; the CPU clock is then still a process's own. How many cores
-    // there are is not asked: a competitor, which the pinned load starts, would count one.
-    let _ = sched_setaffinity(None, &cores);
+/// Prepares the process: for the cores that it runs on, and for many connections.
+pub(crate) fn prepare(cores: Cores) {
+    cores.take();
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit is allowed");
 }
 
 /// The competitor's side.
-pub(crate) fn run(args: &[String]) {
-    prepare(COMPETITOR_CORE);
+pub(crate) fn run(cores: Cores, args: &[String]) {
+    prepare(cores);
     let fan_out = || Answer::FanOut(std::sync::Arc::default());
     let addr = match args[0].as_str() {
-        "ours" => ours::connections(),
+        "ours" => ours::connections(1),
+        "ours-on-two-threads" => ours::connections(2),
         "ours-subscribed" => ours::subscribed(),
         "ours-tagged" => ours::tagged(),
-        "ours-fan-out" => ours::fan_out(),
+        "ours-fan-out" => ours::fan_out(1),
+        "ours-on-two-threads-fan-out" => ours::fan_out(2),
         "ours-resumable" => ours::resumable(),
         "ours-resumable-fan-out" => ours::resumable_fan_out(),
         #[cfg(feature = "deflate")]
@@ -86,8 +83,7 @@ pub(crate) fn run(args: &[String]) {
     };
     println!("{addr}");
     for _ in std::io::stdin().lines() {
-        let clock = clock_gettime(ClockId::ProcessCPUTime);
-        println!("{}", clock.tv_sec as u64 * 1_000_000_000 + clock.tv_nsec as u64);
+        println!("{}", cpu_time());
     }
 }
 
@@ -101,13 +97,22 @@ pub(crate) struct Competitor {
 
 impl Competitor {
     pub(crate) fn start(name: &str, args: &[String]) -> Self {
-        Self::start_of(&std::env::current_exe().expect("a path to this program"), name, args)
+        Self::start_of(&itself(), name, args)
     }
 
     /// Starts a competitor of another build of this bench.
     pub(crate) fn start_of(program: &Path, name: &str, args: &[String]) -> Self {
+        Self::start_on(ON_THE_FIRST_CORE, program, name, args)
+    }
+
+    /// Starts one that has the core of the load as well.
+    pub(crate) fn start_on_both_cores(name: &str) -> Self {
+        Self::start_on(ON_BOTH_CORES, &itself(), name, &[])
+    }
+
+    fn start_on(cores: &str, program: &Path, name: &str, args: &[String]) -> Self {
         let mut process = Command::new(program)
-            .args(["compete", name])
+            .args([cores, name])
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -134,6 +139,10 @@ impl Competitor {
         let kib: f64 = anonymous.trim().trim_end_matches(" kB").parse().expect("a number");
         kib * 1024.0
     }
+}
+
+fn itself() -> PathBuf {
+    std::env::current_exe().expect("a path to this program")
 }
 
 fn line(from: &mut impl BufRead) -> String {

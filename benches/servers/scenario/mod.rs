@@ -10,6 +10,7 @@ mod memory;
 mod mounted;
 mod resumable;
 mod rush;
+mod threads;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -17,8 +18,8 @@ use std::{fs, path::Path};
 
 pub(crate) use self::echo::Echo;
 use crate::{
-    competitor::{LISTENERS, SPEAKER, prepare_load},
-    machine::{self, Machine},
+    competitor::{LISTENERS, SPEAKER, prepare},
+    machine::{self, Cores, Machine},
     report::Report,
 };
 
@@ -37,7 +38,7 @@ pub(crate) struct Bench {
 pub(crate) fn run(args: &[String]) {
     // Asked before the pinning, after which there is one core.
     let machine = Machine::detect();
-    prepare_load();
+    prepare(Cores::Second);
     let quick = args.iter().any(|arg| arg == "--quick");
     let only = args.iter().find(|arg| !arg.starts_with("--")).cloned().unwrap_or_default();
     let mut bench = Bench { report: Report::default(), quick, only, skipped: false };
@@ -45,25 +46,7 @@ pub(crate) fn run(args: &[String]) {
         bench.against(Path::new(other));
         return print!("{}", bench.report.tables());
     }
-    bench.echoes();
-    bench.fan_outs();
-    bench.handshakes();
-    bench.rush();
-    bench.latency();
-    bench.clients();
-    bench.memory_after_large_messages();
-    bench.many_connections();
-    bench.resumable_echoes();
-    bench.resumable_fan_out();
-    bench.resumable_memory();
-    #[cfg(feature = "deflate")]
-    bench.compressed();
-    if cfg!(feature = "mount") {
-        bench.mounted();
-        bench.mounted_memory();
-    }
-    #[cfg(feature = "tls")]
-    bench.over_tls();
+    bench.measure();
     let tables = bench.report.tables();
     print!("{tables}");
     if !bench.only.is_empty() || bench.skipped {
@@ -83,6 +66,30 @@ fn save(path: &Path, text: &str) {
 }
 
 impl Bench {
+    fn measure(&mut self) {
+        self.echoes();
+        self.fan_outs();
+        self.handshakes();
+        self.rush();
+        self.latency();
+        self.clients();
+        self.memory_after_large_messages();
+        self.many_connections();
+        self.two_threads_on_one_core();
+        self.two_threads_on_two_cores();
+        self.resumable_echoes();
+        self.resumable_fan_out();
+        self.resumable_memory();
+        #[cfg(feature = "deflate")]
+        self.compressed();
+        if cfg!(feature = "mount") {
+            self.mounted();
+            self.mounted_memory();
+        }
+        #[cfg(feature = "tls")]
+        self.over_tls();
+    }
+
     /// Whether to run a scenario that has so many connections open at once.
     pub(crate) fn wants(&mut self, scenario: &str, connections: usize) -> bool {
         if !scenario.contains(&self.only) {
