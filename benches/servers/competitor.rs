@@ -41,8 +41,16 @@ pub(crate) fn prepare(cores: Cores) {
 /// The competitor's side.
 pub(crate) fn run(cores: Cores, args: &[String]) {
     prepare(cores);
-    let fan_out = || Answer::FanOut(std::sync::Arc::default());
-    let addr = match args[0].as_str() {
+    let addr = ours(&args[0]).unwrap_or_else(|| others(&args[0], &args[1..]));
+    println!("{addr}");
+    for _ in std::io::stdin().lines() {
+        println!("{}", cpu_time());
+    }
+}
+
+/// Our servers as they listen by themselves.
+fn ours(name: &str) -> Option<SocketAddr> {
+    Some(match name {
         "ours" => ours::connections(1),
         "ours-on-two-threads" => ours::connections(2),
         "ours-subscribed" => ours::subscribed(),
@@ -55,6 +63,13 @@ pub(crate) fn run(cores: Cores, args: &[String]) {
         "ours-compressed" => ours::compressed(),
         #[cfg(feature = "deflate")]
         "ours-compressed-fan-out" => ours::compressed_fan_out(),
+        _ => return None,
+    })
+}
+
+fn others(name: &str, args: &[String]) -> SocketAddr {
+    let fan_out = || Answer::FanOut(std::sync::Arc::default());
+    match name {
         #[cfg(feature = "mount")]
         "mounted" => mounted::moved(),
         #[cfg(feature = "mount")]
@@ -62,11 +77,11 @@ pub(crate) fn run(cores: Cores, args: &[String]) {
         #[cfg(feature = "mount")]
         "axum" => mounted::axums(),
         #[cfg(feature = "tls")]
-        "tls-ours" => tls::ours(&args[1..]),
+        "tls-ours" => tls::ours(args),
         #[cfg(feature = "tls")]
-        "tls-best" => tls::best(&args[1..]),
+        "tls-best" => tls::best(args),
         #[cfg(feature = "tls")]
-        "tls-by-hand" => tls::by_hand(&args[1..]),
+        "tls-by-hand" => tls::by_hand(args),
         "best" => best::echo(),
         "best-fan-out" => best::fan_out(),
         "tuned" => baseline::tuned(Answer::Echo),
@@ -75,15 +90,11 @@ pub(crate) fn run(cores: Cores, args: &[String]) {
         #[cfg(feature = "deflate")]
         "bare-fan-out" => {
             let len = |at: usize| args[at].parse().expect("a number of bytes");
-            compressing::bare_fan_out(len(1), len(2))
+            compressing::bare_fan_out(len(0), len(1))
         }
         "usual" => baseline::usual(Answer::Echo),
         "usual-fan-out" => baseline::usual(fan_out()),
-        name => client::run(name, &args[1..]),
-    };
-    println!("{addr}");
-    for _ in std::io::stdin().lines() {
-        println!("{}", cpu_time());
+        name => client::run(name, args),
     }
 }
 
