@@ -53,8 +53,8 @@ pub(super) const ONE_CORE_HEAD: &str = "\
     |---|--:|--:|--:|--:|\n";
 
 pub(super) const TWO_CORES_HEAD: &str = "\
-    | messages or deliveries a second | one thread | two threads | two ÷ one | f | at least |\n\
-    |---|--:|--:|--:|--:|--:|\n";
+    | messages or deliveries a second | one thread | cores used | two threads | cores used | f | two ÷ one | at least |\n\
+    |---|--:|--:|--:|--:|--:|--:|--:|\n";
 
 pub(super) const GROWTH_HEAD: &str = "\
     | CPU time for one echo among few and among many | few | many | many ÷ few | at most |\n\

@@ -1,6 +1,6 @@
 //! The lines of the tables.
 
-use super::{LOAD_SHARE, Line, Mode, Report, Row, THIS_AGAIN, Target, heads::*};
+use super::{CORES_OF_ONE, CORES_OF_TWO, LOAD_SHARE, Line, Mode, Report, Row, THIS_AGAIN, Target, heads::*};
 
 impl Report {
     /// The head of the table that the line belongs to, and the line; none if it was not measured.
@@ -99,7 +99,8 @@ impl Pair<'_> {
         let share = self.row(LOAD_SHARE)?;
         let (gain, least) = (self.ours.ratio_to(self.baseline), part * 2.0 / (1.0 + share.middle()));
         let [one, two, share] = [self.baseline, self.ours, share].map(Row::shown);
-        Some(format!("{one} | {two} | **{gain:.2}** | {share} | {least:.2}"))
+        let [of_one, of_two] = [CORES_OF_ONE, CORES_OF_TWO].map(|cores| self.other(cores));
+        Some(format!("{one} | {of_one} | {two} | {of_two} | {share} | **{gain:.2}** | {least:.2}"))
     }
 }
 

@@ -83,3 +83,6 @@ pub(crate) const THIS_AGAIN: &str = "this, again";
 pub(crate) const ONE_THREAD: &str = "one thread";
 pub(crate) const TWO_THREADS: &str = "two threads";
 pub(crate) const LOAD_SHARE: &str = "load ÷ server";
+/// How many cores each of the two used together with its load.
+pub(crate) const CORES_OF_ONE: &str = "cores, one thread";
+pub(crate) const CORES_OF_TWO: &str = "cores, two threads";

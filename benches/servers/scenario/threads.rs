@@ -8,7 +8,7 @@ use crate::{
     load::{Burst, Swarm, full::Full},
     machine::{Cores, cpu_time},
     report::{
-        LOAD_SHARE, ONE_THREAD, TWO_THREADS,
+        CORES_OF_ONE, CORES_OF_TWO, LOAD_SHARE, ONE_THREAD, TWO_THREADS,
         Target::{OneCore, TwoCores},
     },
 };
@@ -103,18 +103,19 @@ impl Bench {
             return;
         }
         let contest = [
-            (ONE_THREAD, Competitor::start(one, &[]), Cores::Second),
-            (TWO_THREADS, Competitor::start_on_both_cores(two), Cores::Both),
+            (ONE_THREAD, CORES_OF_ONE, Competitor::start(one, &[]), Cores::Second),
+            (TWO_THREADS, CORES_OF_TWO, Competitor::start_on_both_cores(two), Cores::Both),
         ];
-        let mut contest = contest.map(|(name, server, cores)| {
+        let mut contest = contest.map(|(name, used, server, cores)| {
             let mut load = connect(server.addr, cores, peers);
             load.run(burst, bursts / 4 + 1);
-            (name, server, load)
+            (name, used, server, load)
         });
         for _ in 0..self.rounds() {
-            for (name, server, load) in &mut contest {
+            for (name, used, server, load) in &mut contest {
                 let Taken { time, by_load, by_server } = taken(server, || load.run(burst, bursts));
-                self.report.add(&scenario, name, "1/s", messages as f64 / time);
+                self.report.add(&scenario, name, "1/s", messages as f64 / time * 1e9);
+                self.report.add(&scenario, used, "", (by_load + by_server) / time);
                 if *name == TWO_THREADS {
                     self.report.add(&scenario, LOAD_SHARE, "", by_load / by_server);
                 }
@@ -124,7 +125,7 @@ impl Bench {
     }
 }
 
-/// What it took: seconds, and nanoseconds of CPU time.
+/// What it took, in nanoseconds: time, and CPU time.
 struct Taken {
     time: f64,
     by_load: f64,
@@ -134,7 +135,7 @@ struct Taken {
 fn taken(server: &mut Competitor, run: impl FnOnce()) -> Taken {
     let (server_before, load_before, begin) = (server.cpu(), cpu_time(), Instant::now());
     run();
-    let (time, load_after) = (begin.elapsed().as_secs_f64(), cpu_time());
+    let (time, load_after) = (begin.elapsed().as_nanos() as f64, cpu_time());
     Taken { time, by_load: (load_after - load_before) as f64, by_server: server.cpu() - server_before }
 }
 
