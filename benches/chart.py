@@ -38,7 +38,8 @@ def main():
     if raw.exists():
         scenarios = read(raw)
         (ROOT / "benches/chart.svg").write_text(chart(scenarios))
-        fill(ROOT / "benches/README.md", "servers", raw.with_suffix(".md").read_text())
+        for name, tables in by_marker(raw.with_suffix(".md").read_text()).items():
+            fill(ROOT / "benches/README.md", name, tables)
         fill(ROOT / "README.md", "headline", headline(scenarios))
     else:
         print("no run of `cargo bench --bench servers` to show")
@@ -58,6 +59,16 @@ def fill(path, name, text):
     head, rest = old.split(begin, 1)
     path.write_text(head + begin + "\n" + text.strip() + "\n" + end + rest.split(end, 1)[1])
     print(f"{path.relative_to(ROOT)}: {name}")
+
+
+def by_marker(text):
+    """The tables as printed, by the markers between which they belong; what was measured on stands above each group."""
+    machine, *tables = text.strip().split("\n\n")
+    groups = {}
+    for table in tables:
+        of_threads = table.splitlines()[2].startswith("| two threads")
+        groups.setdefault("threads" if of_threads else "servers", [machine]).append(table)
+    return {name: "\n\n".join(group) for name, group in groups.items()}
 
 
 # --- The servers ---

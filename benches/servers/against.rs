@@ -3,10 +3,10 @@
 use std::{env::current_exe, path::Path};
 
 use crate::{
-    competitor::{Competitor, LISTENERS, SPEAKER},
+    competitor::Competitor,
     load::{Burst, Swarm},
     report::{OTHER, THIS, THIS_AGAIN, Target::Against},
-    scenario::{Bench, Echo, paths},
+    scenario::{Bench, Echo, audience, paths},
 };
 
 /// How many times as many rounds as between different servers, each shorter: the differences are small.
@@ -30,8 +30,7 @@ impl Bench {
             let burst = Burst::echoed(payload_len, in_flight);
             self.builds(scenario, builds, ("ours", PEERS), || paths(PEERS), |echo| echo.cost(&burst, bursts));
         }
-        let (burst, all) =
-            (Burst::echoed(128, 16), || (0..LISTENING).map(|_| LISTENERS).chain([SPEAKER]).map(String::from));
+        let (burst, all) = (Burst::echoed(128, 16), || audience(LISTENING));
         let fan_out = ("ours-fan-out", LISTENING + 1);
         self.builds("fan-out to 500, 16 at a time", builds, fan_out, all, |echo| echo.cost_of_fan_out(&burst, 5));
         self.idle_builds(builds);

@@ -3,15 +3,11 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CpuSet, sched_setaffinity},
-    time::{ClockId, clock_gettime},
-};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[cfg(feature = "deflate")]
 use crate::compressing;
@@ -19,46 +15,61 @@ use crate::compressing;
 use crate::mounted;
 #[cfg(feature = "tls")]
 use crate::tls;
-use crate::{baseline, baseline::Answer, best, client, ours};
+use crate::{
+    baseline,
+    baseline::Answer,
+    best, client,
+    machine::{Cores, cpu_time},
+    ours,
+};
 
 /// The path of who speaks in a fan-out, and of those who listen.
 pub(crate) const SPEAKER: &str = "/speaker";
 pub(crate) const LISTENERS: &str = "/listeners";
 
-const COMPETITOR_CORE: usize = 0;
-const LOAD_CORE: usize = 1;
+/// What the first argument of a competitor says, by where it runs.
+pub(crate) const ON_THE_FIRST_CORE: &str = "compete";
+pub(crate) const ON_BOTH_CORES: &str = "compete-on-both-cores";
 
-/// Prepares the process that makes the load.
-pub(crate) fn prepare_load() {
-    prepare(LOAD_CORE);
-}
-
-fn prepare(core: usize) {
-    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
-        let mut cores = CpuSet::new();
-        cores.set(core);
-        // Not allowed in some containers; the CPU clock is then still a process's own.
-        let _ = sched_setaffinity(None, &cores);
-    }
+/// Prepares the process: for the cores that it runs on, and for many connections.
+pub(crate) fn prepare(cores: Cores) {
+    cores.take();
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit is allowed");
 }
 
 /// The competitor's side.
-pub(crate) fn run(args: &[String]) {
-    prepare(COMPETITOR_CORE);
-    let fan_out = || Answer::FanOut(std::sync::Arc::default());
-    let addr = match args[0].as_str() {
-        "ours" => ours::connections(),
+pub(crate) fn run(cores: Cores, args: &[String]) {
+    prepare(cores);
+    let addr = ours(&args[0]).unwrap_or_else(|| others(&args[0], &args[1..]));
+    println!("{addr}");
+    for _ in std::io::stdin().lines() {
+        println!("{}", cpu_time());
+    }
+}
+
+/// Our servers as they listen by themselves.
+fn ours(name: &str) -> Option<SocketAddr> {
+    Some(match name {
+        "ours" => ours::connections(1),
+        "ours-on-two-threads" => ours::connections(2),
         "ours-subscribed" => ours::subscribed(),
         "ours-tagged" => ours::tagged(),
-        "ours-fan-out" => ours::fan_out(),
+        "ours-fan-out" => ours::fan_out(1),
+        "ours-on-two-threads-fan-out" => ours::fan_out(2),
         "ours-resumable" => ours::resumable(),
         "ours-resumable-fan-out" => ours::resumable_fan_out(),
         #[cfg(feature = "deflate")]
         "ours-compressed" => ours::compressed(),
         #[cfg(feature = "deflate")]
         "ours-compressed-fan-out" => ours::compressed_fan_out(),
+        _ => return None,
+    })
+}
+
+fn others(name: &str, args: &[String]) -> SocketAddr {
+    let fan_out = || Answer::FanOut(std::sync::Arc::default());
+    match name {
         #[cfg(feature = "mount")]
         "mounted" => mounted::moved(),
         #[cfg(feature = "mount")]
@@ -66,9 +77,11 @@ pub(crate) fn run(args: &[String]) {
         #[cfg(feature = "mount")]
         "axum" => mounted::axums(),
         #[cfg(feature = "tls")]
-        "tls-ours" => tls::ours(&args[1..]),
+        "tls-ours" => tls::ours(args),
         #[cfg(feature = "tls")]
-        "tls-by-hand" => tls::by_hand(&args[1..]),
+        "tls-best" => tls::best(args),
+        #[cfg(feature = "tls")]
+        "tls-by-hand" => tls::by_hand(args),
         "best" => best::echo(),
         "best-fan-out" => best::fan_out(),
         "tuned" => baseline::tuned(Answer::Echo),
@@ -77,16 +90,11 @@ pub(crate) fn run(args: &[String]) {
         #[cfg(feature = "deflate")]
         "bare-fan-out" => {
             let len = |at: usize| args[at].parse().expect("a number of bytes");
-            compressing::bare_fan_out(len(1), len(2))
+            compressing::bare_fan_out(len(0), len(1))
         }
         "usual" => baseline::usual(Answer::Echo),
         "usual-fan-out" => baseline::usual(fan_out()),
-        name => client::run(name, &args[1..]),
-    };
-    println!("{addr}");
-    for _ in std::io::stdin().lines() {
-        let clock = clock_gettime(ClockId::ProcessCPUTime);
-        println!("{}", clock.tv_sec as u64 * 1_000_000_000 + clock.tv_nsec as u64);
+        name => client::run(name, args),
     }
 }
 
@@ -100,13 +108,22 @@ pub(crate) struct Competitor {
 
 impl Competitor {
     pub(crate) fn start(name: &str, args: &[String]) -> Self {
-        Self::start_of(&std::env::current_exe().expect("a path to this program"), name, args)
+        Self::start_of(&itself(), name, args)
     }
 
     /// Starts a competitor of another build of this bench.
     pub(crate) fn start_of(program: &Path, name: &str, args: &[String]) -> Self {
+        Self::start_on(ON_THE_FIRST_CORE, program, name, args)
+    }
+
+    /// Starts one that has the core of the load as well.
+    pub(crate) fn start_on_both_cores(name: &str) -> Self {
+        Self::start_on(ON_BOTH_CORES, &itself(), name, &[])
+    }
+
+    fn start_on(cores: &str, program: &Path, name: &str, args: &[String]) -> Self {
         let mut process = Command::new(program)
-            .args(["compete", name])
+            .args([cores, name])
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -133,6 +150,10 @@ impl Competitor {
         let kib: f64 = anonymous.trim().trim_end_matches(" kB").parse().expect("a number");
         kib * 1024.0
     }
+}
+
+fn itself() -> PathBuf {
+    std::env::current_exe().expect("a path to this program")
 }
 
 fn line(from: &mut impl BufRead) -> String {

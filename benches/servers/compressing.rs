@@ -9,7 +9,7 @@ use crate::{
     competitor::{Competitor, LISTENERS, SPEAKER},
     load::{Burst, Swarm},
     report::{COMPRESSED, COMPRESSED_PLAIN, Mode, Target},
-    scenario::{Bench, Echo, paths},
+    scenario::{Bench, Echo, audience, paths},
     wire::{self, connect_all_asking, masked, plain, read_head},
 };
 
@@ -43,7 +43,7 @@ impl Bench {
         let (frame, plain, compressed) = (masked(&text), plain(&text).len(), compressed_len(&text));
         let lens = [plain, compressed, plain];
         let bursts = lens.map(|len| Burst::of(&frame, at_a_time, len));
-        let servers = || with_and_without(["ours-fan-out", "ours-compressed-fan-out"], listeners);
+        let servers = || with_and_without(["ours-fan-out", "ours-compressed-fan-out"], || audience(LISTENING));
         self.fan_outs_of(&format!("compressed: fan-out of {what}"), servers, &bursts, rounds, most);
         let system_calls = || lens.map(|len| bare(frame.len() * at_a_time, len * at_a_time));
         self.fan_outs_of(&format!("compressed: only writing {what}"), system_calls, &bursts, rounds, most);
@@ -108,7 +108,7 @@ fn with_and_without<P: Iterator<Item = String>>([without, with]: [&str; 2], path
 
 fn bare(heard: usize, told: usize) -> Echo {
     let server = Competitor::start("bare-fan-out", &[heard, told].map(|len| len.to_string()));
-    Echo { swarm: Swarm::connect(server.addr, listeners()), server }
+    Echo { swarm: Swarm::connect(server.addr, audience(LISTENING)), server }
 }
 
 /// What is left of a fan-out: its system calls. For each `heard` bytes of the speaker, `told` bytes go to each listener.
@@ -132,10 +132,6 @@ pub(crate) fn bare_fan_out(heard: usize, told: usize) -> SocketAddr {
         }
     });
     addr
-}
-
-fn listeners() -> impl Iterator<Item = String> {
-    (0..LISTENING).map(|_| LISTENERS).chain([SPEAKER]).map(String::from)
 }
 
 fn connect_all(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Vec<TcpStream> {

@@ -38,7 +38,8 @@ mod wire;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
-        Some("compete") => competitor::run(&args[1..]),
+        Some(competitor::ON_THE_FIRST_CORE) => competitor::run(machine::Cores::First, &args[1..]),
+        Some(competitor::ON_BOTH_CORES) => competitor::run(machine::Cores::Both, &args[1..]),
         _ => scenario::run(&args),
     }
 }

@@ -10,7 +10,11 @@ use crate::competitor::LISTENERS;
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(100 * 24 * 3600);
 
 fn server() -> RxWsServer<WsStr> {
-    builder().bind().expect("a free port")
+    server_on(1)
+}
+
+fn server_on(threads: usize) -> RxWsServer<WsStr> {
+    builder().threads(threads).bind().expect("a free port")
 }
 
 fn builder() -> ServerBuilder<WsStr> {
@@ -21,9 +25,9 @@ fn resumable_server() -> RxWsServer<WsStr> {
     builder().resumable(Resume::new()).bind().expect("a free port")
 }
 
-/// An echo through each connection on its own.
-pub(crate) fn connections() -> SocketAddr {
-    stay(echo(server()))
+/// An echo through each connection on its own, on so many threads.
+pub(crate) fn connections(threads: usize) -> SocketAddr {
+    stay(echo(server_on(threads)))
 }
 
 /// The same beside a subscriber on the server itself, as real programs have one. It hears nothing.
@@ -47,9 +51,9 @@ pub(crate) fn tagged() -> SocketAddr {
     stay(server)
 }
 
-/// What a speaker says goes to all that listen.
-pub(crate) fn fan_out() -> SocketAddr {
-    to_listeners(server())
+/// What a speaker says goes to all that listen, on so many threads.
+pub(crate) fn fan_out(threads: usize) -> SocketAddr {
+    to_listeners(server_on(threads))
 }
 
 /// An echo whose connections outlive their links, for clients that speak the resumable mode.

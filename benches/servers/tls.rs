@@ -1,5 +1,5 @@
-//! Echoes over TLS: our server with a certificate, the tuned one over tokio-rustls, and a load that speaks TLS. Both sides of
-//! both use rustls with ring, and its defaults.
+//! Echoes over TLS: our server with a certificate, the tuned one over tokio-rustls, the best one over rustls, and a load that
+//! speaks TLS. Both sides of all use rustls with ring, and its defaults.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     baseline::{self, Answer, tuned_connection},
+    best,
     ours::{PING_INTERVAL, echo, stay},
     wire::connect_all_asking,
 };
@@ -67,13 +68,23 @@ pub(crate) fn ours(args: &[String]) -> SocketAddr {
     stay(echo(server.bind().expect("a free port")))
 }
 
-/// The tuned echo.
-pub(crate) fn by_hand(args: &[String]) -> SocketAddr {
+/// What makes connections of sockets, in the servers that were written by hand.
+fn acceptor(args: &[String]) -> TlsAcceptor {
     let key = PrivateKeyDer::from_pem_slice(args[1].as_bytes()).expect("a key");
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().expect("ring has them").with_no_client_auth();
     let config = builder.with_single_cert(vec![der(&args[0])], key).expect("a certificate and its key");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// The best echo.
+pub(crate) fn best(args: &[String]) -> SocketAddr {
+    best::tls::echo(acceptor(args))
+}
+
+/// The tuned echo.
+pub(crate) fn by_hand(args: &[String]) -> SocketAddr {
+    let acceptor = acceptor(args);
     baseline::serve(move |socket| {
         let acceptor = acceptor.clone();
         async move {

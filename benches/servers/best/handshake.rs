@@ -1,9 +1,6 @@
 //! The opening handshake, by tungstenite's functions.
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::handshake::{
     machine::TryParse,
     server::{Request, create_response, write_response},
@@ -13,7 +10,7 @@ use tokio_tungstenite::tungstenite::handshake::{
 const HEAD_LEN: usize = 512;
 
 /// Answers the request, and returns the path that it asks for.
-pub(super) async fn answer(socket: &mut TcpStream) -> Option<String> {
+pub(super) async fn answer(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<String> {
     let request = request(socket).await?;
     let mut answer = Vec::with_capacity(HEAD_LEN);
     write_response(&mut answer, &create_response(&request).ok()?).ok()?;
@@ -21,7 +18,7 @@ pub(super) async fn answer(socket: &mut TcpStream) -> Option<String> {
     Some(request.uri().path().to_owned())
 }
 
-async fn request(socket: &mut TcpStream) -> Option<Request> {
+async fn request(socket: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     let mut head = Vec::with_capacity(HEAD_LEN);
     while socket.read_buf(&mut head).await.ok()? > 0 {
         if let Some((len, request)) = Request::try_parse(&head).ok()? {

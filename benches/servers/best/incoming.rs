@@ -20,7 +20,7 @@ use super::{
 
 pub(super) struct Incoming {
     socket: OwnedReadHalf,
-    /// While a message is not complete. Otherwise each read takes the one that was used last, whose memory is in the cache.
+    /// While a message is not complete.
     protocol: Option<Protocol>,
 }
 
@@ -49,14 +49,6 @@ impl Incoming {
         if read.is_err() || input.filled().is_empty() {
             return Poll::Ready(Next::End);
         }
-        let mut unused = shared.protocols.borrow_mut();
-        let mut protocol = self.protocol.take().or_else(|| unused.pop()).unwrap_or_default();
-        let next = protocol.feed(input.filled(), &mut output, answer);
-        if protocol.is_unused() && next == Next::Read {
-            unused.push(protocol);
-        } else {
-            self.protocol = Some(protocol);
-        }
-        Poll::Ready(next)
+        Poll::Ready(shared.feed(&mut self.protocol, input.filled(), &mut output, answer))
     }
 }

@@ -10,6 +10,8 @@ mod incoming;
 mod outgoing;
 mod output;
 mod protocol;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
@@ -19,7 +21,15 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-use self::{fan_out::Listeners, incoming::Incoming, outgoing::Outgoing, output::Output, protocol::Protocol};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use self::{
+    fan_out::Listeners,
+    incoming::Incoming,
+    outgoing::Outgoing,
+    output::Output,
+    protocol::{Next, Protocol},
+};
 
 /// An echo.
 pub(crate) fn echo() -> SocketAddr {
@@ -45,6 +55,26 @@ struct Shared {
 impl Shared {
     /// As much as stays in the second-level cache of a core, beside what is made of it.
     const INPUT_LEN: usize = 64 * 1024;
+
+    /// Gives what a connection has read to its protocol. It has its `own` one while a message is not complete. Otherwise each
+    /// takes the one that was used last, whose memory is in the cache.
+    fn feed(
+        &self,
+        own: &mut Option<Protocol>,
+        input: &[u8],
+        output: &mut Output,
+        answer: &mut impl FnMut(Utf8Bytes, &mut Output),
+    ) -> Next {
+        let mut unused = self.protocols.borrow_mut();
+        let mut protocol = own.take().or_else(|| unused.pop()).unwrap_or_default();
+        let next = protocol.feed(input, output, answer);
+        if protocol.is_unused() && next == Next::Read {
+            unused.push(protocol);
+        } else {
+            *own = Some(protocol);
+        }
+        next
+    }
 }
 
 impl Default for Shared {

@@ -1,6 +1,6 @@
 //! Frames that are to be written, one after another.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice, Write};
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -76,5 +76,17 @@ impl Output {
             IoSlice::new(&part[of_part..])
         });
         rest.filter(|slice| !slice.is_empty()).collect()
+    }
+}
+
+/// For what makes bytes of its own, as TLS does.
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
-//! The load on a server: many connections driven by one thread, which counts bytes and looks at none.
+//! The load on a server: many connections driven by one thread, or a part of them by each of some, which counts bytes and looks at none.
 
+pub(crate) mod full;
 pub(crate) mod paced;
 pub(crate) mod rush;
 
@@ -24,9 +25,9 @@ use crate::{
 const READ_LEN: usize = 1024 * 1024;
 
 /// A socket, or what encrypts over one.
-pub(crate) trait Stream: Read + Write + AsFd {}
+pub(crate) trait Stream: Read + Write + AsFd + Send {}
 
-impl<S: Read + Write + AsFd> Stream for S {}
+impl<S: Read + Write + AsFd + Send> Stream for S {}
 
 pub(crate) struct Swarm {
     epoll: OwnedFd,

@@ -1,0 +1,26 @@
+//! Clients that receive and that send.
+
+use super::Bench;
+use crate::{client::Link, report::Target::Ratio};
+
+impl Bench {
+    pub(super) fn clients(&mut self) {
+        let receiving = ["client-ours-receiving", "client-tuned-receiving"];
+        self.client("client receiving 128 B", receiving, Link::receiving);
+        self.client("client sending 128 B", ["client-ours-sending", "client-tuned-sending"], Link::sending);
+    }
+
+    fn client(&mut self, scenario: &str, names: [&'static str; 2], cost: fn(&mut Link) -> f64) {
+        if !self.wants(scenario, names.len()) {
+            return;
+        }
+        let mut contest = names.map(Link::start);
+        contest.iter_mut().for_each(|link| _ = cost(link));
+        for _ in 0..self.rounds() {
+            for (name, link) in ["ours", "tuned"].into_iter().zip(&mut contest) {
+                self.report.add(scenario, name, "ns", cost(link));
+            }
+        }
+        self.report.compare(scenario, "ours", "tuned", Ratio(0.9, 1.0));
+    }
+}
