@@ -319,9 +319,9 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// # Ok::<(), WsError>(())
     /// ```
     ///
-    /// A callback that blocks holds up the connections of its thread. Where callbacks have to block now and then,
-    /// [`IoRuntime::with_threads`](crate::IoRuntime::with_threads) serves the other connections meanwhile, at a higher price for each
-    /// message.
+    /// A callback that blocks holds up the connections of its thread, and on the first thread new ones as well. Where callbacks have
+    /// to block now and then, [`IoRuntime::with_threads`](crate::IoRuntime::with_threads) serves the other connections meanwhile, at
+    /// a higher price for each message.
     ///
     /// # Panics
     ///

@@ -92,6 +92,9 @@ async fn serve_all<D: WsDatatype>(
     dismiss(arrivals).await;
     server.close_connections();
     while serving.join_next().await.is_some() {}
+    // Another thread may still be emitting them: whoever has waited for the end has heard of all.
+    server.connections.clone().complete();
+    server.connections.delivered().await;
     let report = CloseReport::from(server.unsent());
     server.component.end(report, || server.last(report)).await;
 }

@@ -11,6 +11,7 @@ over_both! {
     resumable_and_unbound_servers_are_on_the_bus_too,
     server_goes_on_when_its_bus_has_ended,
     blocked_subscriber_loses_nothing,
+    clients_on_all_threads_of_the_servers_hear_each_push_once,
 }
 
 /// Servers with a bus each, and a client on `/a` of each.
@@ -169,5 +170,36 @@ fn blocked_subscriber_loses_nothing(joint: &Joint) {
     drop(go);
     for n in 0..20_000 {
         assert_eq!(received.recv_timeout(PATIENCE).unwrap(), n.to_string());
+    }
+}
+
+fn clients_on_all_threads_of_the_servers_hear_each_push_once(joint: &Joint) {
+    let servers = [(); 2].map(|()| {
+        let bus = joint.bus();
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).threads(3).bus(&bus).bind().unwrap();
+        let clients = [(); 3].map(|()| connected(&server, "/a", WsStr));
+        bus.wait_connected(PATIENCE).unwrap();
+        (server, clients, bus)
+    });
+    let heard: Vec<_> = servers.iter().flat_map(|(_, clients, _)| clients).map(|c| Recorder::on(c.clone())).collect();
+    // Each is told by a callback on its own thread.
+    for (server, clients, _) in &servers {
+        let same = server.clone();
+        server.connections().subscribe(move |connection| {
+            let same = same.clone();
+            connection
+                .log_errors()
+                .subscribe(move |text| (0..100).for_each(|n| same.next(on_a(format!("{text} {n}")))));
+        });
+        clients.iter().enumerate().for_each(|(n, client)| client.next(format!("{} {n}", server.local_addr())));
+    }
+    for heard in heard {
+        let mut told = std::collections::BTreeMap::<String, Vec<String>>::new();
+        for text in heard.items(600) {
+            let (by, n) = text.rsplit_once(' ').unwrap();
+            told.entry(by.to_owned()).or_default().push(n.to_owned());
+        }
+        assert!(told.len() == 6 && told.into_values().all(|of_one| of_one == texts(0..100)));
+        assert_eq!(heard.rest(), []);
     }
 }

@@ -134,3 +134,19 @@ fn resumed_link_compresses_what_is_sent_again() {
     assert!(client.is_compressed() && client.stats().sent.compressed.messages >= 5 * 45);
     assert_accounted(client.stats().sent);
 }
+
+#[test]
+fn message_for_connections_on_several_threads_is_compressed_for_each() {
+    const CLIENTS: usize = 6;
+    const COUNT: usize = 200;
+    let builder = RxWsServer::builder("ws://127.0.0.1:0", WsFrame).threads(3).compression(Deflate::new());
+    let server = echo_server_with(builder);
+    let clients: Vec<_> = (0..CLIENTS).map(|_| client(url(&server, "/all"), Some(Deflate::new()))).collect();
+    let heard: Vec<_> = clients.iter().map(|client| Recorder::on(client.clone())).collect();
+    (0..COUNT).for_each(|n| server.next(TaggedData::new("/all", digits(n, 2000))));
+    clients.iter().for_each(|client| client.next(digits(COUNT, 2000)));
+    for heard in heard {
+        (0..=COUNT).for_each(|n| assert_eq!(heard.item(), digits(n, 2000).into()));
+    }
+    until("all is counted", || server.stats().sent.compressed.messages == (CLIENTS * (COUNT + 1)) as u64);
+}

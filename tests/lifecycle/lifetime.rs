@@ -14,7 +14,7 @@ fn threads_named(name: &str) -> usize {
     names.filter(|comm| comm.trim_end() == name).count()
 }
 
-fn wait_for_no_thread(name: &str) {
+pub(crate) fn wait_for_no_thread(name: &str) {
     assert!(name.len() <= 15, "the system cuts {name}");
     until("the end of the thread", || threads_named(name) == 0);
 }

@@ -10,6 +10,8 @@ mod deaths;
 mod endings;
 mod heartbeat;
 #[cfg(target_os = "linux")] // counts threads by /proc
+mod lanes;
+#[cfg(target_os = "linux")] // counts threads by /proc
 mod lifetime;
 mod paths;
 mod random;

@@ -119,3 +119,21 @@ async fn waiting_on_the_only_thread_of_a_runtime_is_an_error_at_once() {
     client.clone().complete();
     client.closed().await;
 }
+
+#[test]
+fn wait_for_the_end_of_a_server_lasts_until_its_connections_are_emitted() {
+    let several = IoRuntime::with_threads("several", 3).unwrap();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(&several).bind().unwrap();
+    let ((enter, inside), (release, held)) = (mpsc::channel(), mpsc::channel::<()>());
+    let held = Mutex::new(held);
+    server.connections().subscribe(move |_| {
+        enter.send(()).unwrap();
+        _ = held.lock().unwrap().recv_timeout(PATIENCE);
+    });
+    let _client = connected(&server, "/", WsStr);
+    inside.recv_timeout(PATIENCE).unwrap();
+    server.clone().complete();
+    assert!(matches!(server.wait_closed(Duration::from_millis(300)), Err(WsError::TimedOut { .. })));
+    drop(release);
+    server.wait_closed(PATIENCE).unwrap();
+}

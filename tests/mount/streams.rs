@@ -53,3 +53,30 @@ fn large_messages_pass_whole_over_each_runtime() {
         }
     }
 }
+
+#[test]
+fn mounted_connections_are_spread_over_the_threads_of_the_server() {
+    let server = RxWsServer::unbound(WsStr).name("spread").threads(2).resumable(Resume::new()).build().unwrap();
+    let (on_message, threads) = std::sync::mpsc::channel();
+    server.connections().subscribe(move |connection| {
+        let on_message = on_message.clone();
+        connection.clone().log_errors().subscribe(move |_| on_message.send(thread_name()).unwrap());
+        connection.clone().subscribe_with(connection);
+    });
+    let addr = serve(Router::new().fallback_service(server.service()));
+    let plain = [(); 2].map(|()| assert_echoes(format!("ws://{addr}/")));
+    let resumable = [(); 2].map(|()| {
+        let builder = RxWsClient::builder(format!("ws://{addr}/"), WsStr).resumable(Resume::new());
+        let client = builder.connect().unwrap();
+        let heard = Recorder::on(client.clone());
+        client.next("hello");
+        assert_eq!(heard.item(), "hello");
+        client
+    });
+    let mut threads: Vec<_> = (0..4).map(|_| threads.recv_timeout(PATIENCE).unwrap()).collect();
+    threads.sort_unstable();
+    assert_eq!(threads, ["rxplus-spread", "rxplus-spread", "rxplus-spread-2", "rxplus-spread-2"]);
+    server.clone().complete();
+    assert_eq!(server.wait_closed(PATIENCE).unwrap(), CloseReport::default());
+    drop((plain, resumable));
+}

@@ -30,6 +30,7 @@
 
 mod ends;
 mod hostile;
+mod lanes;
 mod lifetime;
 mod model;
 mod raw;

@@ -76,9 +76,20 @@ impl Pair {
         server: RxWsServer<WsStr>,
         options: impl FnOnce(ClientBuilder<WsStr>) -> ClientBuilder<WsStr>,
     ) -> Self {
-        let connections = Recorder::on(server.connections());
         let proxy = Proxy::to(server.local_addr());
-        let client = resumable_client_with(&proxy.url("/"), options);
+        let url = proxy.url("/");
+        Self::through(proxy, &url, server, options)
+    }
+
+    /// Through a proxy that is at this address for the client.
+    pub(crate) fn through(
+        proxy: Proxy,
+        url: &str,
+        server: RxWsServer<WsStr>,
+        options: impl FnOnce(ClientBuilder<WsStr>) -> ClientBuilder<WsStr>,
+    ) -> Self {
+        let connections = Recorder::on(server.connections());
+        let client = resumable_client_with(url, options);
         let (events, down) = (session_events(&client), Recorder::on(client.clone()));
         let connection = connections.item();
         let up = Recorder::on(connection.clone());

@@ -149,3 +149,35 @@ fn authorize_decides_on_accepted_streams_and_sees_where_they_come_from() {
     assert_eq!(connections.item().grant::<String>().unwrap(), "/chat from memory");
     server.complete();
 }
+
+#[test]
+fn streams_of_the_program_are_spread_over_the_threads_of_the_server() {
+    let server = unbound_with(|builder| builder.name("spread").threads(3));
+    let (tell, told) = mpsc::channel();
+    server.connections().subscribe(move |connection| {
+        let tell = tell.clone();
+        connection.log_errors().subscribe(move |_| tell.send(thread_name()).unwrap());
+    });
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let mut in_memory = Vec::new();
+        let mut over_tcp = Vec::new();
+        for _ in 0..3 {
+            in_memory.push(open(memory(&server), "/a").await);
+            let (near, accepted) = tokio::join!(TcpStream::connect(to), listener.accept());
+            server.accept(accepted.unwrap().0);
+            over_tcp.push(open(near.unwrap(), "/a").await);
+        }
+        for text in ["one", &"long ".repeat(10_000)] {
+            for (near, far) in in_memory.iter_mut().zip(&mut over_tcp) {
+                echoes(near, text).await;
+                echoes(far, text).await;
+            }
+        }
+    });
+    let mut threads: Vec<_> = (0..12).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    threads.sort_unstable();
+    let expected = ["rxplus-spread", "rxplus-spread-2", "rxplus-spread-3"].map(|name| [name; 4]);
+    assert_eq!(threads, expected.as_flattened());
+}

@@ -1,5 +1,6 @@
 //! A server and its connections: what they emit, whom a push reaches, and whom they let in.
 
+mod lanes;
 mod presence;
 mod rooms;
 
