@@ -83,6 +83,7 @@ impl<D: WsDatatype> Codec<D> {
         })
     }
 
+    #[inline]
     pub(crate) fn decode(&self, path: &str, frame: Frame) -> Result<D::Item, DatatypeError> {
         unless_it_panics(|| self.datatype.decode(path, frame))
     }

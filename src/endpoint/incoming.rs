@@ -29,6 +29,8 @@ pub(crate) struct IncomingCounts {
 
 impl<D: WsDatatype> Incoming<D> {
     /// The item to emit, `None` for a message that is discarded, or the reason why a frame cannot be decoded.
+    // Inlined, or each message would be moved once more, and its parts read before they are written.
+    #[inline(always)]
     pub(crate) fn take(&self, frame: Frame) -> Result<Option<Received<D::Item>>, DatatypeError> {
         let len = frame.len();
         if self.discards {

@@ -313,27 +313,37 @@ where
                 return bytes;
             }
             *share = share.saturating_sub(1);
+            if let Some(short) = self.decoder.short(&mut bytes, block) {
+                match short {
+                    Ok(frame) => self.take_in(frame, share),
+                    Err(error) => self.fail_decoding(&error.into()),
+                }
+                continue;
+            }
             match self.decoder.decode(&mut bytes, block, &mut self.answers) {
-                Ok(Message::Text(text)) => {
-                    self.note_len(text.len(), share);
-                    self.hear(Frame::Text(WsText::from_utf8_bytes(text)));
-                }
-                Ok(Message::Binary(bytes)) => {
-                    self.note_len(bytes.len(), share);
-                    self.hear(Frame::Binary(bytes));
-                }
+                Ok(Message::Text(text)) => self.take_in(Frame::Text(WsText::from_utf8_bytes(text)), share),
+                Ok(Message::Binary(bytes)) => self.take_in(Frame::Binary(bytes), share),
                 Ok(Message::Pong(payload)) => self.on_pong(&payload),
                 Ok(Message::Close(frame)) => self.on_close_frame(frame),
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => break,
-                Err(error) => {
-                    let (code, reason) = close_code_of(&error, &self.link.limits);
-                    self.fail_connection(code, reason);
-                }
+                Err(error) => self.fail_decoding(&error),
             }
         }
         &[]
+    }
+
+    #[inline]
+    fn take_in(&mut self, frame: Frame, share: &mut usize) {
+        self.note_len(frame.len(), share);
+        self.hear(frame);
+    }
+
+    #[cold]
+    fn fail_decoding(&mut self, error: &Error) {
+        let (code, reason) = close_code_of(error, &self.link.limits);
+        self.fail_connection(code, reason);
     }
 
     /// Notes the length of a message, which the share of a turn and the read-ahead count.

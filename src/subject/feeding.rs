@@ -250,6 +250,10 @@ pub(crate) async fn at_most(backlog: &dyn Backlog, most: usize) {
 
 impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for Core<T, E> {
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
+        if most > 0 && !self.token.is_called() {
+            // Nothing waits: what does calls whoever emits.
+            return Poll::Ready(());
+        }
         let mut state = self.lock();
         let waiting = state.inbox.len();
         if waiting < most || (waiting == most && self.token.try_hold().is_some()) {
