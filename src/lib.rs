@@ -55,6 +55,7 @@
 //! - `mount`: a server as a service of axum, or of any other server that is built on hyper or tower.
 //! - `test`: `testing`, a network in memory on a paused clock.
 //! - `http2`: with `mount`, WebSocket over HTTP/2 (RFC 8441).
+//! - `deflate`: compressed messages (permessage-deflate, RFC 7692).
 //! - `nats`: `RxBus`, which joins servers and other programs over a NATS broker.
 //!
 //! # Layout

@@ -53,9 +53,8 @@ const COMPRESSED_WRITES_PER_TURN: usize = 4;
 /// How many writes a push into a full outbox makes under one lock. The outbox asks for more if that made no room.
 const WRITES_PER_PUSH: usize = 4;
 
-/// The writer of a connection, shared by its task, the outbox, the write scheduler and the threads that push.
-///
-/// The fields that a write needs come first, in two or three cache lines.
+/// The writer of a connection, shared by its task, the outbox, the write scheduler and the threads that push. The fields that a
+/// write needs come first, in two or three cache lines.
 #[repr(C)]
 pub(crate) struct SharedWriter<S> {
     scheduler: Option<Arc<WriteScheduler>>,

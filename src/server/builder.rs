@@ -150,7 +150,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// # Ok::<(), WsError>(())
     /// ```
     ///
-    /// It is called on the server's I/O thread, only with requests that are otherwise accepted, and its time counts towards
+    /// It is called on the server's I/O thread, on several [`threads`](Self::threads) side by side, only with requests that are otherwise accepted, and its time counts towards
     /// `Limits::handshake`. If it panics, the request is answered with 500, and no other connection is affected.
     pub fn authorize<F, R, G>(mut self, decide: F) -> Self
     where
@@ -286,7 +286,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
     /// # Ok::<(), WsError>(())
     /// ```
     ///
-    /// It is called on the server's I/O thread, once for each connection, after [`Connected`](crate::ServerEvent::Connected). If
+    /// It is called on the connection's I/O thread, once for each connection, after [`Connected`](crate::ServerEvent::Connected). If
     /// it panics, the connection has no name, and that is an [event](crate::ServerEvent::SubscriberPanicked). On a bus, everybody who
     /// may subscribe at the broker can read the names.
     pub fn member<F, N>(mut self, name: F) -> Self
@@ -298,8 +298,9 @@ impl<D: WsDatatype> ServerBuilder<D> {
         self
     }
 
-    /// Serves on `count` threads of the server's own, which share the connections but no other work. The default is 1. It takes
-    /// the place of a [`runtime`](Self::runtime) that was given before; one that is given afterwards takes its place.
+    /// Serves on `count` threads of the server's own, named `rxplus-server`, `rxplus-server-2` and so on if that is its name. The
+    /// default is 1. It takes the place of a [`runtime`](Self::runtime) that was given before; one that is given afterwards takes
+    /// its place.
     ///
     /// For a server that needs more than one core: the handshakes, TLS, decoding, compression and writing for a connection are
     /// its thread's, and so are the callbacks of its own subject, in order. A new connection comes to the thread that has the

@@ -54,7 +54,8 @@ use crate::{
 ///
 /// # Emission
 ///
-/// On the server's I/O thread, in the order of arrival. A subscription that is made while `connections()` emits the
+/// On the server's I/O thread, or on the one of its [`threads`](crate::ServerBuilder::threads) that serves this connection, in the
+/// order of arrival. A subscription that is made while `connections()` emits the
 /// connection hears everything. A later one first receives the messages that no subscriber has received, neither of this
 /// connection nor of the server (up to 1,024 messages and 1 MiB are kept for the whole server), then all new ones. Nothing
 /// is lost in between, and messages that a subscriber leaves are kept for the next.

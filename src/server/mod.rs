@@ -68,7 +68,8 @@ use crate::{
 ///
 /// # Emission
 ///
-/// On the server's I/O thread; the messages of each connection in the order of their arrival. Until the first subscriber
+/// On the server's I/O thread, or on its [`threads`](ServerBuilder::threads), one at a time; the messages of each connection in the
+/// order of their arrival. Until the first subscriber
 /// comes, 1,024 messages or 1 MiB are kept for it. Callbacks may push, even into the server itself. Trouble with one client,
 /// such as a bad frame or a reset, is an [event](Self::events) and never ends this subject.
 ///
