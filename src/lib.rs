@@ -64,6 +64,10 @@
 //! Endpoints and their builders, datatypes, events and options are in this root, and the operators are methods of
 //! [`ObservableExt`]. The types that operators and endpoints make, which programs seldom name, are in [`ops`]. [`prelude`]
 //! has all of it and RxRust's own prelude: rxplus needs exactly the version of RxRust that it re-exports.
+#![cfg_attr(
+    not(feature = "deflate"),
+    allow(clippy::useless_conversion, reason = "a message in an outbox is a `Frame` itself there")
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod addr;
