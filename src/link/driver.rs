@@ -286,9 +286,9 @@ where
             return Break(self.drained());
         }
         let writer = &self.writer;
-        let gathered = self.decoder.gather_by(GATHERED_LEN, READ_BUFFER_LEN, |space| writer.poll_read(cx, space));
+        let gathered = self.decoder.gather_by(GATHERED_LEN, READ_BUFFER_LEN, |space| writer.poll_read_buf(cx, space));
         let is_gathered = gathered.is_some();
-        let len = match gathered.unwrap_or_else(|| writer.poll_read(cx, &mut space.as_mut())) {
+        let len = match gathered.unwrap_or_else(|| writer.poll_read(cx, space.as_mut())) {
             Poll::Pending => return Continue(Fill::Nothing),
             Poll::Ready(Err(error)) => return Break(self.unreadable(error)),
             Poll::Ready(Ok(len)) => len,

@@ -210,7 +210,14 @@ impl<S: Socket> SharedWriter<S> {
     }
 
     /// Returns how many bytes it has put into `space`; none at the end of the stream.
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, space: &mut impl BufMut) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut writer = self.lock();
+        let Some(socket) = &mut writer.socket else { return Poll::Pending };
+        pin!(socket.read(space)).poll(cx)
+    }
+
+    /// As [`poll_read`](Self::poll_read), into memory that nothing was written to: some streams clear all of it first.
+    pub(crate) fn poll_read_buf(&self, cx: &mut Context<'_>, space: &mut impl BufMut) -> Poll<io::Result<usize>> {
         let mut writer = self.lock();
         let Some(socket) = &mut writer.socket else { return Poll::Pending };
         pin!(socket.read_buf(space)).poll(cx)

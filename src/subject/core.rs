@@ -157,7 +157,13 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let turn = self.next_turn(&mut state, Some(event), &observers);
         drop(state);
         turn.into_iter().for_each(|turn| self.perform(turn, &mut observers));
-        let state = self.lock();
+        let mut state = self.lock();
+        // Those that have left meanwhile are this thread's to drop: it had the token.
+        while self.stale.swap(false, Ordering::Relaxed) {
+            drop(state);
+            self.sweep(&mut observers);
+            state = self.lock();
+        }
         if state.is_idle() {
             self.rest(state, observers);
             return;

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, Barrier,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
@@ -311,6 +311,20 @@ fn destructor_of_a_subscriber_that_panics_is_told_of_whenever_it_is_dropped() {
         subject.next(1);
     };
     assert_eq!(ended_by(in_a_callback), 1);
+}
+
+#[test]
+fn observer_that_leaves_while_a_task_of_the_home_delivers_is_dropped() {
+    let subject = SerializedSubject::<usize>::at_home(IoScheduler::default(), Replay::Nothing, None);
+    let (held, leave) = (Arc::new(()), Arc::new(Mutex::new(None::<SerializedSubscription>)));
+    let (is_held, leaving) = (Arc::downgrade(&held), leave.clone());
+    let subscription = Io::new(subject.clone()).subscribe(move |_| {
+        _ = &held;
+        leaving.lock().unwrap().take().into_iter().for_each(SerializedSubscription::unsubscribe);
+    });
+    *leave.lock().unwrap() = Some(subscription);
+    assert!(time::block_on(subject.deliver_at_home(1), PATIENCE).is_some());
+    assert!(is_held.upgrade().is_none());
 }
 
 #[test]
