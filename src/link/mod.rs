@@ -82,6 +82,7 @@ mod driver;
 pub(crate) mod greeting;
 mod read_ahead;
 mod read_buffer;
+mod reading;
 pub(crate) mod session;
 pub(crate) mod write_scheduler;
 mod writer;
