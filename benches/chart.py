@@ -66,8 +66,10 @@ def by_marker(text):
     machine, *tables = text.strip().split("\n\n")
     groups = {}
     for table in tables:
-        of_threads = table.splitlines()[2].startswith("| two threads")
-        groups.setdefault("threads" if of_threads else "servers", [machine]).append(table)
+        first_row = table.splitlines()[2]
+        names = {"| two threads": "threads", "| resumable": "resumable"}
+        name = next((name for begin, name in names.items() if first_row.startswith(begin)), "servers")
+        groups.setdefault(name, [machine]).append(table)
     return {name: "\n\n".join(group) for name, group in groups.items()}
 
 
