@@ -47,6 +47,11 @@ impl IoScheduler {
         self.runtime.upgrade()
     }
 
+    /// The number of the lane on which it would spawn a task now; 0 if that is its first one, or if it has none.
+    pub(crate) fn lane(&self) -> u64 {
+        self.runtime.lane()
+    }
+
     /// Whether this scheduler runs its tasks on the calling thread.
     pub(crate) fn is_current(&self) -> bool {
         self.runtime.is_current()

@@ -342,6 +342,12 @@ impl WeakRuntime {
         here.own == own || here.all == own || self.foreign.as_ref().is_some_and(in_callback)
     }
 
+    /// The number of its lane whose thread this is; 0 if it is none of its lanes'.
+    pub(crate) fn lane(&self) -> u64 {
+        let Numbers { own, all } = CURRENT.get();
+        if all == self.numbers.own && own != all { own } else { 0 }
+    }
+
     /// Whether a component here could not go on while the calling thread waits for it. Lanes count as one another: what one of
     /// them waits for may wait for it.
     pub(crate) fn waits_for(&self) -> bool {

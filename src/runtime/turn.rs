@@ -34,8 +34,8 @@ pub(crate) trait Deliver: Drain {
 /// The place at which a task is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// On the scheduler of a component.
-    Home,
+    /// On the scheduler of a component: on this lane, by number, if the scheduler has lanes, and 0 otherwise.
+    Home(u64),
     /// On a [`RunLoop`](crate::RunLoop) while it is run, by number.
     Loop(u64),
     Runtime(runtime::Id),
@@ -81,8 +81,8 @@ pub(crate) fn yield_now(cx: &mut Context<'_>) {
 /// On the global runtime where this thread has none, or is in the middle of `block_on`, after which nobody may run its
 /// tasks.
 pub(crate) fn place(home: Option<&IoScheduler>) -> Place {
-    if home.is_some() {
-        return Place::Home;
+    if let Some(home) = home {
+        return Place::Home(home.lane());
     }
     if let Some(number) = loop_number() {
         return Place::Loop(number);
@@ -120,16 +120,16 @@ pub(crate) fn go_on_in_test(runtime: &Handle) {
 pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, place: Place, home: Option<&IoScheduler>) {
     let handed = Handed::new(deliveries, place);
     match (place, home) {
-        (Place::Home, Some(home)) => home.spawn(handed.deliver_next_turns()),
+        (Place::Home(_), Some(home)) => home.spawn(handed.deliver_next_turns()),
         (Place::Loop(_), _) => go_on_in_loop(Next::Deliveries(handed)).unwrap_or_else(drop),
         (Place::Runtime(_), _) => drop(task::spawn(handed.deliver_next_turns())),
         _ => IoRuntime::global().spawn(handed.deliver_next_turns()),
     }
 }
 
-/// Makes `deliveries` in a task on `home`.
-pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Deliver>) {
-    home.spawn(Handed::new(deliveries, Place::Home).deliver());
+/// Makes `deliveries` in a task on `home`, which is at `place`.
+pub(crate) fn deliver_on(home: &IoScheduler, deliveries: Arc<dyn Deliver>, place: Place) {
+    home.spawn(Handed::new(deliveries, place).deliver());
 }
 
 /// Deliveries that a task is to make. If it is dropped with a runtime that is shut down, the global one makes them.

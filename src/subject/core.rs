@@ -257,9 +257,10 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     pub(crate) fn wake_home(self: &Arc<Self>) {
         let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
         let Some(home) = home else { return callback::run(|| _ = self.clone().drain()) };
-        let asked = self.lock().note_asked(Place::Home);
+        let place = runtime::place(Some(home));
+        let asked = self.lock().note_asked(place);
         if asked == Asked::Now {
-            runtime::deliver_on(home, self.clone());
+            runtime::deliver_on(home, self.clone(), place);
         }
     }
 }

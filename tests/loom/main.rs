@@ -244,7 +244,6 @@ mod runtime {
     /// Each thread is a place of its own.
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Place {
-        Home,
         Thread(loom::thread::ThreadId),
     }
 
@@ -282,7 +281,7 @@ mod runtime {
         }
     }
 
-    pub(crate) fn deliver_on(_: &IoScheduler, _: Arc<dyn Deliver>) {
+    pub(crate) fn deliver_on(_: &IoScheduler, _: Arc<dyn Deliver>, _: Place) {
         unreachable!("the models have no home thread");
     }
 

@@ -173,15 +173,15 @@ fn push_from_any_thread_reaches_the_connections_of_all_in_order() {
     let push = |server: &RxWsServer<WsStr>, name: &str| {
         (0..MESSAGES).for_each(|n| server.next(TaggedData::new("/all", format!("{name} {n}"))));
     };
-    // One of each thread pushes, and two threads of the program's.
-    for (name, connection) in ["x", "y", "z"].iter().zip(connections.items(THREADS)) {
+    for connection in connections.items(listeners.len()) {
         let server = server.clone();
-        connection.log_errors().subscribe(move |_| push(&server, name));
+        connection.log_errors().subscribe(move |name| push(&server, &name));
     }
+    // Some on threads of the server's push, and two threads of the program's.
     thread::scope(|scope| {
         let server = &server;
         ["a", "b"].into_iter().for_each(|name| _ = scope.spawn(move || push(server, name)));
-        listeners[..THREADS].iter().for_each(|client| client.next("push"));
+        ["x", "y", "z"].into_iter().zip(&listeners).for_each(|(name, client)| client.next(name));
     });
     for heard in heard {
         let mut by_name = BTreeMap::<String, Vec<String>>::new();
@@ -252,6 +252,28 @@ fn callback_that_blocks_holds_up_the_connections_of_its_thread_alone() {
     drop(release);
     assert_eq!(by_server.item(), TaggedData::new("/1", "hello".into()));
     assert_eq!(heard.item(), "later");
+}
+
+#[test]
+fn event_that_a_blocked_thread_was_to_tell_is_told_by_another() {
+    let builder = RxWsServer::builder("ws://127.0.0.1:0", WsByPath::new(|_| WsKind::Str));
+    let server = builder.name("told").threads(2).bind().unwrap();
+    let (connections, events) = (Recorder::on(server.connections()), Recorder::on(server.events()));
+    let clients = ["/first", "/second"].map(|path| connected(&server, path, WsStr));
+    let second = connections.find(|connection| (connection.path() == "/second").then_some(connection));
+    let ((enter, inside), (release, held)) = (mpsc::channel(), mpsc::channel::<()>());
+    let (same, held) = (server.clone(), Mutex::new(held));
+    let unencodable = |path| TaggedData::new(path, Payload::from(vec![1u8]));
+    second.log_errors().subscribe(move |_| {
+        same.next(unencodable("/here"));
+        enter.send(thread_name()).unwrap();
+        _ = held.lock().unwrap().recv_timeout(2 * PATIENCE);
+    });
+    clients[1].next("block");
+    assert_eq!(inside.recv_timeout(PATIENCE).unwrap(), "rxplus-told-2");
+    server.next(unencodable("/there"));
+    events.find(|event| matches!(event, ServerEvent::Unencodable { .. }).then_some(()));
+    drop(release);
 }
 
 #[test]
