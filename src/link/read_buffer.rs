@@ -36,7 +36,7 @@ impl Space {
     }
 
     /// All of it, from the beginning of a page on. The allocator begins 16 bytes behind that, and there the copy of the kernel
-    /// (`rep movsb`) takes ten times as long on some AMD processors, which take the two ends for the same memory.
+    /// (`rep movsb`) took ten times as long on an AMD processor.
     pub(crate) fn as_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..][..READ_BUFFER_LEN]
     }
