@@ -6,6 +6,7 @@
 //! | `read_block` | the memory that messages are decoded into |
 //! | `write_buffer` | from messages to bytes, and where in the bytes they end |
 //! | `memory_stream` | the memory that tungstenite reads from and writes to in place of a socket |
+//! | `frame_head` | the head of a message's frame (section 5.2) |
 //! | `mask` | masking (section 5.3) |
 //! | `pieces` | how long payloads are copied |
 //! | `close` | close codes (section 7.4) |
@@ -19,6 +20,7 @@ pub(crate) mod deflate;
 #[cfg(not(feature = "deflate"))]
 #[path = "no_deflate.rs"]
 pub(crate) mod deflate;
+pub(crate) mod frame_head;
 pub(crate) mod heartbeat;
 pub(crate) mod mask;
 pub(crate) mod memory_stream;

@@ -29,17 +29,15 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{io::AsyncWrite, time::Instant};
-use tokio_tungstenite::tungstenite::protocol::{
-    Role,
-    frame::{
-        FrameHeader,
-        coding::{Data, OpCode},
-    },
-};
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
     Frame,
-    protocol::{mask::mask, pieces::pieces},
+    protocol::{
+        frame_head::{Kind, append_head, key_of},
+        mask::mask,
+        pieces::pieces,
+    },
 };
 
 /// The shortest payload that is written from where it lies. From this length on that costs less than a copy; and a copy of 1
@@ -149,29 +147,19 @@ impl WriteBuffer {
     /// Adds a message as one frame, masked if it comes from a client (RFC 6455, section 5.3). `prefix` comes before its
     /// payload.
     pub(crate) fn append(&mut self, frame: &Frame, role: Role, prefix: &[u8]) {
-        let header = FrameHeader { opcode: opcode_of(frame), ..FrameHeader::default() };
-        self.place(header, role, prefix, frame.as_bytes(), || frame.to_bytes());
+        self.place(Kind::of(frame), role, prefix, frame.as_bytes(), || frame.to_bytes());
     }
 
-    /// Adds a message in compressed form, which the first reserved bit tells (RFC 7692, section 6.1).
+    /// Adds a message in compressed form.
     pub(crate) fn append_compressed(&mut self, frame: &Frame, compressed: &Bytes, role: Role) {
-        let header = FrameHeader { opcode: opcode_of(frame), rsv1: true, ..FrameHeader::default() };
-        self.place(header, role, &[], compressed, || compressed.clone());
+        self.place(Kind::of(frame).compressed(), role, &[], compressed, || compressed.clone());
     }
 
     #[inline(always)]
-    fn place(
-        &mut self,
-        mut header: FrameHeader,
-        role: Role,
-        prefix: &[u8],
-        payload: &[u8],
-        to_bytes: impl FnOnce() -> Bytes,
-    ) {
-        let key: Option<[u8; 4]> = (role == Role::Client).then(rand::random);
-        header.mask = key;
+    fn place(&mut self, kind: Kind, role: Role, prefix: &[u8], payload: &[u8], to_bytes: impl FnOnce() -> Bytes) {
+        let key = key_of(role);
         let before = self.bytes.len();
-        header.format((prefix.len() + payload.len()) as u64, &mut self.bytes).expect("a vector takes everything");
+        append_head(&mut self.bytes, kind, prefix.len() + payload.len(), key);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(prefix);
         if key.is_none() && payload.len() >= INSERTED_LEN {
@@ -333,13 +321,6 @@ impl WriteBuffer {
     }
 }
 
-fn opcode_of(frame: &Frame) -> OpCode {
-    OpCode::Data(match frame {
-        Frame::Text(_) => Data::Text,
-        Frame::Binary(_) => Data::Binary,
-    })
-}
-
 thread_local! {
     /// The buffer that the connections of a thread share, since each needs one only while it writes. Growing and shrinking
     /// one per connection was a fifth of the cost of an echo of 16 KiB on 64 connections.
@@ -365,7 +346,10 @@ impl WriteBuffer {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokio_tungstenite::tungstenite::protocol::frame::FrameSocket;
+    use tokio_tungstenite::tungstenite::protocol::frame::{
+        FrameSocket,
+        coding::{Data, OpCode},
+    };
 
     use super::*;
 
