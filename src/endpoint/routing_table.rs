@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Tag,
     fate::Fate,
-    outbox::{FETCHED_AT_ONCE, Key, Outbox, OutboxFrame, Refusal, Spent, discard},
+    outbox::{FETCHED_AT_ONCE, Key, Outbox, OutboxFrame, Refusal, Runs, Spent, discard},
     sparse,
 };
 
@@ -44,6 +44,8 @@ struct Hearers {
     outboxes: Vec<(u64, Outbox)>,
     /// How many of their links compress.
     compressing: usize,
+    /// What goes to all of them.
+    runs: Runs,
 }
 
 impl RoutingTable {
@@ -108,7 +110,10 @@ impl RoutingTable {
     ) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
-        Self::offer_all(table, path, frame, except, |outbox, frame| outbox.offer(frame, fate))
+        match fate {
+            None => Self::offer_all(table, path, frame, except),
+            Some(_) => Self::offer_to_each(table, path, frame, except, |outbox, frame| outbox.offer(frame, fate)),
+        }
     }
 
     /// As [`push`](Self::push), for a message with a key.
@@ -122,7 +127,7 @@ impl RoutingTable {
     ) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
-        Self::offer_all(table, path, frame, except, |outbox, frame| outbox.offer_keyed(frame, key, fate))
+        Self::offer_to_each(table, path, frame, except, |outbox, frame| outbox.offer_keyed(frame, key, fate))
     }
 
     /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
@@ -130,24 +135,45 @@ impl RoutingTable {
     pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame, key: Option<Key>) {
         let table = self.lock();
         if table.tags.contains_key(path) {
-            Self::offer_all(table, path, frame, None, |outbox, frame| match key {
-                None => outbox.offer(frame, None),
-                Some(key) => outbox.offer_keyed(frame, key, None),
-            });
+            match key {
+                None => Self::offer_all(table, path, frame, None),
+                Some(key) => {
+                    let offer = |outbox: &Outbox, frame| outbox.offer_keyed(frame, key, None);
+                    Self::offer_to_each(table, path, frame, None, offer)
+                }
+            };
         }
     }
 
+    /// Offers a message of which nothing else is to be known, in a run if that pays.
     fn offer_all(
+        mut table: MutexGuard<'_, Table>,
+        path: &Tag,
+        frame: OutboxFrame,
+        except: Option<&Outbox>,
+    ) -> Option<Result<(), Refusal>> {
+        // A message that is to be compressed is kept in another form, for all.
+        if let Some(Hearers { outboxes, runs, compressing: 0 }) = table.tags.get_mut(path)
+            && let Some(message) = runs.add(&frame, outboxes.len())
+        {
+            let answers = Answers::of(outboxes, except, |outbox| outbox.offer_of_run(&message));
+            drop(table);
+            discard(frame);
+            return Some(answers.best);
+        }
+        Self::offer_to_each(table, path, frame, except, |outbox, frame| outbox.offer(frame, None))
+    }
+
+    fn offer_to_each(
         mut table: MutexGuard<'_, Table>,
         path: &Tag,
         frame: OutboxFrame,
         except: Option<&Outbox>,
         offer: impl Fn(&Outbox, OutboxFrame) -> (Result<(), Refusal>, Spent),
     ) -> Option<Result<(), Refusal>> {
-        let is_meant = |outbox: &Outbox| except.is_none_or(|except| !outbox.is_same(except));
         let outboxes = table.tags.get(path).map_or(&[][..], |hearers| &hearers.outboxes);
         let outboxes = match outboxes.split_last() {
-            Some(((_, last), others)) if !is_meant(last) => others,
+            Some(((_, last), others)) if !is_meant(last, except) => others,
             _ => outboxes,
         };
         let Some(((_, last), others)) = outboxes.split_last() else {
@@ -157,16 +183,11 @@ impl RoutingTable {
             return None;
         };
         let frame = if others.is_empty() { frame } else { frame.shared() };
-        let (mut answer, mut spent) = (Err(Refusal::Closed), Spent::default());
-        for some in others.chunks(FETCHED_AT_ONCE) {
-            some.iter().for_each(|(_, outbox)| outbox.prefetch());
-            let meant = some.iter().map(|(_, outbox)| outbox).filter(|outbox| is_meant(outbox));
-            meant.for_each(|outbox| note(offer(outbox, frame.clone()), &mut answer, &mut spent));
-        }
-        note(offer(last, frame), &mut answer, &mut spent);
+        let mut answers = Answers::of(others, except, |outbox| offer(outbox, frame.clone()));
+        answers.note(offer(last, frame));
         // What is spent is dropped behind the lock.
         drop(table);
-        Some(answer)
+        Some(answers.best)
     }
 
     /// How many messages were pushed.
@@ -180,12 +201,39 @@ impl RoutingTable {
     }
 }
 
-/// Notes the answer of one more outbox. `best` is the answer that counts of all; a full one still shows that there is a peer.
-#[inline]
-fn note((answer, dropped): (Result<(), Refusal>, Spent), best: &mut Result<(), Refusal>, spent: &mut Spent) {
-    spent.append(dropped);
-    if answer.is_ok() || *best == Err(Refusal::Closed) {
-        *best = answer;
+fn is_meant(outbox: &Outbox, except: Option<&Outbox>) -> bool {
+    except.is_none_or(|except| !outbox.is_same(except))
+}
+
+/// The answers of the outboxes to which a message was offered, to be dropped behind the lock.
+struct Answers {
+    /// The one that counts of all; a full one still shows that there is a peer.
+    best: Result<(), Refusal>,
+    spent: Spent,
+}
+
+impl Answers {
+    /// Those of `outboxes`, but for the one left out.
+    fn of(
+        outboxes: &[(u64, Outbox)],
+        except: Option<&Outbox>,
+        offer: impl Fn(&Outbox) -> (Result<(), Refusal>, Spent),
+    ) -> Self {
+        let mut answers = Self { best: Err(Refusal::Closed), spent: Spent::default() };
+        for some in outboxes.chunks(FETCHED_AT_ONCE) {
+            some.iter().for_each(|(_, outbox)| outbox.prefetch());
+            let meant = some.iter().map(|(_, outbox)| outbox).filter(|outbox| is_meant(outbox, except));
+            meant.for_each(|outbox| answers.note(offer(outbox)));
+        }
+        answers
+    }
+
+    #[inline]
+    fn note(&mut self, (answer, dropped): (Result<(), Refusal>, Spent)) {
+        self.spent.append(dropped);
+        if answer.is_ok() || self.best == Err(Refusal::Closed) {
+            self.best = answer;
+        }
     }
 }
 

@@ -33,6 +33,7 @@ mod places;
 mod pressure;
 mod queue;
 mod rare;
+mod run;
 mod spent;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub(crate) use overflow::{OutboxBound, Refusal, may_greet};
 pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};
+pub(crate) use run::Runs;
 pub(crate) use spent::{Spent, discard};
 pub(crate) use window::{Beyond, Leftover};
 
@@ -124,8 +126,8 @@ pub(crate) struct Outbox {
     core: Arc<Core>,
 }
 
-/// When many outboxes get a message each, most of the time goes into fetching their cache lines: a push needs only two of
-/// them.
+/// When many outboxes get a message each, most of the time goes into fetching their cache lines: a push needs
+/// three of them, and one of a [run](run::Run) two.
 #[repr(C, align(64))]
 struct Core {
     state: Mutex<State>,
@@ -159,7 +161,7 @@ struct Core {
 }
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-const _: () = assert!(std::mem::offset_of!(Core, overflow) < 2 * 64);
+const _: () = assert!(std::mem::offset_of!(Core, overflow) < 3 * 64);
 
 impl Outbox {
     pub(crate) fn new(bound: OutboxBound, on_drop: impl Fn(&Outbox) + Send + Sync + 'static) -> Self {
@@ -184,6 +186,13 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock_unsettled();
+        state.settle();
+        state
+    }
+
+    /// As [`lock`](Self::lock), for those who know that the last messages may be a stretch of a [run](run::Run).
+    fn lock_unsettled(&self) -> MutexGuard<'_, State> {
         self.core.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -241,7 +250,15 @@ impl Outbox {
     /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
     /// that lock.
     pub(crate) fn offer(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
-        let mut state = self.lock();
+        self.offer_in(self.lock(), frame, fate)
+    }
+
+    fn offer_in(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        frame: OutboxFrame,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> (Result<(), Refusal>, Spent) {
         if self.is_closing() || !state.has_room(&frame) {
             drop(state);
             return self.offer_to_full(frame, None, fate);
@@ -252,12 +269,18 @@ impl Outbox {
             state.track(fate, None);
         }
         let spent = if state.has_gauge() { state.take_news_of_fill() } else { Spent::default() };
-        let wake = if self.take_asleep() { state.link.clone() } else { None };
+        self.wake_link(state);
+        (Ok(()), spent)
+    }
+
+    /// Wakes the link, if it sleeps, behind the lock.
+    #[inline]
+    fn wake_link(&self, state: MutexGuard<'_, State>) {
+        let asleep = if self.take_asleep() { state.link.clone() } else { None };
         drop(state);
-        if let Some(link) = wake {
+        if let Some(link) = asleep {
             link.wake();
         }
-        (Ok(()), spent)
     }
 
     /// Writes as much as the socket takes, and applies the overflow policy only if the outbox is still full.
@@ -337,11 +360,11 @@ impl Outbox {
         agreed: Option<&Agreed>,
         mut f: impl FnMut(&OutboxFrame, Option<u64>),
     ) -> Option<Closing> {
-        let mut state = self.lock();
+        let mut state = self.lock_unsettled();
         let (mut len, before) = (0, state.taken);
         while len < budget && state.has_window() {
             let leap = state.leap();
-            let Some(frame) = state.queue.get(state.under_way()) else { break };
+            let Some(frame) = state.message(state.under_way()) else { break };
             len += FRAME_HEAD_LEN + frame.len();
             if frame.len() < LONG_LEN && !agreed.is_some_and(|agreed| frame.is_to_be_compressed(agreed)) {
                 f(frame, leap);
@@ -413,7 +436,7 @@ impl Outbox {
     /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue. A link
     /// that `may_sleep` is woken by the next change if that leaves the queue empty.
     pub(crate) fn confirm(&self, count: usize, may_sleep: bool) -> Confirmed {
-        let mut state = self.lock();
+        let mut state = self.lock_unsettled();
         let spent = state.confirm(count);
         if state.wants_pong() {
             self.core.wants_pong.store(true, Relaxed);

@@ -22,6 +22,7 @@ use crate::{
         OutboxBound, OutboxFrame, Outflow, Overflow, Refusal, Spent,
         overflow::{GREETINGS, fits},
         rare::Rare,
+        run::Stretch,
         window::{Counts, Window},
     },
     protocol::close::TRY_AGAIN_LATER,
@@ -54,10 +55,10 @@ pub(crate) struct Head {
     pub(crate) was_begun: bool,
 }
 
-/// The counts of messages have 32 bits, which keeps all of this in two cache lines.
+/// What a push and a take need comes first. The counts of messages have 32 bits, which keeps that in one cache line, with the
+/// lock.
 #[repr(C)]
 pub(crate) struct State {
-    pub(crate) queue: VecDeque<OutboxFrame>,
     /// The messages in the queue that were not written, and their bytes.
     queued_messages: u32,
     /// How many messages at the head of the queue the link has taken and is writing.
@@ -68,18 +69,20 @@ pub(crate) struct State {
     /// How many before the taken ones the link has written, and the peer has not acknowledged: none without a [`Window`].
     pub(crate) retained: u32,
     pub(super) room_len: u64,
+    /// The messages behind those in the queue.
+    pub(super) stretch: Stretch,
+    pub(crate) rare: Option<Box<Rare>>,
     pub(crate) link: Option<Arc<dyn Outflow>>,
     pub(crate) written: Tally,
     /// There if written messages are kept until the peer has acknowledged them. A push does not touch it.
     pub(super) window: Option<Box<Window>>,
-    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) queue: VecDeque<OutboxFrame>,
 }
 
 /// Messages come in.
 impl State {
     pub(crate) fn new(bound: OutboxBound) -> Self {
         Self {
-            queue: VecDeque::new(),
             queued_messages: 0,
             taken: 0,
             queued_len: 0,
@@ -87,10 +90,12 @@ impl State {
             room_messages: u32::try_from(bound.messages).unwrap_or(u32::MAX / 2),
             retained: 0,
             room_len: bound.len as u64,
+            stretch: Stretch::default(),
+            rare: None,
             link: None,
             written: Tally::default(),
             window: None,
-            rare: None,
+            queue: VecDeque::new(),
         }
     }
 
@@ -168,6 +173,11 @@ impl State {
 impl State {
     /// Takes the first `count` messages out of the queue and counts them as written.
     pub(crate) fn confirm(&mut self, count: usize) -> Spent {
+        if self.queue.is_empty() && self.stretch.len() > 0 {
+            self.confirm_stretch(count);
+            return Spent::default();
+        }
+        self.settle();
         self.note_progress();
         if self.window.is_some() {
             self.retain_written(count);
@@ -435,7 +445,19 @@ impl State {
     /// Whether the link has taken every message.
     #[inline]
     pub(crate) fn is_drained(&self) -> bool {
-        self.under_way() == self.queue.len()
+        self.under_way() == self.len()
+    }
+
+    /// How many messages there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len() + self.stretch.len()
+    }
+
+    #[inline]
+    pub(super) fn message(&self, index: usize) -> Option<&OutboxFrame> {
+        let behind = || self.stretch.get(index - self.queue.len());
+        self.queue.get(index).or_else(behind)
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

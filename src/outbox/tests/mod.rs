@@ -4,6 +4,7 @@
 mod compressed;
 mod line;
 mod model;
+mod run;
 mod window;
 
 use std::{

@@ -1,0 +1,193 @@
+//! [`Run`]: messages that many outboxes get one after the other, kept once for all of them.
+//!
+//! Why: when a short message goes to many connections, most of a push is the wait for the memory in which the queue of each has
+//! a place for it. So what they get lies in a run, and an outbox has only a [`Stretch`] of it behind its queue: where it begins
+//! and ends. A push prolongs it, which touches nothing but the counts of the queue.
+//!
+//! ```text
+//!   outbox    queue, then  stretch
+//!                          |<-------->|
+//!   run                [m1][m2][m3][m4][  ][  ] ..
+//! ```
+//!
+//! Only a push, a take and a confirmation know of stretches. Whatever else looks into an outbox first
+//! [settles](State::settle) its stretch: that moves the messages to where all others are.
+//!
+//! A run has copies of the payloads. So a payload, whose destructor may be user code, goes as soon as it has been pushed. A
+//! connection that has not written its part keeps the run: at most 64 KiB of copies, which it shares with others.
+
+use std::{
+    array::from_fn,
+    mem::take,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use bytes::Bytes;
+
+use super::{Outbox, OutboxFrame, Refusal, Spent, queue::State};
+use crate::{Frame, WsText, stats::Tally};
+
+/// How many messages a run has at most.
+const RUN_LEN: usize = 64;
+
+/// The longest message of which a copy is made.
+const LONGEST: usize = 1024;
+
+/// From how many outboxes on it pays to make a copy.
+const FEWEST: usize = 8;
+
+/// Messages in the order in which they were pushed.
+pub(crate) struct Run {
+    messages: [OnceLock<OutboxFrame>; RUN_LEN],
+}
+
+/// The run that the next message belongs to, as the one who pushes it has it. It keeps no message by itself.
+#[derive(Default)]
+pub(crate) struct Runs {
+    latest: Weak<Run>,
+    /// How many messages the latest one has.
+    len: usize,
+}
+
+/// A message of a run.
+pub(crate) struct InRun {
+    run: Arc<Run>,
+    at: usize,
+}
+
+impl Runs {
+    /// Adds a copy of a message for so many `outboxes`. `None` if it had better be pushed to each of them by itself.
+    pub(crate) fn add(&mut self, message: &OutboxFrame, outboxes: usize) -> Option<InRun> {
+        if outboxes < FEWEST || message.len() > LONGEST {
+            return None;
+        }
+        let run = match self.latest.upgrade() {
+            Some(latest) if self.len < RUN_LEN => latest,
+            _ => self.begin(),
+        };
+        let at = self.len;
+        // Never full: the place is the next one.
+        run.messages[at].set(copy(message.frame()).into()).ok()?;
+        self.len += 1;
+        Some(InRun { run, at })
+    }
+
+    fn begin(&mut self) -> Arc<Run> {
+        let run = Arc::new(Run { messages: from_fn(|_| OnceLock::new()) });
+        *self = Self { latest: Arc::downgrade(&run), len: 0 };
+        run
+    }
+}
+
+fn copy(frame: &Frame) -> Frame {
+    match frame {
+        Frame::Text(text) => Frame::Text(WsText::from(&**text)),
+        Frame::Binary(bytes) => Frame::Binary(Bytes::copy_from_slice(bytes)),
+    }
+}
+
+/// Messages of one run that follow each other, behind those in the queue of an outbox.
+#[derive(Default)]
+pub(super) struct Stretch {
+    /// There as long as there are messages.
+    run: Option<Arc<Run>>,
+    start: u32,
+    end: u32,
+}
+
+impl Stretch {
+    pub(super) fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&OutboxFrame> {
+        self.messages().get(index)?.get()
+    }
+
+    fn messages(&self) -> &[OnceLock<OutboxFrame>] {
+        let run = self.run.as_ref().map_or(&[][..], |run| &run.messages);
+        &run[self.start as usize..self.end as usize]
+    }
+
+    /// Adds a message if it is the next one of the run, or the first.
+    fn try_add(&mut self, message: &InRun) -> bool {
+        let at = message.at as u32;
+        match &self.run {
+            None => *self = Self { run: Some(message.run.clone()), start: at, end: at + 1 },
+            Some(run) if Arc::ptr_eq(run, &message.run) && self.end == at => self.end += 1,
+            Some(_) => return false,
+        }
+        true
+    }
+
+    /// Takes out up to `count` messages at the front, and returns their number and length.
+    fn pop(&mut self, count: usize) -> Tally {
+        let count = count.min(self.len());
+        let mut popped = Tally::default();
+        self.messages()[..count].iter().filter_map(OnceLock::get).for_each(|message| popped += message.tally());
+        self.start += count as u32;
+        if self.start == self.end {
+            *self = Self::default();
+        }
+        popped
+    }
+}
+
+impl State {
+    /// Whether nothing has to be noted of a message but that it comes and goes.
+    fn is_plain(&self) -> bool {
+        self.rare.is_none() && self.window.is_none()
+    }
+
+    /// Moves the messages of the stretch into the queue.
+    pub(super) fn settle(&mut self) {
+        if self.stretch.len() > 0 {
+            self.settle_messages();
+        }
+    }
+
+    #[cold]
+    fn settle_messages(&mut self) {
+        let stretch = take(&mut self.stretch);
+        self.queue.extend(stretch.messages().iter().filter_map(OnceLock::get).cloned());
+    }
+
+    fn append_of_run(&mut self, message: &InRun, tally: Tally) {
+        if !self.stretch.try_add(message) {
+            self.settle();
+            self.stretch.try_add(message);
+        }
+        self.queue_more(tally);
+    }
+
+    /// As [`confirm`](Self::confirm), where all messages are those of a stretch.
+    pub(super) fn confirm_stretch(&mut self, count: usize) {
+        let done = self.stretch.pop(count);
+        self.taken = self.taken.saturating_sub(done.messages as u32);
+        self.queue_less(done);
+        self.written += done;
+    }
+}
+
+impl Outbox {
+    /// As [`offer`](Self::offer), for a message of a run.
+    pub(crate) fn offer_of_run(&self, message: &InRun) -> (Result<(), Refusal>, Spent) {
+        let Some(frame) = message.run.messages[message.at].get() else { return (Ok(()), Spent::default()) };
+        let mut state = self.lock_unsettled();
+        if !state.is_plain() || self.is_closing() || !state.has_room(frame) {
+            state.settle();
+            return self.offer_in(state, frame.clone(), None);
+        }
+        state.append_of_run(message, frame.tally());
+        self.wake_link(state);
+        (Ok(()), Spent::default())
+    }
+}
+
+#[cfg(test)]
+impl Runs {
+    /// Whether anybody has a message of the latest run.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.latest.strong_count() > 0
+    }
+}

@@ -1,0 +1,247 @@
+//! What many outboxes get from a run, against the same messages pushed to each by itself.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{dropped, flush, is_over, message, outbox};
+use crate::{
+    Frame,
+    outbox::{Flush, Key, Outbox, OutboxFrame, Overflow, Runs},
+    stats::Tally,
+};
+
+/// So many that messages come in runs.
+const MANY: usize = 100;
+
+/// What happens to an outbox, between two messages that all get.
+#[derive(Clone, Debug)]
+enum Step {
+    PushToAll(usize),
+    /// Messages that this one misses, so that its stretch is not prolonged any more.
+    PushToOthers(usize),
+    PushAlone(usize),
+    PushKeyed(u32),
+    Take(usize),
+    Write(usize),
+    Untake(usize),
+    Greet,
+    Detach,
+    Clear,
+    Close,
+    Flush,
+    Count,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        30 => prop_oneof![5 => 0..10usize, 1 => 1000..1100usize].prop_map(Step::PushToAll),
+        3 => (1..70usize).prop_map(Step::PushToOthers),
+        3 => (0..10usize).prop_map(Step::PushAlone),
+        1 => (0..3u32).prop_map(Step::PushKeyed),
+        10 => (0..400usize).prop_map(Step::Take),
+        10 => (0..20usize).prop_map(Step::Write),
+        2 => (0..6usize).prop_map(Step::Untake),
+        1 => Just(Step::Greet),
+        1 => Just(Step::Detach),
+        1 => Just(Step::Clear),
+        1 => Just(Step::Close),
+        1 => Just(Step::Flush),
+        2 => Just(Step::Count),
+    ]
+}
+
+/// One outbox, and what its driver has taken.
+struct Side {
+    outbox: Outbox,
+    taken: VecDeque<Frame>,
+    /// What was written, and what else was seen.
+    log: Vec<String>,
+    flushes: Vec<Arc<Flush>>,
+}
+
+impl Side {
+    fn new(messages: usize, overflow: Overflow) -> Self {
+        let outbox = outbox(messages, 10_000, overflow);
+        Self { outbox, taken: VecDeque::new(), log: Vec::new(), flushes: Vec::new() }
+    }
+
+    fn note(&mut self, what: impl std::fmt::Debug) {
+        self.log.push(format!("{what:?}"));
+    }
+
+    /// Any step but a push to all.
+    fn step(&mut self, step: &Step, frame: Frame) {
+        match *step {
+            Step::PushToAll(_) | Step::PushToOthers(_) => {}
+            Step::PushAlone(_) => {
+                let answer = self.outbox.push(frame);
+                self.note(answer);
+            }
+            Step::PushKeyed(key) => {
+                let (answer, spent) = self.outbox.offer_keyed(frame.into(), Key::of(&key), None);
+                drop(spent);
+                self.note(answer);
+            }
+            Step::Take(budget) => self.take(budget),
+            Step::Write(count) => self.write(count),
+            Step::Untake(count) => {
+                self.taken.truncate(self.taken.len().saturating_sub(count));
+                drop(self.outbox.untake(count, None).run());
+            }
+            Step::Greet => {
+                self.detach();
+                self.outbox.greet(vec![frame]);
+            }
+            Step::Detach => self.detach(),
+            Step::Clear => self.outbox.clear(),
+            Step::Close => self.outbox.close(1000, "", super::PATIENCE),
+            Step::Flush if self.outbox.is_empty() => {}
+            Step::Flush => self.flushes.push(flush(&self.outbox)),
+            Step::Count => {
+                let stats = (self.outbox.stats(), self.outbox.head(), self.outbox.begun());
+                self.note(stats);
+            }
+        }
+        let over: Vec<_> = self.flushes.iter().map(|flush| is_over(flush)).collect();
+        self.note(over);
+    }
+
+    fn take(&mut self, budget: usize) {
+        let mut batch = Vec::new();
+        let closing = self.outbox.take_each(budget, None, |message, _| batch.push(message.frame().clone()));
+        self.note((&batch, closing.map(|closing| closing.code)));
+        self.taken.extend(batch);
+    }
+
+    fn write(&mut self, count: usize) {
+        let count = count.min(self.taken.len());
+        let confirmed = self.outbox.confirm(count, true);
+        let written: Vec<_> = self.taken.drain(..count).collect();
+        self.note((written, confirmed.sleeps));
+    }
+
+    fn detach(&mut self) {
+        self.outbox.detach(!self.taken.is_empty());
+        self.taken.clear();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn messages_of_a_run_are_as_those_that_were_pushed_by_themselves(
+        messages in prop_oneof![1..6usize, 50..200usize],
+        is_lossy: bool,
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        let overflow = if is_lossy { Overflow::DropOldest } else { Overflow::Disconnect };
+        let (mut ours, mut theirs) = (Side::new(messages, overflow), Side::new(messages, overflow));
+        let mut runs = Runs::default();
+        for (number, step) in steps.iter().enumerate() {
+            let len = match step {
+                Step::PushToAll(len) | Step::PushAlone(len) => *len,
+                _ => 3,
+            };
+            let frame = message(number as u32, len);
+            if let Step::PushToOthers(count) = step {
+                (0..*count).for_each(|_| drop(runs.add(&frame.clone().into(), MANY)));
+            }
+            if let Step::PushToAll(_) = step {
+                let (answer, spent) = match runs.add(&frame.clone().into(), MANY) {
+                    Some(message) => ours.outbox.offer_of_run(&message),
+                    None => ours.outbox.offer(frame.clone().into(), None),
+                };
+                drop(spent);
+                ours.note(answer);
+                let (answer, spent) = theirs.outbox.offer(frame.clone().into(), None);
+                drop(spent);
+                theirs.note(answer);
+            }
+            ours.step(step, frame.clone());
+            theirs.step(step, frame);
+            prop_assert_eq!(ours.log.last(), theirs.log.last());
+        }
+        prop_assert_eq!(ours.log, theirs.log);
+        prop_assert_eq!(dropped(&ours.outbox), dropped(&theirs.outbox));
+        prop_assert_eq!(ours.outbox.stats(), theirs.outbox.stats());
+    }
+}
+
+fn push_to_all(runs: &mut Runs, outboxes: &[Outbox], frame: Frame) {
+    let message = runs.add(&frame.into(), MANY).unwrap();
+    outboxes.iter().for_each(|outbox| assert!(outbox.offer_of_run(&message).0.is_ok()));
+}
+
+#[test]
+fn outboxes_share_the_messages_of_a_run_and_have_none_of_their_own() {
+    let (mut runs, outboxes) = (Runs::default(), [(); 3].map(|()| outbox(500, 1 << 20, Overflow::Disconnect)));
+    (0..40).for_each(|n| push_to_all(&mut runs, &outboxes, message(n, 100)));
+    assert!(outboxes.iter().all(|outbox| outbox.lock_unsettled().queue.is_empty()));
+    let mut places = Vec::new();
+    for outbox in &outboxes {
+        let mut own = Vec::new();
+        outbox.take_each(1 << 20, None, |message, _| own.push(message.frame().as_bytes().as_ptr() as usize));
+        assert_eq!(own.len(), 40);
+        places.push(own);
+        let _ = outbox.confirm(40, false);
+        assert!(outbox.is_empty());
+    }
+    assert!(places.windows(2).all(|two| two[0] == two[1]));
+    // More than one run has room for.
+    (0..200).for_each(|n| push_to_all(&mut runs, &outboxes, message(n, 10)));
+    for outbox in &outboxes {
+        let expected: Vec<_> = (0..200).map(|n| message(n, 10)).collect();
+        assert_eq!(super::take_some(outbox, 1 << 20), expected);
+        assert_eq!(outbox.stats().queued, Tally { messages: 200, len: 200 * 14 });
+    }
+}
+
+#[test]
+fn run_keeps_nothing_once_no_outbox_has_a_message_of_it() {
+    let (mut runs, outbox) = (Runs::default(), outbox(500, 1 << 20, Overflow::Disconnect));
+    push_to_all(&mut runs, std::slice::from_ref(&outbox), message(0, 0));
+    assert!(runs.is_kept());
+    super::take_some(&outbox, 100);
+    let _ = outbox.confirm(1, false);
+    assert!(!runs.is_kept());
+}
+
+/// A payload that says when it is dropped.
+struct Told(Arc<AtomicBool>);
+
+impl AsRef<[u8]> for Told {
+    fn as_ref(&self) -> &[u8] {
+        b"told"
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn payload_itself_is_not_kept_by_a_run() {
+    let (is_dropped, mut runs) = (Arc::new(AtomicBool::new(false)), Runs::default());
+    let frame: OutboxFrame = Frame::Binary(Bytes::from_owner(Told(is_dropped.clone()))).into();
+    let message = runs.add(&frame, MANY);
+    drop(frame);
+    assert!(is_dropped.load(Relaxed) && message.is_some());
+}
+
+#[test]
+fn few_outboxes_and_long_messages_are_left_as_they_are() {
+    let mut runs = Runs::default();
+    assert!(runs.add(&message(0, 10).into(), 7).is_none() && runs.add(&message(0, 2000).into(), MANY).is_none());
+    assert!(runs.add(&message(0, 10).into(), 8).is_some());
+}
