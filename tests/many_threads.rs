@@ -39,3 +39,62 @@ fn server_on_several_threads_echoes_each_connection_in_order() {
     assert_eq!(stats.received.messages, (CLIENTS * MESSAGES) as u64);
     assert_eq!(stats.sent.dropped.total().messages, 0);
 }
+
+/// Enough on one path for a message of it to be kept once for all of them, and more messages than are kept together.
+const LISTENERS: usize = 12;
+const TO_ALL: usize = 1_000;
+
+/// The servers on which a message goes to many: one thread, several that share their tasks, and lanes.
+fn servers() -> [RxWsServer<WsStr>; 3] {
+    let builder = || {
+        let builder = RxWsServer::builder("ws://127.0.0.1:0", WsStr);
+        builder.outbox(4 * TO_ALL, usize::MAX, Overflow::Disconnect)
+    };
+    let several = IoRuntime::with_threads("several", 3).unwrap();
+    [builder().bind(), builder().runtime(&several).bind(), builder().threads(3).bind()].map(Result::unwrap)
+}
+
+/// A message of a thread: mostly short, and sometimes too long to be kept once for all.
+fn message_to_all(who: &str, number: usize) -> String {
+    let len = if number % 100 == 99 { 3_000 } else { number % 200 };
+    format!("{who} {number} {}", "x".repeat(len))
+}
+
+#[test]
+fn what_several_threads_push_to_many_comes_whole_and_in_the_order_of_each() {
+    for server in servers() {
+        let connections = Recorder::on(server.connections());
+        let clients: Vec<_> =
+            (0..LISTENERS).map(|_| RxWsClient::connect(url(&server, "/all"), WsStr).unwrap()).collect();
+        let heard: Vec<_> = clients.iter().map(|client| Recorder::on(client.clone())).collect();
+        let connections: Vec<_> = (0..LISTENERS).map(|_| connections.item()).collect();
+        thread::scope(|scope| {
+            for who in ["one", "two"] {
+                let server = server.clone();
+                scope.spawn(move || {
+                    let push = |number| server.send(TaggedData::new("/all", message_to_all(who, number)));
+                    (0..TO_ALL).for_each(|number| push(number).unwrap());
+                });
+            }
+            // What a connection is sent by itself comes in between.
+            scope.spawn(|| {
+                for number in 0..TO_ALL {
+                    connections.iter().for_each(|connection| connection.send(message_to_all("alone", number)).unwrap());
+                }
+            });
+        });
+        for heard in &heard {
+            let mut expected = [("one", 0), ("two", 0), ("alone", 0)];
+            for _ in 0..3 * TO_ALL {
+                let item = heard.item();
+                let who = item.split(' ').next().unwrap();
+                let (who, number) = expected.iter_mut().find(|(name, _)| *name == who).unwrap();
+                assert!(*item == *message_to_all(who, *number), "{who} {number}");
+                *number += 1;
+            }
+        }
+        let sent = server.stats().sent;
+        assert_eq!(sent.accepted.messages, (3 * TO_ALL * LISTENERS) as u64);
+        assert_eq!(sent.dropped.total().messages, 0);
+    }
+}
