@@ -23,8 +23,11 @@ use tokio::{
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::FrameSocket};
 
-use self::sockets::{ARRIVED_LEN, Breaking, Mute, broken_after, full, unbroken};
-use super::{read_buffer::READ_BUFFER_LEN, *};
+use self::sockets::{ARRIVED_LEN, Breaking, Clearing, Mute, broken_after, full, unbroken};
+use super::{
+    read_buffer::{GATHERED_LEN, READ_BUFFER_LEN},
+    *,
+};
 use crate::{
     Io, SerializedSubject, Tag, WsText,
     endpoint::routing_table::RoutingTable,

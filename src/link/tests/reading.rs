@@ -80,6 +80,40 @@ async fn what_came_with_the_handshake_is_heard_first() {
     assert_eq!(rig.began.elapsed(), Duration::ZERO);
 }
 
+/// Sends a message in one piece or in more, each once the last was read, and waits until it is heard.
+async fn say(rig: &mut Rig, from: Role, len: usize, cuts: &[usize]) {
+    let bytes = wire(from, BINARY, &vec![7; len]);
+    let ends = cuts.iter().copied().chain([bytes.len()]);
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    for (start, end) in starts.zip(ends) {
+        rig.peer.write_all(&bytes[start..end]).await.unwrap();
+        // The clock moves once everybody waits.
+        sleep(SECOND).await;
+    }
+    assert_eq!(rig.heard.recv().await, Some(binary(len)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stream_that_clears_its_memory_has_none_to_clear_but_where_a_long_message_is_gathered() {
+    const LONG_LEN: usize = 4 * READ_BUFFER_LEN;
+    for role in [Role::Server, Role::Client] {
+        let cleared = Arc::new(AtomicUsize::new(0));
+        let stream_cleared = cleared.clone();
+        let mut rig = Plan::new(role).start_on(|stream| Clearing { stream, cleared: stream_cleared });
+        for len in [0, 5, 125, 1000, GATHERED_LEN - 1].repeat(20) {
+            say(&mut rig, other(role), len, &[]).await;
+            say(&mut rig, other(role), len, &[1, 2]).await;
+        }
+        assert_eq!(cleared.load(Ordering::Relaxed), 0, "short messages came to a {role:?}");
+        say(&mut rig, other(role), LONG_LEN, &[]).await;
+        // Its beginning has come to where short messages come.
+        let by_long = cleared.load(Ordering::Relaxed);
+        assert!(by_long <= LONG_LEN, "{by_long} bytes for a message to a {role:?}");
+        say(&mut rig, other(role), LONG_LEN, &[LONG_LEN - 1000]).await;
+        say(&mut rig, other(role), 5, &[]).await;
+    }
+}
+
 /// Events whose subscribers keep up, or do not.
 #[derive(Default)]
 struct Told {

@@ -124,3 +124,45 @@ impl AsyncWrite for Breaking {
         Poll::Ready(Ok(()))
     }
 }
+
+/// A socket that clears all memory it is given before it reads, as one does that reads through a slice. What was written to
+/// once it does not clear again.
+pub(crate) struct Clearing {
+    pub(crate) stream: DuplexStream,
+    /// How many bytes it has cleared.
+    pub(crate) cleared: Arc<AtomicUsize>,
+}
+
+impl Socket for Clearing {
+    fn reset_when_dropped(&self) {}
+
+    fn has_arrived(&self) -> bool {
+        false
+    }
+
+    fn arrived_len(&self) -> usize {
+        ARRIVED_LEN
+    }
+}
+
+impl AsyncRead for Clearing {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.cleared.fetch_add(space.capacity() - space.initialized().len(), Ordering::Relaxed);
+        space.initialize_unfilled();
+        Pin::new(&mut self.stream).poll_read(cx, space)
+    }
+}
+
+impl AsyncWrite for Clearing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
