@@ -136,7 +136,7 @@ impl<D: WsDatatype> EndpointCore for BusCore<D> {
 impl<D: WsDatatype> BusCore<D> {
     pub(crate) fn new(datatype: D, options: Options, home: IoScheduler, echoed: fn(&D::Outgoing) -> D::Item) -> Self {
         let component = Component::keeping_events(options.name, home.clone());
-        let on_panic = component.events.on_panic();
+        let on_panic = Some(component.events.on_panic());
         let disconnected = Replay::latest(ConnectionState::Disconnected);
         let states = SerializedSubject::at_home(home.clone(), disconnected, on_panic.clone());
         let publisher: Arc<str> = publisher().into();

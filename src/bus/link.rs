@@ -109,7 +109,7 @@ async fn end<D: WsDatatype>(bus: &BusCore<D>, error: Option<WsError>, lasted: Du
 /// The next event of a link. Nothing is taken for subscribers that do not keep up. Cancel safe.
 async fn next_event<D: WsDatatype>(bus: &BusCore<D>, link: &mut impl Broker) -> Event {
     at_most(&*bus.component.inbound.backlog(), READ_AHEAD).await;
-    at_most(&*bus.component.events.backlog(), READ_AHEAD).await;
+    at_most(&*bus.component.events.subject().backlog(), READ_AHEAD).await;
     link.next_event().await
 }
 

@@ -99,7 +99,7 @@ async fn keep_connected<D: WsDatatype, C: Connect>(bus: &BusCore<D>, settings: &
 async fn try_to_connect<D: WsDatatype, C: Connect>(bus: &BusCore<D>, connector: &C) -> Result<C::Link, WsError> {
     debts::paid().await;
     // Each attempt is an event: while no subscriber takes those, no more attempts are made.
-    at_most(&*bus.component.events.backlog(), READ_AHEAD).await;
+    at_most(&*bus.component.events.subject().backlog(), READ_AHEAD).await;
     at_most(&*bus.states.backlog(), READ_AHEAD).await;
     let connecting = isolated("an attempt to connect", Box::pin(connector.connect()));
     connecting.await.unwrap_or_else(|panic| {

@@ -131,8 +131,8 @@ impl<D: WsDatatype> ClientCore<D> {
         let incoming = Incoming { codec, path, number, discards, counts: IncomingCounts::default() };
         let outbox = outbox(&options, &home, component.events.clone());
         let initial = ConnectionState::Disconnected;
-        let states = SerializedSubject::at_home(home, Replay::latest(initial), component.events.on_panic());
-        let events = member.map_or_else(|| component.events.backlog(), |member| member.events.clone());
+        let states = SerializedSubject::at_home(home, Replay::latest(initial), Some(component.events.on_panic()));
+        let events = member.map_or_else(|| component.events.subject().backlog(), |member| member.events.clone());
         Ok(Self {
             events,
             inbound: Inbound::new(component.inbound.clone(), member),

@@ -47,14 +47,14 @@ pub(crate) struct Component<T, V> {
 impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     /// A component that keeps no events for later subscribers, and only the messages that `replay` keeps.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler, replay: Replay<T>) -> Self {
-        let events = Events::new(name, home.clone(), Replay::Nothing);
+        let events = Events::new(name, home.clone());
         Self::of(home, events, replay, None)
     }
 
     /// A component that keeps events for its first subscriber, and no messages.
     #[cfg(feature = "nats")]
     pub(crate) fn keeping_events(name: Arc<str>, home: IoScheduler) -> Self {
-        let events = Events::new(name, home.clone(), Replay::first(EARLY_EVENTS));
+        let events = Events::keeping(EARLY_EVENTS, name, home.clone());
         Self::of(home, events, Replay::Nothing, None)
     }
 
@@ -64,13 +64,13 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         T: Arrived,
         V: EarlyEvent,
     {
-        let events = Events::new(name, home.clone(), Replay::first(EARLY_EVENTS));
+        let events = Events::keeping(EARLY_EVENTS, name, home.clone());
         let early_lost = Arc::new(AtomicTally::default());
         let (lost, mut untold) = (early_lost.clone(), Some((events.clone(), home.clone())));
         let on_loss = move |len| {
             lost.add(len);
             if let Some((events, home)) = untold.take() {
-                events.copies().post(V::early_lost());
+                events.subject().post(V::early_lost());
                 // Not here, where a lock is held: a subscriber of `tracing` is user code.
                 home.spawn(async move { events.trace(&V::early_lost()) });
             }
@@ -79,7 +79,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     }
 
     fn of(home: IoScheduler, events: Events<V>, replay: Replay<T>, early_lost: Option<Arc<AtomicTally>>) -> Self {
-        let inbound = SerializedSubject::at_home(home.clone(), replay, events.on_panic());
+        let inbound = SerializedSubject::at_home(home.clone(), replay, Some(events.on_panic()));
         Self {
             home,
             inbound,
@@ -103,7 +103,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
 
     /// An observable of its events.
     pub(crate) fn events(&self) -> Io<Feed<V>> {
-        Feed::of(&self.events, &self.home)
+        Feed::of(self.events.subject(), &self.home)
     }
 
     /// Notes how the subscribers are to end. The first call counts, and returns true.
@@ -160,9 +160,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         if self.is_ending.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Both at once: an event behind the last one, such as that of a subscriber that panics on it, comes too late.
-        self.events.copies().enqueue(last());
-        self.events.copies().clone().complete();
+        self.events.end(last());
         match self.terminal() {
             Some(error) => self.inbound.clone().error(error),
             None => self.inbound.clone().complete(),

@@ -31,7 +31,7 @@ pub use feed::Feed;
 use std::sync::Arc;
 
 use crate::{
-    DatatypeError, DropReason, IoScheduler, SendError, SerializedSubject, TaggedData, Tally, WsError,
+    DatatypeError, DropReason, IoScheduler, SendError, TaggedData, Tally, WsError,
     endpoint::{event::EndpointEvent, events::Events},
     fate::Fate,
     outbox::Outbox,
@@ -127,23 +127,23 @@ pub(crate) trait EndpointCore: Send + Sync + 'static {
     }
 }
 
-/// Reports the drops of an outbox as events, and to `copy` as well if there is one.
+/// Reports the drops of an outbox as events, and as copies of these if there is one who gets them.
 pub(crate) fn report_drops<V: EndpointEvent>(
     outbox: &Outbox,
     events: &Events<V>,
-    copy: Option<&SerializedSubject<V>>,
+    copies: Option<&Events<V>>,
     event: impl Fn(DropReason, Tally) -> V,
 ) {
-    let subjects = || copy.into_iter().chain([events.copies()]);
+    let all = || copies.into_iter().chain([events]);
     let mut reported = Vec::new();
     outbox.report_drops(|reason, dropped| {
         let event = event(reason, dropped);
-        subjects().for_each(|subject| subject.enqueue(event.clone()));
+        all().for_each(|events| events.enqueue_copy(&event));
         reported.push(event);
     });
     // A subscriber of `tracing` is user code: not under the lock of the outbox.
     reported.iter().for_each(|event| events.trace(event));
-    subjects().for_each(SerializedSubject::wake_home);
+    all().for_each(Events::wake_home);
 }
 
 /// Reports an outbox's drops by `report` on the home thread; drops that have come together until then share one event.

@@ -189,7 +189,7 @@ impl<D: WsDatatype> GroupCore<D> {
     fn make(&self, path: &Tag, number: u64) -> Result<RxWsClient<D>, WsError> {
         // Inbound: the client's messages flow into the group's subject, tagged with its path; its end does not.
         let group = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
-        let member = Member { number, path: path.clone(), group, events: self.component.events.backlog() };
+        let member = Member { number, path: path.clone(), group, events: self.component.events.subject().backlog() };
         let dialing = self.dialing.of(member);
         let options = Options { name: format!("{}:{path}", self.component.name()).into(), ..self.options.clone() };
         let (endpoint, home) = (self.endpoint.with_path(path), self.component.home.clone());
@@ -205,7 +205,7 @@ impl<D: WsDatatype> GroupCore<D> {
                 core.end_if_alone();
             }
         };
-        client.events().tag(path.clone()).on_complete(retire).merge_into(self.component.events.copies());
+        client.events().tag(path.clone()).on_complete(retire).merge_into(self.component.events.subject());
     }
 
     /// Makes the client for `path` send its queued messages and close.

@@ -87,7 +87,7 @@ pub(crate) async fn accept<R>(
 ) -> Result<R, Refused> {
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     // A peer that sends nothing costs no buffer.
-    stream.peek().await.map_err(broken)?;
+    stream.readable().await.map_err(broken)?;
     // The rest is boxed: thousands of tasks may be parked in `head::read`, and otherwise each would have room for all of it.
     let mut stream: Transport = match tls {
         Some(tls) => Box::pin(tls.accept(stream)).await.map_err(Refused::unanswered)?,

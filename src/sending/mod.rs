@@ -196,7 +196,7 @@ macro_rules! backpressure {
             #[must_use]
             pub fn pressure(&self) -> $crate::Io<$crate::endpoint::Feed<$crate::Pressure>> {
                 let core = &self.inner.core;
-                let subject = core.outbox.pressure(&self.scheduler, core.component.events.on_panic());
+                let subject = core.outbox.pressure(&self.scheduler, Some(core.component.events.on_panic()));
                 $crate::endpoint::Feed::of(&subject, &self.scheduler)
             }
         }

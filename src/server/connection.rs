@@ -21,7 +21,7 @@ use crate::{
     Addr, Calls, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
     WsError,
     endpoint::{
-        Component, EndpointCore, Feed, Received,
+        self, Component, EndpointCore, Feed, Received,
         event::{Peer, ServerEvent},
         incoming::Incoming,
         subject::endpoint,
@@ -110,9 +110,11 @@ impl<D: WsDatatype> fmt::Display for ConnectionCore<D> {
 type Inbound<T> = Branch<Received<T>, TaggedData<Received<T>>, WsError>;
 
 impl<D: WsDatatype> Connection<D> {
-    pub(crate) fn new(core: ConnectionCore<D>) -> Self {
+    /// `core` may keep the handle of itself, which is good once this has returned.
+    pub(crate) fn new(core: impl FnOnce(&Weak<ConnectionCore<D>>) -> ConnectionCore<D>) -> Self {
+        let core = Arc::new_cyclic(core);
         let scheduler = core.component.home.clone();
-        Self { inner: ConnectionSource { core: Arc::new(core) }, scheduler }
+        Self { inner: ConnectionSource { core }, scheduler }
     }
 
     /// As [`complete`](Self::complete), with a close code and a reason that the program chooses.
@@ -311,6 +313,23 @@ impl<D: WsDatatype> ConnectionCore<D> {
         }
     }
 
+    /// Reports the drops of its outbox on its I/O thread; those that have come together until then share one event.
+    pub(crate) fn post_drops(self: Arc<Self>) {
+        let home = self.lane.home.clone();
+        home.spawn(async move {
+            // A server that is gone has ended its connections, and reported what they dropped.
+            if let Some(server) = self.server.upgrade() {
+                self.report_drops(&server);
+            }
+        });
+    }
+
+    /// Reports the drops of its outbox, as events of the connection and of its server.
+    pub(crate) fn report_drops(&self, server: &ServerCore<D>) {
+        let event = |reason, dropped| ServerEvent::Dropped { peer: self.peer.clone(), reason, dropped };
+        endpoint::report_drops(&self.outbox, &server.component.events, Some(&self.component.events), event);
+    }
+
     /// Notes that the connection is gone.
     pub(crate) fn end_links(&self) {
         self.set_linked(false);
@@ -321,7 +340,7 @@ impl<D: WsDatatype> ConnectionCore<D> {
 
     fn links(&self) -> SerializedSubject<bool> {
         let initial = self.linked.get();
-        let (home, on_panic) = (self.component.home.clone(), self.component.events.on_panic());
+        let (home, on_panic) = (self.component.home.clone(), Some(self.component.events.on_panic()));
         let new = || SerializedSubject::at_home(home, Replay::latest(initial), on_panic);
         let changes = self.linked.changes.get_or_init(new).clone();
         // It may have changed before those who make changes could see the subject.

@@ -168,7 +168,7 @@ impl<D: WsDatatype> ServerCore<D> {
     ) -> Self {
         let home = IoScheduler::on(runtime);
         let component = Component::keeping_early(options.name.clone(), home.clone());
-        let on_panic = component.events.on_panic();
+        let on_panic = Some(component.events.on_panic());
         let deflate = options.deflate.clone();
         let presence = Register::new(options.name.clone(), home.clone(), on_panic.clone());
         Self {

@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     io,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
@@ -12,14 +12,13 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, Io, ObservableExt, SerializedSubject, SessionLoss, TaggedData, Tally, WsDatatype, WsError,
+    Connection, Frame, Io, ObservableExt, SessionLoss, Tag, TaggedData, Tally, WsDatatype, WsError,
     endpoint::{
-        self, Component, Received,
+        Component, Received,
         emitter::Emitting,
         event::{Peer, ServerEvent},
-        events::Events,
         incoming::{Incoming, IncomingCounts},
-        reporting_at, trace,
+        trace,
     },
     handshake::{Asked, Entrant, Refused, admission::Permit},
     link::{Ending, Link, OpenLink, Receipt, drive, session::SessionLink},
@@ -190,7 +189,7 @@ pub(crate) struct Serving<'a, D: WsDatatype> {
 
 impl<'a, D: WsDatatype> Serving<'a, D> {
     fn new(server: &'a ServerCore<D>, lane: &Arc<Lane>, asked: Asked) -> Self {
-        Self { server, connection: Connection::new(new_core(server, lane, asked)) }
+        Self { server, connection: Connection::new(|this| new_core(server, lane, asked, this)) }
     }
 
     pub(crate) fn link(&self, early_bytes: Bytes, deflate: Option<Agreed>, session: Option<SessionLink>) -> Link {
@@ -204,7 +203,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
             heartbeat: server.options.heartbeat,
             limits: server.options.limits.clone(),
             inbound: core.branch.backlog(),
-            events: server.component.events.backlog(),
+            events: server.component.events.subject().backlog(),
             early_bytes,
             session: session.map(Box::new),
         }
@@ -268,7 +267,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
 
     /// Emits an event of the connection, and of its server.
     pub(crate) fn emit_event(&self, event: ServerEvent) {
-        self.connection.core().component.events.copies().next(event.clone());
+        self.connection.core().component.events.copy(&event);
         self.server.component.events.next(event);
     }
 
@@ -296,7 +295,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         server.leave_all(connection);
         let peer = core.peer.clone();
         core.outbox.end();
-        report_drops(&core.outbox, &peer, core.component.events.copies(), &server.component.events);
+        core.report_drops(server);
         core.end_links();
         server.connections.forget(peer.id);
         let Ending { code, reason, error, unconfirmed } = ending;
@@ -320,7 +319,12 @@ impl<D: WsDatatype> Clone for Serving<'_, D> {
     }
 }
 
-fn new_core<D: WsDatatype>(server: &ServerCore<D>, lane: &Arc<Lane>, asked: Asked) -> ConnectionCore<D> {
+fn new_core<D: WsDatatype>(
+    server: &ServerCore<D>,
+    lane: &Arc<Lane>,
+    asked: Asked,
+    this: &Weak<ConnectionCore<D>>,
+) -> ConnectionCore<D> {
     let Asked { request, subprotocol, grant, .. } = asked;
     let peer = Peer { id: server.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
     let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
@@ -336,7 +340,7 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, lane: &Arc<Lane>, asked: Aske
             discards: server.options.discards_inbound,
             counts: IncomingCounts::default(),
         },
-        outbox: outbox(server, lane, &peer, component.events.copies().clone()),
+        outbox: outbox(server, &peer.path, this.clone()),
         branch: Branch::new(peer.id, component.inbound.clone(), main),
         component,
         began: Instant::now(),
@@ -354,19 +358,9 @@ fn new_core<D: WsDatatype>(server: &ServerCore<D>, lane: &Arc<Lane>, asked: Aske
     }
 }
 
-fn outbox<D: WsDatatype>(
-    server: &ServerCore<D>,
-    lane: &Lane,
-    peer: &Peer,
-    own: SerializedSubject<ServerEvent>,
-) -> Outbox {
-    let (bound, peer, events) = (server.options.outbox_on(&peer.path), peer.clone(), server.component.events.clone());
-    let report = move |outbox: &Outbox| report_drops(outbox, &peer, &own, &events);
-    Outbox::new(bound, reporting_at(lane.home.clone(), report))
-}
-
-/// Reports the drops of a connection's outbox, as events of the connection and of its server.
-fn report_drops(outbox: &Outbox, peer: &Peer, own: &SerializedSubject<ServerEvent>, of_server: &Events<ServerEvent>) {
-    let event = |reason, dropped| ServerEvent::Dropped { peer: peer.clone(), reason, dropped };
-    endpoint::report_drops(outbox, of_server, Some(own), event);
+fn outbox<D: WsDatatype>(server: &ServerCore<D>, path: &Tag, connection: Weak<ConnectionCore<D>>) -> Outbox {
+    // Without the connection there is nobody who pushes.
+    Outbox::new(server.options.outbox_on(path), move |_| {
+        connection.upgrade().into_iter().for_each(ConnectionCore::post_drops);
+    })
 }

@@ -73,7 +73,7 @@ async fn serve_all<D: WsDatatype>(
             debts::settled().await;
             server.until_few_owe().await;
             // Each connection is an event, and an item of `connections()`: while no subscriber takes those, no more are let in.
-            at_most(&*server.component.events.backlog(), READ_AHEAD).await;
+            at_most(&*server.component.events.subject().backlog(), READ_AHEAD).await;
             at_most(&*server.connections.backlog(), READ_AHEAD).await;
             next_peer(&mut listener, &mut arrivals).await
         };

@@ -120,9 +120,7 @@ impl<T, E> Core<T, E> {
     }
 
     pub(crate) fn has_work(&self, state: &State<T, E>) -> bool {
-        let waiting =
-            state.inbox.len() | state.joining.len() | state.waiting | state.tasks.len() | state.creditors.len();
-        waiting > 0 || self.stale.load(Ordering::Relaxed)
+        !state.is_idle() || state.anybody_waits() || self.stale.load(Ordering::Relaxed)
     }
 }
 
@@ -190,7 +188,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             return None;
         }
         self.stale.store(false, Ordering::Relaxed);
-        if state.waiting > 0 {
+        if state.any_push_waits() {
             self.room.notify_all();
         }
         let (event, forgotten) = state.note(event, || !observers.iter().any(Slot::is_open));
@@ -220,11 +218,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     /// Stops emitting: everything is delivered, or callbacks have deferred something that comes first, or the turn of this
     /// thread is over and another one goes on.
     fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, observers: Observers<'a, T, E>) -> Rest {
-        let mut tasks = take(&mut state.creditors);
+        let mut tasks = state.take_creditors();
         // Everything before these marks is delivered, whatever this thread still has to do.
         let passed = state.take_passed();
         if state.is_idle() {
-            tasks.append(&mut state.tasks);
+            tasks.append(&mut state.take_tasks());
             let burst = state.take_burst();
             self.quiet_down(&state);
             drop(observers);
@@ -233,7 +231,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             tasks.into_iter().for_each(callback::wake);
             return Rest::Little;
         }
-        if state.waiting > 0 {
+        if state.any_push_waits() {
             self.room.notify_all();
         }
         let is_over = callback::is_turn_over();
@@ -287,21 +285,22 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
         if !state.is_far_behind() || self.token.try_hold().is_some() {
             return None;
         }
-        state.creditors.push(task);
+        state.waits().creditors.push(task);
         Some(state.delivered)
     }
 
     fn note_stuck(&self, delivered: u64) {
         let mut state = self.lock();
         if state.delivered == delivered {
-            state.stuck_at = Some(delivered);
+            state.waits().stuck_at = Some(delivered);
         }
     }
 
     fn unwatch(&self, task: &Waker) {
         let mut state = self.lock();
-        let at = state.creditors.iter().position(|creditor| creditor.will_wake(task));
-        let creditor = at.map(|at| state.creditors.swap_remove(at));
+        let creditors = &mut state.waits().creditors;
+        let at = creditors.iter().position(|creditor| creditor.will_wake(task));
+        let creditor = at.map(|at| creditors.swap_remove(at));
         // Its destructor may be user code: not under the lock.
         drop(state);
         drop(creditor);
@@ -314,7 +313,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Co
         // Even when another thread is emitting: an entry left in `asked` would keep the next delivery from being asked for.
         let is_done = state.is_idle() || self.token.try_hold().is_none();
         if is_done {
-            state.asked.retain(|asked| *asked != place);
+            state.note_done(place);
         }
         is_done
     }

@@ -1,6 +1,6 @@
 //! Calls observers and drops the user's values: always outside the lock, each call isolated from the others.
 
-use std::sync::Arc;
+use std::sync::Weak;
 
 use rxrust::observer::Observer;
 
@@ -13,8 +13,14 @@ use crate::{
     sync::Ordering,
 };
 
-/// Called, outside all locks, when an observer has panicked and was removed.
-pub(crate) type PanicHook = Arc<dyn Fn() + Send + Sync>;
+/// Told, as long as it is there, when an observer has panicked and was removed.
+pub(crate) type PanicHook = Weak<dyn OnPanic>;
+
+/// See [`PanicHook`].
+pub(crate) trait OnPanic: Send + Sync {
+    /// Called outside all locks.
+    fn note_panic(&self);
+}
 
 /// The outcome of an item's way to one observer.
 #[derive(Clone, Copy, PartialEq)]
@@ -147,8 +153,8 @@ impl<T, E> Core<T, E> {
     }
 
     pub(crate) fn report_panic(&self) {
-        if let Some(hook) = &self.on_panic {
-            hook();
+        if let Some(told) = self.on_panic.as_ref().and_then(Weak::upgrade) {
+            told.note_panic();
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     task::{self, Poll},
 };
 
@@ -46,7 +46,6 @@ impl<T, E> SerializedSubject<T, E> {
     }
 
     /// As [`at_home`](Self::at_home). Items that wait are [merged](Merge).
-    #[cfg(feature = "nats")]
     pub(crate) fn merging(home: IoScheduler, replay: Replay<T>, on_panic: Option<PanicHook>) -> Self
     where
         T: Merge,
@@ -61,11 +60,6 @@ impl<T, E> SerializedSubject<T, E> {
         let mut core = Core::new(None, Replay::Nothing, None);
         core.unheard = Some(unheard);
         Self::of(core)
-    }
-
-    /// The hook that is called when an observer has panicked.
-    pub(crate) fn on_panic(&self) -> Option<PanicHook> {
-        self.core.on_panic.clone()
     }
 
     /// Reports that user code panicked on an item's way to this subject.
@@ -96,30 +90,6 @@ impl<T, E> SerializedSubject<T, E> {
 }
 
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubject<T, E> {
-    /// As [`at_home`](Self::at_home). When an observer of this subject panicked, or its [hook](Self::on_panic) is called, it
-    /// emits the item that `panicked` makes. Items that wait are [merged](Merge).
-    pub(crate) fn reporting(
-        home: IoScheduler,
-        replay: Replay<T>,
-        panicked: impl Fn() -> T + Send + Sync + 'static,
-    ) -> Self
-    where
-        T: Merge,
-    {
-        let core = Arc::new_cyclic(|core: &Weak<Core<T, E>>| {
-            let core = core.clone();
-            let report = move || {
-                if let Some(core) = core.upgrade() {
-                    Self { core }.post(panicked());
-                }
-            };
-            let mut core = Core::new(Some(home), replay, Some(Arc::new(report)));
-            core.merge = Some(T::merge);
-            core
-        });
-        Self { core }
-    }
-
     /// Emits as a part of the emission that this is called in, as an operator does: at once, unless another thread is
     /// emitting.
     pub(crate) fn relay(&self, item: T) {
@@ -259,8 +229,9 @@ impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for Core<T, E> {
         if waiting < most || (waiting == most && self.token.try_hold().is_some()) {
             return Poll::Ready(());
         }
-        if !state.tasks.iter().any(|task| task.will_wake(cx.waker())) {
-            state.tasks.push(cx.waker().clone());
+        let tasks = &mut state.waits().tasks;
+        if !tasks.iter().any(|task| task.will_wake(cx.waker())) {
+            tasks.push(cx.waker().clone());
         }
         Poll::Pending
     }

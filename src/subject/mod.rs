@@ -38,7 +38,7 @@ use rxrust::{
     observer::Observer,
 };
 
-pub(crate) use delivery::{PanicHook, discard};
+pub(crate) use delivery::{OnPanic, PanicHook, discard};
 pub(crate) use feeding::{Backlog, Merge, Merged, at_most};
 pub use subscription::SerializedSubscription;
 

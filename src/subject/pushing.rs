@@ -207,9 +207,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may wait.
     fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>) -> MutexGuard<'a, State<T, E>> {
         while state.inbox.len() >= INBOX_CROWD && callback::may_wait() && self.token.try_hold().is_none() {
-            state.waiting += 1;
+            state.waits().pushes += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
+            state.waits().pushes -= 1;
         }
         state
     }

@@ -16,8 +16,6 @@ pub(crate) enum Replay<T> {
     Latest(Option<Box<T>>),
     /// The items that nobody hears are kept by another subject.
     Elsewhere(Arc<dyn Elsewhere<T>>),
-    /// All items that have not been forgotten, by their number.
-    Members { members: BTreeMap<u64, T>, number: fn(&T) -> u64 },
     /// What is so, as the items tell of it one by one.
     Keyed(Box<dyn Keyed<T>>),
 }
@@ -29,6 +27,31 @@ pub(crate) trait Keyed<T>: Send {
 
     /// The items that tell everything.
     fn all(&self) -> VecDeque<T>;
+
+    /// Forgets the item with this number, if items have numbers.
+    fn forget(&mut self, _number: u64) -> Option<T> {
+        None
+    }
+}
+
+/// All items that have not been forgotten.
+struct Members<T> {
+    members: BTreeMap<u64, T>,
+    number: fn(&T) -> u64,
+}
+
+impl<T: Clone + Send> Keyed<T> for Members<T> {
+    fn note(&mut self, item: &T) -> Option<T> {
+        self.members.insert((self.number)(item), item.clone())
+    }
+
+    fn all(&self) -> VecDeque<T> {
+        self.members.values().cloned().collect()
+    }
+
+    fn forget(&mut self, number: u64) -> Option<T> {
+        self.members.remove(&number)
+    }
 }
 
 /// The memory of a subject that several others share.
@@ -78,8 +101,11 @@ impl<T> Replay<T> {
     }
 
     /// Keeps all items, told apart by `number`, until they are forgotten.
-    pub(crate) fn members(number: fn(&T) -> u64) -> Self {
-        Self::Members { members: BTreeMap::new(), number }
+    pub(crate) fn members(number: fn(&T) -> u64) -> Self
+    where
+        T: Clone + Send + 'static,
+    {
+        Self::Keyed(Box::new(Members { members: BTreeMap::new(), number }))
     }
 
     pub(crate) fn is_early(&self) -> bool {
@@ -101,7 +127,7 @@ impl<T> Replay<T> {
 
     pub(crate) fn forget(&mut self, number: u64) -> Option<T> {
         match self {
-            Self::Members { members, .. } => members.remove(&number),
+            Self::Keyed(keyed) => keyed.forget(number),
             _ => None,
         }
     }
@@ -133,10 +159,6 @@ impl<T: Clone> Replay<T> {
                 let former = latest.replace(Box::new(item.clone()));
                 Noted { item: Some(item), dropped: former.into_iter().map(|former| *former).collect() }
             }
-            Self::Members { members, number } => {
-                members.insert(number(&item), item.clone());
-                Noted::unkept(item)
-            }
             Self::Keyed(keyed) => {
                 let former = keyed.note(&item);
                 Noted { item: Some(item), dropped: former.into_iter().collect() }
@@ -154,7 +176,6 @@ impl<T: Clone> Replay<T> {
                 items
             }
             Self::Latest(latest) => latest.iter().map(|latest| T::clone(latest)).collect(),
-            Self::Members { members, .. } => members.values().cloned().collect(),
             Self::Keyed(keyed) => keyed.all(),
         }
     }

@@ -60,20 +60,27 @@ pub(crate) struct State<T, E> {
     pub(crate) inbox: VecDeque<Event<T, E>>,
     /// The terminal event, once its delivery has begun.
     pub(crate) terminal: Option<Terminal<E>>,
+    /// How many deliveries have been made, not counting items that found the subject idle.
+    pub(crate) delivered: u64,
+    /// There once somebody has waited.
+    waits: Option<Box<Waits>>,
+    /// The items that later subscribers hear first.
+    pub(crate) replay: Replay<T>,
+}
+
+/// Who waits for a subject's deliveries. Boxed, since nobody ever does for most of the many subjects.
+#[derive(Default)]
+pub(crate) struct Waits {
     /// How many pushes wait for room.
-    pub(crate) waiting: usize,
+    pub(crate) pushes: usize,
     /// The tasks that wait until nothing is left to be delivered.
     pub(crate) tasks: Vec<Waker>,
     /// The tasks that wait for a [share](callback::SHARE) of deliveries by the thread that emits.
     pub(crate) creditors: Vec<Waker>,
-    /// How many deliveries have been made, not counting items that found the subject idle.
-    pub(crate) delivered: u64,
     /// The value of `delivered` at which a task has waited in vain for another delivery.
     pub(crate) stuck_at: Option<u64>,
     /// Where tasks were asked to deliver: at most one per place, since a callback there can hold it up.
-    pub(crate) asked: Vec<Place>,
-    /// The items that later subscribers hear first.
-    pub(crate) replay: Replay<T>,
+    asked: Vec<Place>,
 }
 
 pub(crate) struct Slot<T, E> {
@@ -90,14 +97,34 @@ impl<T, E> State<T, E> {
             subscribed: 0,
             inbox: VecDeque::new(),
             terminal: None,
-            waiting: 0,
-            tasks: Vec::new(),
-            creditors: Vec::new(),
             delivered: 0,
-            stuck_at: None,
-            asked: Vec::new(),
+            waits: None,
             replay,
         }
+    }
+
+    /// To note somebody who waits.
+    pub(crate) fn waits(&mut self) -> &mut Waits {
+        self.waits.get_or_insert_default()
+    }
+
+    pub(crate) fn anybody_waits(&self) -> bool {
+        let any = |waits: &Waits| waits.pushes > 0 || !waits.tasks.is_empty() || !waits.creditors.is_empty();
+        self.waits.as_deref().is_some_and(any)
+    }
+
+    pub(crate) fn any_push_waits(&self) -> bool {
+        self.waits.as_ref().is_some_and(|waits| waits.pushes > 0)
+    }
+
+    /// The tasks that wait until nothing is left to be delivered.
+    pub(crate) fn take_tasks(&mut self) -> Vec<Waker> {
+        self.waits.as_mut().map(|waits| take(&mut waits.tasks)).unwrap_or_default()
+    }
+
+    /// The tasks that wait for a share of deliveries.
+    pub(crate) fn take_creditors(&mut self) -> Vec<Waker> {
+        self.waits.as_mut().map(|waits| take(&mut waits.creditors)).unwrap_or_default()
     }
 
     /// The next event, once all observers have joined, if this thread may still deliver in this turn.
@@ -109,23 +136,32 @@ impl<T, E> State<T, E> {
 
     /// Notes that a task at `place` is to be asked to deliver.
     pub(crate) fn note_asked(&mut self, place: Place) -> Asked {
-        if self.asked.contains(&place) {
+        let asked = &mut self.waits().asked;
+        if asked.contains(&place) {
             return Asked::Already;
         }
-        self.asked.push(place);
+        asked.push(place);
         Asked::Now
+    }
+
+    /// Notes that the task that was asked to deliver at `place` is done.
+    pub(crate) fn note_done(&mut self, place: Place) {
+        if let Some(waits) = &mut self.waits {
+            waits.asked.retain(|asked| *asked != place);
+        }
     }
 
     /// Counts a delivery. Returns the tasks to wake: at every whole share, all of them.
     pub(crate) fn count_delivery(&mut self) -> Vec<Waker> {
         self.delivered += 1;
         let is_share = self.delivered.is_multiple_of(callback::SHARE as u64);
-        if is_share { take(&mut self.creditors) } else { Vec::new() }
+        if is_share { self.take_creditors() } else { Vec::new() }
     }
 
     /// If another thread delivers, tasks whose callbacks push should wait for it.
     pub(crate) fn is_far_behind(&self) -> bool {
-        self.inbox.len() > debts::CREDIT && self.stuck_at != Some(self.delivered)
+        let is_stuck = || self.waits.as_ref().is_some_and(|waits| waits.stuck_at == Some(self.delivered));
+        self.inbox.len() > debts::CREDIT && !is_stuck()
     }
 
     /// The marks that no event precedes any more.

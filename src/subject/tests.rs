@@ -18,7 +18,9 @@ use std::{
 use rxrust::prelude::*;
 
 use crate::{
-    Io, IoRuntime, IoScheduler, SerializedSubject, SerializedSubscription, runtime::callback, subject::replay::Replay,
+    Io, IoRuntime, IoScheduler, SerializedSubject, SerializedSubscription,
+    runtime::callback,
+    subject::{OnPanic, replay::Replay},
     time,
 };
 
@@ -286,20 +288,28 @@ impl Drop for Bomb {
     }
 }
 
+struct Told(AtomicUsize);
+
+impl OnPanic for Told {
+    fn note_panic(&self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
 #[test]
 fn destructor_of_a_subscriber_that_panics_is_told_of_whenever_it_is_dropped() {
     type Fallible = SerializedSubject<usize, ()>;
     fn ended_by(end: impl FnOnce(&Fallible, SerializedSubscription)) -> usize {
         let runtime = IoRuntime::new("home").unwrap();
-        let told = Arc::new(AtomicUsize::new(0));
-        let count = told.clone();
-        let hook = Arc::new(move || _ = count.fetch_add(1, SeqCst));
-        let subject = Fallible::at_home(IoScheduler::on(&runtime), Replay::Nothing, Some(hook));
+        let told = Arc::new(Told(AtomicUsize::new(0)));
+        let hook: Arc<dyn OnPanic> = told.clone();
+        let home = IoScheduler::on(&runtime);
+        let subject = Fallible::at_home(home, Replay::Nothing, Some(Arc::downgrade(&hook)));
         let bomb = Bomb;
         let subscription = Io::new(subject.clone()).on_error(|()| {}).subscribe(move |_| _ = &bomb);
         end(&subject, subscription);
         drop(subject);
-        told.load(SeqCst)
+        told.0.load(SeqCst)
     }
     assert_eq!(ended_by(|_, subscription| subscription.unsubscribe()), 1);
     assert_eq!(ended_by(|subject, _| subject.clone().complete()), 1);

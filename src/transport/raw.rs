@@ -91,9 +91,9 @@ impl Given {
 
 impl Raw {
     /// Waits until the first byte of the peer is there, where that can be told without a buffer.
-    pub(crate) async fn peek(&mut self) -> io::Result<()> {
+    pub(crate) async fn readable(&mut self) -> io::Result<()> {
         match self {
-            Self::Tcp(tcp) => tcp.peek().await,
+            Self::Tcp(tcp) => tcp.readable().await,
             Self::Other(_) => Ok(()),
         }
     }

@@ -28,9 +28,9 @@ pub(crate) struct Tcp {
 const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 0x4000 } else { 0 };
 
 impl Tcp {
-    /// Waits until a byte is there, and leaves it there.
-    pub(crate) async fn peek(&self) -> io::Result<()> {
-        self.stream.peek(&mut [0]).await.map(drop)
+    /// Waits until there is something to read, as far as the reactor knows. Asks the system nothing.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
     }
 
     /// On the runtime that this is called in.

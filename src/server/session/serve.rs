@@ -102,7 +102,7 @@ impl<D: WsDatatype> Serving<'_, D> {
                 (News::Resumed { missed } | News::Gap { missed }, _) => SessionEvent::Gap { missed },
             };
             let event = ServerEvent::Session { peer: core.peer.clone(), event };
-            core.component.events.copies().next(event.clone());
+            core.component.events.copy(&event);
             of_server.next(event);
         })
     }
