@@ -1,5 +1,5 @@
-//! The hand-written servers: tokio-tungstenite as it is tuned, and as most write it; and one that only passes bytes. One
-//! thread each, as ours.
+//! The hand-written servers: tokio-tungstenite as it is tuned, and as most write it. One thread
+//! each, as ours.
 
 use std::{
     net::SocketAddr,
@@ -8,7 +8,7 @@ use std::{
 
 use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
@@ -46,24 +46,6 @@ pub(crate) fn tuned(answer: Answer) -> SocketAddr {
 /// A stream split in two, each message sent on its own.
 pub(crate) fn usual(answer: Answer) -> SocketAddr {
     serve(move |socket| usual_connection(socket, answer.clone()))
-}
-
-/// What is left without WebSocket: the two system calls of an echo, and tokio. For messages of which one comes at a time.
-pub(crate) fn bare() -> SocketAddr {
-    serve(async |socket| {
-        let config = WebSocketConfig::default().read_buffer_size(4 * 1024);
-        let Some((stream, _)) = Box::pin(handshake(socket, config)).await else { return };
-        let mut socket = stream.into_inner();
-        while send_back(&mut socket).await.is_some() {}
-    })
-}
-
-/// Sends back as much of what comes as the answer would have: without the key of its mask.
-async fn send_back(socket: &mut TcpStream) -> Option<()> {
-    const KEY_LEN: usize = 4;
-    let mut bytes = [0; 256];
-    let len = socket.read(&mut bytes).await.ok()?;
-    socket.write_all(&bytes[..len.checked_sub(KEY_LEN)?]).await.ok()
 }
 
 pub(crate) fn serve<F>(connection: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr

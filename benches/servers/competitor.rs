@@ -9,14 +9,12 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-#[cfg(feature = "deflate")]
-use crate::compressing;
 #[cfg(feature = "mount")]
 use crate::mounted;
 #[cfg(feature = "tls")]
 use crate::tls;
 use crate::{
-    baseline,
+    bare, baseline,
     baseline::Answer,
     best, client,
     machine::{Cores, cpu_time},
@@ -69,6 +67,7 @@ fn ours(name: &str) -> Option<SocketAddr> {
 
 fn others(name: &str, args: &[String]) -> SocketAddr {
     let fan_out = || Answer::FanOut(std::sync::Arc::default());
+    let len = |at: usize| args[at].parse().expect("a number of bytes");
     match name {
         #[cfg(feature = "mount")]
         "mounted" => mounted::moved(),
@@ -86,12 +85,8 @@ fn others(name: &str, args: &[String]) -> SocketAddr {
         "best-fan-out" => best::fan_out(),
         "tuned" => baseline::tuned(Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
-        "bare" => baseline::bare(),
-        #[cfg(feature = "deflate")]
-        "bare-fan-out" => {
-            let len = |at: usize| args[at].parse().expect("a number of bytes");
-            compressing::bare_fan_out(len(0), len(1))
-        }
+        "bare" => bare::echo(len(0), len(1)),
+        "bare-fan-out" => bare::fan_out(len(0), len(1)),
         "usual" => baseline::usual(Answer::Echo),
         "usual-fan-out" => baseline::usual(fan_out()),
         name => client::run(name, args),

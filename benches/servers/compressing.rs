@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
 };
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     load::{Burst, Swarm},
     report::{COMPRESSED, COMPRESSED_PLAIN, Mode, Target},
     scenario::{Bench, Echo, audience, paths},
-    wire::{self, connect_all_asking, masked, plain, read_head},
+    wire::{self, connect_all_asking, masked, plain},
 };
 
 /// What a client offers, as rxplus does: each message of its own on its own.
@@ -45,7 +45,7 @@ impl Bench {
         let bursts = lens.map(|len| Burst::of(&frame, at_a_time, len));
         let servers = || with_and_without(["ours-fan-out", "ours-compressed-fan-out"], || audience(LISTENING));
         self.fan_outs_of(&format!("compressed: fan-out of {what}"), servers, &bursts, rounds, most);
-        let system_calls = || lens.map(|len| bare(frame.len() * at_a_time, len * at_a_time));
+        let system_calls = || lens.map(|len| Echo::bare_fan_out(&Burst::of(&frame, at_a_time, len), LISTENING));
         self.fan_outs_of(&format!("compressed: only writing {what}"), system_calls, &bursts, rounds, most);
     }
 
@@ -104,34 +104,6 @@ fn with_and_without<P: Iterator<Item = String>>([without, with]: [&str; 2], path
         Echo { swarm: Swarm::over(connect_all(with.addr, paths())), server: with },
         Echo { swarm: Swarm::connect(unused.addr, paths()), server: unused },
     ]
-}
-
-fn bare(heard: usize, told: usize) -> Echo {
-    let server = Competitor::start("bare-fan-out", &[heard, told].map(|len| len.to_string()));
-    Echo { swarm: Swarm::connect(server.addr, audience(LISTENING)), server }
-}
-
-/// What is left of a fan-out: its system calls. For each `heard` bytes of the speaker, `told` bytes go to each listener.
-pub(crate) fn bare_fan_out(heard: usize, told: usize) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("a bound socket");
-    std::thread::spawn(move || {
-        let mut listeners = Vec::new();
-        let mut speaker = loop {
-            let (mut socket, _) = listener.accept().expect("file descriptors");
-            let request = read_head(&mut socket);
-            socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").expect("the load reads");
-            if request.contains(SPEAKER) {
-                break socket;
-            }
-            listeners.push(socket);
-        };
-        let (mut burst, answer) = (vec![0; heard], vec![0; told]);
-        while speaker.read_exact(&mut burst).is_ok() {
-            listeners.iter_mut().for_each(|listener| listener.write_all(&answer).expect("the load reads"));
-        }
-    });
-    addr
 }
 
 fn connect_all(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Vec<TcpStream> {

@@ -67,6 +67,13 @@ impl Burst {
     }
 }
 
+impl Burst {
+    /// How many bytes a peer sends at once, and gets.
+    pub(crate) fn lens(&self) -> [usize; 2] {
+        [self.bytes.len(), self.answer_len]
+    }
+}
+
 impl Swarm {
     pub(crate) fn connect(addr: SocketAddr, paths: impl Iterator<Item = String>) -> Self {
         Self::over(connect_all(addr, paths))

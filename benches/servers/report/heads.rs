@@ -4,6 +4,10 @@ pub(super) const CPU_HEAD: &str = "\
     | CPU time for each message, delivery or handshake | which | its figure | tuned | best | usual | tuned ÷ ours | best ÷ ours | at least | aim |\n\
     |---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
 
+pub(super) const BOUND_HEAD: &str = "\
+    | the system calls alone | bare | tuned ÷ bare | aim | left at the aim | tuned, beyond bare | best, beyond bare | ours, beyond bare |\n\
+    |---|--:|--:|--:|--:|--:|--:|--:|\n";
+
 pub(crate) const HANDSHAKES_HEAD: &str = "\
     | many handshakes at once | ours | tuned | best | tuned ÷ ours | best ÷ ours |\n\
     |---|--:|--:|--:|--:|--:|\n";

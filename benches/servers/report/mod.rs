@@ -72,6 +72,15 @@ impl Report {
         self.lines.push(Line { scenario: scenario.to_owned(), ours, baseline, target });
     }
 
+    /// Asks for a line on what bounds the aim of our server in this scenario.
+    pub(crate) fn bound(&mut self, scenario: &str) {
+        let target = self.lines.iter().find(|line| line.scenario == scenario && line.ours == "ours");
+        if let Some(Line { target: Target::Ratio(_, aim), .. }) = target {
+            let target = Target::Bound(*aim);
+            self.compare(scenario, BARE, "tuned", target);
+        }
+    }
+
     fn row(&self, scenario: &str, competitor: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.scenario == scenario && row.competitor == competitor)
     }

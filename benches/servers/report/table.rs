@@ -56,6 +56,7 @@ impl Pair<'_> {
                 (ONE_CORE_HEAD, format!("{baseline_figure} | {figure} | **{growth:.2}** | {most}"))
             }
             Target::TwoCores(part) => (TWO_CORES_HEAD, self.on_two_cores(part)?),
+            Target::Bound(aim) => (BOUND_HEAD, self.beyond_bare(gain, aim)?),
             Target::Beside(head) => (head, format!("{both} | {best} | **{gain:.2}** | {best_gain}")),
             Target::Against => {
                 let noise = self.row(THIS_AGAIN)?.ratio_to(ours);
@@ -78,6 +79,15 @@ impl Pair<'_> {
     /// The figure of the best server divided by ours, if it was measured.
     fn best_gain(&self) -> String {
         self.row("best").map_or(String::new(), |best| format!("{:.2}", best.ratio_to(self.ours)))
+    }
+
+    /// What the system calls leave for all else: at the aim, and what the servers take of it.
+    fn beyond_bare(&self, gain: f64, aim: f64) -> Option<String> {
+        let (bare, tuned) = (self.ours, self.baseline);
+        let left = shown(tuned.middle() / aim - bare.middle(), bare.unit);
+        let [best, ours] = [self.row("best")?, self.row("ours")?];
+        let [tuned, best, ours] = [tuned, best, ours].map(|row| shown(row.middle() - bare.middle(), bare.unit));
+        Some(format!("{} | {gain:.2} | {aim} | {left} | {tuned} | {best} | {ours}", bare.shown()))
     }
 
     fn use_of(&self, mode: Mode, most: f64) -> Option<String> {

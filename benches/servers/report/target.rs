@@ -24,6 +24,8 @@ pub(crate) enum Target {
     TwoCores(f64),
     /// Our figure beside those of the tuned and of the best server, in a table with this head. Nothing is demanded.
     Beside(&'static str),
+    /// What the system calls alone take, which bounds what can be reached, beside this aim.
+    Bound(f64),
     /// The figure of this build divided by that of another.
     Against,
     /// The baseline's figure divided by ours, over TLS, at least.
@@ -65,6 +67,9 @@ impl Mode {
         }
     }
 }
+
+/// The system calls of a server, and nothing else.
+pub(crate) const BARE: &str = "bare";
 
 /// A server in a mode whose clients use it, and one whose clients do not.
 pub(crate) const RESUMABLE: &str = "resumable";

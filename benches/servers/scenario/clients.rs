@@ -6,11 +6,12 @@ use crate::{client::Link, report::Target::Ratio};
 impl Bench {
     pub(super) fn clients(&mut self) {
         let receiving = ["client-ours-receiving", "client-tuned-receiving"];
-        self.client("client receiving 128 B", receiving, Link::receiving);
-        self.client("client sending 128 B", ["client-ours-sending", "client-tuned-sending"], Link::sending);
+        self.client("client receiving 128 B", receiving, Link::receiving, 1.3);
+        let sending = ["client-ours-sending", "client-tuned-sending"];
+        self.client("client sending 128 B", sending, Link::sending, 1.0);
     }
 
-    fn client(&mut self, scenario: &str, names: [&'static str; 2], cost: fn(&mut Link) -> f64) {
+    fn client(&mut self, scenario: &str, names: [&'static str; 2], cost: fn(&mut Link) -> f64, aim: f64) {
         if !self.wants(scenario, names.len()) {
             return;
         }
@@ -21,6 +22,6 @@ impl Bench {
                 self.report.add(scenario, name, "ns", cost(link));
             }
         }
-        self.report.compare(scenario, "ours", "tuned", Ratio(0.9, 1.0));
+        self.report.compare(scenario, "ours", "tuned", Ratio(0.9, aim));
     }
 }

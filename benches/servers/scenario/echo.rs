@@ -1,10 +1,13 @@
 //! Echoes, and the CPU time that they cost.
 
-use super::{Bench, KIB, MIB, is_sampled, paths};
+use super::{Bench, KIB, MIB, audience, is_sampled, paths};
 use crate::{
     competitor::Competitor,
     load::{Burst, Swarm},
-    report::Target::{self, Ratio},
+    report::{
+        BARE,
+        Target::{self, Ratio},
+    },
 };
 
 impl Bench {
@@ -12,12 +15,12 @@ impl Bench {
         let names = ["ours", "ours-subscribed", "ours-tagged"];
         let small = |least: [Target; 3]| names.into_iter().zip(least).collect::<Vec<_>>();
         let one = small([Ratio(0.95, 1.06), Ratio(0.95, 1.06), Ratio(0.9, 1.0)]);
-        let sixteen = small([Ratio(1.0, 1.5), Ratio(1.0, 1.5), Ratio(0.9, 1.3)]);
+        let sixteen = small([Ratio(1.0, 1.35), Ratio(1.0, 1.25), Ratio(0.9, 1.2)]);
         self.echo("echo 128 B, 1 in flight", 64, (128, 1), 60, &one);
         self.echo("echo 128 B, 16 in flight", 64, (128, 16), 60, &sixteen);
-        self.echo("echo 16 KiB, 1 in flight", 64, (16 * KIB, 1), 20, &[("ours", Ratio(1.25, 1.43))]);
-        self.echo("echo 16 KiB, 16 in flight", 64, (16 * KIB, 16), 2, &[("ours", Ratio(1.25, 1.43))]);
-        self.echo("echo 1 MiB, 1 in flight", 16, (MIB, 1), 4, &[("ours", Ratio(1.5, 2.0))]);
+        self.echo("echo 16 KiB, 1 in flight", 64, (16 * KIB, 1), 20, &[("ours", Ratio(1.25, 1.45))]);
+        self.echo("echo 16 KiB, 16 in flight", 64, (16 * KIB, 16), 2, &[("ours", Ratio(1.25, 1.45))]);
+        self.echo("echo 1 MiB, 1 in flight", 16, (MIB, 1), 4, &[("ours", Ratio(1.5, 2.2))]);
     }
 
     /// Compares echoes over `peers` connections, each with a path of its own.
@@ -29,14 +32,16 @@ impl Bench {
         bursts: usize,
         ours: &[(&'static str, Target)],
     ) {
-        if !self.wants(scenario, (ours.len() + 3) * peers) {
+        if !self.wants(scenario, (ours.len() + 4) * peers) {
             return;
         }
         let burst = Burst::echoed(payload_len, in_flight);
         let names = ours.iter().map(|(name, _)| *name).chain(["tuned", "best", "usual"]);
-        let contest = names.map(|name| (name, Echo::start(name, peers))).collect();
+        let contest = names.map(|name| (name, Echo::start(name, peers)));
+        let contest = contest.chain([(BARE, Echo::bare(&burst, peers))]).collect();
         self.contest(scenario, contest, &burst, bursts);
         ours.iter().for_each(|(name, target)| self.report.compare(scenario, name, "tuned", *target));
+        self.report.bound(scenario);
     }
 
     /// Measures echoes in turn, round after round.
@@ -62,6 +67,21 @@ impl Echo {
     pub(super) fn start(name: &str, peers: usize) -> Self {
         let server = Competitor::start(name, &[]);
         let swarm = Swarm::connect(server.addr, paths(peers));
+        Self { server, swarm }
+    }
+
+    /// The system calls of these bursts alone.
+    pub(super) fn bare(burst: &Burst, peers: usize) -> Self {
+        let lens = burst.lens().map(|len| (len / burst.messages).to_string());
+        let server = Competitor::start(BARE, &lens);
+        let swarm = Swarm::connect(server.addr, paths(peers));
+        Self { server, swarm }
+    }
+
+    /// As [`bare`](Self::bare), of a fan-out.
+    pub(crate) fn bare_fan_out(burst: &Burst, listeners: usize) -> Self {
+        let server = Competitor::start("bare-fan-out", &burst.lens().map(|len| len.to_string()));
+        let swarm = Swarm::connect(server.addr, audience(listeners));
         Self { server, swarm }
     }
 
