@@ -35,7 +35,7 @@ use crate::{
     endpoint::{event::EndpointEvent, events::Events},
     fate::Fate,
     outbox::Outbox,
-    subject::branch::FromBranch,
+    subject::{branch::FromBranch, discard},
 };
 
 /// A message that arrived, how many bytes it took, and the number of the connection that it came from (0 on a client).
@@ -115,15 +115,28 @@ pub(crate) trait EndpointCore: Send + Sync + 'static {
 
     /// As [`offer`](Self::offer), but gives a refused item back.
     fn send(self: &Arc<Self>, item: Self::Item, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<Self::Item>> {
-        self.offer(&item, fate).map_err(|error| error.map(|()| item))
+        give_back(self.offer(&item, fate), item)
     }
 
     /// As [`offer`](Self::offer), with an event instead of an answer.
     fn next(self: &Arc<Self>, item: Self::Item) {
         // Any other refusal has its event already, or none at all if the endpoint is closed.
-        if let Err(SendError::Encode((), error)) = self.offer(&item, None) {
-            self.component().events.post(self.unencodable(item, error));
+        match self.offer(&item, None) {
+            Err(SendError::Encode((), error)) => self.component().events.post(self.unencodable(item, error)),
+            _ => discard(item),
         }
+    }
+}
+
+/// The answer to a push, with the item if it was refused.
+pub(crate) fn give_back<T>(answer: Result<(), SendError<()>>, item: T) -> Result<(), SendError<T>> {
+    match answer {
+        Ok(()) => {
+            // It may have the last handle of its payload, whose destructor is user code.
+            discard(item);
+            Ok(())
+        }
+        Err(error) => Err(error.map(|()| item)),
     }
 }
 

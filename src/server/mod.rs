@@ -42,7 +42,7 @@ use std::sync::Arc;
 use crate::{
     Addr, ConnConfig, Deliveries, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{
-        EndpointCore, Feed, Received, drop_guard::DropGuard, event::ServerEvent, subject::endpoint,
+        EndpointCore, Feed, Received, drop_guard::DropGuard, event::ServerEvent, give_back, subject::endpoint,
         subscribe::subscribe,
     },
     server::core::ServerCore,
@@ -266,7 +266,7 @@ impl<D: WsDatatype> RxWsServer<D> {
     ) -> Result<(), SendError<TaggedData<D::Outgoing>>> {
         let tagged = tagged.map(Into::into);
         let sent = self.inner.core.offer_except(&tagged, None, Some(&connection.core().outbox));
-        sent.map_err(|error| error.map(|()| tagged))
+        give_back(sent, tagged)
     }
 
     /// The address that it listens on; if the host has several, the first of them. [`Addr::Mounted`] without a listener.

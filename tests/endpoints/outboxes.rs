@@ -293,6 +293,26 @@ fn payload_whose_destructor_panics_when_it_is_written_ends_nothing() {
 }
 
 #[test]
+fn payload_whose_destructor_panics_harms_no_push() {
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsBytes).unwrap();
+    let connections = Recorder::on(server.connections());
+    // So many that they get a copy, and the item that was pushed is the last to have the payload.
+    let mut peers = [(); 8].map(|()| foreign_client(server.local_addr(), "/"));
+    let connection = connections.items(8).remove(0);
+    let payload =
+        |path: &str| TaggedData::new(path, Bytes::from_owner(Owned(Box::new(|| panic!("a bug of the payload's")))));
+    server.next(payload("/"));
+    server.send(payload("/")).unwrap();
+    server.send_except(payload("/"), &connection).unwrap();
+    server.next(payload("/nobody"));
+    server.next(TaggedData::new("/", "still open"));
+    for peer in &mut peers {
+        while *read(peer).into_data() != *b"still open" {}
+    }
+    server.complete();
+}
+
+#[test]
 fn sums_are_exact_at_any_moment_another_thread_looks() {
     let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).outbox(20, 1 << 20, Overflow::DropOldest);
     let server = server.bind().unwrap();
