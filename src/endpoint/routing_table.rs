@@ -73,7 +73,7 @@ impl RoutingTable {
         let mut table = self.lock();
         let Some(hearers) = table.tags.get_mut(tag) else { return };
         let Ok(at) = hearers.outboxes.binary_search_by_key(&number, |(number, _)| *number) else { return };
-        hearers.outboxes.remove(at);
+        hearers.outboxes.remove(at).1.settle();
         if compresses {
             self.count_compressing(hearers, -1);
         }
@@ -222,8 +222,13 @@ impl Answers {
         let mut answers = Self { best: Err(Refusal::Closed), spent: Spent::default() };
         for some in outboxes.chunks(FETCHED_AT_ONCE) {
             some.iter().for_each(|(_, outbox)| outbox.prefetch());
-            let meant = some.iter().map(|(_, outbox)| outbox).filter(|outbox| is_meant(outbox, except));
-            meant.for_each(|outbox| answers.note(offer(outbox)));
+            for (_, outbox) in some {
+                if is_meant(outbox, except) {
+                    answers.note(offer(outbox));
+                } else {
+                    outbox.settle();
+                }
+            }
         }
         answers
     }
@@ -295,6 +300,24 @@ mod tests {
         routes.remove(&path, alone, false);
         assert_eq!(routes.push(&path, message(), None, Some(&outboxes[0])), Some(Ok(())));
         assert_eq!((queued(), routes.unrouted()), (vec![2, 3, 3], 1));
+    }
+
+    #[test]
+    fn outbox_that_leaves_or_is_left_out_keeps_its_own_messages_and_no_run() {
+        let (routes, path) = (RoutingTable::default(), Tag::from("/"));
+        let outboxes: Vec<_> = (0..10).map(|_| outbox(9)).collect();
+        let numbers: Vec<_> = outboxes.iter().map(|outbox| routes.add(path.clone(), outbox.clone(), false)).collect();
+        let is_kept = || routes.lock().tags[&path].runs.is_kept();
+        assert_eq!(routes.push(&path, message(), None, None), Some(Ok(())));
+        routes.remove(&path, numbers[0], false);
+        assert_eq!(routes.push(&path, message(), None, Some(&outboxes[1])), Some(Ok(())));
+        for outbox in &outboxes[2..] {
+            assert!(is_kept());
+            outbox.take_each(100, None, |_, _| {});
+            let _ = outbox.confirm(2, false);
+        }
+        assert!(!is_kept());
+        assert!(outboxes[..2].iter().all(|outbox| outbox.stats().queued.messages == 1));
     }
 
     #[test]

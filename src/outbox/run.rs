@@ -14,7 +14,8 @@
 //! [settles](State::settle) its stretch: that moves the messages to where all others are.
 //!
 //! A run has copies of the payloads. So a payload, whose destructor may be user code, goes as soon as it has been pushed. A
-//! connection that has not written its part keeps the run: at most 64 KiB of copies, which it shares with others.
+//! connection that has not written its part keeps the run: at most 64 KiB of copies, which it shares with others. One that
+//! leaves the tag, or misses a message, settles, or each of many could keep a run of its own for one short message.
 
 use std::{
     array::from_fn,
@@ -181,6 +182,11 @@ impl Outbox {
         state.append_of_run(message, frame.tally());
         self.wake_link(state);
         (Ok(()), Spent::default())
+    }
+
+    /// Lets go of the run, as the next messages of it are not for this outbox.
+    pub(crate) fn settle(&self) {
+        drop(self.lock());
     }
 }
 
