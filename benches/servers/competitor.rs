@@ -14,8 +14,7 @@ use crate::mounted;
 #[cfg(feature = "tls")]
 use crate::tls;
 use crate::{
-    bare, baseline,
-    baseline::Answer,
+    baseline::{self, Answer, bare},
     best, client,
     machine::{Cores, cpu_time},
     ours,

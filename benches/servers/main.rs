@@ -6,8 +6,6 @@
 #[cfg(target_os = "linux")]
 mod against;
 #[cfg(target_os = "linux")]
-mod bare;
-#[cfg(target_os = "linux")]
 mod baseline;
 #[cfg(target_os = "linux")]
 mod best;

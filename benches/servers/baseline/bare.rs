@@ -10,7 +10,8 @@ use std::{
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::{baseline::serve, competitor::SPEAKER, wire::read_head};
+use super::serve;
+use crate::{competitor::SPEAKER, wire::read_head};
 
 /// As long as a server's answer; the load does not check the key.
 const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

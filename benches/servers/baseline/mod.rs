@@ -1,5 +1,7 @@
-//! The hand-written servers: tokio-tungstenite as it is tuned, and as most write it. One thread
-//! each, as ours.
+//! The hand-written servers: tokio-tungstenite as it is tuned, and as most write it; and
+//! what is [left](bare) without WebSocket. One thread each, as ours.
+
+pub(crate) mod bare;
 
 use std::{
     net::SocketAddr,
