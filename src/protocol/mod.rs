@@ -24,7 +24,7 @@ pub(crate) mod frame_head;
 pub(crate) mod heartbeat;
 pub(crate) mod mask;
 pub(crate) mod memory_stream;
-mod pieces;
+pub(crate) mod pieces;
 pub(crate) mod read_block;
 pub(crate) mod text_frame;
 pub(crate) mod write_buffer;

@@ -16,10 +16,19 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::{protocol::write_buffer::SLICES_PER_WRITE, transport::raw::Raw};
+use crate::{
+    protocol::{
+        pieces::{PIECE_LEN, pieces},
+        write_buffer::SLICES_PER_WRITE,
+    },
+    transport::raw::Raw,
+};
 
 /// The most plaintext that a record holds (RFC 8446, section 5.1).
 const RECORD_LEN: usize = 16 * 1024;
+
+/// As many pieces as the slices of one write can be cut into for a record.
+const PIECES_PER_RECORD: usize = SLICES_PER_WRITE + RECORD_LEN / PIECE_LEN;
 
 /// How many bytes are encrypted for one write.
 const SEALED_LEN: usize = 64 * 1024;
@@ -71,7 +80,7 @@ impl Sealed {
         let mut sealed = 0;
         self.tls.get_mut().0.collects = true;
         while sealed < SEALED_LEN {
-            let mut portion = [IoSlice::new(&[]); SLICES_PER_WRITE];
+            let mut portion = [IoSlice::new(&[]); PIECES_PER_RECORD];
             let count = cut(slices, sealed, self.record_len.min(SEALED_LEN - sealed), &mut portion);
             if count == 0 {
                 break;
@@ -116,17 +125,18 @@ impl Sealed {
     }
 }
 
-/// Fills `portion` with the bytes after the first `skipped` ones of `slices`, up to `len`; returns the number of pieces.
+/// Fills `portion` with the bytes after the first `skipped` ones of `slices`, up to `len`; returns the number of pieces. rustls
+/// copies each by itself.
 fn cut<'a>(slices: &'a [IoSlice<'_>], mut skipped: usize, mut len: usize, portion: &mut [IoSlice<'a>]) -> usize {
     let mut count = 0;
     for slice in slices {
         let begin = skipped.min(slice.len());
         skipped -= begin;
         let end = slice.len().min(begin + len);
-        if begin < end && count < portion.len() {
-            portion[count] = IoSlice::new(&slice[begin..end]);
+        for (piece, place) in pieces(&slice[begin..end]).zip(&mut portion[count..]) {
+            *place = IoSlice::new(piece);
             count += 1;
-            len -= end - begin;
+            len -= piece.len();
         }
     }
     count
@@ -230,7 +240,8 @@ impl Sleeve {
             // Finds none while the thread ends.
             self.held = SPARE.try_with(Cell::take).unwrap_or_default();
         }
-        self.held.extend_from_slice(bytes);
+        self.held.reserve(bytes.len());
+        pieces(bytes).for_each(|piece| self.held.extend_from_slice(piece));
         self.collected += bytes.len() as u64;
     }
 
