@@ -3,12 +3,18 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener},
+    pin::Pin,
     sync::Arc,
+    task::{Poll, ready},
 };
 
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
 
 use super::serve;
 use crate::{competitor::SPEAKER, wire::read_head};
@@ -33,11 +39,11 @@ pub(crate) fn echo(heard: usize, told: usize) -> SocketAddr {
 }
 
 async fn answer(mut socket: TcpStream, heard: usize, told: usize, answers: &[u8]) -> io::Result<()> {
-    while !read(&socket, |bytes| bytes.ends_with(b"\r\n\r\n")).await? {}
+    while !read(&mut socket, |bytes| bytes.ends_with(b"\r\n\r\n")).await? {}
     socket.write_all(ANSWER).await?;
     let mut unanswered = 0;
     loop {
-        unanswered += read(&socket, <[u8]>::len).await?;
+        unanswered += read(&mut socket, <[u8]>::len).await?;
         let count = unanswered / heard;
         unanswered %= heard;
         socket.write_all(&answers[..count * told]).await?;
@@ -45,16 +51,16 @@ async fn answer(mut socket: TcpStream, heard: usize, told: usize, answers: &[u8]
 }
 
 /// Reads into memory that all connections share. The end of the stream is an error.
-async fn read<R>(socket: &TcpStream, look: impl Fn(&[u8]) -> R) -> io::Result<R> {
-    loop {
-        socket.readable().await?;
-        match BUFFER.with_borrow_mut(|buffer| socket.try_read(buffer).map(|len| (len, look(&buffer[..len])))) {
-            Ok((0, _)) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok((_, looked)) => return Ok(looked),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
+async fn read<R>(socket: &mut TcpStream, look: impl Fn(&[u8]) -> R) -> io::Result<R> {
+    poll_fn(|cx| {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *socket).poll_read(cx, &mut buffer))?;
+            let bytes = buffer.filled();
+            Poll::Ready(if bytes.is_empty() { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(look(bytes)) })
+        })
+    })
+    .await
 }
 
 /// For each `heard` bytes of the speaker, `told` bytes go to each listener. One thread, which waits for nobody.
