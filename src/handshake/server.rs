@@ -110,7 +110,9 @@ async fn reply<R>(
     let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
     let verdict = match head {
         Ok((request, early_bytes)) => {
-            judge(request, addr, permit, policy, None).await.map(|let_in| (let_in, early_bytes))
+            // In a box, as several parts of a handshake: an allocator has room for less than 1 KiB at hand, and looks for more.
+            let judging = Box::pin(judge(request, addr, permit, policy, None));
+            judging.await.map(|let_in| (let_in, early_bytes))
         }
         Err(Unreadable::Gone(error)) => return Err(broken(error)),
         Err(Unreadable::TooLarge) => Err(too_large()),

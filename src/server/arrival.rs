@@ -143,7 +143,7 @@ async fn shake_hands<'a, D: WsDatatype>(
     tokio::select! {
         biased;
         // First: a peer that has its answer is told why its connection ends.
-        shaken = timeout(limits.handshake, open(server, lane, opening, addr, permit)) => {
+        shaken = timeout(limits.handshake, Box::pin(open(server, lane, opening, addr, permit))) => {
             shaken.unwrap_or_else(|_| gone("the handshake took too long (Limits::handshake)"))
         }
         () = evicted => gone(MADE_ROOM),
@@ -162,6 +162,14 @@ impl<'a, D: WsDatatype> Shaken<'a, D> {
     /// In a box, since a connection takes more room than a peer that has gone elsewhere.
     fn of(registered: Registered<'a, D>) -> Self {
         Self::New(Box::new(registered))
+    }
+
+    /// Sends the peer of a new connection its answer; one that is back has had its own.
+    async fn answered(self) -> Result<Self, Refused> {
+        if let Self::New(registered) = &self {
+            registered.answered().await.map_err(|error| Refused::unanswered(error.to_string()))?;
+        }
+        Ok(self)
     }
 }
 
@@ -193,22 +201,22 @@ async fn register<'a, D: WsDatatype>(
     lane: &Arc<Lane>,
     mut entrant: Entrant,
 ) -> Result<Shaken<'a, D>, Refused> {
-    let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let sessions = match entrant.asked.take_mode() {
         Mode::Resumable => server.sessions.as_ref(),
         Mode::Plain => None,
     };
-    let Some(sessions) = sessions else {
-        return Registered::open(server, lane, entrant, None).await.map(Shaken::of).map_err(broken);
+    let shaken = match sessions {
+        None => Shaken::of(Registered::open(server, lane, entrant, None)),
+        // In a box, as most peers have no session.
+        Some(sessions) => match Box::pin(session::greet(sessions, entrant)).await? {
+            Greeted::New { entrant, door } => {
+                let session = Some(Served::new(door).into());
+                Shaken::of(Registered::open(server, lane, entrant, session))
+            }
+            Greeted::Back(back) => Shaken::Back(back),
+        },
     };
-    // In a box, as most peers have no session.
-    match Box::pin(session::greet(sessions, entrant)).await? {
-        Greeted::New { entrant, door } => {
-            let session = Some(Served::new(door).into());
-            Registered::open(server, lane, entrant, session).await.map(Shaken::of).map_err(broken)
-        }
-        Greeted::Back(back) => Ok(Shaken::Back(back)),
-    }
+    shaken.answered().await
 }
 
 /// As [`register`], where another server has read the request and sends the answer.

@@ -55,24 +55,28 @@ pub(super) struct Registered<'a, D: WsDatatype> {
 }
 
 impl<'a, D: WsDatatype> Registered<'a, D> {
-    /// Makes a connection to a peer, and sends the peer the answer that says so.
-    pub(super) async fn open(
+    /// Makes a connection to a peer, which is then to be [told](Self::answered) so.
+    pub(super) fn open(
         server: &'a ServerCore<D>,
         lane: &Arc<Lane>,
         entrant: Entrant,
         session: Option<Box<Served>>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let Entrant { stream, early_bytes, answer, asked: asked @ Asked { deflate, .. } } = entrant;
         let serving = Serving::new(server, lane, asked);
         let of_link = session.as_ref().map(|session| serving.begin_session(session));
         // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
         // peer.
         let link = Box::new(serving.link(early_bytes, deflate, of_link).open(stream, answer));
-        let registered = Self::register(serving, Some(link), session);
-        if let Some(link) = &registered.link {
-            link.answered().await?;
+        Self::register(serving, Some(link), session)
+    }
+
+    /// Sends the peer the answer that says so.
+    pub(super) async fn answered(&self) -> io::Result<()> {
+        match &self.link {
+            Some(link) => link.answered().await,
+            None => Ok(()),
         }
-        Ok(registered)
     }
 
     /// As [`open`](Self::open), where another server sends the answer: pushes wait in the outbox until it has.

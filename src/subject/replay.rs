@@ -213,18 +213,38 @@ pub(crate) struct EarlyBounds {
 }
 
 impl<T> Early<T> {
+    /// Returns the items that are lost.
     fn push(&mut self, item: T) -> Vec<T> {
-        self.len += (self.item_len)(&item);
-        self.items.push_back(item);
+        let len = (self.item_len)(&item);
+        if self.loses_newest && !self.has_room_for(len) {
+            (self.on_loss)(len);
+            return vec![item];
+        }
         let mut lost = Vec::new();
-        while self.items.len() > self.bounds.items || self.len > self.bounds.len {
-            let item = if self.loses_newest { self.items.pop_back() } else { self.items.pop_front() };
-            let Some(item) = item else { break };
-            let len = (self.item_len)(&item);
+        while !self.has_room_for(len)
+            && let Some(oldest) = self.items.pop_front()
+        {
+            let len = (self.item_len)(&oldest);
             self.len -= len;
             (self.on_loss)(len);
-            lost.push(item);
+            if lost.is_empty() {
+                // One as a rule: a vector would start with room for four.
+                lost.reserve_exact(1);
+            }
+            lost.push(oldest);
         }
+        if !self.has_room_for(len) {
+            // By itself longer than all together may be.
+            (self.on_loss)(len);
+            lost.push(item);
+            return lost;
+        }
+        self.len += len;
+        self.items.push_back(item);
         lost
+    }
+
+    fn has_room_for(&self, len: usize) -> bool {
+        self.items.len() < self.bounds.items && len <= self.bounds.len.saturating_sub(self.len)
     }
 }
