@@ -2,14 +2,25 @@
 //! batch; the load is a server that was written by hand.
 
 use std::{
+    collections::VecDeque,
     io::{Read, Write},
+    mem::swap,
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use rxplus::prelude::*;
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Notify,
+};
 use tokio_tungstenite::{
     connect_async_with_config,
     tungstenite::{Message, Utf8Bytes, handshake::derive_accept_key, protocol::WebSocketConfig},
@@ -32,6 +43,7 @@ pub(crate) fn run(name: &str, args: &[String]) -> SocketAddr {
         "client-ours-sending" => ours_sending(addr),
         "client-tuned-receiving" => tuned(addr, tuned_receiving),
         "client-tuned-sending" => tuned(addr, tuned_sending),
+        "client-bare-sending" => tuned(addr, bare_sending),
         _ => panic!("there is no competitor {name}"),
     }
     addr
@@ -103,6 +115,66 @@ async fn tuned_sending(mut stream: Stream) {
             stream.feed(Message::Text(text.clone())).await.expect("the server reads");
         }
         stream.flush().await.expect("the server reads");
+    }
+}
+
+/// What is left of sending where another thread pushes: a queue between the two, the copy of frames that are made already, and
+/// the system calls.
+async fn bare_sending(stream: Stream) {
+    let queue = Arc::new(Queue::default());
+    let (go, asked) = mpsc::channel();
+    let pushing = queue.clone();
+    std::thread::spawn(move || {
+        let frame = Bytes::from(masked_frame(PAYLOAD_LEN));
+        for () in asked {
+            (0..BATCH).for_each(|_| pushing.push(frame.clone()));
+        }
+    });
+    let (mut reader, mut writer) = tokio::io::split(stream.into_inner());
+    let mut question = plain_frame(1);
+    let listening = async {
+        while reader.read_exact(&mut question).await.is_ok() {
+            go.send(()).expect("the thread lives");
+        }
+    };
+    tokio::join!(listening, queue.write_to(&mut writer));
+}
+
+/// Without a bound.
+#[derive(Default)]
+struct Queue {
+    frames: Mutex<VecDeque<Bytes>>,
+    sleeps: AtomicBool,
+    pushed: Notify,
+}
+
+impl Queue {
+    fn push(&self, frame: Bytes) {
+        self.frames.lock().expect("no panics").push_back(frame);
+        if self.sleeps.load(SeqCst) && self.sleeps.swap(false, SeqCst) {
+            self.pushed.notify_one();
+        }
+    }
+
+    async fn write_to(&self, writer: &mut (impl AsyncWrite + Unpin)) {
+        const BUFFER_LEN: usize = 128 * 1024;
+        let (mut taken, mut buffer) = (VecDeque::new(), Vec::with_capacity(BUFFER_LEN));
+        loop {
+            swap(&mut taken, &mut *self.frames.lock().expect("no panics"));
+            if taken.is_empty() && self.sleeps.swap(true, SeqCst) {
+                self.pushed.notified().await;
+            }
+            while !taken.is_empty() {
+                while let Some(frame) = taken.front()
+                    && buffer.len() + frame.len() <= BUFFER_LEN
+                {
+                    buffer.extend_from_slice(frame);
+                    taken.pop_front();
+                }
+                writer.write_all(&buffer).await.expect("the server reads");
+                buffer.clear();
+            }
+        }
     }
 }
 

@@ -85,8 +85,9 @@ impl Pair<'_> {
     fn beyond_bare(&self, gain: f64, aim: f64) -> Option<String> {
         let (bare, tuned) = (self.ours, self.baseline);
         let left = shown(tuned.middle() / aim - bare.middle(), bare.unit);
-        let [best, ours] = [self.row("best")?, self.row("ours")?];
-        let [tuned, best, ours] = [tuned, best, ours].map(|row| shown(row.middle() - bare.middle(), bare.unit));
+        let beyond = |row: &Row| shown(row.middle() - bare.middle(), bare.unit);
+        let [best, ours] = ["best", "ours"].map(|name| self.row(name).map_or(String::new(), beyond));
+        let tuned = beyond(tuned);
         Some(format!("{} | {gain:.2} | {aim} | {left} | {tuned} | {best} | {ours}", bare.shown()))
     }
 
