@@ -19,7 +19,6 @@ use crate::{
         inbound::Inbound,
         incoming::{Incoming, IncomingCounts},
         options::Options,
-        reporting_at,
     },
     fate::Fate,
     handshake::ConnectAsk,
@@ -236,8 +235,12 @@ impl<D: WsDatatype> ClientCore<D> {
 }
 
 fn outbox(options: &Options, home: &IoScheduler, events: Events<ClientEvent>) -> Outbox {
-    let report = move |outbox: &Outbox| report_drops(outbox, &events);
-    Outbox::new(options.outbox, reporting_at(home.clone(), report))
+    let home = home.clone();
+    // On the I/O thread; drops that have come together until then share one event.
+    Outbox::new(options.outbox, move |outbox| {
+        let (outbox, events) = (outbox.clone(), events.clone());
+        home.spawn(async move { report_drops(&outbox, &events) });
+    })
 }
 
 /// Reports the drops of the outbox as events.

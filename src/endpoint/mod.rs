@@ -31,7 +31,7 @@ pub use feed::Feed;
 use std::sync::Arc;
 
 use crate::{
-    DatatypeError, DropReason, IoScheduler, SendError, TaggedData, Tally, WsError,
+    DatatypeError, DropReason, SendError, TaggedData, Tally, WsError,
     endpoint::{event::EndpointEvent, events::Events},
     fate::Fate,
     outbox::Outbox,
@@ -157,15 +157,4 @@ pub(crate) fn report_drops<V: EndpointEvent>(
     // A subscriber of `tracing` is user code: not under the lock of the outbox.
     reported.iter().for_each(|event| events.trace(event));
     all().for_each(Events::wake_home);
-}
-
-/// Reports an outbox's drops by `report` on the home thread; drops that have come together until then share one event.
-pub(crate) fn reporting_at(
-    home: IoScheduler,
-    report: impl Fn(&Outbox) + Clone + Send + Sync + 'static,
-) -> impl Fn(&Outbox) + Send + Sync + 'static {
-    move |outbox| {
-        let (outbox, report) = (outbox.clone(), report.clone());
-        home.spawn(async move { report(&outbox) });
-    }
 }
