@@ -103,7 +103,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
 
     /// An observable of its events.
     pub(crate) fn events(&self) -> Io<Feed<V>> {
-        Feed::of(self.events.subject(), &self.home)
+        Feed::of(&self.events.subject(), &self.home)
     }
 
     /// Notes how the subscribers are to end. The first call counts, and returns true.

@@ -1,9 +1,6 @@
 //! [`Events`]: the events of an endpoint, each of which is traced as well.
 
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicBool, Ordering::SeqCst},
-};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::{
     IoScheduler, SerializedSubject,
@@ -23,21 +20,21 @@ struct Core<V> {
     /// The name of the endpoint.
     name: Arc<str>,
     home: IoScheduler,
-    /// Made for the first subscriber where no events are kept for that one: nobody asks most connections for theirs.
-    subject: OnceLock<SerializedSubject<V>>,
-    has_ended: AtomicBool,
+    /// Made for the first subscriber where no events are kept for that one: nobody asks most connections for theirs. `None` once
+    /// they have ended before anybody did.
+    subject: OnceLock<Option<SerializedSubject<V>>>,
 }
 
 impl<V: EndpointEvent> Events<V> {
     /// None is kept for later subscribers.
     pub(crate) fn new(name: Arc<str>, home: IoScheduler) -> Self {
-        Self { core: Arc::new(Core { name, home, subject: OnceLock::new(), has_ended: AtomicBool::new(false) }) }
+        Self { core: Arc::new(Core { name, home, subject: OnceLock::new() }) }
     }
 
     /// The first `count` are kept for the first subscriber.
     pub(crate) fn keeping(count: usize, name: Arc<str>, home: IoScheduler) -> Self {
         let events = Self::new(name, home);
-        events.subject_with(Replay::first(count));
+        events.core.subject.get_or_init(|| Some(events.new_subject(Replay::first(count))));
         events
     }
 
@@ -47,22 +44,19 @@ impl<V: EndpointEvent> Events<V> {
     }
 
     /// The subject itself, to subscribe to it, and for events that are traced elsewhere.
-    pub(crate) fn subject(&self) -> &SerializedSubject<V> {
-        self.subject_with(Replay::Nothing)
+    pub(crate) fn subject(&self) -> SerializedSubject<V> {
+        let new = || self.new_subject(Replay::Nothing);
+        let made = self.core.subject.get_or_init(|| Some(new()));
+        made.clone().unwrap_or_else(|| {
+            let ended = new();
+            // Not as user code would: a subscriber inside a callback hears the end at once, too.
+            ended.relay_end(None);
+            ended
+        })
     }
 
-    fn subject_with(&self, replay: Replay<V>) -> &SerializedSubject<V> {
-        let Core { home, subject, has_ended, .. } = &*self.core;
-        let mut is_new = false;
-        let subject = subject.get_or_init(|| {
-            is_new = true;
-            SerializedSubject::merging(home.clone(), replay, Some(self.on_panic()))
-        });
-        // The end may have come before it was there to be ended.
-        if is_new && has_ended.load(SeqCst) {
-            subject.clone().complete();
-        }
-        subject
+    fn new_subject(&self, replay: Replay<V>) -> SerializedSubject<V> {
+        SerializedSubject::merging(self.core.home.clone(), replay, Some(self.on_panic()))
     }
 
     /// As [`SerializedSubject::next`].
@@ -112,9 +106,7 @@ impl<V: EndpointEvent> Events<V> {
 
     /// Emits the last event, which is traced already.
     pub(crate) fn end(&self, last: V) {
-        // Before it is looked whether there is a subject: one that is made from now on sees it.
-        self.core.has_ended.store(true, SeqCst);
-        if let Some(subject) = self.made() {
+        if let Some(subject) = self.core.subject.get_or_init(|| None) {
             // Both at once: an event behind the last one, such as that of a subscriber that panics on it, comes too late.
             subject.enqueue(last);
             subject.clone().complete();
@@ -140,14 +132,18 @@ impl<V: EndpointEvent> Events<V> {
     }
 
     fn made(&self) -> Option<&SerializedSubject<V>> {
-        self.core.subject.get()
+        self.core.made()
     }
 }
 
 impl<V: EndpointEvent> Core<V> {
+    fn made(&self) -> Option<&SerializedSubject<V>> {
+        self.subject.get()?.as_ref()
+    }
+
     fn post(&self, event: V) {
         event.trace(&self.name);
-        if let Some(subject) = self.subject.get() {
+        if let Some(subject) = self.made() {
             subject.post(event);
         }
     }
@@ -176,7 +172,7 @@ mod tests {
     use rxrust::prelude::*;
 
     use super::*;
-    use crate::{Addr, Io, ServerEvent, endpoint::Feed};
+    use crate::{Addr, Io, ServerEvent, endpoint::Feed, runtime::callback};
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -188,7 +184,7 @@ mod tests {
     fn listen(events: &Events<ServerEvent>) -> mpsc::Receiver<u64> {
         let (tell, told) = mpsc::channel();
         let (next, end) = (tell.clone(), tell);
-        let feed: Io<Feed<ServerEvent>> = Feed::of(events.subject(), &events.core.home);
+        let feed: Io<Feed<ServerEvent>> = Feed::of(&events.subject(), &events.core.home);
         feed.on_complete(move || _ = end.send(0)).subscribe(move |event| {
             if let ServerEvent::Rejected { count, .. } = event {
                 next.send(count).unwrap();
@@ -242,5 +238,32 @@ mod tests {
             let all = heard(&told);
             assert!([&[1, 0][..], &[0]].contains(&&all[..]), "{all:?}");
         }
+    }
+
+    #[test]
+    fn whoever_has_subscribed_hears_the_last_event_although_another_asks_for_the_events_at_once() {
+        for number in 0..2_000 {
+            let events = Events::new("endpoint".into(), IoScheduler::default());
+            let start = Barrier::new(2);
+            let told = thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    _ = events.subject();
+                });
+                start.wait();
+                let told = listen(&events);
+                events.end(refused(1));
+                told
+            });
+            assert_eq!(heard(&told), [1, 0], "{number}");
+        }
+    }
+
+    #[test]
+    fn whoever_subscribes_to_ended_events_in_a_callback_hears_the_end_there() {
+        let events = Events::new("endpoint".into(), IoScheduler::default());
+        events.end(refused(1));
+        let at_once = callback::run(|| listen(&events).try_recv());
+        assert_eq!(at_once, Ok(0));
     }
 }

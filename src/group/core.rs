@@ -205,7 +205,7 @@ impl<D: WsDatatype> GroupCore<D> {
                 core.end_if_alone();
             }
         };
-        client.events().tag(path.clone()).on_complete(retire).merge_into(self.component.events.subject());
+        client.events().tag(path.clone()).on_complete(retire).merge_into(&self.component.events.subject());
     }
 
     /// Makes the client for `path` send its queued messages and close.
