@@ -4,13 +4,8 @@ use std::{
     any::Any,
     borrow::Cow,
     fmt,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{AcqRel, Acquire},
-        },
-    },
+    mem::replace,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -287,28 +282,38 @@ impl<D: WsDatatype> Connection<D> {
 }
 
 /// Whether a client is there, and those who want to know.
-pub(crate) struct Linked {
-    now: AtomicBool,
-    changes: OnceLock<SerializedSubject<bool>>,
+pub(crate) struct Linked(Mutex<LinkedState>);
+
+struct LinkedState {
+    now: bool,
+    /// The connection is gone.
+    is_over: bool,
+    /// Made for the first who wants to know.
+    changes: Option<SerializedSubject<bool>>,
 }
 
 impl Default for Linked {
     fn default() -> Self {
-        Self { now: AtomicBool::new(true), changes: OnceLock::new() }
+        Self(Mutex::new(LinkedState { now: true, is_over: false, changes: None }))
     }
 }
 
 impl Linked {
+    fn lock(&self) -> MutexGuard<'_, LinkedState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self) -> bool {
-        self.now.load(Acquire)
+        self.lock().now
     }
 }
 
 impl<D: WsDatatype> ConnectionCore<D> {
     pub(crate) fn set_linked(&self, linked: bool) {
-        if self.linked.now.swap(linked, AcqRel) != linked
-            && let Some(changes) = self.linked.changes.get()
-        {
+        let mut state = self.linked.lock();
+        let changes = if replace(&mut state.now, linked) == linked { None } else { state.changes.clone() };
+        drop(state);
+        if let Some(changes) = changes {
             changes.next(linked);
         }
     }
@@ -333,21 +338,27 @@ impl<D: WsDatatype> ConnectionCore<D> {
     /// Notes that the connection is gone.
     pub(crate) fn end_links(&self) {
         self.set_linked(false);
-        if let Some(changes) = self.linked.changes.get() {
-            changes.clone().complete();
+        let mut state = self.linked.lock();
+        state.is_over = true;
+        let changes = state.changes.clone();
+        drop(state);
+        if let Some(changes) = changes {
+            changes.complete();
         }
     }
 
     fn links(&self) -> SerializedSubject<bool> {
-        let initial = self.linked.get();
-        let (home, on_panic) = (self.component.home.clone(), Some(self.component.events.on_panic()));
-        let new = || SerializedSubject::at_home(home, Replay::latest(initial), on_panic);
-        let changes = self.linked.changes.get_or_init(new).clone();
-        // It may have changed before those who make changes could see the subject.
-        if self.linked.get() != initial {
-            changes.next(!initial);
-        }
-        changes
+        let mut state = self.linked.lock();
+        let LinkedState { now, is_over, ref mut changes } = *state;
+        let new = || {
+            let (home, on_panic) = (self.component.home.clone(), self.component.events.on_panic());
+            let changes = SerializedSubject::at_home(home, Replay::latest(now), Some(on_panic));
+            if is_over {
+                changes.relay_end(None);
+            }
+            changes
+        };
+        changes.get_or_insert_with(new).clone()
     }
 }
 

@@ -258,6 +258,15 @@ fn connection_knows_when_its_client_is_away() {
 }
 
 #[test]
+fn whoever_first_asks_for_its_client_when_the_connection_is_gone_hears_the_end() {
+    let pair = Pair::new(Resume::new());
+    let connection = pair.connection.clone();
+    pair.client.clone().complete();
+    connection.wait_closed(PATIENCE).unwrap();
+    assert_eq!(Recorder::on(connection.link()).rest(), [Heard::Item(false), Heard::Complete]);
+}
+
+#[test]
 fn client_that_completes_behind_a_break_comes_back_to_send_the_rest() {
     let pair = Pair::new(Resume::new());
     pair.proxy.refuse(true);
