@@ -108,8 +108,7 @@ impl<V: EndpointEvent> Events<V> {
     pub(crate) fn end(&self, last: V) {
         if let Some(subject) = self.core.subject.get_or_init(|| None) {
             // Both at once: an event behind the last one, such as that of a subscriber that panics on it, comes too late.
-            subject.enqueue(last);
-            subject.clone().complete();
+            subject.clone().complete_with(last);
         }
     }
 
@@ -265,5 +264,22 @@ mod tests {
         events.end(refused(1));
         let at_once = callback::run(|| listen(&events).try_recv());
         assert_eq!(at_once, Ok(0));
+    }
+
+    #[test]
+    fn subscriber_that_panics_on_the_last_event_adds_none_behind_it_though_another_thread_delivers_it() {
+        for _ in 0..500 {
+            let events = Events::new("endpoint".into(), IoScheduler::default());
+            let (tell, told) = mpsc::channel();
+            let feed: Io<Feed<ServerEvent>> = Feed::of(&events.subject(), &events.core.home);
+            feed.clone().subscribe(|event| assert!(!matches!(event, ServerEvent::EarlyLost)));
+            feed.subscribe(move |event| tell.send(event).unwrap());
+            thread::scope(|scope| {
+                scope.spawn(|| (1..100).for_each(|number| events.next(refused(number))));
+                events.end(ServerEvent::EarlyLost);
+            });
+            let last = told.iter().last();
+            assert!(matches!(last, Some(ServerEvent::EarlyLost)), "{last:?}");
+        }
     }
 }

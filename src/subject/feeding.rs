@@ -146,6 +146,13 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
         self.core.enqueue(Event::Terminal(Terminal::Complete), None);
     }
 
+    /// Ends the subject with `last` as the last item: nothing comes in between.
+    pub(crate) fn complete_with(self, last: T) {
+        self.core.enqueue_last(last);
+        // Comes too late, and so only delivers.
+        self.complete();
+    }
+
     /// Makes the home thread deliver the items that wait.
     pub(crate) fn wake_home(&self) {
         self.core.wake_home();

@@ -12,7 +12,7 @@ use crate::{
     subject::{
         core::{Core, Observers},
         delivery::discard,
-        state::{Event, INBOX_BOUND, INBOX_CROWD, State},
+        state::{Event, INBOX_BOUND, INBOX_CROWD, State, Terminal},
     },
     sync::{MutexGuard, Ordering},
 };
@@ -191,6 +191,15 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         drop(state);
         self.finish(put);
         if is_callers { UpTo::Caller } else { UpTo::Others }
+    }
+
+    /// Queues `item` and the end: nothing comes in between.
+    pub(crate) fn enqueue_last(&self, item: T) {
+        let mut state = self.lock();
+        let end = Event::Terminal(Terminal::Complete);
+        let puts = [Event::Next(item), end].map(|event| self.put(&mut state, event, INBOX_BOUND));
+        drop(state);
+        puts.into_iter().for_each(|put| self.finish(put));
     }
 
     /// Queues a mark behind the waiting events, if there are any; otherwise drops it, which counts as passed.
