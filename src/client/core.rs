@@ -239,7 +239,10 @@ fn outbox(options: &Options, home: &IoScheduler, events: Events<ClientEvent>) ->
     // On the I/O thread; drops that have come together until then share one event.
     Outbox::new(options.outbox, move |outbox| {
         let (outbox, events) = (outbox.clone(), events.clone());
-        home.spawn(async move { report_drops(&outbox, &events) });
+        home.spawn(async move {
+            outbox.until_report().await;
+            report_drops(&outbox, &events);
+        });
     })
 }
 

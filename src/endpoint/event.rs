@@ -125,7 +125,8 @@ pub enum ClientEvent {
         /// How the last one of them ended.
         error: WsError,
     },
-    /// Accepted messages will never be written.
+    /// Accepted messages will never be written. The first drops are told at once, those of the next 50 ms by one event for each
+    /// reason.
     Dropped {
         /// Why.
         reason: DropReason,
@@ -250,7 +251,8 @@ pub enum ServerEvent {
         /// describes the first.
         count: u64,
     },
-    /// Messages accepted for a connection will never be written.
+    /// Messages accepted for a connection will never be written. The first drops of a connection are told at once, those of the
+    /// next 50 ms by one event for each reason.
     Dropped {
         /// Which connection.
         peer: Peer,

@@ -1,10 +1,23 @@
-//! [`Effects`]: the work that a change of the queue leaves for after the lock.
+//! [`Effects`]: the work that a change of the queue leaves for after the lock, and [`Spent`]: the messages that have left a
+//! queue, until they can be dropped.
 
-use std::sync::Arc;
+use std::{cell::Cell, mem::take, sync::Arc, task::Waker};
 
 use tokio::sync::Notify;
 
-use crate::outbox::{Outbox, Outflow, Spent};
+use super::{Outbox, OutboxFrame, Outflow, pressure::Gauge};
+use crate::{fate::Step, runtime::callback};
+
+/// The largest list of messages whose memory a thread keeps.
+const KEPT_CAPACITY: usize = 1024;
+
+/// What may panic, for the log.
+const DESTRUCTOR: &str = "the destructor of a payload";
+
+thread_local! {
+    /// The memory of one list, which would otherwise be allocated anew for each write.
+    static SPARE: Cell<Vec<OutboxFrame>> = const { Cell::new(Vec::new()) };
+}
 
 /// The work that is left once the lock of the queue, and the lock of the link, are released.
 #[derive(Default)]
@@ -38,4 +51,106 @@ impl Effects<'_> {
         }
         self.spent
     }
+}
+
+/// Messages that nobody needs any more. The caller drops them outside all locks: a payload can be a `Bytes::from_owner`,
+/// whose destructor is user code and may push, or panic.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct Spent {
+    frames: Vec<OutboxFrame>,
+    /// What is told when this is dropped.
+    news: Vec<News>,
+}
+
+/// What others have to hear of a change, outside all locks.
+pub(super) enum News {
+    /// A tracked message has made a step.
+    Step(Step),
+    /// There may be room for one who waits.
+    Room(Waker),
+    /// The outbox has filled to its high mark, drained to its low one, or ended.
+    Pressure(Arc<Gauge>),
+}
+
+impl News {
+    fn tell(self) {
+        match self {
+            Self::Step(step) => step.tell(),
+            Self::Room(waker) => callback::wake(waker),
+            Self::Pressure(gauge) => gauge.tell(),
+        }
+    }
+}
+
+impl Spent {
+    pub(crate) fn push(&mut self, frame: OutboxFrame) {
+        self.frames_with_memory().push(frame);
+    }
+
+    pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = OutboxFrame>) {
+        self.frames_with_memory().extend(frames);
+    }
+
+    fn frames_with_memory(&mut self) -> &mut Vec<OutboxFrame> {
+        if self.frames.capacity() == 0 {
+            // A thread that is ending has no spare memory any more.
+            self.frames = SPARE.try_with(Cell::take).unwrap_or_default();
+        }
+        &mut self.frames
+    }
+
+    /// The bytes of all payloads.
+    pub(crate) fn len(&self) -> u64 {
+        self.frames.iter().map(|frame| frame.len() as u64).sum()
+    }
+
+    /// Tells this when all locks are released.
+    pub(super) fn tell(&mut self, news: News) {
+        self.news.push(news);
+    }
+
+    pub(super) fn tell_all(&mut self, news: impl IntoIterator<Item = News>) {
+        self.news.extend(news);
+    }
+
+    pub(crate) fn append(&mut self, mut more: Self) {
+        if self.is_nothing() {
+            *self = more;
+            return;
+        }
+        self.news.append(&mut more.news);
+        self.frames.append(&mut more.frames);
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        if !self.is_nothing() {
+            self.clear();
+        }
+    }
+}
+
+impl Spent {
+    /// Whether it has never had anything, as mostly.
+    fn is_nothing(&self) -> bool {
+        self.frames.capacity() == 0 && self.news.is_empty()
+    }
+
+    fn clear(&mut self) {
+        take(&mut self.news).into_iter().for_each(News::tell);
+        let mut frames = self.frames.drain(..);
+        // All in one: it is for every message that was written. After a panic it goes on with the next one.
+        while !callback::isolate(DESTRUCTOR, || frames.by_ref().for_each(drop)) {}
+        drop(frames);
+        if (1..=KEPT_CAPACITY).contains(&self.frames.capacity()) {
+            let _ = SPARE.try_with(|spare| spare.set(take(&mut self.frames)));
+        }
+    }
+}
+
+/// Drops a message that may hold the last reference to its payload.
+pub(crate) fn discard(frame: OutboxFrame) {
+    callback::isolate(DESTRUCTOR, || drop(frame));
 }

@@ -35,7 +35,7 @@ impl Outbox {
             self.apply(|state| !state.is_closing() && state.try_append_newest(&mut message, key, fate));
         let mut spent = effects.run();
         let Some(frame) = message.filter(|_| !is_in) else { return (Ok(()), spent) };
-        let (answer, more) = self.offer_to_full(frame, Some(key), fate);
+        let (answer, more) = self.offer_to_full(self.lock(), frame, Some(key), fate);
         spent.append(more);
         (answer, spent)
     }

@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Flush, Key, Outbox, OutboxFrame, Refusal, queue::State, spent::News};
+use super::{Flush, Key, Outbox, OutboxFrame, Refusal, effects::News, queue::State};
 
 /// Those who wait, the first to come first. There is one only while somebody waits.
 #[derive(Default)]

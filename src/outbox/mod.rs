@@ -23,6 +23,7 @@
 //!
 //! A link calls the outbox with its own lock held; the outbox calls a link without holding its own lock.
 
+mod drops;
 mod effects;
 mod flush;
 mod keys;
@@ -34,7 +35,6 @@ mod pressure;
 mod queue;
 mod rare;
 mod run;
-mod spent;
 #[cfg(test)]
 mod tests;
 mod tracking;
@@ -50,12 +50,12 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::{self, Duration},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
-pub(crate) use effects::Effects;
+pub(crate) use effects::{Effects, Spent, discard};
 pub(crate) use flush::Flush;
 pub(crate) use keys::Key;
 pub(crate) use line::Turn;
@@ -66,7 +66,6 @@ pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};
 pub(crate) use run::Runs;
-pub(crate) use spent::{Spent, discard};
 pub(crate) use window::{Beyond, Leftover};
 
 use crate::{
@@ -85,13 +84,6 @@ pub(crate) const FETCHED_AT_ONCE: usize = 64;
 
 /// From this length on, a message is copied outside the lock: otherwise pushers would wait for the copy.
 const LONG_LEN: usize = 32 * 1024;
-
-/// How many times one push makes the link write, while others fill the room that this makes.
-const RELIEFS_PER_PUSH: usize = 256;
-
-/// How long a socket that takes nothing is not asked again for a full outbox, if a full one does not end the connection: a
-/// push that asks costs three times as much as one that does not.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The link that empties an outbox.
 pub(crate) trait Outflow: Send + Sync {
@@ -205,7 +197,10 @@ impl Outbox {
 
     /// Changes the state. The caller runs the effects once it holds no lock.
     fn apply<R>(&self, f: impl FnOnce(&mut State) -> R) -> (R, Effects<'_>) {
-        let mut state = self.lock();
+        self.apply_to(self.lock(), f)
+    }
+
+    fn apply_to<R>(&self, mut state: MutexGuard<'_, State>, f: impl FnOnce(&mut State) -> R) -> (R, Effects<'_>) {
         let was_reported = state.is_reported();
         let result = f(&mut state);
         let (mut alarm, mut spent) = (false, Spent::default());
@@ -260,8 +255,7 @@ impl Outbox {
         fate: Option<&Arc<dyn Fate>>,
     ) -> (Result<(), Refusal>, Spent) {
         if self.is_closing() || !state.has_room(&frame) {
-            drop(state);
-            return self.offer_to_full(frame, None, fate);
+            return self.offer_to_full(state, frame, None, fate);
         }
         // The usual case: the message has a place, and nothing else changes.
         state.append(frame);
@@ -281,44 +275,6 @@ impl Outbox {
         if let Some(link) = asleep {
             link.wake();
         }
-    }
-
-    /// Writes as much as the socket takes, and applies the overflow policy only if the outbox is still full.
-    fn offer_to_full(
-        &self,
-        frame: OutboxFrame,
-        key: Option<Key>,
-        fate: Option<&Arc<dyn Fate>>,
-    ) -> (Result<(), Refusal>, Spent) {
-        let mut spent = Spent::default();
-        for _ in 0..RELIEFS_PER_PUSH {
-            let Some(link) = self.link_to_relieve(&frame) else { break };
-            // Takes the link's lock, which must be taken before the outbox's.
-            let relief = link.relieve();
-            spent.append(relief.spent);
-            if !relief.takes {
-                break;
-            }
-        }
-        let (answer, effects) = self.apply(|state| state.push_tracked(frame, key, fate, self.core.overflow));
-        spent.append(effects.run());
-        (answer, spent)
-    }
-
-    /// The link that has to make room for `frame`, unless its socket is known to take nothing.
-    fn link_to_relieve(&self, frame: &OutboxFrame) -> Option<Arc<dyn Outflow>> {
-        let state = self.lock();
-        if self.is_closing() || state.has_room(frame) {
-            return None;
-        }
-        // An overflow that ends the connection happens once: before it, the socket is asked in any case.
-        let blocked_at = state.rare.as_ref().and_then(|rare| rare.blocked_at);
-        let is_blocked = self.is_lossy() && blocked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
-        if is_blocked { None } else { state.link.clone() }
-    }
-
-    fn is_lossy(&self) -> bool {
-        self.core.overflow != Overflow::Disconnect
     }
 
     /// Queues messages ahead of all others, for the link that begins now and for no other. Messages beyond 65,536, or beyond
@@ -459,13 +415,6 @@ impl Outbox {
         self.take_asleep();
     }
 
-    /// Notes that the socket has taken none of the bytes it was offered.
-    pub(crate) fn note_blocked(&self) {
-        if self.is_lossy() {
-            self.lock().rare().blocked_at = Some(time::Instant::now());
-        }
-    }
-
     /// Whether a message of which nothing was written may have to go for a newer one.
     pub(crate) fn replaces(&self) -> bool {
         self.core.overflow == Overflow::DropOldest || self.core.conflates
@@ -583,19 +532,6 @@ impl Outbox {
     /// Takes a tracked message back between two links: it is not to be sent on the next one.
     pub(crate) fn withdraw(&self, fate: &Arc<dyn Fate>) {
         self.change(|state| state.withdraw(fate));
-    }
-
-    /// Passes the drops that were not reported yet to `tell`.
-    ///
-    /// `tell` must not call observers: it runs under the lock, so that no report comes after the report of the end.
-    pub(crate) fn report_drops(&self, mut tell: impl FnMut(DropReason, Tally)) {
-        let mut state = self.lock();
-        state.take_unreported().into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
-    }
-
-    /// Signals that drops wait to be [reported](Self::report_drops).
-    fn report(&self) {
-        (self.core.on_drop)(self);
     }
 
     pub(crate) fn stats(&self) -> SendStats {

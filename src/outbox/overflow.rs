@@ -1,12 +1,24 @@
 //! The bounds of an outbox, how they are kept, and the policy for a message that finds no room; `queue` applies it.
 
+use std::{
+    sync::{Arc, MutexGuard},
+    time::{Duration, Instant},
+};
+
 use serde::{Deserialize, Serialize};
 
-use super::{OutboxFrame, queue::State};
+use super::{Key, Outbox, OutboxFrame, Outflow, Spent, queue::State};
 use crate::{
     Frame, SendError,
+    fate::Fate,
     stats::{DropReason, Tally},
 };
+
+/// How many times one push makes the link write, while others fill the room that this makes.
+const RELIEFS_PER_PUSH: usize = 256;
+
+/// The shortest and the longest time for which a [`Stall`] is believed.
+const BELIEVED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 
 /// How many greetings a link has at most: as many as a client's outbox holds messages by default.
 pub(super) const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1024 };
@@ -69,6 +81,84 @@ impl Refusal {
     }
 }
 
+/// A socket that takes nothing. A push that asks it costs several times as much as one that does not, and the link's task
+/// hears of it as soon as it takes something again: so a full outbox that drops messages does not ask each time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stall {
+    since: Instant,
+    asked: Instant,
+}
+
+impl Stall {
+    /// Notes that the socket has taken nothing at this moment either.
+    fn note(stall: Option<Self>, asked: Instant) -> Self {
+        Self { since: stall.map_or(asked, |stall| stall.since), asked }
+    }
+
+    /// Whether the socket need not be asked at this moment: it is after it has taken nothing for twice as long.
+    fn is_believed(&self, now: Instant) -> bool {
+        let (least, most) = BELIEVED;
+        now.saturating_duration_since(self.asked) < (self.asked - self.since).clamp(least, most)
+    }
+}
+
+/// A push that finds no room.
+impl Outbox {
+    /// Writes as much as the socket takes, and applies the overflow policy only if the outbox is still full.
+    pub(super) fn offer_to_full<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        frame: OutboxFrame,
+        key: Option<Key>,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> (Result<(), Refusal>, Spent) {
+        let mut spent = Spent::default();
+        for _ in 0..RELIEFS_PER_PUSH {
+            let Some(link) = state.link_to_relieve(&frame) else { break };
+            // The link's lock must be taken before the outbox's, and the last handle of a link not be dropped under that.
+            drop(state);
+            let relief = link.relieve();
+            drop(link);
+            spent.append(relief.spent);
+            state = self.lock();
+            if !relief.takes {
+                break;
+            }
+        }
+        let (answer, effects) = self.apply_to(state, |state| state.push_tracked(frame, key, fate, self.core.overflow));
+        spent.append(effects.run());
+        (answer, spent)
+    }
+
+    /// Notes that the socket has taken none of the bytes it was offered.
+    pub(crate) fn note_blocked(&self) {
+        // An overflow that ends the connection happens once: before it, the socket is asked in any case.
+        if self.core.overflow != Overflow::Disconnect {
+            let mut state = self.lock();
+            let rare = state.rare();
+            rare.stall = Some(Stall::note(rare.stall, Instant::now()));
+        }
+    }
+}
+
+impl State {
+    /// The link that has to make room for `frame`, unless its socket is known to take nothing.
+    fn link_to_relieve(&self, frame: &OutboxFrame) -> Option<Arc<dyn Outflow>> {
+        let stall = self.rare.as_ref().and_then(|rare| rare.stall);
+        if stall.is_some_and(|stall| stall.is_believed(Instant::now())) || self.is_closing() || self.has_room(frame) {
+            return None;
+        }
+        self.link.clone()
+    }
+
+    /// Notes that the socket has taken something, or that there is another socket.
+    pub(crate) fn note_progress(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.stall = None;
+        }
+    }
+}
+
 /// The room that is left.
 impl State {
     // Inlined, as `bounded` and `fits` are: the common push needs nothing else of this file.
@@ -94,11 +184,9 @@ impl State {
 
     /// Drops the oldest messages that the link has not taken, and the newest one too if nothing else helps.
     pub(super) fn make_room(&mut self) -> Result<(), Refusal> {
-        let is_over = |held: Tally, room: Tally| held.messages > room.messages || held.len > room.len;
-        while self.bounded().messages > 1
-            && is_over(self.bounded(), self.room())
-            && self.try_drop_oldest(DropReason::Overflow)
-        {}
+        let room = self.room();
+        let is_over = |held: Tally| held.messages > 1 && (held.messages > room.messages || held.len > room.len);
+        while is_over(self.bounded()) && self.try_drop_oldest(DropReason::Overflow) {}
         // The newest is the last one that can go.
         if self.droppable() < self.queue.len() {
             return Ok(());
@@ -129,4 +217,24 @@ fn fits_len(held: Tally, len: usize, room: Tally) -> bool {
 /// Whether a link that begins with these messages may begin with this one, too.
 pub(crate) fn may_greet(greetings: Tally, frame: &Frame) -> bool {
     fits_len(greetings, frame.len(), GREETINGS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socket_that_takes_nothing_is_asked_after_twice_as_long_each_time() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut stall = Stall::note(None, start);
+        let mut asked = Vec::new();
+        for millis in 0..200 {
+            if !stall.is_believed(at(millis)) {
+                stall = Stall::note(Some(stall), at(millis));
+                asked.push(millis);
+            }
+        }
+        assert_eq!(asked, [1, 2, 4, 8, 16, 32, 64, 128, 192]);
+    }
 }

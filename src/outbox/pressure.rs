@@ -11,7 +11,7 @@ use std::sync::{
 use super::{Outbox, queue::State};
 use crate::{
     IoScheduler, SerializedSubject,
-    outbox::spent::News,
+    outbox::effects::News,
     stats::Tally,
     subject::{PanicHook, replay::Replay},
 };

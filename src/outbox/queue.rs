@@ -234,13 +234,6 @@ impl State {
         }
     }
 
-    /// Notes that the socket has taken something, or that there is another socket.
-    pub(crate) fn note_progress(&mut self) {
-        if let Some(rare) = &mut self.rare {
-            rare.blocked_at = None;
-        }
-    }
-
     /// Lets the link go. Its greetings go with it, unless what is written is kept: then they belong to the session.
     pub(crate) fn detach(&mut self, has_begun: bool) {
         self.link = None;
@@ -282,97 +275,6 @@ impl State {
 
     pub(super) fn take_greetings(&mut self) -> Tally {
         self.rare.as_mut().map_or_else(Tally::default, |rare| take(&mut rare.greetings))
-    }
-}
-
-/// Messages are dropped.
-impl State {
-    /// The index of the first message that can be dropped.
-    pub(crate) fn droppable(&self) -> usize {
-        let written_end = self.window().map_or(0, |window| window.places.written_end());
-        self.under_way().max(self.greetings()).max(written_end)
-    }
-
-    /// Whether the first message that can be dropped is the head.
-    fn is_head_untaken(&self) -> bool {
-        self.droppable() == self.greetings()
-    }
-
-    /// Drops the head if it still is `head` and was not taken. Returns whether it did.
-    pub(crate) fn try_drop_head(&mut self, head: Head) -> bool {
-        let is_there = self.head().is_some_and(|there| there.number == head.number);
-        is_there && self.is_head_untaken() && self.try_drop_oldest(DropReason::Undeliverable)
-    }
-
-    /// Drops the oldest message that can be dropped. Returns whether there was one.
-    pub(super) fn try_drop_oldest(&mut self, reason: DropReason) -> bool {
-        self.drop_at(self.droppable(), reason)
-    }
-
-    /// Drops a message of which nothing was written, if there is one at this index.
-    pub(super) fn drop_at(&mut self, at: usize, reason: DropReason) -> bool {
-        if at == self.greetings() {
-            self.skip(usize::from(at < self.queue.len()));
-        }
-        if let Some(window) = self.window_mut() {
-            window.places.remove(at);
-        }
-        if at < self.queue.len() {
-            self.note_removed(at, reason);
-        }
-        self.queue.remove(at).map(|frame| self.drop_later(frame, reason)).is_some()
-    }
-
-    /// Drops all messages that can be dropped.
-    pub(crate) fn drop_untaken(&mut self, reason: DropReason) {
-        let (len, kept) = (self.queue.len(), self.droppable());
-        let untaken = self.queue.split_off(kept);
-        self.note_truncated(kept, reason);
-        if let Some(window) = self.window_mut() {
-            window.places.truncate(len, kept);
-        }
-        if kept == self.greetings() {
-            self.skip(untaken.len());
-        }
-        for frame in untaken {
-            self.drop_later(frame, reason);
-        }
-    }
-
-    /// Notes that `count` messages at the head are dropped.
-    pub(super) fn skip(&mut self, count: usize) {
-        if count > 0 {
-            let rare = self.rare();
-            rare.skipped += count as u64;
-            rare.head_was_begun = false;
-        }
-    }
-
-    /// Counts a message as dropped. It is dropped once the lock is released.
-    pub(super) fn drop_later(&mut self, frame: OutboxFrame, reason: DropReason) {
-        let tally = frame.tally();
-        self.queue_less(tally);
-        let rare = self.rare();
-        rare.spent.push(frame);
-        rare.dropped.add(reason, tally);
-        if reason == DropReason::Replaced {
-            // What the program asked for, up to once for each push: no event.
-            return;
-        }
-        match rare.unreported.back_mut() {
-            Some((last, count)) if *last == reason => *count += tally,
-            _ => rare.unreported.push_back((reason, tally)),
-        }
-    }
-
-    /// Whether events have reported all drops.
-    pub(crate) fn is_reported(&self) -> bool {
-        self.rare.as_ref().is_none_or(|rare| rare.unreported.is_empty())
-    }
-
-    /// Takes out the drops that no event has reported yet.
-    pub(crate) fn take_unreported(&mut self) -> VecDeque<(DropReason, Tally)> {
-        self.rare.as_mut().map_or_else(VecDeque::new, |rare| take(&mut rare.unreported))
     }
 }
 

@@ -1,8 +1,10 @@
 //! [`Rare`]: the part of an outbox's state that most outboxes never use.
 
-use std::{collections::VecDeque, sync::Arc, time};
+use std::sync::Arc;
 
-use super::{OutboxFrame, Spent, line::Line, pressure::Gauge, queue::Closing, tracking::Tracked};
+use tokio::time::Instant;
+
+use super::{OutboxFrame, Spent, line::Line, overflow::Stall, pressure::Gauge, queue::Closing, tracking::Tracked};
 use crate::stats::{DropReason, Dropped, Tally};
 
 /// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
@@ -17,15 +19,16 @@ pub(crate) struct Rare {
     /// The last link to end has written a part of the message at the head.
     pub(super) head_was_begun: bool,
     pub(crate) closing: Option<Closing>,
-    /// When the socket last took nothing, if it has taken nothing since. Used only if a full outbox does not end the
-    /// connection.
-    pub(crate) blocked_at: Option<time::Instant>,
+    /// There while the socket takes nothing, if a full outbox does not end the connection.
+    pub(super) stall: Option<Stall>,
     /// The driver has to know at once, whatever it is doing.
     pub(crate) alarm: bool,
     pub(crate) overflown: bool,
     pub(super) dropped: Dropped,
-    /// Drops that no event has reported yet.
-    pub(super) unreported: VecDeque<(DropReason, Tally)>,
+    /// Drops that no event has reported yet, each reason once.
+    pub(super) unreported: Vec<(DropReason, Tally)>,
+    /// When the last drops were reported.
+    pub(super) reported_at: Option<Instant>,
     /// Messages that have left the queue since the lock was taken.
     pub(crate) spent: Spent,
     /// How often a message was written once more.

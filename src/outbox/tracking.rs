@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     Flush,
+    effects::News,
     keys::Key,
     queue::{KEPT_PLACES, State},
-    spent::News,
 };
 use crate::{
     fate::{DeliveryStatus, Fate, Step},

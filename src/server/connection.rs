@@ -320,11 +320,14 @@ impl<D: WsDatatype> ConnectionCore<D> {
 
     /// Reports the drops of its outbox on its I/O thread; those that have come together until then share one event.
     pub(crate) fn post_drops(self: Arc<Self>) {
-        let home = self.lane.home.clone();
+        let (home, outbox, connection) = (self.lane.home.clone(), self.outbox.clone(), Arc::downgrade(&self));
         home.spawn(async move {
-            // A server that is gone has ended its connections, and reported what they dropped.
-            if let Some(server) = self.server.upgrade() {
-                self.report_drops(&server);
+            outbox.until_report().await;
+            // A connection or a server that is gone has reported what was dropped.
+            if let Some(connection) = connection.upgrade()
+                && let Some(server) = connection.server.upgrade()
+            {
+                connection.report_drops(&server);
             }
         });
     }

@@ -197,3 +197,73 @@ fn server_lets_nobody_in_while_a_thousand_events_wait() {
     drop(told);
     until("the one that waited is let in", || server.stats().accepted > open.len() as u64 + 1);
 }
+
+/// How long after a report of drops the next one comes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Fills an outbox, pushes into it for 5 pauses more, and holds what is told of drops against their sum.
+fn assert_drops_are_told_with_pauses(
+    told: &mpsc::Receiver<(Instant, Tally)>,
+    push: impl Fn(&str),
+    dropped: impl Fn() -> Tally,
+) {
+    let long = "4 MB".repeat(1 << 20);
+    while dropped().messages == 0 {
+        push(&long);
+    }
+    let (first, mut sum) = told.recv_timeout(PATIENCE).unwrap();
+    while first.elapsed() < 5 * PAUSE {
+        push("short");
+    }
+    let (mut count, mut last) = (1, first);
+    while sum != dropped() {
+        let (at, more) = told.recv_timeout(PATIENCE).unwrap();
+        sum += more;
+        (count, last) = (count + 1, at);
+    }
+    // What is reported last may be heard earlier after its report than what is reported first.
+    assert!(count <= 2 + (last - first).as_millis() / PAUSE.as_millis(), "{count} in {:?}", last - first);
+}
+
+// Each push drops a message, and a report costs more than the push.
+#[test]
+fn drops_are_told_at_once_and_then_each_50_ms() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        for overflow in [Overflow::DropOldest, Overflow::DropLatest] {
+            let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime).outbox(4, 1 << 30, overflow);
+            let server = server.bind().unwrap();
+            let connections = Recorder::on(server.connections());
+            let _deaf = foreign_client(server.local_addr(), "/");
+            let connection = connections.item();
+            let (tell, told) = mpsc::channel();
+            connection.events().subscribe(move |event| {
+                if let ServerEvent::Dropped { dropped, .. } = event {
+                    tell.send((Instant::now(), dropped)).unwrap_or(());
+                }
+            });
+            let dropped = || connection.stats().sent.dropped.total();
+            assert_drops_are_told_with_pauses(&told, |text| connection.next(text), dropped);
+            server.complete();
+        }
+    }
+}
+
+#[test]
+fn drops_of_a_client_without_a_connection_are_told_at_once_and_then_each_50_ms() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let builder = RxWsClient::builder(format!("ws://{}/", nobody.local_addr().unwrap()), WsStr).runtime(runtime);
+        let client = builder.outbox(4, 1 << 30, Overflow::DropOldest).connect().unwrap();
+        let (tell, told) = mpsc::channel();
+        client.events().subscribe(move |event| {
+            if let ClientEvent::Dropped { dropped, .. } = event {
+                tell.send((Instant::now(), dropped)).unwrap_or(());
+            }
+        });
+        let dropped = || client.stats().sent.dropped.total();
+        assert_drops_are_told_with_pauses(&told, |text| client.next(text), dropped);
+        client.complete();
+    }
+}
