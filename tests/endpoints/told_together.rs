@@ -201,6 +201,17 @@ fn server_lets_nobody_in_while_a_thousand_events_wait() {
 /// How long after a report of drops the next one comes.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// A subscriber of events, and what it hears of drops, with the time.
+fn drops<V>(dropped: impl Fn(V) -> Option<Tally>) -> (impl FnMut(V), mpsc::Receiver<(Instant, Tally)>) {
+    let (tell, told) = mpsc::channel();
+    let hear = move |event| {
+        if let Some(dropped) = dropped(event) {
+            tell.send((Instant::now(), dropped)).unwrap_or(());
+        }
+    };
+    (hear, told)
+}
+
 /// Fills an outbox, pushes into it for 5 pauses more, and holds what is told of drops against their sum.
 fn assert_drops_are_told_with_pauses(
     told: &mpsc::Receiver<(Instant, Tally)>,
@@ -236,12 +247,11 @@ fn drops_are_told_at_once_and_then_each_50_ms() {
             let connections = Recorder::on(server.connections());
             let _deaf = foreign_client(server.local_addr(), "/");
             let connection = connections.item();
-            let (tell, told) = mpsc::channel();
-            connection.events().subscribe(move |event| {
-                if let ServerEvent::Dropped { dropped, .. } = event {
-                    tell.send((Instant::now(), dropped)).unwrap_or(());
-                }
+            let (hear, told) = drops(|event| match event {
+                ServerEvent::Dropped { dropped, .. } => Some(dropped),
+                _ => None,
             });
+            connection.events().subscribe(hear);
             let dropped = || connection.stats().sent.dropped.total();
             assert_drops_are_told_with_pauses(&told, |text| connection.next(text), dropped);
             server.complete();
@@ -256,12 +266,11 @@ fn drops_of_a_client_without_a_connection_are_told_at_once_and_then_each_50_ms()
     for runtime in &runtimes {
         let builder = RxWsClient::builder(format!("ws://{}/", nobody.local_addr().unwrap()), WsStr).runtime(runtime);
         let client = builder.outbox(4, 1 << 30, Overflow::DropOldest).connect().unwrap();
-        let (tell, told) = mpsc::channel();
-        client.events().subscribe(move |event| {
-            if let ClientEvent::Dropped { dropped, .. } = event {
-                tell.send((Instant::now(), dropped)).unwrap_or(());
-            }
+        let (hear, told) = drops(|event| match event {
+            ClientEvent::Dropped { dropped, .. } => Some(dropped),
+            _ => None,
         });
+        client.events().subscribe(hear);
         let dropped = || client.stats().sent.dropped.total();
         assert_drops_are_told_with_pauses(&told, |text| client.next(text), dropped);
         client.complete();
