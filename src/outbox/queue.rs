@@ -11,7 +11,12 @@
 //! The link takes greetings and messages alike, from the left. So the messages that can be dropped begin after the greetings
 //! and after the taken messages, whichever reach further.
 
-use std::{collections::VecDeque, mem::take, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    mem::{replace, take},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -35,6 +40,13 @@ const OVERFLOW_GRACE: Duration = Duration::from_secs(1);
 
 /// How many places an empty queue keeps.
 pub(crate) const KEPT_PLACES: usize = 64;
+
+/// How many places are [spare](SPARE) at most: those of a client's outbox by default.
+const SPARE_PLACES: usize = 1 << 16;
+
+/// The places of a queue that was long, for the next one that becomes long. Memory that comes fresh from the system cost a client
+/// that sends short messages as fast as it can a fifth of its time.
+static SPARE: Mutex<VecDeque<OutboxFrame>> = Mutex::new(VecDeque::new());
 
 /// A closing handshake to be made once the queue is written.
 #[derive(Clone, Debug)]
@@ -135,7 +147,24 @@ impl State {
     #[inline]
     pub(crate) fn append(&mut self, frame: OutboxFrame) {
         self.queue_more(frame.tally());
+        if self.queue.len() == self.queue.capacity() {
+            self.take_spare_places();
+        }
         self.queue.push_back(frame);
+    }
+
+    /// Moves a queue that becomes long to the spare places, if those are more than it has.
+    #[cold]
+    fn take_spare_places(&mut self) {
+        if self.queue.len() >= KEPT_PLACES
+            && let Ok(mut spare) = SPARE.try_lock()
+            && spare.capacity() > self.queue.len()
+        {
+            let mut places = take(&mut *spare);
+            drop(spare);
+            places.append(&mut self.queue);
+            self.queue = places;
+        }
     }
 
     /// As [`append`](Self::append), off the usual way: notes how full the queue is.
@@ -206,7 +235,22 @@ impl State {
         if self.queue.is_empty() {
             // The next message gets the first place again: the places of a long ring, used in turn, are in no cache.
             self.queue.clear();
-            self.queue.shrink_to(KEPT_PLACES);
+            if self.queue.capacity() > KEPT_PLACES {
+                self.leave_spare_places();
+            }
+        }
+    }
+
+    #[cold]
+    fn leave_spare_places(&mut self) {
+        let places = replace(&mut self.queue, VecDeque::with_capacity(KEPT_PLACES));
+        if places.capacity() <= SPARE_PLACES
+            && let Ok(mut spare) = SPARE.try_lock()
+            && spare.capacity() < places.capacity()
+        {
+            let before = replace(&mut *spare, places);
+            drop(spare);
+            drop(before);
         }
     }
 

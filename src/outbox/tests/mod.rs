@@ -300,3 +300,23 @@ fn queue_that_was_long_gives_its_memory_back() {
     let _ = outbox.confirm(take_some(&outbox, 1 << 30).len(), false);
     assert!(outbox.lock().queue.capacity() <= KEPT_PLACES);
 }
+
+#[test]
+fn places_of_a_long_queue_go_to_the_next_one_that_becomes_long() {
+    const LONG: u32 = 10_000;
+    const NEXT: u32 = KEPT_PLACES as u32 + 1;
+    let fill = |count: u32| {
+        let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
+        (0..count).for_each(|n| outbox.push(message(n, 0)).unwrap());
+        outbox
+    };
+    let takes_over = || {
+        let long = fill(LONG);
+        let _ = long.confirm(take_some(&long, 1 << 30).len(), false);
+        let next = fill(NEXT);
+        assert_eq!(take_some(&next, 1 << 30), (0..NEXT).map(|n| message(n, 0)).collect::<Vec<_>>());
+        next.lock().queue.capacity() >= LONG as usize
+    };
+    // Another test may take them first.
+    assert!((0..1000).any(|_| takes_over()));
+}
