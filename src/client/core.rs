@@ -11,6 +11,7 @@ use crate::{
     ConnConfig, DatatypeError, Frame, HttpResponse, IoScheduler, SendError, SerializedSubject, Tag, WsDatatype,
     WsError,
     client::{calling::Calling, dialing::Dialing, multiplex::Topics},
+    datatype::Moved,
     endpoint::{
         self, Component, EndpointCore, Received,
         codec::Codec,
@@ -25,7 +26,7 @@ use crate::{
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     runtime::guard::Death,
-    sending::{Outgoing, Outlet},
+    sending::{self, Outgoing, Outlet},
     stats::Stats,
     subject::{Backlog, replay::Replay},
 };
@@ -76,6 +77,10 @@ impl<D: WsDatatype> EndpointCore for ClientCore<D> {
         self.outbox.push_with(frame, key, fate).map_err(|refusal| refusal.of(()))
     }
 
+    fn send(self: &Arc<Self>, item: D::Outgoing, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<D::Outgoing>> {
+        sending::send(self, item, fate)
+    }
+
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ClientEvent {
         ClientEvent::Unencodable { error, count: 1 }
     }
@@ -101,6 +106,10 @@ impl<D: WsDatatype> Outlet for ClientCore<D> {
         let Incoming { codec, path, .. } = &self.incoming;
         let frame = codec.encode(path, item, || self.is_closing())?;
         Ok(Outgoing { frame, key: codec.key(path, item) })
+    }
+
+    fn take_as_frame(&self, item: D::Outgoing) -> Result<Moved<D::Outgoing>, D::Outgoing> {
+        self.incoming.codec.take_as_frame(item)
     }
 }
 

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::{Frame, WsDatatype};
+use super::{Frame, Moved, WsDatatype};
 use crate::DatatypeError;
 
 /// Bytes in binary frames, copied in neither direction.
@@ -19,6 +19,10 @@ impl WsDatatype for WsBytes {
 
     fn decode(&self, _path: &str, frame: Frame) -> Result<Bytes, DatatypeError> {
         frame.into_binary()
+    }
+
+    fn take_as_frame(&self, item: Bytes) -> Result<Moved<Bytes>, Bytes> {
+        Ok(Moved { frame: item.into(), back: |frame| frame.to_bytes() })
     }
 }
 

@@ -1,6 +1,8 @@
+use std::convert::identity;
+
 use bytes::Bytes;
 
-use super::WsDatatype;
+use super::{Moved, WsDatatype};
 use crate::{DatatypeError, WsText};
 
 /// The payload of one data message, text or binary. Cheaply cloned.
@@ -124,6 +126,10 @@ impl WsDatatype for WsFrame {
 
     fn decode(&self, _path: &str, frame: Frame) -> Result<Frame, DatatypeError> {
         Ok(frame)
+    }
+
+    fn take_as_frame(&self, item: Frame) -> Result<Moved<Frame>, Frame> {
+        Ok(Moved { frame: item, back: identity })
     }
 }
 

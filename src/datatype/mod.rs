@@ -103,6 +103,22 @@ pub trait WsDatatype: Send + Sync + 'static {
     ///
     /// When the message is not one that this datatype makes.
     fn decode(&self, path: &str, frame: Frame) -> Result<Self::Item, DatatypeError>;
+
+    /// The message that `item` is already, or `item` again if it has to be [encoded](Self::encode). For items that go to one
+    /// peer: to move one costs less than a second handle of it.
+    #[doc(hidden)]
+    fn take_as_frame(&self, item: Self::Outgoing) -> Result<Moved<Self::Outgoing>, Self::Outgoing> {
+        Err(item)
+    }
+}
+
+/// An item that has become a message as it was.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Moved<T> {
+    pub(crate) frame: Frame,
+    /// Makes the item of the message again.
+    pub(crate) back: fn(Frame) -> T,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::{Frame, WsDatatype};
+use super::{Frame, Moved, WsDatatype};
 use crate::{DatatypeError, WsText};
 
 /// Text in text frames, copied in neither direction.
@@ -17,6 +17,11 @@ impl WsDatatype for WsStr {
 
     fn decode(&self, _path: &str, frame: Frame) -> Result<WsText, DatatypeError> {
         frame.into_text()
+    }
+
+    fn take_as_frame(&self, item: WsText) -> Result<Moved<WsText>, WsText> {
+        // What comes back is the text that was moved.
+        Ok(Moved { frame: item.into(), back: |frame| frame.into_text().unwrap_or_default() })
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use crate::{DatatypeError, Frame, SendError, WsDatatype, outbox::Key, runtime::callback};
+use crate::{DatatypeError, Frame, SendError, WsDatatype, datatype::Moved, outbox::Key, runtime::callback};
 
 /// The function of the program that finds the key of an item, by which a newer item replaces it while it waits.
 pub(crate) struct KeyOf<T>(Arc<Finding<T>>);
@@ -81,6 +81,12 @@ impl<D: WsDatatype> Codec<D> {
             self.count_unencodable();
             SendError::Encode((), error)
         })
+    }
+
+    /// The message that an item is already, if it needs neither encoding nor a key; otherwise the item again.
+    #[inline]
+    pub(crate) fn take_as_frame(&self, item: D::Outgoing) -> Result<Moved<D::Outgoing>, D::Outgoing> {
+        if self.key_of.is_some() { Err(item) } else { self.datatype.take_as_frame(item) }
     }
 
     #[inline]

@@ -121,9 +121,10 @@ pub(crate) trait EndpointCore: Send + Sync + 'static {
     /// As [`offer`](Self::offer), with an event instead of an answer.
     fn next(self: &Arc<Self>, item: Self::Item) {
         // Any other refusal has its event already, or none at all if the endpoint is closed.
-        match self.offer(&item, None) {
-            Err(SendError::Encode((), error)) => self.component().events.post(self.unencodable(item, error)),
-            _ => discard(item),
+        match self.send(item, None) {
+            Err(SendError::Encode(item, error)) => self.component().events.post(self.unencodable(item, error)),
+            Err(refused) => discard(refused),
+            Ok(()) => {}
         }
     }
 }

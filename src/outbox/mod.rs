@@ -242,6 +242,18 @@ impl Outbox {
         }
     }
 
+    /// As [`push_tracked`](Self::push_tracked), and gives a refused message back.
+    #[inline]
+    pub(crate) fn push_or_return(&self, frame: Frame, fate: Option<&Arc<dyn Fate>>) -> Result<(), (Refusal, Frame)> {
+        let (state, frame) = (self.lock(), OutboxFrame::from(frame));
+        if self.takes(&state, &frame) {
+            drop(self.accept(state, frame, fate));
+            return Ok(());
+        }
+        let returned = frame.frame().clone();
+        self.offer_to_full(state, frame, None, fate).0.map_err(|refusal| (refusal, returned))
+    }
+
     /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
     /// that lock.
     pub(crate) fn offer(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
@@ -250,21 +262,33 @@ impl Outbox {
 
     fn offer_in(
         &self,
-        mut state: MutexGuard<'_, State>,
+        state: MutexGuard<'_, State>,
         frame: OutboxFrame,
         fate: Option<&Arc<dyn Fate>>,
     ) -> (Result<(), Refusal>, Spent) {
-        if self.is_closing() || !state.has_room(&frame) {
-            return self.offer_to_full(state, frame, None, fate);
+        if self.takes(&state, &frame) {
+            (Ok(()), self.accept(state, frame, fate))
+        } else {
+            self.offer_to_full(state, frame, None, fate)
         }
-        // The usual case: the message has a place, and nothing else changes.
+    }
+
+    /// Whether a message has a place, and nothing else changes: the usual case.
+    #[inline]
+    fn takes(&self, state: &State, frame: &OutboxFrame) -> bool {
+        !self.is_closing() && state.has_room(frame)
+    }
+
+    /// Queues a message that the outbox [takes](Self::takes).
+    #[inline]
+    fn accept(&self, mut state: MutexGuard<'_, State>, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> Spent {
         state.append(frame);
         if fate.is_some() {
             state.track(fate, None);
         }
         let spent = if state.has_gauge() { state.take_news_of_fill() } else { Spent::default() };
         self.wake_link(state);
-        (Ok(()), spent)
+        spent
     }
 
     /// Wakes the link, if it sleeps, behind the lock.

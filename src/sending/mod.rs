@@ -7,7 +7,9 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use crate::{
     Frame, SendError,
-    endpoint::EndpointCore,
+    datatype::Moved,
+    endpoint::{EndpointCore, give_back},
+    fate::Fate,
     outbox::{Key, Outbox, Refusal, Turn},
     time,
 };
@@ -20,6 +22,9 @@ pub(crate) trait Outlet: EndpointCore {
 
     /// Encodes an item, or returns the reason why not. A panic of the datatype is one, too.
     fn encode(&self, item: &Self::Item) -> Result<Outgoing, SendError<()>>;
+
+    /// The message that an item is already, or the item again if it has to be encoded.
+    fn take_as_frame(&self, item: Self::Item) -> Result<Moved<Self::Item>, Self::Item>;
 }
 
 /// A message on its way to an outbox.
@@ -27,6 +32,21 @@ pub(crate) struct Outgoing {
     pub(crate) frame: Frame,
     /// By which a newer one replaces it.
     pub(crate) key: Option<Key>,
+}
+
+/// Queues an item, or gives it back with the reason why not. Tells `fate`, if there is one, what becomes of it.
+pub(crate) fn send<C: Outlet>(
+    core: &Arc<C>,
+    item: C::Item,
+    fate: Option<&Arc<dyn Fate>>,
+) -> Result<(), SendError<C::Item>> {
+    match core.take_as_frame(item) {
+        Ok(Moved { frame, back }) => {
+            let answer = core.outbox().push_or_return(frame, fate);
+            answer.map_err(|(refusal, frame)| refusal.of(back(frame)))
+        }
+        Err(item) => give_back(core.offer(&item, fate), item),
+    }
 }
 
 /// Queues an item once there is room for it.

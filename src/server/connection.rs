@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::{
     Addr, Calls, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
     WsError,
+    datatype::Moved,
     endpoint::{
         self, Component, EndpointCore, Feed, Received,
         event::{Peer, ServerEvent},
@@ -26,7 +27,7 @@ use crate::{
     handshake::{Granted, UpgradeRequest},
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
-    sending::{Outgoing, Outlet, backpressure},
+    sending::{self, Outgoing, Outlet, backpressure},
     server::{core::ServerCore, lane::Lane, rooms::Tags},
     stats::Stats,
     subject::{branch::Branch, replay::Replay},
@@ -379,6 +380,10 @@ impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
         self.outbox.push_with(frame, key, fate).map_err(|refusal| refusal.of(()))
     }
 
+    fn send(self: &Arc<Self>, item: D::Outgoing, fate: Option<&Arc<dyn Fate>>) -> Result<(), SendError<D::Outgoing>> {
+        sending::send(self, item, fate)
+    }
+
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ServerEvent {
         ServerEvent::Unencodable { path: self.peer.path.clone(), error, count: 1 }
     }
@@ -406,6 +411,10 @@ impl<D: WsDatatype> Outlet for ConnectionCore<D> {
         let (codec, path) = (&self.incoming.codec, &self.peer.path);
         let frame = codec.encode(path, item, || self.is_closing())?;
         Ok(Outgoing { frame, key: codec.key(path, item) })
+    }
+
+    fn take_as_frame(&self, item: D::Outgoing) -> Result<Moved<D::Outgoing>, D::Outgoing> {
+        self.incoming.codec.take_as_frame(item)
     }
 }
 

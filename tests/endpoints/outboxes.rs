@@ -34,6 +34,34 @@ fn full_outbox_hands_the_newest_back_with_a_count_and_an_event() {
     client.complete();
 }
 
+/// Pushes `item` into a full outbox, and what comes back into one that is closed.
+fn refused_twice<D: WsDatatype>(datatype: D, item: D::Outgoing) -> D::Outgoing {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    let client = RxWsClient::builder(url, datatype).outbox(1, 1000, Overflow::DropLatest).connect().unwrap();
+    client.send(item.clone()).unwrap();
+    let Err(SendError::Full(item)) = client.send(item) else { panic!("there was room") };
+    client.clone().complete();
+    let Err(SendError::Closed(item)) = client.send(item) else { panic!("it was open") };
+    assert_eq!(client.stats().sent.dropped.overflow.messages, 1);
+    item
+}
+
+#[test]
+fn refused_item_comes_back_as_it_was_and_is_not_copied() {
+    let text = WsText::from("text");
+    let back = refused_twice(WsStr, text.clone());
+    assert_eq!((back.as_str(), back.as_ptr()), ("text", text.as_ptr()));
+    let bytes = Bytes::from(vec![1, 2, 3]);
+    let back = refused_twice(WsBytes, bytes.clone());
+    assert_eq!((&*back, back.as_ptr()), (&[1, 2, 3][..], bytes.as_ptr()));
+    for frame in [Frame::Text(text), Frame::Binary(bytes)] {
+        let back = refused_twice(WsFrame, frame.clone());
+        assert_eq!((&back, back.as_bytes().as_ptr()), (&frame, frame.as_bytes().as_ptr()));
+    }
+    assert_eq!(refused_twice(WsObject::<Vec<u8>>::new(), vec![1, 2]), [1, 2]);
+}
+
 #[test]
 fn full_outbox_lets_the_oldest_go_under_drop_oldest() {
     let (client, _silent) = unanswered(Overflow::DropOldest);
