@@ -277,7 +277,9 @@ impl<S: Socket> SharedWriter<S> {
         let progress = poll_unconstrained(cx, |cx| self.try_write(writer, writes, &mut spent, cx));
         let mut effects = Effects::default();
         if matches!(progress, Ok(Progress::Blocked)) {
-            self.outbox.note_blocked();
+            // Of a transport with a buffer of its own, the system may take a part meanwhile.
+            let since = writer.status().stalled.unwrap_or_else(Instant::now);
+            self.outbox.note_blocked(since);
             if self.outbox.replaces() {
                 // A message of which no byte was written may have to make room for a newer one.
                 effects = writer.return_unwritten(&self.outbox, None);

@@ -1,8 +1,11 @@
 //! What happens to many endpoints at the same instant happens in the same order each time.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    thread::sleep,
+};
 
-use tokio::runtime::Builder;
+use tokio::{io::AsyncReadExt, runtime::Builder};
 
 use super::*;
 
@@ -88,7 +91,7 @@ async fn stall() -> Vec<String> {
 }
 
 /// Runs a story on a runtime of its own, as a test has it.
-fn run(story: impl Future<Output = Vec<String>>) -> Vec<String> {
+fn run<T>(story: impl Future<Output = T>) -> T {
     Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(story)
 }
 
@@ -159,6 +162,36 @@ fn burst_that_a_test_causes_is_delivered_on_its_thread_and_at_its_time() {
     let expected: Vec<_> = (0..2).flat_map(|n| (0..1000).map(move |m| at(n, 1000 * (n + 1) + m))).collect();
     for _ in 0..TIMES {
         assert_same(&run(burst()), &expected);
+    }
+}
+
+/// Pushes into an outbox that was full a moment ago, and whose peer has read since. The program needs so much time in between.
+async fn overflow(overflow: Overflow, busy: Duration) -> (Vec<bool>, SendStats) {
+    let network = TestNetwork::new();
+    let builder = RxWsServer::unbound(WsStr).ping_interval(None).outbox(4, 1 << 30, overflow);
+    let server = network.server(ROBOT, builder).unwrap();
+    let connections = network.record(server.connections());
+    let stream = network.connect(&ROBOT.parse().unwrap()).unwrap();
+    let (mut peer, _) = tokio_tungstenite::client_async(ROBOT, stream).await.unwrap();
+    network.advance(SECOND).await;
+    let connection = connections.items().remove(0);
+    let long = "long".repeat(8 * 1024);
+    let push = |_| connection.send(long.as_str()).is_ok();
+    let mut taken: Vec<_> = (0..20).map(push).collect();
+    sleep(Duration::from_millis(20));
+    taken.push(push(20));
+    // All that is there, without a turn for the server.
+    peer.get_mut().read_buf(&mut Vec::with_capacity(1 << 20)).await.unwrap();
+    sleep(busy);
+    taken.extend((21..26).map(push));
+    (taken, connection.stats().sent)
+}
+
+#[test]
+fn what_a_full_outbox_drops_does_not_depend_on_the_time_that_the_test_takes() {
+    for policy in [Overflow::DropOldest, Overflow::DropLatest] {
+        let [quick, slow] = [0, 50].map(|millis| run(overflow(policy, Duration::from_millis(millis))));
+        assert_eq!(quick, slow, "{policy:?}");
     }
 }
 
