@@ -470,4 +470,8 @@ impl<S: Socket> Outflow for SharedWriter<S> {
     fn clear(&self) {
         self.return_or_drop(Some(DropReason::Cleared));
     }
+
+    fn stop(&self) {
+        self.stop_writing();
+    }
 }

@@ -96,6 +96,9 @@ pub(crate) trait Outflow: Send + Sync {
 
     /// Drops the messages of which nothing was written, taken or not, except the link's greetings.
     fn clear(&self);
+
+    /// Ends all writing, once a write that is under way on another thread is done.
+    fn stop(&self) {}
 }
 
 /// The outcome of a write on the thread that pushes.
@@ -536,6 +539,12 @@ impl Outbox {
             Some(link) => link.clear(),
             None => self.change(|state| state.drop_untaken(DropReason::Cleared)),
         }
+    }
+
+    /// Ends the work of the link, whose task is about to be dropped and may be writing on another thread.
+    pub(crate) fn stop_link(&self) {
+        let link = self.lock().link.clone();
+        link.into_iter().for_each(|link| link.stop());
     }
 
     /// Ends the queue for good. Drops the messages that were not written, and returns their count.

@@ -415,6 +415,10 @@ impl<D: WsDatatype> ServerCore<D> {
         let connections: Vec<_> = open.connections.values().cloned().collect();
         drop(open);
         for connection in connections {
+            if let Death::Shutdown = death {
+                // Messages that are counted as unsent must not be written any more.
+                connection.core().outbox.stop_link();
+            }
             Serving { server: self, connection }.lose(error.clone());
         }
         self.end_if_alone();

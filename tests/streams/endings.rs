@@ -1,13 +1,25 @@
 //! A server ends, and its accepted and adopted connections with it.
 
+use std::{
+    io,
+    pin::Pin,
+    sync::mpsc::{self, Receiver, Sender},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::StreamExt;
 use rxplus::{Adopted, prelude::*};
-use tokio::io::duplex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    runtime::Builder,
+};
 use tokio_tungstenite::WebSocketStream;
-use tungstenite::protocol::Role;
+use tungstenite::{Message, protocol::Role};
 
 use crate::{
     ROOM, close_code, echoes, memory, open, rest, run,
-    support::{PATIENCE, Recorder, each_runtime},
+    support::{PATIENCE, Recorder, each_runtime, tally},
     unbound, unbound_with,
 };
 
@@ -101,4 +113,56 @@ fn server_without_a_listener_completes_when_its_last_handle_is_gone() {
     let events = Recorder::on(server.events());
     drop(server);
     assert!(events.to_the_end().1.is_complete());
+}
+
+/// A stream each of whose writes is told, and waits until it may go on.
+struct Waiting {
+    stream: DuplexStream,
+    writes: Sender<()>,
+    may_go_on: Receiver<()>,
+}
+
+impl AsyncRead for Waiting {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, space)
+    }
+}
+
+impl AsyncWrite for Waiting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.send(()).unwrap_or(());
+        self.may_go_on.recv_timeout(PATIENCE).unwrap_or(());
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+// The server's task may be dropped on one thread while another still writes.
+#[test]
+fn message_that_is_being_written_when_the_runtime_ends_is_not_counted_as_unsent() {
+    let tokio = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = IoRuntime::from_tokio(tokio.handle().clone());
+    let server = unbound_with(|builder| builder.runtime(&runtime).ping_interval(None));
+    let connections = Recorder::on(server.connections());
+    let (near, stream) = duplex(ROOM);
+    let ((writes, written), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+    server.adopt(Waiting { stream, writes, may_go_on }, Adopted::new("/"));
+    let connection = connections.item();
+    connection.next("hello");
+    written.recv_timeout(PATIENCE).unwrap();
+    tokio.shutdown_background();
+    // Whether it ends meanwhile or not.
+    let _ = connection.wait_closed(Duration::from_millis(200));
+    drop(go_on);
+    connection.wait_closed(PATIENCE).unwrap();
+    let heard = run(async { WebSocketStream::from_raw_socket(near, Role::Client, None).await.next().await });
+    assert_eq!(heard.unwrap().unwrap(), Message::text("hello"));
+    assert_eq!(connection.stats().sent.written, tally(1, 5));
 }
