@@ -194,15 +194,21 @@ impl<D: WsDatatype> BusCore<D> {
             self.codec.count_unencodable();
             return Err(SendError::Encode((), too_long(frame.len(), max_len)));
         }
-        let (answer, dropped) = match self.outbox.push(path, frame) {
-            Pushed::Queued { dropped } => (Ok(()), dropped),
-            Pushed::Refused { why, dropped } => (Err(why.of(())), dropped),
-            Pushed::Unroutable => return Err(SendError::Encode((), DatatypeError::new(NO_SUBJECT))),
-        };
-        if dropped.messages > 0 {
-            self.component.events.post(BusEvent::Dropped { reason: DropReason::Overflow, dropped });
+        let (events, mut told) = (&self.component.events, None);
+        let pushed = self.outbox.push(path, frame, |dropped| {
+            let event = BusEvent::Dropped { reason: DropReason::Overflow, dropped };
+            events.enqueue_copy(&event);
+            told = Some(event);
+        });
+        if let Some(event) = told {
+            events.trace(&event);
+            events.wake_home();
         }
-        answer
+        match pushed {
+            Pushed::Queued { .. } => Ok(()),
+            Pushed::Refused { why, .. } => Err(why.of(())),
+            Pushed::Unroutable => Err(SendError::Encode((), DatatypeError::new(NO_SUBJECT))),
+        }
     }
 
     fn echo(&self, tagged: &TaggedData<D::Outgoing>, frame: &Frame, from: Option<u64>) {

@@ -119,11 +119,17 @@ impl BusOutbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a message.
-    pub(crate) fn push(&self, path: &Tag, frame: &Frame) -> Pushed {
+    /// Queues a message. `tell` hears what is dropped, under the lock, so that it comes before the end: it must call no user
+    /// code.
+    pub(crate) fn push(&self, path: &Tag, frame: &Frame, tell: impl FnOnce(Tally)) -> Pushed {
         let mut spent = Vec::new();
         let mut state = self.lock();
         let pushed = state.push(path, frame, &mut spent);
+        if let Pushed::Queued { dropped } | Pushed::Refused { dropped, .. } = pushed
+            && dropped.messages > 0
+        {
+            tell(dropped);
+        }
         // Only a full one may have been closed by this.
         if matches!(pushed, Pushed::Refused { .. }) && state.closing.is_some() {
             self.is_closing.store(true, Ordering::Release);
@@ -401,7 +407,7 @@ mod tests {
     }
 
     fn push(outbox: &BusOutbox, text: &str) -> Pushed {
-        outbox.push(&"/a".into(), &Frame::Text(text.into()))
+        outbox.push(&"/a".into(), &Frame::Text(text.into()), |_| ())
     }
 
     /// What a link takes: the numbers and the texts.
@@ -512,7 +518,10 @@ mod tests {
 
     #[test]
     fn path_without_a_subject_is_not_for_the_bus() {
-        assert_eq!(outbox(9, Overflow::DropLatest).push(&"a".into(), &Frame::Text("x".into())), Pushed::Unroutable);
+        assert_eq!(
+            outbox(9, Overflow::DropLatest).push(&"a".into(), &Frame::Text("x".into()), |_| ()),
+            Pushed::Unroutable
+        );
     }
 
     /// A broker that stands still must not make the memory of the link grow.

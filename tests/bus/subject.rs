@@ -163,3 +163,40 @@ fn last_handle_that_goes_ends_the_bus(joint: &Joint) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(PATIENCE, closed).await.unwrap() });
 }
+
+/// A payload with which the runtime of its bus ends.
+struct Last {
+    tokio: Option<tokio::runtime::Runtime>,
+    bus: RxBus<WsBytes>,
+}
+
+impl AsRef<[u8]> for Last {
+    fn as_ref(&self) -> &[u8] {
+        b"last"
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.tokio.take().unwrap().shutdown_background();
+        self.bus.wait_closed(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn message_that_is_dropped_in_the_moment_of_the_end_is_told_before_it() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = IoRuntime::from_tokio(tokio.handle().clone());
+    let url = format!("nats://{}", silent.local_addr().unwrap());
+    let bus = RxBus::builder(url, WsBytes).outbox(1, 1000, Overflow::DropOldest).runtime(&runtime).connect().unwrap();
+    let events = Recorder::on(bus.events());
+    let last = Last { tokio: Some(tokio), bus: bus.clone() };
+    bus.next(TaggedData::new("/x", bytes::Bytes::from_owner(last)));
+    bus.next(TaggedData::new("/x", "one more"));
+    let told = events.to_the_end().0.into_iter().filter_map(|event| match event {
+        BusEvent::Dropped { reason, dropped } => Some((reason, dropped)),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [(DropReason::Overflow, tally(1, 4)), (DropReason::Closed, tally(1, 8))]);
+}
