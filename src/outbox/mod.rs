@@ -253,8 +253,15 @@ impl Outbox {
             drop(self.accept(state, frame, fate));
             return Ok(());
         }
-        let returned = frame.frame().clone();
-        self.offer_to_full(state, frame, None, fate).0.map_err(|refusal| (refusal, returned))
+        let returned = frame.clone();
+        let (answer, spent) = self.offer_to_full(state, frame, None, fate);
+        drop(spent);
+        if let Err(refusal) = answer {
+            return Err((refusal, returned.frame().clone()));
+        }
+        // It may be the last handle by now.
+        discard(returned);
+        Ok(())
     }
 
     /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock: also returns the dropped messages, to be dropped outside

@@ -266,6 +266,21 @@ fn payload_whose_destructor_pushes_harms_no_client() {
 }
 
 #[test]
+fn payload_whose_destructor_panics_does_not_end_the_push_that_drops_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    let client = RxWsClient::builder(url, WsBytes).outbox(2, 1000, Overflow::DropOldest).connect().unwrap();
+    let own = client.clone();
+    // The newest is dropped from the queue before its push is over.
+    client.next(Bytes::from_owner(Owned(Box::new(move || own.clear_outbox()))));
+    client.next(vec![1]);
+    client.send(Bytes::from_owner(Owned(Box::new(|| panic!("a bug of the payload's"))))).unwrap();
+    let dropped = client.stats().sent.dropped;
+    assert_eq!((dropped.overflow.messages, dropped.cleared.messages), (1, 2));
+    client.complete();
+}
+
+#[test]
 fn payload_whose_destructor_pushes_harms_no_server() {
     within_patience(|| {
         let runtime = IoRuntime::new("destructors").unwrap();
