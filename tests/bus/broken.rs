@@ -14,7 +14,7 @@ use super::{sums::Sums, *};
 #[test]
 #[ignore = "needs nats-server"]
 fn heard_and_announced_are_all_that_was_sent_to_a_broker_killed_50_times() {
-    let mut server = NatsServer::start("");
+    let mut server = NatsServer::that_goes_down();
     let retry = || RetryPolicy::fixed(Duration::from_millis(20));
     let [here, there] = [0, 1].map(|_| RxBus::builder(server.url(), WsStr).retry(retry()).connect().unwrap());
     let paths = ["/a", "/b"];
@@ -54,7 +54,7 @@ fn heard_and_announced_are_all_that_was_sent_to_a_broker_killed_50_times() {
 #[test]
 #[ignore = "needs nats-server"]
 fn what_was_pushed_while_the_broker_was_away_reaches_all_once_it_is_back() {
-    let mut server = NatsServer::start("");
+    let mut server = NatsServer::that_goes_down();
     let buses = [0; 4].map(|_| RxBus::connect(server.url(), WsStr).unwrap());
     let sums = buses[1..].iter().map(|bus| Sums::on(bus, "/a")).collect::<Vec<_>>();
     let push = |n: u64| buses[0].send(TaggedData::new("/a", WsText::from(n.to_string()))).unwrap();
@@ -75,7 +75,7 @@ fn what_was_pushed_while_the_broker_was_away_reaches_all_once_it_is_back() {
 #[test]
 #[ignore = "needs nats-server"]
 fn nothing_is_left_of_links_that_are_gone() {
-    let mut server = NatsServer::start("");
+    let mut server = NatsServer::that_goes_down();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (shared, metrics) = (IoRuntime::from_tokio(runtime.handle().clone()), runtime.handle().metrics());
     let retry = RetryPolicy::fixed(Duration::from_millis(20));
@@ -175,7 +175,7 @@ fn course(bus: &RxBus<WsStr>) -> Arc<Mutex<Vec<&'static str>>> {
 #[test]
 #[ignore = "needs nats-server"]
 fn server_serves_its_clients_before_there_is_a_broker_and_all_hear_once_there_is() {
-    let mut broker = NatsServer::start("");
+    let mut broker = NatsServer::that_goes_down();
     broker.kill();
     let bus =
         || RxBus::builder(broker.url(), WsStr).retry(RetryPolicy::fixed(Duration::from_millis(50))).connect().unwrap();

@@ -22,7 +22,7 @@ fn closed_with(client: &RxWsClient<WsStr>) -> impl FnOnce() -> u16 + use<> {
 #[test]
 #[ignore = "needs nats-server"]
 fn clients_of_a_server_whose_broker_is_killed_are_closed_and_come_back_with_it() {
-    let mut broker = NatsServer::start("");
+    let mut broker = NatsServer::that_goes_down();
     let retry = || RetryPolicy::fixed(Duration::from_millis(20));
     let bus = RxBus::builder(broker.url(), WsStr).retry(retry()).connect().unwrap();
     bus.wait_connected(PATIENCE).unwrap();

@@ -6,17 +6,18 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
     thread,
     time::Instant,
 };
 
-use super::*;
+use super::{support::foreign::host_of_its_own, *};
 
 /// A process of its own, in a folder of its own. It ends with this value.
 pub(crate) struct NatsServer {
     folder: PathBuf,
     process: Option<Child>,
+    host: String,
     pub(crate) port: u16,
     monitoring: u16,
 }
@@ -24,11 +25,21 @@ pub(crate) struct NatsServer {
 impl NatsServer {
     /// Starts a server on a free port, with `config` in its configuration file.
     pub(crate) fn start(config: &str) -> Self {
+        Self::on("127.0.0.1".into(), config)
+    }
+
+    /// As [`start`](Self::start), on a host whose ports nobody else takes while the server is [down](Self::kill).
+    pub(crate) fn that_goes_down() -> Self {
+        static LAST: AtomicU8 = AtomicU8::new(20);
+        Self::on(host_of_its_own(LAST.fetch_add(1, Relaxed)), "")
+    }
+
+    fn on(host: String, config: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("rxplus-nats-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         let folder = env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
-        let mut server = Self { folder, process: None, port: 0, monitoring: 0 };
+        let mut server = Self { folder, process: None, host, port: 0, monitoring: 0 };
         server.configure(config);
         server.run(-1);
         (server.port, server.monitoring) = server.ports();
@@ -36,7 +47,7 @@ impl NatsServer {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.host, self.port)
     }
 
     fn config(&self) -> PathBuf {
@@ -50,7 +61,7 @@ impl NatsServer {
     fn run(&mut self, port: i32) {
         let program = env::var_os("NATS_SERVER").unwrap_or_else(|| "nats-server".into());
         let mut command = Command::new(&program);
-        command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
+        command.args(["--addr", &self.host, "--port", &port.to_string()]);
         match self.monitoring {
             0 => command.args(["--http_port", "-1"]),
             port => command.args(["--http_port", &port.to_string()]),
@@ -97,7 +108,7 @@ impl NatsServer {
 
     /// The subjects that clients have subscribed to, but for those of answers.
     pub(crate) fn subscriptions(&self) -> Vec<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.monitoring)).unwrap();
+        let mut stream = TcpStream::connect((self.host.as_str(), self.monitoring)).unwrap();
         stream.write_all(b"GET /connz?subs=1 HTTP/1.0\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

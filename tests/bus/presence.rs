@@ -211,7 +211,7 @@ fn process_that_dies_is_gone_within_fifteen_seconds() {
 #[test]
 #[ignore = "needs nats-server"]
 fn presence_is_right_again_after_the_broker_was_killed() {
-    let mut broker = NatsServer::start("");
+    let mut broker = NatsServer::that_goes_down();
     let bus =
         || RxBus::builder(broker.url(), WsStr).retry(RetryPolicy::fixed(Duration::from_millis(20))).connect().unwrap();
     let buses = [bus(), bus()];
