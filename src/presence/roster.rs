@@ -14,10 +14,15 @@ const MEMBER_LEN: usize = 64;
 /// The connections of one node.
 #[derive(Default)]
 pub(crate) struct Roster {
-    pub(crate) paths: HashMap<Tag, BTreeMap<Arc<str>, Here>>,
+    pub(crate) paths: HashMap<Tag, Servers>,
     /// Bytes of memory, more or less.
     pub(crate) len: usize,
 }
+
+/// The servers of a node that have connections on a path, by name. A node has one as a rule, or a few: in a tree the only entry of
+/// most paths would take ten times its own memory.
+#[derive(Default)]
+pub(crate) struct Servers(Vec<(Arc<str>, Here)>);
 
 /// The connections on one path of one server.
 #[derive(Default)]
@@ -64,7 +69,7 @@ impl Roster {
 
     pub(crate) fn here(&mut self, place: &Place) -> &mut Here {
         let servers = self.paths.entry(place.path.clone()).or_default();
-        servers.entry(place.server.clone()).or_insert_with(|| {
+        servers.get_or_insert_with(&place.server, || {
             self.len += place.len();
             Here::default()
         })
@@ -93,15 +98,49 @@ impl Roster {
             self.len -= place.len() + here.members.values().map(|name| member_len(name)).sum::<usize>();
             servers.remove(&place.server);
         }
-        if servers.is_empty() {
+        if servers.0.is_empty() {
             sparse::remove(&mut self.paths, &place.path);
         }
     }
 }
 
+impl Servers {
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(own, _)| (**own).cmp(name))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Here> {
+        self.find(name).ok().map(|at| &self.0[at].1)
+    }
+
+    fn get_or_insert_with(&mut self, name: &Arc<str>, new: impl FnOnce() -> Here) -> &mut Here {
+        let at = self.find(name).unwrap_or_else(|at| {
+            // A vector would begin with room for four.
+            if self.0.is_empty() {
+                self.0.reserve_exact(1);
+            }
+            self.0.insert(at, (name.clone(), new()));
+            at
+        });
+        &mut self.0[at].1
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Ok(at) = self.find(name) {
+            self.0.remove(at);
+        }
+    }
+
+    #[cfg(feature = "nats")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().map(|(name, _)| name)
+    }
+}
+
 /// Who is on a path, of all these nodes.
 pub(crate) fn presence<'a>(rosters: impl Iterator<Item = &'a Roster>, path: &Tag) -> Presence {
-    let here: BTreeMap<&Arc<str>, &Here> = rosters.filter_map(|roster| roster.paths.get(path)).flatten().collect();
+    let servers = rosters.filter_map(|roster| roster.paths.get(path)).flat_map(|servers| &servers.0);
+    let here: BTreeMap<&Arc<str>, &Here> = servers.map(|(name, here)| (name, here)).collect();
     let members = here.iter().flat_map(|(server, here)| {
         here.members.iter().map(|(id, name)| Member { server: Arc::clone(server), id: *id, name: name.clone() })
     });

@@ -28,7 +28,7 @@ impl Roster {
 
     /// Everything, as changes of an empty roster.
     pub(crate) fn all(&self) -> impl Iterator<Item = Change> {
-        let places = self.paths.iter().flat_map(|(path, servers)| servers.keys().map(move |server| (path, server)));
+        let places = self.paths.iter().flat_map(|(path, servers)| servers.names().map(move |server| (path, server)));
         places.map(|(path, server)| {
             let place = Place { path: path.clone(), server: server.clone() };
             let ids = self.at(&place).into_iter().flat_map(|here| here.members.keys().copied());
