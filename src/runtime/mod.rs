@@ -113,9 +113,14 @@ pub struct IoRuntime {
     core: Arc<Core>,
 }
 
-/// A reference that does not keep the threads running.
+/// A reference that does not keep the threads running. One word: each subject and each connection has several.
 #[derive(Clone)]
 pub(crate) struct WeakRuntime {
+    facts: Arc<Facts>,
+}
+
+/// What stays true of a runtime when its threads have ended.
+struct Facts {
     core: Weak<Core>,
     numbers: Numbers,
     /// Set for a runtime of the program, whose threads are not known here.
@@ -123,7 +128,6 @@ pub(crate) struct WeakRuntime {
 }
 
 /// The known facts about a runtime of the program.
-#[derive(Clone)]
 struct Foreign {
     id: Id,
     /// The number of the thread that runs it, if it has only one; 0 until that thread has run a task of rxplus.
@@ -131,13 +135,12 @@ struct Foreign {
 }
 
 struct Core {
-    numbers: Numbers,
+    facts: Arc<Facts>,
     /// Of the first lane, if it has lanes.
     handle: Handle,
     executor: Executor,
     /// Dropping it ends the thread; a runtime of the program has none.
     _running: Option<oneshot::Sender<()>>,
-    foreign: Option<Foreign>,
     /// See [`with_lanes`](IoRuntime::with_lanes). Most runtimes have none.
     lanes: Vec<IoRuntime>,
 }
@@ -187,14 +190,7 @@ impl IoRuntime {
         let executor = Executor::of(&handle);
         let has_one = handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
         let foreign = Foreign { id: handle.id(), only_thread: has_one.then(Arc::default) };
-        Self::of(Core {
-            numbers: Numbers::new(),
-            handle,
-            executor,
-            _running: None,
-            foreign: Some(foreign),
-            lanes: Vec::new(),
-        })
+        Self::of(Numbers::new(), Some(foreign), |facts| Core { facts, handle, executor, _running: None, lanes: Vec::new() })
     }
 
     /// The one runtime of the process that never ends, started at the first use: a thread named `rxplus-global`.
@@ -216,8 +212,7 @@ impl IoRuntime {
         let started = threads::start(name, workers, move || CURRENT.set(numbers));
         let (handle, running) = started.map_err(|error| WsError::Runtime(Arc::new(error)))?;
         let executor = Executor::of(&handle);
-        let (foreign, lanes) = (None, Vec::new());
-        Ok(Self::of(Core { numbers, handle, executor, _running: Some(running), foreign, lanes }))
+        Ok(Self::of(numbers, None, |facts| Core { facts, handle, executor, _running: Some(running), lanes: Vec::new() }))
     }
 
     /// Starts `count` threads. Several share no work: each is a runtime of one thread, a *lane*. The runtime of all of them runs its
@@ -239,11 +234,12 @@ impl IoRuntime {
         let handle = lanes[0].core.handle.clone();
         let executor = Executor::of(&handle);
         let numbers = Numbers { own: all, all };
-        Ok(Self::of(Core { numbers, handle, executor, _running: None, foreign: None, lanes }))
+        Ok(Self::of(numbers, None, |facts| Core { facts, handle, executor, _running: None, lanes }))
     }
 
-    fn of(core: Core) -> Self {
-        Self { core: Arc::new(core) }
+    fn of(numbers: Numbers, foreign: Option<Foreign>, core: impl FnOnce(Arc<Facts>) -> Core) -> Self {
+        let core = Arc::new_cyclic(|this| core(Arc::new(Facts { core: this.clone(), numbers, foreign })));
+        Self { core }
     }
 
     /// The runtimes of its single threads, or itself if it has no lanes.
@@ -254,7 +250,7 @@ impl IoRuntime {
     /// The lane whose thread this is, or the first one.
     fn here(&self) -> &Self {
         let lanes = self.lanes();
-        lanes.iter().find(|lane| lane.core.numbers.own == CURRENT.get().own).unwrap_or(&lanes[0])
+        lanes.iter().find(|lane| lane.core.facts.numbers.own == CURRENT.get().own).unwrap_or(&lanes[0])
     }
 
     /// Whether components can run here. A fault of the program's own runtime shows only when it is used.
@@ -264,7 +260,7 @@ impl IoRuntime {
     /// - [`WsError::RuntimeEnded`] when it has been shut down.
     /// - [`WsError::RuntimeUnfit`] when it lacks a driver.
     pub(crate) fn check(&self, name: &str) -> Result<(), WsError> {
-        if self.core.foreign.is_none() {
+        if self.core.facts.foreign.is_none() {
             return Ok(());
         }
         let _inside = self.core.handle.enter();
@@ -286,7 +282,7 @@ impl IoRuntime {
 
     /// Notes that the calling thread runs this runtime's tasks.
     pub(crate) fn note_thread(&self) {
-        if let Some(Foreign { only_thread: Some(number), .. }) = &self.core.foreign {
+        if let Some(Foreign { only_thread: Some(number), .. }) = &self.core.facts.foreign {
             number.store(thread_number(), Ordering::Relaxed);
         }
     }
@@ -324,35 +320,36 @@ impl IoRuntime {
     }
 
     pub(crate) fn downgrade(&self) -> WeakRuntime {
-        WeakRuntime { core: Arc::downgrade(&self.core), numbers: self.core.numbers, foreign: self.core.foreign.clone() }
+        WeakRuntime { facts: self.core.facts.clone() }
     }
 }
 
 impl WeakRuntime {
     /// The runtime, or the global one when its threads have ended.
     pub(crate) fn upgrade(&self) -> IoRuntime {
-        self.core.upgrade().map_or_else(IoRuntime::global, |core| IoRuntime { core })
+        self.facts.core.upgrade().map_or_else(IoRuntime::global, |core| IoRuntime { core })
     }
 
     /// Whether the calling thread is one of this runtime's. In a runtime of the program only callbacks count: other tasks of
     /// the program may wait for a component that runs beside them.
     pub(crate) fn is_current(&self) -> bool {
         let in_callback = |foreign: &Foreign| callback::is_inside() && foreign.is_entered();
-        let (here, Numbers { own, .. }) = (CURRENT.get(), self.numbers);
-        here.own == own || here.all == own || self.foreign.as_ref().is_some_and(in_callback)
+        let Facts { numbers: Numbers { own, .. }, ref foreign, .. } = *self.facts;
+        let here = CURRENT.get();
+        here.own == own || here.all == own || foreign.as_ref().is_some_and(in_callback)
     }
 
     /// The number of its lane whose thread this is; 0 if it is none of its lanes'.
     pub(crate) fn lane(&self) -> u64 {
         let Numbers { own, all } = CURRENT.get();
-        if all == self.numbers.own && own != all { own } else { 0 }
+        if all == self.facts.numbers.own && own != all { own } else { 0 }
     }
 
     /// Whether a component here could not go on while the calling thread waits for it. Lanes count as one another: what one of
     /// them waits for may wait for it.
     pub(crate) fn waits_for(&self) -> bool {
-        let is_lane = CURRENT.get().all == self.numbers.all;
-        is_lane || self.is_current() || self.foreign.as_ref().is_some_and(Foreign::runs_here_alone)
+        let is_lane = CURRENT.get().all == self.facts.numbers.all;
+        is_lane || self.is_current() || self.facts.foreign.as_ref().is_some_and(Foreign::runs_here_alone)
     }
 }
 
@@ -410,6 +407,6 @@ fn next_id() -> u64 {
 
 impl fmt::Debug for IoRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IoRuntime").field("id", &self.core.numbers.own).finish_non_exhaustive()
+        f.debug_struct("IoRuntime").field("id", &self.core.facts.numbers.own).finish_non_exhaustive()
     }
 }
