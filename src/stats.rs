@@ -50,11 +50,6 @@ impl AtomicTally {
         self.len.fetch_add(len as u64, Relaxed);
     }
 
-    pub(crate) fn add_all(&self, more: Tally) {
-        self.messages.fetch_add(more.messages, Relaxed);
-        self.len.fetch_add(more.len, Relaxed);
-    }
-
     pub(crate) fn tally(&self) -> Tally {
         Tally { messages: self.messages.load(Relaxed), len: self.len.load(Relaxed) }
     }

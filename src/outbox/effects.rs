@@ -25,8 +25,8 @@ thread_local! {
 pub(crate) struct Effects<'a> {
     /// The link that is to be woken.
     pub(crate) wake: Option<Arc<dyn Outflow>>,
-    /// Notified when closing was asked for.
-    pub(crate) alarm: Option<&'a Notify>,
+    /// Waits for the closing, which was asked for.
+    pub(crate) waiter: Option<Arc<Notify>>,
     /// The outbox whose drops are now waiting to be reported.
     pub(crate) report: Option<&'a Outbox>,
     pub(crate) spent: Spent,
@@ -43,8 +43,8 @@ impl Effects<'_> {
         if let Some(link) = self.wake {
             link.wake();
         }
-        if let Some(alarm) = self.alarm {
-            alarm.notify_one();
+        if let Some(waiter) = self.waiter {
+            waiter.notify_one();
         }
         if let Some(outbox) = self.report {
             outbox.report();

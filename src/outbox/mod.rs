@@ -72,7 +72,7 @@ use crate::{
     Frame,
     fate::Fate,
     protocol::deflate::Agreed,
-    stats::{AtomicTally, DropReason, SendStats, Tally},
+    stats::{DropReason, SendStats, Tally},
 };
 
 /// The longest head of a frame (RFC 6455, section 5.2), which a short message needs as well.
@@ -137,6 +137,8 @@ struct Core {
     overflow: Overflow,
     /// Messages may have keys.
     conflates: bool,
+    /// Messages may be compressed on the link, or could on the last one.
+    is_compressed: AtomicBool,
     /// The round trip of the last ping that was answered, in microseconds; 0 before. It is here since the outbox is what a link
     /// and its endpoint share.
     latency: AtomicU32,
@@ -144,13 +146,6 @@ struct Core {
     /// lock.
     confirmed: AtomicU64,
     unconfirmed: AtomicU64,
-    /// Messages may be compressed on the link, or could on the last one.
-    is_compressed: AtomicBool,
-    /// What was written in compressed form, and the bytes of that form. Set under the lock.
-    compressed: AtomicTally,
-    compressed_to: AtomicU64,
-    /// Notified of the closing, for a client that has no driver at the time.
-    closing: Notify,
     /// Called, outside the lock, when drops begin to wait for a report.
     on_drop: Box<dyn Fn(&Outbox) + Send + Sync>,
 }
@@ -168,13 +163,10 @@ impl Outbox {
             wants_pong: AtomicBool::new(false),
             overflow: bound.overflow,
             conflates: bound.conflates,
+            is_compressed: AtomicBool::new(false),
             latency: AtomicU32::new(0),
             confirmed: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
-            is_compressed: AtomicBool::new(false),
-            compressed: AtomicTally::default(),
-            compressed_to: AtomicU64::new(0),
-            closing: Notify::new(),
             on_drop: Box::new(on_drop),
         };
         Self { core: Arc::new(core) }
@@ -206,16 +198,16 @@ impl Outbox {
     fn apply_to<R>(&self, mut state: MutexGuard<'_, State>, f: impl FnOnce(&mut State) -> R) -> (R, Effects<'_>) {
         let was_reported = state.is_reported();
         let result = f(&mut state);
-        let (mut alarm, mut spent) = (false, Spent::default());
+        let (mut alarm, mut waiter, mut spent) = (false, None, Spent::default());
         if let Some(rare) = &mut state.rare {
             self.core.is_closing.store(rare.closing.is_some(), Release);
             self.core.overflown.store(rare.overflown, Release);
             (alarm, spent) = (take(&mut rare.alarm), take(&mut rare.spent));
+            waiter = if alarm { rare.waiter.take() } else { None };
         }
         let wake = if self.take_asleep() || alarm { state.link.clone() } else { None };
-        let alarm = alarm.then_some(&self.core.closing);
         let report = (was_reported && !state.is_reported()).then_some(self);
-        (result, Effects { wake, alarm, report, spent })
+        (result, Effects { wake, waiter, report, spent })
     }
 
     /// Clears the flag that the link sleeps, as it is being woken or is awake. Returns whether the flag was set.
@@ -411,7 +403,7 @@ impl Outbox {
     }
 
     fn count_compressed(&self, count: usize, agreed: &Agreed) {
-        let state = self.lock();
+        let mut state = self.lock();
         let (mut before, mut after) = (Tally::default(), 0);
         for message in state.queue.iter().skip(state.retained as usize).take(count) {
             if let Some(compressed) = message.compressed(agreed) {
@@ -419,8 +411,11 @@ impl Outbox {
                 after += compressed.len() as u64;
             }
         }
-        self.core.compressed.add_all(before);
-        self.core.compressed_to.fetch_add(after, Relaxed);
+        if before.messages > 0 {
+            let rare = state.rare();
+            rare.compressed += before;
+            rare.compressed_to += after;
+        }
     }
 
     /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue. A link
@@ -579,8 +574,6 @@ impl Outbox {
         let mut stats = state.stats();
         stats.acknowledged += self.core.confirmed.load(Relaxed);
         stats.lost += self.core.unconfirmed.load(Relaxed);
-        stats.compressed = self.core.compressed.tally();
-        stats.compressed_to = self.core.compressed_to.load(Relaxed);
         stats.retained = stats.written.messages - stats.acknowledged - stats.lost;
         stats
     }
@@ -642,11 +635,17 @@ impl Outbox {
     /// Waits until it is closed. Supports one waiter at a time.
     pub(crate) async fn until_closing(&self) -> Closing {
         loop {
-            match self.closing() {
-                Some(closing) => return closing,
-                None => self.core.closing.notified().await,
+            match self.closing_or_waiter() {
+                Ok(closing) => return closing,
+                Err(waiter) => waiter.notified().await,
             }
         }
+    }
+
+    /// The closing, or what will be notified of it.
+    fn closing_or_waiter(&self) -> Result<Closing, Arc<Notify>> {
+        let mut state = self.lock();
+        state.closing().ok_or_else(|| state.rare().waiter.get_or_insert_default().clone())
     }
 
     /// Whether it refuses everything; read without the lock.

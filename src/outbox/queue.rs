@@ -430,8 +430,9 @@ impl State {
         accepted += self.queued();
         let stats =
             SendStats { accepted, written: self.written, queued: self.queued(), dropped, ..SendStats::default() };
-        let resent = self.rare.as_ref().map_or(0, |rare| rare.resent);
         let Counts { acknowledged, lost } = self.window().map_or_else(Counts::default, Window::counts);
-        SendStats { acknowledged, lost, resent, ..stats }
+        let stats = SendStats { acknowledged, lost, ..stats };
+        let Some(Rare { resent, compressed, compressed_to, .. }) = self.rare.as_deref() else { return stats };
+        SendStats { resent: *resent, compressed: *compressed, compressed_to: *compressed_to, ..stats }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{OutboxFrame, Spent, line::Line, overflow::Stall, pressure::Gauge, queue::Closing, tracking::Tracked};
 use crate::stats::{DropReason, Dropped, Tally};
@@ -23,6 +23,8 @@ pub(crate) struct Rare {
     pub(super) stall: Option<Stall>,
     /// The driver has to know at once, whatever it is doing.
     pub(crate) alarm: bool,
+    /// Notified of the closing, for a client that has no driver at the time.
+    pub(super) waiter: Option<Arc<Notify>>,
     pub(crate) overflown: bool,
     pub(super) dropped: Dropped,
     /// Drops that no event has reported yet, each reason once.
@@ -33,6 +35,9 @@ pub(crate) struct Rare {
     pub(crate) spent: Spent,
     /// How often a message was written once more.
     pub(super) resent: u64,
+    /// What was written in compressed form, and the bytes of that form.
+    pub(super) compressed: Tally,
+    pub(super) compressed_to: u64,
     pub(super) tracked: Option<Box<Tracked>>,
     /// There while somebody waits for room.
     pub(super) line: Option<Box<Line>>,
