@@ -1,6 +1,7 @@
 //! One link of a client: a connection to the server, from its opening to its end.
 
 use std::{
+    fmt,
     future::poll_fn,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -19,14 +20,19 @@ use crate::{
         multiplex::Watch,
         session::{self, Beginning},
     },
-    endpoint::event::{ClientEvent, ConnectionState},
+    endpoint::{
+        event::{ClientEvent, ConnectionState},
+        inbound::Inbound,
+    },
     handshake::{Connected, Opened},
     link::{
-        Ending, Link, Receipt, drive,
+        Ending, Link, NewLink, Receipt, Recipient, drive,
         session::{SessionLink, encode},
     },
+    protocol::deflate::Agreed,
     runtime::{callback, guard::isolated},
     session::verb::Verb,
+    subject::Backlog,
 };
 
 /// A connection that the server has opened.
@@ -68,7 +74,7 @@ pub(crate) async fn serve<D: WsDatatype>(
     let Begun { session, answer, event } = begin(client, beginning);
     let is_plain = session.is_none();
     // Before the subscribers know of the connection and push: waiting messages come first.
-    let link = Link { deflate, ..link(client, &peer, early_bytes, session) }.open(stream, answer);
+    let link = link(client, &peer, early_bytes, deflate, session).open(stream, answer);
     client.set_state(ConnectionState::Connected);
     let compressed = deflate.is_some();
     client.component.events.next(ClientEvent::Connected { attempt, subprotocol, response, compressed });
@@ -126,19 +132,41 @@ fn begin<D: WsDatatype>(client: &ClientCore<D>, beginning: Beginning) -> Begun {
     Begun { session, answer, event }
 }
 
-fn link<D: WsDatatype>(client: &ClientCore<D>, peer: &str, early_bytes: Bytes, session: Option<SessionLink>) -> Link {
-    Link {
+fn link<D: WsDatatype>(
+    client: &ClientCore<D>,
+    server: &str,
+    early_bytes: Bytes,
+    deflate: Option<Agreed>,
+    session: Option<SessionLink>,
+) -> NewLink {
+    let link = Link {
         role: Role::Client,
-        deflate: None,
-        peer: Arc::new(peer.to_owned()),
+        deflate,
+        recipient: Arc::new(Subscribers { server: server.to_owned(), inbound: client.inbound.clone() }),
         outbox: client.outbox.clone(),
-        scheduler: None,
-        heartbeat: client.options.heartbeat,
         limits: client.options.limits.clone(),
-        inbound: client.inbound.backlog(),
         events: client.events.clone(),
-        early_bytes,
         session: session.map(Box::new),
+    };
+    NewLink { link, scheduler: None, heartbeat: client.options.heartbeat, early_bytes }
+}
+
+/// Those who get what the client receives on a link.
+struct Subscribers<T> {
+    /// Whose messages they get.
+    server: String,
+    inbound: Inbound<T>,
+}
+
+impl<T: Clone + Send + 'static> Recipient for Subscribers<T> {
+    fn inbound(&self) -> &dyn Backlog {
+        self.inbound.backlog()
+    }
+}
+
+impl<T> fmt::Display for Subscribers<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.server)
     }
 }
 

@@ -65,10 +65,10 @@ impl<T: Clone + Send + 'static> Inbound<T> {
     }
 
     /// The deliveries that are still to be made, for the driver.
-    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
+    pub(crate) fn backlog(&self) -> &dyn Backlog {
         match self {
-            Self::Own(subject) => subject.backlog(),
-            Self::Branch(branch, _) => branch.backlog(),
+            Self::Own(subject) => subject,
+            Self::Branch(branch, _) => branch,
         }
     }
 }

@@ -179,7 +179,7 @@ where
     /// Fails the connection (RFC 6455, section 7.1.7): tells the peer its mistake before the connection is dropped.
     pub(crate) fn fail_connection(&mut self, code: CloseCode, reason: String) {
         self.send_close_frame(code, &reason);
-        let error = WsError::Protocol { peer: self.link.peer.to_string(), reason };
+        let error = WsError::Protocol { peer: self.link.recipient.to_string(), reason };
         self.enter(Phase::Failing { code: code.into(), error: error.into(), deadline: self.linger_until() });
     }
 
@@ -218,7 +218,7 @@ where
         match self.phase {
             _ if self.draining.is_some() => Break(self.drained()),
             Phase::Open | Phase::CloseSent(_) => {
-                Break(self.lost(WsError::AbnormalClosure { peer: self.link.peer.to_string() }))
+                Break(self.lost(WsError::AbnormalClosure { peer: self.link.recipient.to_string() }))
             }
             // The peer may have shut down only its own side, and wait for the answer.
             Phase::CloseReceived { .. } | Phase::Failing { .. } => {
@@ -237,7 +237,7 @@ where
     }
 
     pub(crate) fn transport_error(&self, error: io::Error) -> WsError {
-        WsError::Transport { peer: self.link.peer.to_string(), source: Arc::new(error) }
+        WsError::Transport { peer: self.link.recipient.to_string(), source: Arc::new(error) }
     }
 
     /// The ending of a connection that has drained, or from which nothing more can be read.
@@ -256,7 +256,7 @@ where
             Phase::CloseReceived { code, reason, .. } => (*code, reason.clone(), None),
             Phase::Failing { code, error, .. } => (*code, error.to_string().into(), Some(WsError::clone(error))),
             Phase::Open | Phase::CloseSent(_) => {
-                return self.lost(WsError::ClosingTimedOut { peer: self.link.peer.to_string() });
+                return self.lost(WsError::ClosingTimedOut { peer: self.link.recipient.to_string() });
             }
         };
         Box::new(Ending { code, reason, error, unconfirmed: 0 })

@@ -10,7 +10,6 @@ use std::{
     mem::take,
     ops::ControlFlow::{Break, Continue},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -116,7 +115,8 @@ where
     S: Socket,
     F: FnMut(Frame) -> Receipt,
 {
-    pub(crate) fn new(OpenLink { writer, mut link }: OpenLink<S>, receive: F) -> Self {
+    pub(crate) fn new(opened: OpenLink<S>, receive: F) -> Self {
+        let OpenLink { writer, link, heartbeat, early_bytes } = opened;
         let now = Instant::now();
         Self {
             writer,
@@ -128,10 +128,10 @@ where
             write_status: WriteStatus::default(),
             waker: Waker::noop().clone(),
             close_by: None,
-            pulse: Pulse::new(link.heartbeat, now, random::fraction()),
+            pulse: Pulse::new(heartbeat, now, random::fraction()),
             is_pinging: false,
             // Copied, since a slice would keep the memory of the whole opening handshake.
-            unread: Bytes::copy_from_slice(&take(&mut link.early_bytes)),
+            unread: Bytes::copy_from_slice(&early_bytes),
             now,
             timer: None,
             confirmed: 0,
@@ -172,7 +172,7 @@ where
     pub(crate) fn cut(&mut self) {
         self.now = Instant::now();
         self.say_taken_over();
-        self.begin_draining(WsError::Cut(self.link.peer.to_string()), Some(self.now + LINGER));
+        self.begin_draining(WsError::Cut(self.link.recipient.to_string()), Some(self.now + LINGER));
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<Ending>> {
@@ -236,10 +236,11 @@ where
     /// Whether received messages wait for their subscribers; or whether events do, if this connection causes them by
     /// undecodable messages.
     fn is_ahead(&self, cx: &Context<'_>) -> bool {
-        let is_behind = |backlog: &Arc<dyn Backlog>, most| backlog.poll_at_most(most, cx).is_pending();
-        is_behind(&self.link.inbound, self.read_ahead.most())
-            || (self.link.deflate.is_some() && self.read_ahead.is_inflated(&*self.link.inbound, cx))
-            || (self.undecodable > 0 && is_behind(&self.link.events, READ_AHEAD))
+        let is_behind = |backlog: &dyn Backlog, most| backlog.poll_at_most(most, cx).is_pending();
+        let inbound = self.link.recipient.inbound();
+        is_behind(inbound, self.read_ahead.most())
+            || (self.link.deflate.is_some() && self.read_ahead.is_inflated(inbound, cx))
+            || (self.undecodable > 0 && is_behind(&*self.link.events, READ_AHEAD))
     }
 
     fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Flow<Intake> {
@@ -351,7 +352,7 @@ where
         *share = share.saturating_sub(len / LEN_PER_MESSAGE);
         self.read_ahead.note(len);
         if self.link.deflate.is_some() {
-            self.read_ahead.note_inflated(len, &*self.link.inbound);
+            self.read_ahead.note_inflated(len, self.link.recipient.inbound());
         }
     }
 

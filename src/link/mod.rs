@@ -111,25 +111,33 @@ impl Turn {
 pub(crate) type Flow<T> = ControlFlow<Box<Ending>, T>;
 
 /// A link to be opened on a socket.
+pub(crate) struct NewLink {
+    pub(crate) link: Link,
+    /// Writes the messages pushed while the driver sleeps; without a scheduler the driver wakes up and does so itself.
+    pub(crate) scheduler: Option<Arc<WriteScheduler>>,
+    pub(crate) heartbeat: Heartbeat,
+    /// The bytes that came together with the opening handshake.
+    pub(crate) early_bytes: Bytes,
+}
+
+/// What a link needs to its end.
 pub(crate) struct Link {
     pub(crate) role: Role,
     /// What both sides have agreed on, if messages may be compressed.
     pub(crate) deflate: Option<Agreed>,
-    /// The name of the peer in errors. Printed only then.
-    pub(crate) peer: Arc<dyn fmt::Display + Send + Sync>,
+    pub(crate) recipient: Arc<dyn Recipient>,
     pub(crate) outbox: Outbox,
-    /// Writes the messages pushed while the driver sleeps; without a scheduler the driver wakes up and does so itself.
-    pub(crate) scheduler: Option<Arc<WriteScheduler>>,
-    pub(crate) heartbeat: Heartbeat,
     pub(crate) limits: Arc<Limits>,
-    /// The subject in which received messages pile up if their subscribers do not keep up.
-    pub(crate) inbound: Arc<dyn Backlog>,
     /// The subject in which the events of the connection pile up.
     pub(crate) events: Arc<dyn Backlog>,
-    /// The bytes that came together with the opening handshake.
-    pub(crate) early_bytes: Bytes,
     /// The session that it belongs to, if there is one.
     pub(crate) session: Option<Box<SessionLink>>,
+}
+
+/// Who gets what a link receives. Errors name the peer by what it prints.
+pub(crate) trait Recipient: fmt::Display + Send + Sync {
+    /// Where received messages pile up if their subscribers do not keep up.
+    fn inbound(&self) -> &dyn Backlog;
 }
 
 /// The outcome of handing a message on.
@@ -144,14 +152,16 @@ pub(crate) enum Receipt {
 pub(crate) struct OpenLink<S: Socket> {
     writer: WriterHandle<S>,
     link: Link,
+    heartbeat: Heartbeat,
+    early_bytes: Bytes,
 }
 
-impl Link {
+impl NewLink {
     /// Opens the link. `answer`, the end of a server's opening handshake, goes out before any message.
-    pub(crate) fn open<S: Socket>(mut self, socket: S, answer: Vec<u8>) -> OpenLink<S> {
-        let writer =
-            SharedWriter::open(socket, answer, self.role, self.deflate, self.outbox.clone(), self.scheduler.take());
-        OpenLink { writer, link: self }
+    pub(crate) fn open<S: Socket>(self, socket: S, answer: Vec<u8>) -> OpenLink<S> {
+        let Self { link, scheduler, heartbeat, early_bytes } = self;
+        let writer = SharedWriter::open(socket, answer, link.role, link.deflate, link.outbox.clone(), scheduler);
+        OpenLink { writer, link, heartbeat, early_bytes }
     }
 }
 

@@ -92,8 +92,8 @@ pub(crate) fn serve<D: WsDatatype>(
     // handshakes do not take the room of connections, nor the other way round.
     async move {
         let mut debts = Debts::default();
-        let Some((addr, connection)) = Box::pin(arrive(&server, &seat.0, arrival, &mut debts)).await else { return };
-        if let Err(refused) = debts.owing(connection).await {
+        let Some(connection) = Box::pin(arrive(&server, &seat.0, arrival, &mut debts)).await else { return };
+        if let Err((addr, refused)) = debts.owing(connection).await {
             debts.incur(|| server.report_refusal(addr, refused));
         }
         server.pay(&mut debts).await;
@@ -106,14 +106,14 @@ async fn arrive<'a, D: WsDatatype>(
     lane: &Arc<Lane>,
     arrival: Box<Arrival>,
     debts: &mut Debts,
-) -> Option<(Addr, InSpan<impl Future<Output = Result<(), Refused>> + use<'a, D>>)> {
+) -> Option<InSpan<impl Future<Output = Result<(), (Addr, Refused)>> + use<'a, D>>> {
     let Arrival { addr, mut permit, opening } = *arrival;
     let mut evicted = pin!(permit.evicted());
     let shaking = Box::pin(shake_hands(server, lane, opening, addr.clone(), &mut permit, evicted.as_mut()));
     let shaken = debts.owing(isolated("an opening handshake", shaking)).await;
     let panicked = |panic| Err(Refused::unanswered(format!("its handshake panicked: {panic}")));
     let mut refused = match shaken.unwrap_or_else(panicked) {
-        Ok(Shaken::New(registered)) => return Some((addr, registered.spanned(permit))),
+        Ok(Shaken::New(registered)) => return Some(registered.spanned(permit)),
         Ok(Shaken::Back(back)) => {
             back.hand_over(permit, lane.clone());
             server.pay(debts).await;

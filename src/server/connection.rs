@@ -25,12 +25,13 @@ use crate::{
     },
     fate::Fate,
     handshake::{Granted, UpgradeRequest},
+    link::Recipient,
     outbox::Outbox,
     protocol::close::{INTERNAL_ERROR, NORMAL},
     sending::{self, Outgoing, Outlet, backpressure},
     server::{core::ServerCore, lane::Lane, rooms::Tags},
     stats::Stats,
-    subject::{branch::Branch, replay::Replay},
+    subject::{Backlog, branch::Branch, replay::Replay},
 };
 
 /// One accepted connection as a subject of `D::Item`: it sends the pushed items to this client, and emits the items that the
@@ -99,6 +100,12 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
 impl<D: WsDatatype> fmt::Display for ConnectionCore<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.peer.fmt(f)
+    }
+}
+
+impl<D: WsDatatype> Recipient for ConnectionCore<D> {
+    fn inbound(&self) -> &dyn Backlog {
+        &self.branch
     }
 }
 

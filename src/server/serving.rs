@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    Connection, Frame, Io, ObservableExt, SessionLoss, Tag, TaggedData, Tally, WsDatatype, WsError,
+    Addr, Connection, Frame, Io, ObservableExt, SessionLoss, Tag, TaggedData, Tally, WsDatatype, WsError,
     endpoint::{
         Component, Received,
         emitter::Emitting,
@@ -21,7 +21,7 @@ use crate::{
         trace,
     },
     handshake::{Asked, Entrant, Refused, admission::Permit},
-    link::{Ending, Link, OpenLink, Receipt, drive, session::SessionLink},
+    link::{Ending, Link, NewLink, OpenLink, Receipt, drive, session::SessionLink},
     outbox::Outbox,
     protocol::deflate::Agreed,
     runtime::{
@@ -123,15 +123,19 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         }
     }
 
-    /// Serves the connection to its end, inside its span. The place that it has is free after that.
+    /// Serves the connection to its end, inside its span. The place that it has is free after that. An error tells whose
+    /// connection it was.
     pub(super) fn spanned(
         mut self: Box<Self>,
         permit: Permit,
-    ) -> InSpan<impl Future<Output = Result<(), Refused>> + use<'a, D>> {
+    ) -> InSpan<impl Future<Output = Result<(), (Addr, Refused)>> + use<'a, D>> {
         let Serving { server, connection } = &self.serving;
         let span = trace::connection_span(server.component.name(), &connection.core().peer);
         self.permit = Some(permit);
-        InSpan::new(span, async move { self.run().await })
+        InSpan::new(span, async move {
+            let served = self.run().await;
+            served.map_err(|refused| (self.serving.connection.peer_addr(), refused))
+        })
     }
 
     /// Serves the connection to its end.
@@ -196,21 +200,19 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         Self { server, connection: Connection::new(|this| new_core(server, lane, asked, this)) }
     }
 
-    pub(crate) fn link(&self, early_bytes: Bytes, deflate: Option<Agreed>, session: Option<SessionLink>) -> Link {
+    pub(crate) fn link(&self, early_bytes: Bytes, deflate: Option<Agreed>, session: Option<SessionLink>) -> NewLink {
         let (server, core) = (self.server, self.connection.core());
-        Link {
+        let link = Link {
             role: Role::Server,
             deflate,
-            peer: core.clone(),
+            recipient: core.clone(),
             outbox: core.outbox.clone(),
-            scheduler: core.lane.scheduler.clone(),
-            heartbeat: server.options.heartbeat,
             limits: server.options.limits.clone(),
-            inbound: core.branch.backlog(),
             events: server.component.events.subject().backlog(),
-            early_bytes,
             session: session.map(Box::new),
-        }
+        };
+        let (scheduler, heartbeat) = (core.lane.scheduler.clone(), server.options.heartbeat);
+        NewLink { link, scheduler, heartbeat, early_bytes }
     }
 
     /// Begins the session of a new connection.

@@ -91,40 +91,29 @@ where
         self.own.add_after(|| self.take_kept(), observer)
     }
 
-    /// The deliveries that the branch and the main subject still have to make.
-    pub(crate) fn backlog(&self) -> Arc<dyn Backlog> {
-        Arc::new(Backlogs {
-            listeners: self.listeners.clone(),
-            own: self.own.backlog(),
-            main: self.main.subject.backlog(),
-        })
-    }
-
     fn take_kept(&self) -> VecDeque<T> {
         let taken = self.main.subject.take_early(|item| item.branch() == self.number);
         taken.into_iter().map(M::into_own).collect()
     }
 }
 
-/// The backlogs of a branch and of its main subject together.
-struct Backlogs {
-    /// Of the branch.
-    listeners: Listeners,
-    own: Arc<dyn Backlog>,
-    main: Arc<dyn Backlog>,
-}
-
-impl Backlog for Backlogs {
+/// The deliveries that the branch and the main subject still have to make.
+impl<T, M, E> Backlog for Branch<T, M, E>
+where
+    T: Send + 'static,
+    M: Send + 'static,
+    E: Send + Sync + 'static,
+{
     fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
         // Without a listener the branch delivers nothing, and most branches have none.
         if self.listeners.any() && self.own.poll_at_most(most, cx).is_pending() {
             return Poll::Pending;
         }
-        self.main.poll_at_most(most, cx)
+        self.main.subject.poll_at_most(most, cx)
     }
 
     fn inflated(&self) -> &AtomicUsize {
-        self.main.inflated()
+        self.main.subject.inflated()
     }
 }
 

@@ -220,6 +220,16 @@ pub(crate) trait Backlog: Send + Sync {
     fn inflated(&self) -> &AtomicUsize;
 }
 
+impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for SerializedSubject<T, E> {
+    fn poll_at_most(&self, most: usize, cx: &task::Context<'_>) -> Poll<()> {
+        self.core.poll_at_most(most, cx)
+    }
+
+    fn inflated(&self) -> &AtomicUsize {
+        self.core.inflated()
+    }
+}
+
 /// Waits until at most `most` events wait or are being delivered.
 pub(crate) async fn at_most(backlog: &dyn Backlog, most: usize) {
     poll_fn(|cx| backlog.poll_at_most(most, cx)).await;

@@ -24,7 +24,8 @@ fn open(
 ) -> (DuplexStream, JoinHandle<Ending>, mpsc::UnboundedReceiver<Frame>) {
     let (socket, peer) = duplex(socket_len);
     let (say, heard) = mpsc::unbounded_channel();
-    let link = Link { deflate, ..Plan::new(Role::Client).link(outbox) };
+    let mut link = Plan::new(Role::Client).link(outbox);
+    link.link.deflate = deflate;
     let drive = async move { drive(socket, link, |frame| receipt(say.send(frame)), std::future::pending()).await };
     (peer, tokio::spawn(drive), heard)
 }
@@ -144,7 +145,8 @@ async fn most_that_wait(before: &[u8]) -> usize {
     for _ in 0..LINKS {
         let (socket, mut peer) = duplex(1 << 16);
         let plan = Plan { inbound: deaf.clone(), ..Plan::new(Role::Server) };
-        let link = Link { deflate: Some(agreed()), ..plan.link(&outbox()) };
+        let mut link = plan.link(&outbox());
+        link.link.deflate = Some(agreed());
         let subscribers = deaf.clone();
         let receive = move |message: Frame| {
             subscribers.waiting.fetch_add(usize::from(message.len() > 1), Ordering::Relaxed);

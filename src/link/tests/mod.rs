@@ -64,7 +64,7 @@ const PONG: u8 = 10;
 /// Opens the link, and serves it.
 fn drive<S: Socket>(
     socket: S,
-    link: Link,
+    link: NewLink,
     receive: impl FnMut(Frame) -> Receipt,
     cut: impl Future<Output = ()>,
 ) -> impl Future<Output = Ending> {
@@ -94,6 +94,21 @@ struct Plan {
     /// How many bytes the socket takes that the peer has not read.
     socket_len: usize,
     session: Option<InSession>,
+}
+
+/// The end of a link's messages.
+struct Audience(Arc<dyn Backlog>);
+
+impl Recipient for Audience {
+    fn inbound(&self) -> &dyn Backlog {
+        &*self.0
+    }
+}
+
+impl fmt::Display for Audience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the peer")
+    }
 }
 
 /// The session that a link belongs to.
@@ -127,20 +142,18 @@ impl Plan {
         }
     }
 
-    fn link(&self, outbox: &Outbox) -> Link {
-        Link {
+    fn link(&self, outbox: &Outbox) -> NewLink {
+        let link = Link {
             role: self.role,
             deflate: None,
-            peer: Arc::new("the peer"),
+            recipient: Arc::new(Audience(self.inbound.clone())),
             outbox: outbox.clone(),
-            scheduler: self.scheduler.clone(),
-            heartbeat: self.heartbeat,
             limits: self.limits.clone().into(),
-            inbound: self.inbound.clone(),
             events: self.events.clone(),
-            early_bytes: self.early_bytes.clone(),
             session: self.session.as_ref().map(|session| session.begin(outbox).into()),
-        }
+        };
+        let Self { heartbeat, scheduler, early_bytes, .. } = self;
+        NewLink { link, scheduler: scheduler.clone(), heartbeat: *heartbeat, early_bytes: early_bytes.clone() }
     }
 
     fn start(self) -> Rig {

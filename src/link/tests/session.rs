@@ -318,9 +318,9 @@ impl Session {
     /// bytes of the client's or `down` of the server's. Returns what the client has said.
     async fn link(&mut self, say: impl Fn(&End) -> Vec<Vec<u8>>, mut up: usize, down: usize) -> Vec<u8> {
         let (socket, mut peer) = duplex(1 << 20);
-        let session = Some(SessionLink::new(self.received.clone(), false, |_| {}).into());
         let plan = Plan { scheduler: None, ..Plan::new(Role::Server) };
-        let link = Link { session, ..plan.link(&self.outbox) };
+        let mut link = plan.link(&self.outbox);
+        link.link.session = Some(SessionLink::new(self.received.clone(), false, |_| {}).into());
         let (hand_on, mut heard) = mpsc::unbounded_channel();
         let receive = move |frame| receipt(hand_on.send(frame));
         let (mut said, mut written) = (vec![], vec![]);
