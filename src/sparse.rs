@@ -1,4 +1,4 @@
-//! Shrinks maps that have become mostly empty.
+//! Little memory for what is mostly empty: maps whose entries have gone, and lists with one entry.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -18,6 +18,13 @@ pub(crate) fn remove_entry<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) ->
         map.shrink_to(capacity / 2);
     }
     removed
+}
+
+/// Makes room for one entry in an empty list, of which there are many with no other: a vector begins with room for four.
+pub(crate) fn expect_one<T>(list: &mut Vec<T>) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub(crate) struct ClientCore<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ClientEvent>,
     pub(crate) inbound: Inbound<D::Item>,
     pub(crate) incoming: Incoming<D>,
+    pub(crate) path: Tag,
+    /// Its number in its group, 0 without one.
+    number: u64,
     pub(crate) outbox: Outbox,
     /// The states that `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
@@ -103,7 +106,7 @@ impl<D: WsDatatype> Outlet for ClientCore<D> {
     }
 
     fn encode(&self, item: &D::Outgoing) -> Result<Outgoing, SendError<()>> {
-        let Incoming { codec, path, .. } = &self.incoming;
+        let (codec, path) = (&self.incoming.codec, &self.path);
         let frame = codec.encode(path, item, || self.is_closing())?;
         Ok(Outgoing { frame, key: codec.key(path, item) })
     }
@@ -114,6 +117,12 @@ impl<D: WsDatatype> Outlet for ClientCore<D> {
 }
 
 impl<D: WsDatatype> ClientCore<D> {
+    /// The item to emit of a frame that it has received: see [`Incoming::take`].
+    #[inline(always)]
+    pub(crate) fn take_in(&self, frame: Frame) -> Result<Option<Received<D::Item>>, DatatypeError> {
+        self.incoming.take(frame, &self.path, self.number)
+    }
+
     /// Makes a client that will run at `home`.
     ///
     /// # Errors
@@ -136,7 +145,7 @@ impl<D: WsDatatype> ClientCore<D> {
         let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
         let number = member.map_or(0, |member| member.number);
         let codec = Codec::new(datatype, dialing.key_of.clone());
-        let incoming = Incoming { codec, path, number, discards, counts: IncomingCounts::default() };
+        let incoming = Incoming { codec, discards, counts: IncomingCounts::default() };
         let outbox = outbox(&options, &home, component.events.clone());
         let initial = ConnectionState::Disconnected;
         let states = SerializedSubject::at_home(home, Replay::latest(initial), Some(component.events.on_panic()));
@@ -146,6 +155,8 @@ impl<D: WsDatatype> ClientCore<D> {
             inbound: Inbound::new(component.inbound.clone(), member),
             component,
             incoming,
+            path,
+            number,
             outbox,
             states,
             standing: watch::Sender::new(Standing { state: initial, response: None, asked: 0, served: 0 }),

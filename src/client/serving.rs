@@ -173,7 +173,7 @@ impl<T> fmt::Display for Subscribers<T> {
 /// Emits the message that is in a frame.
 fn receive<D: WsDatatype>(client: &ClientCore<D>, frame: Frame) -> Receipt {
     let len = frame.len();
-    match client.incoming.take(frame) {
+    match client.take_in(frame) {
         Ok(Some(received)) => client.inbound.emit(received),
         Ok(None) => {}
         Err(error) => {
@@ -221,7 +221,7 @@ fn greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
 /// Encodes the program's greetings. One that panics or cannot be encoded is left out, with an event.
 fn given_greetings<D: WsDatatype>(client: &ClientCore<D>) -> Vec<Frame> {
     let Some(greeting) = &client.dialing.greeting else { return Vec::new() };
-    let (codec, path) = (&client.incoming.codec, &client.incoming.path);
+    let (codec, path) = (&client.incoming.codec, &client.path);
     let leave_out = |error| client.component.events.post(ClientEvent::Unencodable { error, count: 1 });
     let panicked = |panic: &str| {
         codec.count_unencodable();

@@ -10,9 +10,6 @@ use crate::{
 /// Decodes the messages that a connection receives, and counts them.
 pub(crate) struct Incoming<D: WsDatatype> {
     pub(crate) codec: Codec<D>,
-    pub(crate) path: Tag,
-    /// The number of the connection, 0 on a client.
-    pub(crate) number: u64,
     /// Nobody is interested: messages are counted and dropped undecoded.
     pub(crate) discards: bool,
     pub(crate) counts: IncomingCounts,
@@ -28,19 +25,20 @@ pub(crate) struct IncomingCounts {
 }
 
 impl<D: WsDatatype> Incoming<D> {
-    /// The item to emit, `None` for a message that is discarded, or the reason why a frame cannot be decoded.
+    /// The item to emit of a frame that came on `path`, `from` the connection with this number; `None` for a message that is discarded,
+    /// or the reason why the frame cannot be decoded.
     // Inlined, or each message would be moved once more, and its parts read before they are written.
     #[inline(always)]
-    pub(crate) fn take(&self, frame: Frame) -> Result<Option<Received<D::Item>>, DatatypeError> {
+    pub(crate) fn take(&self, frame: Frame, path: &Tag, from: u64) -> Result<Option<Received<D::Item>>, DatatypeError> {
         let len = frame.len();
         if self.discards {
             self.counts.count_received(len);
             return Ok(None);
         }
-        match self.codec.decode(&self.path, frame) {
+        match self.codec.decode(path, frame) {
             Ok(item) => {
                 self.counts.count_received(len);
-                Ok(Some(Received { item, len, from: self.number }))
+                Ok(Some(Received { item, len, from }))
             }
             Err(error) => {
                 self.counts.count_undecodable();

@@ -60,6 +60,7 @@ impl RoutingTable {
         table.added += 1;
         let number = table.added;
         let hearers = table.tags.entry(tag).or_default();
+        sparse::expect_one(&mut hearers.outboxes);
         hearers.outboxes.push((number, outbox));
         if compresses {
             self.count_compressing(hearers, 1);

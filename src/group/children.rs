@@ -247,7 +247,7 @@ mod tests {
         queues.send("waits").unwrap();
         assert!(idle_after(&mut children, begun, 30).is_empty());
         sends.clear_outbox();
-        hears.core().incoming.take(Frame::from("heard")).unwrap();
+        hears.core().take_in(Frame::from("heard")).unwrap();
         assert_eq!(idle_after(&mut children, begun, 61), ["/quiet"]);
         assert!(idle_after(&mut children, begun, 119).is_empty());
         let mut idle = idle_after(&mut children, begun, 121);

@@ -50,6 +50,22 @@ struct Waiting {
     evict: oneshot::Sender<()>,
 }
 
+/// A limit that keeps a peer out.
+#[derive(Clone, Copy)]
+enum Limit {
+    Connections,
+    PerAddress,
+}
+
+impl Limit {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Connections => "this server has as many connections as it allows (Limits::connections)",
+            Self::PerAddress => "your address has as many connections as it may (Limits::connections_per_address)",
+        }
+    }
+}
+
 /// The peer has lost its place to another one.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Evicted;
@@ -59,7 +75,7 @@ pub(crate) struct Permit {
     admission: Arc<Admission>,
     number: u64,
     eviction: Option<oneshot::Receiver<()>>,
-    refusal: Option<&'static str>,
+    refusal: Option<Limit>,
     /// `None` while the peer is counted as waiting, or not counted.
     counted: Option<Counted>,
     path: Option<Tag>,
@@ -130,16 +146,16 @@ impl Occupancy {
     }
 
     /// Counts a newcomer, or returns the limit that keeps it out.
-    fn admit(&mut self, address: Option<IpAddr>, limits: &Limits, now: Instant) -> Result<Counted, &'static str> {
+    fn admit(&mut self, address: Option<IpAddr>, limits: &Limits, now: Instant) -> Result<Counted, Limit> {
         // First: no peer is evicted for a newcomer that may not stay.
         if let (Some(limit), Some(address)) = (limits.connections_per_address, address)
             && self.addresses.get(&address).is_some_and(|count| *count >= limit)
         {
-            return Err("your address has as many connections as it may (Limits::connections_per_address)");
+            return Err(Limit::PerAddress);
         }
         if limits.connections.is_some_and(|limit| self.connections >= limit) {
             let evicted = self.evict_oldest(now, GRACE, |waiting| waiting.counted.is_some());
-            evicted.ok_or("this server has as many connections as it allows (Limits::connections)")?;
+            evicted.ok_or(Limit::Connections)?;
         }
         if limits.connections_per_address.is_some()
             && let Some(address) = address
@@ -154,7 +170,7 @@ impl Occupancy {
 impl Permit {
     /// The reason why the peer may not stay, if there is one.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
-        self.refusal
+        self.refusal.map(Limit::reason)
     }
 
     /// Takes a place on a path, or returns the limit that keeps the peer out.

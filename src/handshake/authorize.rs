@@ -23,7 +23,8 @@ use crate::{Addr, Tag, runtime::callback};
 pub struct UpgradeRequest(Arc<Parts>);
 
 struct Parts {
-    method: Method,
+    /// `None` for `GET`, which all have that become connections.
+    method: Option<Box<Method>>,
     /// Shared with all parts that name the connection by its path.
     path: Tag,
     query: Option<Box<str>>,
@@ -40,7 +41,7 @@ impl UpgradeRequest {
     pub(super) fn new(head: Head, peer_addr: Addr) -> Self {
         let (asks_to_upgrade, packed) = (head.asks_to_upgrade(), pack(&head.headers));
         let Head { method, path, query, .. } = head;
-        let headers = OnceLock::new();
+        let (method, headers) = ((method != Method::GET).then(|| method.into()), OnceLock::new());
         Self(Arc::new(Parts { method, path, query, packed, headers, peer_addr, asks_to_upgrade }))
     }
 
@@ -60,7 +61,7 @@ impl UpgradeRequest {
     /// The method. It is `GET`, unless the request [asks for no connection](Self::asks_to_upgrade).
     #[must_use]
     pub fn method(&self) -> &str {
-        self.0.method.as_str()
+        self.0.method.as_deref().unwrap_or(&Method::GET).as_str()
     }
 
     /// The path, without the query.

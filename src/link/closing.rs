@@ -47,24 +47,22 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// Stands for a close frame without a code (RFC 6455, section 7.1.5).
 const NO_CODE: u16 = 1005;
 
-/// How far the closing handshake is.
+/// How far the closing handshake is. In boxes, since each connection has room for all phases.
 pub(crate) enum Phase {
     Open,
     /// Our close frame is on its way. The peer's is still to come.
-    CloseSent(Closing),
+    CloseSent(Box<Closing>),
     /// The peer's close frame has come. The rest is being flushed, the answer to it last.
-    CloseReceived {
-        code: u16,
-        reason: Arc<str>,
-        deadline: Instant,
-    },
+    CloseReceived(Box<Closing>),
     /// The peer made a mistake. The close frame that says so is on its way.
-    Failing {
-        code: u16,
-        /// In a box, since each connection has room for all phases.
-        error: Box<WsError>,
-        deadline: Instant,
-    },
+    Failing(Box<Failure>),
+}
+
+/// A mistake of the peer's.
+pub(crate) struct Failure {
+    code: u16,
+    error: WsError,
+    deadline: Instant,
 }
 
 impl Phase {
@@ -155,7 +153,7 @@ where
     pub(crate) fn begin_closing_handshake(&mut self, closing: Closing) {
         self.say_last_words();
         self.send_close_frame(CloseCode::from(closing.code), &closing.reason);
-        self.enter(Phase::CloseSent(closing));
+        self.enter(Phase::CloseSent(closing.into()));
     }
 
     /// Answers the peer's close frame, and notes it.
@@ -173,14 +171,14 @@ where
         let _ = self.decoder.with_protocol(|protocol| protocol.flush(&mut stream));
         let (code, reason) =
             frame.map_or((NO_CODE, "".into()), |frame| (frame.code.into(), frame.reason.as_str().into()));
-        self.enter(Phase::CloseReceived { code, reason, deadline: self.linger_until() });
+        self.enter(Phase::CloseReceived(Closing { code, reason, deadline: self.linger_until() }.into()));
     }
 
     /// Fails the connection (RFC 6455, section 7.1.7): tells the peer its mistake before the connection is dropped.
     pub(crate) fn fail_connection(&mut self, code: CloseCode, reason: String) {
         self.send_close_frame(code, &reason);
         let error = WsError::Protocol { peer: self.link.recipient.to_string(), reason };
-        self.enter(Phase::Failing { code: code.into(), error: error.into(), deadline: self.linger_until() });
+        self.enter(Phase::Failing(Failure { code: code.into(), error, deadline: self.linger_until() }.into()));
     }
 
     /// The time until which the peer may take the last bytes: never later than a deadline that was set before.
@@ -192,9 +190,8 @@ where
     pub(crate) fn closing_deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Open => self.close_by,
-            Phase::CloseSent(Closing { deadline, .. })
-            | Phase::CloseReceived { deadline, .. }
-            | Phase::Failing { deadline, .. } => Some(*deadline),
+            Phase::CloseSent(closing) | Phase::CloseReceived(closing) => Some(closing.deadline),
+            Phase::Failing(failure) => Some(failure.deadline),
         }
     }
 
@@ -204,10 +201,10 @@ where
         // until the peer hangs up: a socket dropped with unread bytes would take the close frame along.
         let ends = match self.phase {
             Phase::Open | Phase::CloseSent(_) => return Continue(()),
-            Phase::CloseReceived { .. } => self.has_hung_up || self.link.role == Role::Server,
-            Phase::Failing { .. } => self.has_hung_up,
+            Phase::CloseReceived(_) => self.has_hung_up || self.link.role == Role::Server,
+            Phase::Failing(_) => self.has_hung_up,
         };
-        let shuts_down = ends || matches!(self.phase, Phase::Failing { .. });
+        let shuts_down = ends || matches!(self.phase, Phase::Failing(_));
         // An error counts as done: the socket is to be dropped anyway.
         let is_shut_down = shuts_down && self.write_status.is_flushed && self.writer.poll_shutdown(cx).is_ready();
         if ends && is_shut_down { Break(self.ending_of_phase()) } else { Continue(()) }
@@ -221,7 +218,7 @@ where
                 Break(self.lost(WsError::AbnormalClosure { peer: self.link.recipient.to_string() }))
             }
             // The peer may have shut down only its own side, and wait for the answer.
-            Phase::CloseReceived { .. } | Phase::Failing { .. } => {
+            Phase::CloseReceived(_) | Phase::Failing(_) => {
                 self.has_hung_up = true;
                 Continue(())
             }
@@ -253,8 +250,8 @@ where
     /// The ending that the phase leads to.
     pub(crate) fn ending_of_phase(&self) -> Box<Ending> {
         let (code, reason, error) = match &self.phase {
-            Phase::CloseReceived { code, reason, .. } => (*code, reason.clone(), None),
-            Phase::Failing { code, error, .. } => (*code, error.to_string().into(), Some(WsError::clone(error))),
+            Phase::CloseReceived(closing) => (closing.code, closing.reason.clone(), None),
+            Phase::Failing(failure) => (failure.code, failure.error.to_string().into(), Some(failure.error.clone())),
             Phase::Open | Phase::CloseSent(_) => {
                 return self.lost(WsError::ClosingTimedOut { peer: self.link.recipient.to_string() });
             }

@@ -115,10 +115,7 @@ impl Servers {
 
     fn get_or_insert_with(&mut self, name: &Arc<str>, new: impl FnOnce() -> Here) -> &mut Here {
         let at = self.find(name).unwrap_or_else(|at| {
-            // A vector would begin with room for four.
-            if self.0.is_empty() {
-                self.0.reserve_exact(1);
-            }
+            sparse::expect_one(&mut self.0);
             self.0.insert(at, (name.clone(), new()));
             at
         });

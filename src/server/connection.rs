@@ -85,7 +85,7 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) name: OnceLock<Box<str>>,
     pub(crate) request: UpgradeRequest,
     pub(crate) grant: Option<Granted>,
-    pub(crate) subprotocol: Option<String>,
+    pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) close_timeout: Duration,
     pub(crate) branch: Inbound<D::Item>,
     pub(crate) linked: Linked,

@@ -259,7 +259,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     /// Emits the message that is in a frame to the subscribers of the connection, and by `feed` to those of its server.
     fn receive(&self, frame: Frame, feed: impl FnOnce(Received<D::Item>)) -> Receipt {
         let (core, len) = (self.connection.core(), frame.len());
-        match core.incoming.take(frame) {
+        match core.incoming.take(frame, &core.peer.path, core.peer.id) {
             Ok(Some(received)) => core.branch.emit(received, feed),
             Ok(None) => {}
             Err(error) => {
@@ -341,8 +341,6 @@ fn new_core<D: WsDatatype>(
     ConnectionCore {
         incoming: Incoming {
             codec: server.codec.another(),
-            path: peer.path.clone(),
-            number: peer.id,
             discards: server.options.discards_inbound,
             counts: IncomingCounts::default(),
         },
@@ -354,7 +352,7 @@ fn new_core<D: WsDatatype>(
         name: OnceLock::new(),
         request,
         grant,
-        subprotocol,
+        subprotocol: subprotocol.map(String::into_boxed_str),
         close_timeout: server.options.limits.close_timeout,
         linked: Linked::default(),
         calls: AtomicU64::new(0),

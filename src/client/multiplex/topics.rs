@@ -290,7 +290,7 @@ fn tell<D: WsDatatype>(client: &ClientCore<D>, topic: &Topic<D>, notice: Arc<Not
 
 /// The message about a topic, or why there is none, which is an event as well.
 fn frame<D: WsDatatype>(client: &ClientCore<D>, topic: &Topic<D>, say: Say) -> Result<Frame, WsError> {
-    let (codec, path) = (&client.incoming.codec, &client.incoming.path);
+    let (codec, path) = (&client.incoming.codec, &client.path);
     let leave_out = |error| client.component.events.post(ClientEvent::Unencodable { error, count: 1 });
     let encode = || codec.encode(path, &topic.message(say), || client.is_closing());
     match callback::run(|| callback::attempt("a function given to multiplex", encode)) {
