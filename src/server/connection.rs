@@ -79,7 +79,10 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
     pub(crate) component: Component<Received<D::Item>, ServerEvent>,
     pub(crate) incoming: Incoming<D>,
     pub(crate) outbox: Outbox,
-    pub(crate) peer: Peer,
+    /// Its number, unique within its server.
+    pub(crate) id: u64,
+    /// The path that it asked for.
+    pub(crate) path: Tag,
     pub(crate) began: Instant,
     /// Made when it is first asked for, since it contains a path.
     pub(crate) name: OnceLock<Box<str>>,
@@ -99,7 +102,7 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
 /// As errors name it.
 impl<D: WsDatatype> fmt::Display for ConnectionCore<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.peer.fmt(f)
+        self.peer().fmt(f)
     }
 }
 
@@ -137,13 +140,13 @@ impl<D: WsDatatype> Connection<D> {
     /// Its number, unique within its server and counted up.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.core().peer.id
+        self.core().id
     }
 
     /// The path that the client asked for, without the query.
     #[must_use]
     pub fn path(&self) -> &Tag {
-        &self.core().peer.path
+        &self.core().path
     }
 
     /// The query string that the client asked for: the part after the `?`.
@@ -177,7 +180,7 @@ impl<D: WsDatatype> Connection<D> {
     /// The address of the client.
     #[must_use]
     pub fn peer_addr(&self) -> Addr {
-        self.core().peer.addr.clone()
+        self.core().request.peer_addr()
     }
 
     /// The subprotocol chosen in the opening handshake.
@@ -203,8 +206,8 @@ impl<D: WsDatatype> Connection<D> {
     /// The server's name, the path and the number: `server:/chat#7`.
     #[must_use]
     pub fn name(&self) -> &str {
-        let ConnectionCore { component, peer, name, .. } = &**self.core();
-        name.get_or_init(|| format!("{}:{}#{}", component.name(), peer.path, peer.id).into())
+        let ConnectionCore { component, id, path, name, .. } = &**self.core();
+        name.get_or_init(|| format!("{}:{path}#{id}", component.name()).into())
     }
 
     /// How many messages were sent and received so far.
@@ -317,6 +320,11 @@ impl Linked {
 }
 
 impl<D: WsDatatype> ConnectionCore<D> {
+    /// As events name it.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer { id: self.id, path: self.path.clone(), addr: self.request.peer_addr() }
+    }
+
     pub(crate) fn set_linked(&self, linked: bool) {
         let mut state = self.linked.lock();
         let changes = if replace(&mut state.now, linked) == linked { None } else { state.changes.clone() };
@@ -342,7 +350,7 @@ impl<D: WsDatatype> ConnectionCore<D> {
 
     /// Reports the drops of its outbox, as events of the connection and of its server.
     pub(crate) fn report_drops(&self, server: &ServerCore<D>) {
-        let event = |reason, dropped| ServerEvent::Dropped { peer: self.peer.clone(), reason, dropped };
+        let event = |reason, dropped| ServerEvent::Dropped { peer: self.peer(), reason, dropped };
         endpoint::report_drops(&self.outbox, &server.component.events, Some(&self.component.events), event);
     }
 
@@ -392,7 +400,7 @@ impl<D: WsDatatype> EndpointCore for ConnectionCore<D> {
     }
 
     fn unencodable(&self, _item: D::Outgoing, error: DatatypeError) -> ServerEvent {
-        ServerEvent::Unencodable { path: self.peer.path.clone(), error, count: 1 }
+        ServerEvent::Unencodable { path: self.path.clone(), error, count: 1 }
     }
 
     /// The first call decides how the subscribers end; closing is under way after any.
@@ -415,7 +423,7 @@ impl<D: WsDatatype> Outlet for ConnectionCore<D> {
     }
 
     fn encode(&self, item: &D::Outgoing) -> Result<Outgoing, SendError<()>> {
-        let (codec, path) = (&self.incoming.codec, &self.peer.path);
+        let (codec, path) = (&self.incoming.codec, &self.path);
         let frame = codec.encode(path, item, || self.is_closing())?;
         Ok(Outgoing { frame, key: codec.key(path, item) })
     }

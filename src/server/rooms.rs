@@ -118,7 +118,7 @@ impl<D: WsDatatype> Connection<D> {
     pub fn tags(&self) -> Vec<Tag> {
         let core = self.core();
         let tags = core.tags.lock();
-        tags.own.iter().map(|_| &core.peer.path).chain(tags.rooms.keys()).cloned().collect()
+        tags.own.iter().map(|_| &core.path).chain(tags.rooms.keys()).cloned().collect()
     }
 
     fn is_over(&self) -> WsError {
@@ -169,7 +169,7 @@ impl<D: WsDatatype> ConnectionCore<D> {
     /// Whether messages of this tag reach it.
     pub(crate) fn is_on(&self, tag: &Tag) -> bool {
         let tags = self.tags.lock();
-        if *tag == self.peer.path { tags.own.is_some() } else { tags.rooms.contains_key(tag) }
+        if *tag == self.path { tags.own.is_some() } else { tags.rooms.contains_key(tag) }
     }
 }
 
@@ -177,7 +177,7 @@ impl<D: WsDatatype> ServerCore<D> {
     /// Puts a new connection on its path.
     pub(crate) fn enter(&self, connection: &Connection<D>) {
         let core = connection.core();
-        let seat = self.seat(&core.peer.path, &core.outbox, false, self.interest(&core.peer.path));
+        let seat = self.seat(&core.path, &core.outbox, false, self.interest(&core.path));
         core.tags.lock().own = Some(seat);
     }
 
@@ -230,7 +230,7 @@ impl<D: WsDatatype> ServerCore<D> {
         if tags.stage == Stage::Ended {
             return;
         }
-        let all = tags.own.iter().map(|_| &core.peer.path).chain(tags.rooms.keys());
+        let all = tags.own.iter().map(|_| &core.path).chain(tags.rooms.keys());
         let mut is_due = false;
         all.for_each(|tag| is_due |= self.presence.count_in(tag, connection.id(), name.as_ref()));
         (tags.stage, tags.name) = (Stage::Present, name);
@@ -243,7 +243,7 @@ impl<D: WsDatatype> ServerCore<D> {
         let core = connection.core();
         let ended = State { stage: Stage::Ended, ..State::default() };
         let State { stage, own, rooms, name, compresses } = replace(&mut *core.tags.lock(), ended);
-        let own = own.map(|seat| (core.peer.path.clone(), seat));
+        let own = own.map(|seat| (core.path.clone(), seat));
         let mut is_due = false;
         for (tag, seat) in own.into_iter().chain(rooms) {
             self.routes.remove(&tag, seat.route, compresses);
@@ -271,7 +271,7 @@ impl<D: WsDatatype> ServerCore<D> {
         let mut tags = core.tags.lock();
         if tags.stage != Stage::Ended && tags.compresses != compresses {
             tags.compresses = compresses;
-            let all = tags.own.iter().map(|_| &core.peer.path).chain(tags.rooms.keys());
+            let all = tags.own.iter().map(|_| &core.path).chain(tags.rooms.keys());
             all.for_each(|tag| self.routes.set_compressing(tag, compresses));
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     endpoint::{
         Component, Received,
         emitter::Emitting,
-        event::{Peer, ServerEvent},
+        event::ServerEvent,
         incoming::{Incoming, IncomingCounts},
         trace,
     },
@@ -130,7 +130,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
         permit: Permit,
     ) -> InSpan<impl Future<Output = Result<(), (Addr, Refused)>> + use<'a, D>> {
         let Serving { server, connection } = &self.serving;
-        let span = trace::connection_span(server.component.name(), &connection.core().peer);
+        let span = trace::connection_span(server.component.name(), &connection.core().peer());
         self.permit = Some(permit);
         InSpan::new(span, async move {
             let served = self.run().await;
@@ -226,7 +226,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     async fn announce(&self) {
         let Self { server, connection } = self;
         server.note_told(connection);
-        let peer = connection.core().peer.clone();
+        let peer = connection.core().peer();
         let compressed = connection.is_compressed();
         self.emit_event(ServerEvent::Connected { peer, compressed });
         server.paid().await;
@@ -259,11 +259,11 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     /// Emits the message that is in a frame to the subscribers of the connection, and by `feed` to those of its server.
     fn receive(&self, frame: Frame, feed: impl FnOnce(Received<D::Item>)) -> Receipt {
         let (core, len) = (self.connection.core(), frame.len());
-        match core.incoming.take(frame, &core.peer.path, core.peer.id) {
+        match core.incoming.take(frame, &core.path, core.id) {
             Ok(Some(received)) => core.branch.emit(received, feed),
             Ok(None) => {}
             Err(error) => {
-                let peer = core.peer.clone();
+                let peer = core.peer();
                 self.emit_event(ServerEvent::Undecodable { peer, error, len, count: 1 });
                 return Receipt::Undecodable;
             }
@@ -299,7 +299,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let Self { server, connection } = self;
         let core = connection.core();
         server.leave_all(connection);
-        let peer = core.peer.clone();
+        let peer = core.peer();
         core.outbox.end();
         core.report_drops(server);
         core.end_links();
@@ -332,11 +332,11 @@ fn new_core<D: WsDatatype>(
     this: &Weak<ConnectionCore<D>>,
 ) -> ConnectionCore<D> {
     let Asked { request, subprotocol, grant, .. } = asked;
-    let peer = Peer { id: server.next_number(), path: request.tag().clone(), addr: request.peer_addr() };
+    let (id, path) = (server.next_number(), request.tag().clone());
     let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
     // Messages that nobody hears go into the early buffer that all connections share.
-    let path = peer.path.clone();
-    let early = kept_in(main.subject.clone(), move |received| TaggedData::new(path.clone(), received));
+    let tag = path.clone();
+    let early = kept_in(main.subject.clone(), move |received| TaggedData::new(tag.clone(), received));
     let component = Component::new(server.component.name().clone(), lane.home.clone(), early);
     ConnectionCore {
         incoming: Incoming {
@@ -344,11 +344,12 @@ fn new_core<D: WsDatatype>(
             discards: server.options.discards_inbound,
             counts: IncomingCounts::default(),
         },
-        outbox: outbox(server, &peer.path, this.clone()),
-        branch: Branch::new(peer.id, component.inbound.clone(), main),
+        outbox: outbox(server, &path, this.clone()),
+        branch: Branch::new(id, component.inbound.clone(), main),
         component,
         began: Instant::now(),
-        peer,
+        id,
+        path,
         name: OnceLock::new(),
         request,
         grant,

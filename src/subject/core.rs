@@ -62,8 +62,6 @@ pub(crate) struct Core<T, E> {
     pub(crate) merge: Option<fn(&mut T, &T) -> Merged>,
     /// Counts the items that reached no observer.
     pub(crate) unheard: Option<Arc<AtomicU64>>,
-    /// How many items the full inbox has refused.
-    pub(crate) lost: AtomicU64,
     /// See [`Backlog::inflated`](super::Backlog::inflated).
     pub(crate) inflated: AtomicUsize,
 }
@@ -92,7 +90,6 @@ impl<T, E> Core<T, E> {
             on_panic,
             merge: None,
             unheard: None,
-            lost: AtomicU64::new(0),
             inflated: AtomicUsize::new(0),
             state: Mutex::new(State::new(replay)),
         }

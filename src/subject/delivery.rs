@@ -127,7 +127,10 @@ impl<T, E> Core<T, E> {
     /// Drops an item for which the inbox has no room. Logs at every power of two, since one loss seldom comes alone.
     #[cold]
     pub(crate) fn lose(&self, event: Event<T, E>) {
-        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut state = self.lock();
+        state.waits().lost += 1;
+        let lost = state.lost();
+        drop(state);
         if lost.is_power_of_two() {
             tracing::error!(
                 lost,

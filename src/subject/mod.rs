@@ -122,7 +122,7 @@ impl<T, E> SerializedSubject<T, E> {
     /// How many items were lost because two million (2^21) were waiting already.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.core.lost.load(Ordering::Relaxed)
+        self.core.lock().lost()
     }
 
     #[cfg(test)]

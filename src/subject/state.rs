@@ -68,9 +68,11 @@ pub(crate) struct State<T, E> {
     pub(crate) replay: Replay<T>,
 }
 
-/// Who waits for a subject's deliveries. Boxed, since nobody ever does for most of the many subjects.
+/// Who waits for a subject's deliveries, and what did in vain. Boxed, since nobody ever does for most of the many subjects.
 #[derive(Default)]
 pub(crate) struct Waits {
+    /// How many items the full inbox has refused.
+    pub(crate) lost: u64,
     /// How many pushes wait for room.
     pub(crate) pushes: usize,
     /// The tasks that wait until nothing is left to be delivered.
@@ -106,6 +108,11 @@ impl<T, E> State<T, E> {
     /// To note somebody who waits.
     pub(crate) fn waits(&mut self) -> &mut Waits {
         self.waits.get_or_insert_default()
+    }
+
+    /// How many items the full inbox has refused.
+    pub(crate) fn lost(&self) -> u64 {
+        self.waits.as_ref().map_or(0, |waits| waits.lost)
     }
 
     pub(crate) fn anybody_waits(&self) -> bool {

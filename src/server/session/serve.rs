@@ -56,7 +56,7 @@ impl<D: WsDatatype> Serving<'_, D> {
     }
 
     fn park<'a>(&self, sessions: &'a Sessions) -> Place<'a> {
-        let address = self.connection.core().peer.addr.as_tcp().map(|addr| addr.ip());
+        let address = self.connection.peer_addr().as_tcp().map(|addr| addr.ip());
         let place = sessions.park(address);
         self.connection.core().set_linked(false);
         self.emit_session(SessionEvent::Parked);
@@ -64,7 +64,7 @@ impl<D: WsDatatype> Serving<'_, D> {
     }
 
     fn emit_session(&self, event: SessionEvent) {
-        self.emit_event(ServerEvent::Session { peer: self.connection.core().peer.clone(), event });
+        self.emit_event(ServerEvent::Session { peer: self.connection.core().peer(), event });
     }
 
     /// Opens a link that goes on with the session.
@@ -101,7 +101,7 @@ impl<D: WsDatatype> Serving<'_, D> {
                 }
                 (News::Resumed { missed } | News::Gap { missed }, _) => SessionEvent::Gap { missed },
             };
-            let event = ServerEvent::Session { peer: core.peer.clone(), event };
+            let event = ServerEvent::Session { peer: core.peer(), event };
             core.component.events.copy(&event);
             of_server.next(event);
         })
@@ -111,7 +111,7 @@ impl<D: WsDatatype> Serving<'_, D> {
         let core = self.connection.core();
         let stats = core.outbox.stats();
         let (unconfirmed, unsent) = (stats.retained, stats.queued.messages);
-        let error = WsError::SessionLost { peer: core.peer.to_string(), why, unconfirmed, unsent };
+        let error = WsError::SessionLost { peer: core.to_string(), why, unconfirmed, unsent };
         Ending { unconfirmed, ..Ending::lost(error) }
     }
 
