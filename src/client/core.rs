@@ -1,7 +1,7 @@
 //! The state that the handles, the subscribers and the task of a client share.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -17,13 +17,13 @@ use crate::{
         codec::Codec,
         event::{ClientEvent, CloseReport, ConnectionState},
         events::Events,
-        inbound::Inbound,
+        inbound::{Inbound, Member},
         incoming::{Incoming, IncomingCounts},
         options::Options,
     },
     fate::Fate,
     handshake::ConnectAsk,
-    outbox::Outbox,
+    outbox::{Outbox, Reporter},
     protocol::close::{INTERNAL_ERROR, NORMAL},
     runtime::guard::Death,
     sending::{self, Outgoing, Outlet},
@@ -40,6 +40,8 @@ pub(crate) struct ClientCore<D: WsDatatype> {
     /// Its number in its group, 0 without one.
     number: u64,
     pub(crate) outbox: Outbox,
+    /// The outbox has no more than a weak reference to it.
+    _drops: Arc<Drops>,
     /// The states that `state()` emits.
     pub(crate) states: SerializedSubject<ConnectionState>,
     /// The backlog of its events: its own, or its group's.
@@ -136,17 +138,13 @@ impl<D: WsDatatype> ClientCore<D> {
         home: IoScheduler,
     ) -> Result<Self, WsError> {
         let member = dialing.member.as_ref();
-        let (name, thread) = (options.name.clone(), home.clone());
-        let component = match member {
-            // Its group listens to its events from the start.
-            Some(member) => Component::new(name, thread, member.replay()),
-            None => Component::keeping_early(name, thread),
-        };
+        let component = component(options.name.clone(), home.clone(), member);
         let (path, discards) = (Tag::from(endpoint.as_path()), options.discards_inbound);
         let number = member.map_or(0, |member| member.number);
         let codec = Codec::new(datatype, dialing.key_of.clone());
         let incoming = Incoming { codec, discards, counts: IncomingCounts::default() };
-        let outbox = outbox(&options, &home, component.events.clone());
+        let drops = Arc::new(Drops { home: home.clone(), events: component.events.clone() });
+        let reporter: Weak<Drops> = Arc::downgrade(&drops);
         let initial = ConnectionState::Disconnected;
         let states = SerializedSubject::at_home(home, Replay::latest(initial), Some(component.events.on_panic()));
         let events = member.map_or_else(|| component.events.subject().backlog(), |member| member.events.clone());
@@ -157,7 +155,8 @@ impl<D: WsDatatype> ClientCore<D> {
             incoming,
             path,
             number,
-            outbox,
+            outbox: Outbox::new(options.outbox, reporter),
+            _drops: drops,
             states,
             standing: watch::Sender::new(Standing { state: initial, response: None, asked: 0, served: 0 }),
             ask: ConnectAsk { compression: options.compression_offer(), ..dialing.connect_ask(endpoint)? },
@@ -254,16 +253,33 @@ impl<D: WsDatatype> ClientCore<D> {
     }
 }
 
-fn outbox(options: &Options, home: &IoScheduler, events: Events<ClientEvent>) -> Outbox {
-    let home = home.clone();
-    // On the I/O thread; drops that have come together until then share one event.
-    Outbox::new(options.outbox, move |outbox| {
-        let (outbox, events) = (outbox.clone(), events.clone());
-        home.spawn(async move {
+fn component<T: Clone + Send + 'static>(
+    name: Arc<str>,
+    home: IoScheduler,
+    member: Option<&Member<T>>,
+) -> Component<Received<T>, ClientEvent> {
+    match member {
+        // Its group listens to its events from the start.
+        Some(member) => Component::new(name, home, member.replay()),
+        None => Component::keeping_early(name, home),
+    }
+}
+
+/// Reports what the outbox of a client drops.
+struct Drops {
+    home: IoScheduler,
+    events: Events<ClientEvent>,
+}
+
+impl Reporter for Drops {
+    /// On the I/O thread; drops that have come together until then share one event.
+    fn post_drops(self: Arc<Self>, outbox: &Outbox) {
+        let outbox = outbox.clone();
+        self.home.clone().spawn(async move {
             outbox.until_report().await;
-            report_drops(&outbox, &events);
+            report_drops(&outbox, &self.events);
         });
-    })
+    }
 }
 
 /// Reports the drops of the outbox as events.

@@ -257,7 +257,7 @@ mod tests {
     };
 
     fn outbox(messages: usize) -> Outbox {
-        Outbox::new(OutboxBound::new(messages, 1 << 20, Overflow::DropLatest), |_| {})
+        Outbox::unreported(OutboxBound::new(messages, 1 << 20, Overflow::DropLatest))
     }
 
     fn message() -> OutboxFrame {

@@ -1,6 +1,6 @@
 //! The drops of an outbox: which messages can go, their counts, and the reports of them.
 
-use std::{mem::take, time::Duration};
+use std::{mem::take, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -12,6 +12,12 @@ use crate::stats::{DropReason, Tally};
 
 /// How long after a report the next one comes at the earliest. A report costs several times as much as the push that drops.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(50);
+
+/// The endpoint of an outbox, as far as it reports what that has dropped.
+pub(crate) trait Reporter: Send + Sync {
+    /// Arranges a [report](Outbox::report_drops), for which drops have begun to wait. Called outside the lock.
+    fn post_drops(self: Arc<Self>, outbox: &Outbox);
+}
 
 /// Messages are dropped.
 impl State {
@@ -112,7 +118,9 @@ impl State {
 impl Outbox {
     /// Signals that drops wait to be [reported](Self::report_drops).
     pub(super) fn report(&self) {
-        (self.core.on_drop)(self);
+        if let Some(reporter) = self.core.reporter.upgrade() {
+            reporter.post_drops(self);
+        }
     }
 
     /// Waits until drops that no event has reported are to be: at once, or some time after the last report, so that a push that

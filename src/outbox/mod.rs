@@ -44,7 +44,7 @@ use std::{
     hint::black_box,
     mem::take,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -55,6 +55,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub(crate) use drops::Reporter;
 pub(crate) use effects::{Effects, Spent, discard};
 pub(crate) use flush::Flush;
 pub(crate) use keys::Key;
@@ -146,15 +147,15 @@ struct Core {
     /// lock.
     confirmed: AtomicU64,
     unconfirmed: AtomicU64,
-    /// Called, outside the lock, when drops begin to wait for a report.
-    on_drop: Box<dyn Fn(&Outbox) + Send + Sync>,
+    reporter: Weak<dyn Reporter>,
 }
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const _: () = assert!(std::mem::offset_of!(Core, overflow) < 3 * 64);
 
 impl Outbox {
-    pub(crate) fn new(bound: OutboxBound, on_drop: impl Fn(&Outbox) + Send + Sync + 'static) -> Self {
+    /// What it drops is reported by `reporter`, as long as there is one.
+    pub(crate) fn new(bound: OutboxBound, reporter: Weak<dyn Reporter>) -> Self {
         let core = Core {
             state: Mutex::new(State::new(bound)),
             is_closing: AtomicBool::new(false),
@@ -167,7 +168,7 @@ impl Outbox {
             latency: AtomicU32::new(0),
             confirmed: AtomicU64::new(0),
             unconfirmed: AtomicU64::new(0),
-            on_drop: Box::new(on_drop),
+            reporter,
         };
         Self { core: Arc::new(core) }
     }

@@ -190,7 +190,13 @@ impl IoRuntime {
         let executor = Executor::of(&handle);
         let has_one = handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
         let foreign = Foreign { id: handle.id(), only_thread: has_one.then(Arc::default) };
-        Self::of(Numbers::new(), Some(foreign), |facts| Core { facts, handle, executor, _running: None, lanes: Vec::new() })
+        Self::of(Numbers::new(), Some(foreign), |facts| Core {
+            facts,
+            handle,
+            executor,
+            _running: None,
+            lanes: Vec::new(),
+        })
     }
 
     /// The one runtime of the process that never ends, started at the first use: a thread named `rxplus-global`.
@@ -212,7 +218,13 @@ impl IoRuntime {
         let started = threads::start(name, workers, move || CURRENT.set(numbers));
         let (handle, running) = started.map_err(|error| WsError::Runtime(Arc::new(error)))?;
         let executor = Executor::of(&handle);
-        Ok(Self::of(numbers, None, |facts| Core { facts, handle, executor, _running: Some(running), lanes: Vec::new() }))
+        Ok(Self::of(numbers, None, |facts| Core {
+            facts,
+            handle,
+            executor,
+            _running: Some(running),
+            lanes: Vec::new(),
+        }))
     }
 
     /// Starts `count` threads. Several share no work: each is a runtime of one thread, a *lane*. The runtime of all of them runs its

@@ -26,7 +26,7 @@ use crate::{
     fate::Fate,
     handshake::{Granted, UpgradeRequest},
     link::Recipient,
-    outbox::Outbox,
+    outbox::{Outbox, Reporter},
     protocol::close::{INTERNAL_ERROR, NORMAL},
     sending::{self, Outgoing, Outlet, backpressure},
     server::{core::ServerCore, lane::Lane, rooms::Tags},
@@ -103,6 +103,22 @@ pub(crate) struct ConnectionCore<D: WsDatatype> {
 impl<D: WsDatatype> fmt::Display for ConnectionCore<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.peer().fmt(f)
+    }
+}
+
+impl<D: WsDatatype> Reporter for ConnectionCore<D> {
+    /// On its I/O thread; drops that have come together until then share one event.
+    fn post_drops(self: Arc<Self>, outbox: &Outbox) {
+        let (home, outbox, connection) = (self.lane.home.clone(), outbox.clone(), Arc::downgrade(&self));
+        home.spawn(async move {
+            outbox.until_report().await;
+            // A connection or a server that is gone has reported what was dropped.
+            if let Some(connection) = connection.upgrade()
+                && let Some(server) = connection.server.upgrade()
+            {
+                connection.report_drops(&server);
+            }
+        });
     }
 }
 
@@ -332,20 +348,6 @@ impl<D: WsDatatype> ConnectionCore<D> {
         if let Some(changes) = changes {
             changes.next(linked);
         }
-    }
-
-    /// Reports the drops of its outbox on its I/O thread; those that have come together until then share one event.
-    pub(crate) fn post_drops(self: Arc<Self>) {
-        let (home, outbox, connection) = (self.lane.home.clone(), self.outbox.clone(), Arc::downgrade(&self));
-        home.spawn(async move {
-            outbox.until_report().await;
-            // A connection or a server that is gone has reported what was dropped.
-            if let Some(connection) = connection.upgrade()
-                && let Some(server) = connection.server.upgrade()
-            {
-                connection.report_drops(&server);
-            }
-        });
     }
 
     /// Reports the drops of its outbox, as events of the connection and of its server.

@@ -365,7 +365,5 @@ fn new_core<D: WsDatatype>(
 
 fn outbox<D: WsDatatype>(server: &ServerCore<D>, path: &Tag, connection: Weak<ConnectionCore<D>>) -> Outbox {
     // Without the connection there is nobody who pushes.
-    Outbox::new(server.options.outbox_on(path), move |_| {
-        connection.upgrade().into_iter().for_each(ConnectionCore::post_drops);
-    })
+    Outbox::new(server.options.outbox_on(path), connection)
 }

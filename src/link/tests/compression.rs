@@ -56,7 +56,7 @@ async fn compressed_messages_that_a_link_did_not_write_go_out_whole_and_once_and
 #[tokio::test(start_paused = true)]
 async fn messages_dropped_for_newer_ones_are_counted_once_and_the_rest_arrives_in_order() {
     let bound = OutboxBound::new(8, 1 << 20, Overflow::DropOldest);
-    let outbox = Outbox::new(bound, |_| {});
+    let outbox = Outbox::unreported(bound);
     let (mut peer, driving, _) = open(&outbox, Some(agreed()), 1000);
     for number in 0..100 {
         outbox.push(digits(number)).unwrap();

@@ -200,7 +200,7 @@ fn receipt<T>(_: T) -> Receipt {
 }
 
 fn outbox() -> Outbox {
-    Outbox::new(OutboxBound::new(1 << 20, 1 << 30, Overflow::DropLatest), |_| {})
+    Outbox::unreported(OutboxBound::new(1 << 20, 1 << 30, Overflow::DropLatest))
 }
 
 fn text(text: &str) -> Frame {

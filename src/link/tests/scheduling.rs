@@ -80,7 +80,7 @@ async fn burst_that_is_passed_on_to_many_makes_no_good_reader_look_slow() {
     let (plan, routes, path) = (Plan::new(Role::Server), RoutingTable::default(), Tag::from("/"));
     let scheduler = plan.scheduler.clone().unwrap();
     tokio::spawn(async move { scheduler.run().await });
-    let listeners: Vec<_> = (0..LISTENERS).map(|_| (duplex(1 << 20), Outbox::new(bound, |_| {}))).collect();
+    let listeners: Vec<_> = (0..LISTENERS).map(|_| (duplex(1 << 20), Outbox::unreported(bound))).collect();
     let mut peers = Vec::new();
     for ((socket, peer), outbox) in listeners {
         let _route = routes.add(path.clone(), outbox.clone(), false);
@@ -167,7 +167,7 @@ fn no_wake_up_is_lost_between_those_who_push_into_full_outboxes_drivers_and_the_
     const ROUNDS: usize = 1_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for (role, overflow) in [Role::Server, Role::Client].into_iter().zip([Overflow::DropLatest, Overflow::DropOldest]) {
-        let outbox = Outbox::new(OutboxBound::new(2, 1 << 20, overflow), |_| {});
+        let outbox = Outbox::unreported(OutboxBound::new(2, 1 << 20, overflow));
         let (done, mut rounds) = mpsc::unbounded_channel();
         let threads = [0, 1].map(|number| Pusher::start(number, &outbox, &done));
         runtime.block_on(async {

@@ -105,7 +105,7 @@ fn no_call_is_lost_between_senders_of_several_threads_that_give_up_and_a_link() 
 #[test]
 fn keyed_and_tracked_messages_leave_no_memory_behind() {
     let bound = OutboxBound { conflates: true, ..OutboxBound::new(10_000, 1 << 20, Overflow::DropLatest) };
-    let outbox = Outbox::new(bound, |_| {});
+    let outbox = Outbox::unreported(bound);
     for n in 0..10_000 {
         assert!(outbox.push_with(message(n, 0), Some(Key::of(&n)), None).is_ok());
     }

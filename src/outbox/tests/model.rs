@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
 };
 
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{PATIENCE, flush, is_over, message, take_some};
 use crate::{
     Frame,
-    outbox::{Flush, Key, Outbox, OutboxBound, Overflow, Refusal},
+    outbox::{Flush, Key, Outbox, OutboxBound, Overflow, Refusal, Reporter},
     stats::{Dropped, Tally},
 };
 
@@ -69,13 +69,17 @@ struct Model {
     keys: HashMap<Frame, u32>,
 }
 
+impl Reporter for Mutex<Dropped> {
+    fn post_drops(self: Arc<Self>, outbox: &Outbox) {
+        outbox.report_drops(|reason, dropped| self.lock().unwrap().add(reason, dropped));
+    }
+}
+
 impl Model {
     fn new(bound: OutboxBound) -> Self {
         let reported = Arc::new(Mutex::new(Dropped::default()));
-        let sums = reported.clone();
-        let outbox = Outbox::new(bound, move |outbox| {
-            outbox.report_drops(|reason, dropped| sums.lock().unwrap().add(reason, dropped));
-        });
+        let reporter: Weak<Mutex<Dropped>> = Arc::downgrade(&reported);
+        let outbox = Outbox::new(bound, reporter);
         Self {
             outbox,
             bound,

@@ -104,7 +104,7 @@ fn number(frame: &Frame) -> u32 {
 
 impl World {
     fn new(bound: OutboxBound, window: u64) -> Self {
-        let outbox = Outbox::new(bound, |_| {});
+        let outbox = Outbox::unreported(bound);
         let (buffer, under_way, arrived) = (vec![], vec![], vec![]);
         let (accepted, keyed, numbers) = (BTreeSet::new(), BTreeSet::new(), 0..);
         let world = Self {
