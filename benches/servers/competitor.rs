@@ -81,7 +81,10 @@ fn others(name: &str, args: &[String]) -> SocketAddr {
         #[cfg(feature = "tls")]
         "tls-by-hand" => tls::by_hand(args),
         "best" => best::echo(),
+        "subjects" => best::through_subjects(),
+        "one-subject" => best::through_one_subject(),
         "best-fan-out" => best::fan_out(),
+        "one-subject-fan-out" => best::fan_out_through_one_subject(),
         "tuned" => baseline::tuned(Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
         "bare" => bare::echo(len(0), len(1)),

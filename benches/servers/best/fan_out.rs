@@ -31,7 +31,7 @@ async fn speak(mut incoming: Incoming, shared: &Shared, listeners: &Listeners) {
 }
 
 /// A listener says nothing, but may ask by a ping or leave.
-async fn listen(mut incoming: Incoming, shared: &Shared, outgoing: &Outgoing) {
+pub(super) async fn listen(mut incoming: Incoming, shared: &Shared, outgoing: &Outgoing) {
     loop {
         let next = incoming.read(shared, |_, _| {}).await;
         outgoing.send(&shared.output.borrow());

@@ -10,6 +10,7 @@ mod incoming;
 mod outgoing;
 mod output;
 mod protocol;
+mod subjects;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
@@ -29,11 +30,33 @@ use self::{
     outgoing::Outgoing,
     output::Output,
     protocol::{Next, Protocol},
+    subjects::{Audience, Tagged},
 };
 
 /// An echo.
 pub(crate) fn echo() -> SocketAddr {
     serve(|| |socket, shared| echo::serve(socket, shared))
+}
+
+/// An echo through a subject of RxRust for each connection.
+pub(crate) fn through_subjects() -> SocketAddr {
+    serve(|| |socket, shared| subjects::serve(socket, shared))
+}
+
+/// An echo through one subject of RxRust for all connections.
+pub(crate) fn through_one_subject() -> SocketAddr {
+    serve(|| {
+        let tagged = Rc::<Tagged>::default();
+        move |socket, shared| tagged.clone().serve(socket, shared)
+    })
+}
+
+/// A fan-out through one subject of RxRust.
+pub(crate) fn fan_out_through_one_subject() -> SocketAddr {
+    serve(|| {
+        let audience = Rc::<Audience>::default();
+        move |socket, shared| audience.clone().serve(socket, shared)
+    })
 }
 
 /// What the speaker says goes to all listeners.

@@ -8,6 +8,10 @@ pub(super) const BOUND_HEAD: &str = "\
     | the system calls alone | bare | tuned ÷ bare | aim | left at the aim | tuned, beyond bare | best, beyond bare | ours, beyond bare |\n\
     |---|--:|--:|--:|--:|--:|--:|--:|\n";
 
+pub(super) const BY_HAND_HEAD: &str = "\
+    | the same through RxRust, by hand | instead of | its figure | tuned ÷ its | aim | ours ÷ its |\n\
+    |---|---|--:|--:|--:|--:|\n";
+
 pub(crate) const HANDSHAKES_HEAD: &str = "\
     | many handshakes at once | ours | tuned | best | tuned ÷ ours | best ÷ ours |\n\
     |---|--:|--:|--:|--:|--:|\n";

@@ -81,6 +81,15 @@ impl Report {
         }
     }
 
+    /// Asks for a line on the server by hand that emits as our server of this name does.
+    pub(crate) fn by_hand(&mut self, scenario: &str, name: &'static str, by_hand: &'static str) {
+        let target = self.lines.iter().find(|line| line.scenario == scenario && line.ours == name);
+        if let Some(Line { target: Target::Ratio(_, aim), .. }) = target {
+            let target = Target::ByHand(name, *aim);
+            self.compare(scenario, by_hand, "tuned", target);
+        }
+    }
+
     fn row(&self, scenario: &str, competitor: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.scenario == scenario && row.competitor == competitor)
     }

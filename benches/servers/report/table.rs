@@ -56,6 +56,10 @@ impl Pair<'_> {
                 (ONE_CORE_HEAD, format!("{baseline_figure} | {figure} | **{growth:.2}** | {most}"))
             }
             Target::TwoCores(part) => (TWO_CORES_HEAD, self.on_two_cores(part)?),
+            Target::ByHand(name, aim) => {
+                let of_ours = self.row(name)?.ratio_to(ours);
+                (BY_HAND_HEAD, format!("{name} | {figure} | **{gain:.2}** | {aim} | {of_ours:.2}"))
+            }
             Target::Bound(aim) => (BOUND_HEAD, self.beyond_bare(gain, aim)?),
             Target::Beside(head) => (head, format!("{both} | {best} | **{gain:.2}** | {best_gain}")),
             Target::Against => {

@@ -26,6 +26,8 @@ pub(crate) enum Target {
     Beside(&'static str),
     /// What the system calls alone take, which bounds what can be reached, beside this aim.
     Bound(f64),
+    /// What the same way through RxRust takes by hand, beside this aim and our server of this name.
+    ByHand(&'static str, f64),
     /// The figure of this build divided by that of another.
     Against,
     /// The baseline's figure divided by ours, over TLS, at least.

@@ -32,15 +32,17 @@ impl Bench {
         bursts: usize,
         ours: &[(&'static str, Target)],
     ) {
-        if !self.wants(scenario, (ours.len() + 4) * peers) {
+        if !self.wants(scenario, (ours.len() + 6) * peers) {
             return;
         }
         let burst = Burst::echoed(payload_len, in_flight);
-        let names = ours.iter().map(|(name, _)| *name).chain(["tuned", "best", "usual"]);
+        let names = ours.iter().map(|(name, _)| *name).chain(["tuned", "best", "subjects", "one-subject", "usual"]);
         let contest = names.map(|name| (name, Echo::start(name, peers)));
         let contest = contest.chain([(BARE, Echo::bare(&burst, peers))]).collect();
         self.contest(scenario, contest, &burst, bursts);
         ours.iter().for_each(|(name, target)| self.report.compare(scenario, name, "tuned", *target));
+        self.report.by_hand(scenario, "ours", "subjects");
+        self.report.by_hand(scenario, "ours-tagged", "one-subject");
         self.report.bound(scenario);
     }
 

@@ -12,7 +12,7 @@ use crate::{
 
 impl Bench {
     pub(super) fn fan_outs(&mut self) {
-        let all = ["ours", "tuned", "best", "usual", BARE];
+        let all = ["ours", "tuned", "best", "one-subject", "usual", BARE];
         self.fan_out("fan-out to 500, 1 at a time", &all, (500, 1), 60, Ratio(1.05, 1.33));
         self.fan_out("fan-out to 500, 16 at a time", &all, (500, 16), 10, Ratio(1.2, 1.9));
         // Of three servers: more would need more descriptors than many machines allow.
@@ -42,6 +42,7 @@ impl Bench {
         let mut contest: Vec<_> = names.iter().map(start).collect();
         self.fan_out_contest(scenario, &mut contest, &burst, rounds);
         self.report.compare(scenario, "ours", "tuned", target);
+        self.report.by_hand(scenario, "ours", "one-subject");
         self.report.bound(scenario);
     }
 
