@@ -79,7 +79,7 @@ impl Bench {
         let (before, some) = (usual.memory(), many / 10);
         let _open = connect_all(usual.addr, paths(some));
         self.report.add(idle, "usual", "B", (usual.memory() - before) / some as f64);
-        self.report.compare(idle, "ours", "tuned", Most(6.0 * KIB as f64, 3.7 * KIB as f64));
+        self.report.compare(idle, "ours", "tuned", Most(4.0 * KIB as f64, 3.7 * KIB as f64));
         for (name, most) in names.into_iter().zip([Some(1.5), Some(1.5), None, None, None]) {
             self.report.compare(&growth(name), "many", "few", Growth(most));
         }
