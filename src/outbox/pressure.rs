@@ -112,6 +112,9 @@ impl State {
     /// Notes that the queue has become longer or shorter.
     #[cold]
     pub(super) fn note_fill(&mut self) {
+        if !self.has_gauge() {
+            return;
+        }
         let (held, room) = (self.bounded(), self.room());
         let Some(rare) = &mut self.rare else { return };
         let Some(gauge) = &rare.gauge else { return };
