@@ -44,6 +44,9 @@ pub(crate) const KEPT_PLACES: usize = 64;
 /// How many places are [spare](SPARE) at most: those of a client's outbox by default.
 const SPARE_PLACES: usize = 1 << 16;
 
+/// How many times as many places as it needs a queue takes. Otherwise each of many that stay short could have those of a long one.
+const SPARE_EXCESS: usize = 8;
+
 /// The places of a queue that was long, for the next one that becomes long. Memory that comes fresh from the system cost a client
 /// that sends short messages as fast as it can a fifth of its time.
 static SPARE: Mutex<VecDeque<OutboxFrame>> = Mutex::new(VecDeque::new());
@@ -153,12 +156,12 @@ impl State {
         self.queue.push_back(frame);
     }
 
-    /// Moves a queue that becomes long to the spare places, if those are more than it has.
+    /// Moves a queue that becomes long to the spare places, if those are more than it has, and not too many.
     #[cold]
     fn take_spare_places(&mut self) {
         if self.queue.len() >= KEPT_PLACES
             && let Ok(mut spare) = SPARE.try_lock()
-            && spare.capacity() > self.queue.len()
+            && (self.queue.len() + 1..=SPARE_EXCESS * self.queue.len()).contains(&spare.capacity())
         {
             let mut places = take(&mut *spare);
             drop(spare);

@@ -312,22 +312,38 @@ fn queue_that_was_long_gives_its_memory_back() {
     assert!(outbox.lock().queue.capacity() <= KEPT_PLACES);
 }
 
+/// The length of a long queue.
+const LONG: u32 = 10_000;
+
+fn fill(count: u32) -> Outbox {
+    let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
+    (0..count).for_each(|n| outbox.push(message(n, 0)).unwrap());
+    outbox
+}
+
+fn drain(outbox: &Outbox) {
+    let _ = outbox.confirm(take_some(outbox, 1 << 30).len(), false);
+}
+
 #[test]
 fn places_of_a_long_queue_go_to_the_next_one_that_becomes_long() {
-    const LONG: u32 = 10_000;
-    const NEXT: u32 = KEPT_PLACES as u32 + 1;
-    let fill = |count: u32| {
-        let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
-        (0..count).for_each(|n| outbox.push(message(n, 0)).unwrap());
-        outbox
-    };
+    const NEXT: u32 = 4_000;
     let takes_over = || {
-        let long = fill(LONG);
-        let _ = long.confirm(take_some(&long, 1 << 30).len(), false);
+        drain(&fill(LONG));
         let next = fill(NEXT);
         assert_eq!(take_some(&next, 1 << 30), (0..NEXT).map(|n| message(n, 0)).collect::<Vec<_>>());
         next.lock().queue.capacity() >= LONG as usize
     };
     // Another test may take them first.
     assert!((0..1000).any(|_| takes_over()));
+}
+
+#[test]
+fn queue_that_stays_short_does_not_take_the_places_of_a_long_one() {
+    const SHORT: u32 = KEPT_PLACES as u32 + 1;
+    for _ in 0..100 {
+        drain(&fill(LONG));
+        let places = fill(SHORT).lock().queue.capacity();
+        assert!(places <= 8 * SHORT as usize, "{places} places for {SHORT} messages");
+    }
 }
