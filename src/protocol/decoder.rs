@@ -493,6 +493,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::read_block::PAGE_LEN;
 
     const LIMIT: usize = 6000;
     const FRAME_LIMIT: usize = 5000;
@@ -657,7 +658,7 @@ mod tests {
         let read = decoder.decode(&mut &frame[..], &mut Block::default(), &mut Vec::new());
         assert!(matches!(read, Err(Error::Io(_))));
         let Part::Message { payload, .. } = &decoder.part else { panic!("a message is gathered") };
-        assert!(payload.capacity() <= TRUSTED_LEN);
+        assert!(payload.capacity() <= TRUSTED_LEN + PAGE_LEN);
     }
 
     #[test]
