@@ -86,6 +86,7 @@ fn others(name: &str, args: &[String]) -> SocketAddr {
         "best-fan-out" => best::fan_out(),
         "one-subject-fan-out" => best::fan_out_through_one_subject(),
         "tuned" => baseline::tuned(Answer::Echo),
+        "tuned-on-two-threads" => baseline::tuned_on(2, Answer::Echo),
         "tuned-fan-out" => baseline::tuned(fan_out()),
         "bare" => bare::echo(len(0), len(1)),
         "bare-fan-out" => bare::fan_out(len(0), len(1)),

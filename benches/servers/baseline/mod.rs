@@ -4,6 +4,7 @@
 pub(crate) mod bare;
 
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -12,6 +13,7 @@ use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    runtime::{Builder, Handle},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 use tokio_tungstenite::{
@@ -42,7 +44,12 @@ pub(crate) enum Answer {
 
 /// One task a connection reads all that is ready, feeds what comes of it, and flushes once.
 pub(crate) fn tuned(answer: Answer) -> SocketAddr {
-    serve(move |socket| tuned_connection(socket, answer.clone()))
+    tuned_on(1, answer)
+}
+
+/// The same on so many threads, the first of which accepts for all.
+pub(crate) fn tuned_on(threads: usize, answer: Answer) -> SocketAddr {
+    serve_on(threads, move |socket| tuned_connection(socket, answer.clone()))
 }
 
 /// A stream split in two, each message sent on its own.
@@ -50,24 +57,55 @@ pub(crate) fn usual(answer: Answer) -> SocketAddr {
     serve(move |socket| usual_connection(socket, answer.clone()))
 }
 
-pub(crate) fn serve<F>(connection: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+pub(crate) fn serve<F>(connection: impl Fn(TcpStream) -> F + Clone + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    serve_on(1, connection)
+}
+
+fn serve_on<F>(threads: usize, connection: impl Fn(TcpStream) -> F + Clone + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let others = more_threads(threads - 1);
             send.send(listener.local_addr().expect("a bound socket")).expect("the main thread waits");
-            loop {
+            for nth in (0..threads).cycle() {
                 let (socket, _) = listener.accept().await.expect("file descriptors");
                 socket.set_nodelay(true).expect("a connected socket");
-                tokio::spawn(connection(socket));
+                match nth.checked_sub(1) {
+                    None => tokio::spawn(connection(socket)),
+                    Some(nth) => others[nth].spawn(registered_there(socket, connection.clone())),
+                };
             }
         });
     });
     receive.recv().expect("the server starts")
+}
+
+/// The runtimes of so many threads.
+fn more_threads(count: usize) -> Vec<Handle> {
+    let start = |_| {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || runtime.block_on(pending::<()>()));
+        handle
+    };
+    (0..count).map(start).collect()
+}
+
+/// Serves a socket that another thread has accepted, and that is to wake this one.
+fn registered_there<F: Future<Output = ()>>(
+    socket: TcpStream,
+    connection: impl FnOnce(TcpStream) -> F,
+) -> impl Future<Output = ()> {
+    let socket = socket.into_std().expect("a socket of this reactor");
+    async move { connection(TcpStream::from_std(socket).expect("room in the reactor")).await }
 }
 
 async fn handshake<T: Transport>(socket: T, config: WebSocketConfig) -> Option<(WebSocketStream<T>, String)> {

@@ -57,8 +57,8 @@ pub(super) const TLS_HEAD: &str = "\
     |---|--:|--:|--:|--:|--:|--:|\n";
 
 pub(super) const ONE_CORE_HEAD: &str = "\
-    | CPU time, both servers on the same core | one thread | two threads | two ÷ one | at most |\n\
-    |---|--:|--:|--:|--:|\n";
+    | CPU time, both servers on the same core | one thread | two threads | two ÷ one | at most | by hand, two ÷ one |\n\
+    |---|--:|--:|--:|--:|--:|\n";
 
 pub(super) const TWO_CORES_HEAD: &str = "\
     | messages or deliveries a second | one thread | cores used | two threads | cores used | f | two ÷ one | at least |\n\

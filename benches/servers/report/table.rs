@@ -1,6 +1,9 @@
 //! The lines of the tables.
 
-use super::{CORES_OF_ONE, CORES_OF_TWO, LOAD_SHARE, Line, Mode, Report, Row, THIS_AGAIN, Target, heads::*};
+use super::{
+    CORES_OF_ONE, CORES_OF_TWO, LOAD_SHARE, Line, Mode, ONE_THREAD_BY_HAND, Report, Row, THIS_AGAIN,
+    TWO_THREADS_BY_HAND, Target, heads::*,
+};
 
 impl Report {
     /// The head of the table that the line belongs to, and the line; none if it was not measured.
@@ -53,7 +56,8 @@ impl Pair<'_> {
             Target::Used(mode, most) => (mode.cpu_head(), self.use_of(mode, most)?),
             Target::More(mode, most) => (mode.memory_head(), self.more_in(mode, most)),
             Target::OneCore(most) => {
-                (ONE_CORE_HEAD, format!("{baseline_figure} | {figure} | **{growth:.2}** | {most}"))
+                let by_hand = self.growth_by_hand();
+                (ONE_CORE_HEAD, format!("{baseline_figure} | {figure} | **{growth:.2}** | {most} | {by_hand}"))
             }
             Target::TwoCores(part) => (TWO_CORES_HEAD, self.on_two_cores(part)?),
             Target::ByHand(name, aim) => {
@@ -78,6 +82,12 @@ impl Pair<'_> {
     /// The figure of another one, if it was measured.
     fn other(&self, competitor: &str) -> String {
         self.row(competitor).map_or(String::new(), Row::shown)
+    }
+
+    /// The figure of the tuned server of two threads divided by that of one, if they were measured.
+    fn growth_by_hand(&self) -> String {
+        let growth = || Some(self.row(TWO_THREADS_BY_HAND)?.ratio_to(self.row(ONE_THREAD_BY_HAND)?));
+        growth().map_or(String::new(), |growth| format!("{growth:.2}"))
     }
 
     /// The figure of the best server divided by ours, if it was measured.

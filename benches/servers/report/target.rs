@@ -86,9 +86,13 @@ pub(crate) const THIS: &str = "this";
 pub(crate) const OTHER: &str = "other";
 pub(crate) const THIS_AGAIN: &str = "this, again";
 
-/// A server of one thread, one of two, and how many times the CPU time of the latter the load takes.
+/// A server of one thread and one of two.
 pub(crate) const ONE_THREAD: &str = "one thread";
 pub(crate) const TWO_THREADS: &str = "two threads";
+/// The same of the tuned server.
+pub(crate) const ONE_THREAD_BY_HAND: &str = "one thread, by hand";
+pub(crate) const TWO_THREADS_BY_HAND: &str = "two threads, by hand";
+/// How many times the CPU time of a server of two threads the load takes.
 pub(crate) const LOAD_SHARE: &str = "load ÷ server";
 /// How many cores each of the two used together with its load.
 pub(crate) const CORES_OF_ONE: &str = "cores, one thread";

@@ -8,13 +8,17 @@ use crate::{
     load::{Burst, Swarm, full::Full},
     machine::{Cores, cpu_time},
     report::{
-        CORES_OF_ONE, CORES_OF_TWO, LOAD_SHARE, ONE_THREAD, TWO_THREADS,
+        CORES_OF_ONE, CORES_OF_TWO, LOAD_SHARE, ONE_THREAD, ONE_THREAD_BY_HAND, TWO_THREADS, TWO_THREADS_BY_HAND,
         Target::{OneCore, TwoCores},
     },
 };
 
 const ECHOES: [&str; 2] = ["ours", "ours-on-two-threads"];
+const ECHOES_BY_HAND: [&str; 2] = ["tuned", "tuned-on-two-threads"];
 const FAN_OUTS: [&str; 2] = ["ours-fan-out", "ours-on-two-threads-fan-out"];
+
+const NAMES: [&str; 2] = [ONE_THREAD, TWO_THREADS];
+const NAMES_BY_HAND: [&str; 2] = [ONE_THREAD_BY_HAND, TWO_THREADS_BY_HAND];
 
 /// What a second thread may cost on the core of the first.
 const AT_MOST: f64 = 1.1;
@@ -35,9 +39,11 @@ impl Bench {
             ("echo 1 MiB, 1 in flight", 16, (MIB, 1), 4),
         ] {
             let burst = Burst::echoed(payload_len, in_flight);
-            self.on_one_core(what, 2 * peers, |bench, scenario| {
-                let contest = servers(ECHOES, |addr| Swarm::connect(addr, paths(peers)));
-                bench.contest(scenario, contest.into(), &burst, bursts);
+            self.on_one_core(what, 4 * peers, |bench, scenario| {
+                let connect = |addr| Swarm::connect(addr, paths(peers));
+                let contest = servers(ECHOES, NAMES, connect).into_iter();
+                let contest = contest.chain(servers(ECHOES_BY_HAND, NAMES_BY_HAND, connect));
+                bench.contest(scenario, contest.collect(), &burst, bursts);
             });
         }
         for (what, listeners, at_a_time, rounds) in [
@@ -47,13 +53,13 @@ impl Bench {
         ] {
             let burst = Burst::echoed(128, at_a_time);
             self.on_one_core(what, 2 * listeners, |bench, scenario| {
-                let mut contest = servers(FAN_OUTS, |addr| Swarm::connect(addr, audience(listeners)));
+                let mut contest = servers(FAN_OUTS, NAMES, |addr| Swarm::connect(addr, audience(listeners)));
                 bench.fan_out_contest(scenario, &mut contest, &burst, rounds);
             });
         }
         self.on_one_core("handshake", Self::HANDSHAKES_AT_ONCE, |bench, scenario| {
-            let contest = ECHOES.map(|server| Competitor::start(server, &[]));
-            bench.handshake_contest(scenario, [ONE_THREAD, TWO_THREADS].into_iter().zip(contest).collect());
+            let servers = ECHOES.into_iter().chain(ECHOES_BY_HAND).map(|server| Competitor::start(server, &[]));
+            bench.handshake_contest(scenario, NAMES.into_iter().chain(NAMES_BY_HAND).zip(servers).collect());
         });
     }
 
@@ -140,10 +146,14 @@ fn taken(server: &mut Competitor, run: impl FnOnce()) -> Taken {
 }
 
 /// A server of one thread and one of two, each with its load.
-fn servers(names: [&str; 2], connect: impl Fn(SocketAddr) -> Swarm) -> [(&'static str, Echo); 2] {
-    let [one, two] = names.map(|name| {
+fn servers(
+    servers: [&str; 2],
+    names: [&'static str; 2],
+    connect: impl Fn(SocketAddr) -> Swarm,
+) -> [(&'static str, Echo); 2] {
+    let [one, two] = servers.map(|name| {
         let server = Competitor::start(name, &[]);
         Echo { swarm: connect(server.addr), server }
     });
-    [(ONE_THREAD, one), (TWO_THREADS, two)]
+    [(names[0], one), (names[1], two)]
 }
