@@ -171,14 +171,14 @@ pub(super) fn added_header(name: &str, value: &str) -> Option<(HeaderName, Heade
 
 /// Appends a header's name as RFC 6455 and most programs spell it: case means nothing, but some peers do not know that.
 fn spell(name: &HeaderName, bytes: &mut Vec<u8>) {
-    for (number, word) in name.as_str().split('-').enumerate() {
+    for (number, word) in name.as_str().as_bytes().split(|byte| *byte == b'-').enumerate() {
         bytes.extend_from_slice(if number > 0 { b"-" } else { b"" });
         let begin = bytes.len();
-        match word {
-            "websocket" => bytes.extend_from_slice(b"WebSocket"),
-            "www" => bytes.extend_from_slice(b"WWW"),
-            word => bytes.extend_from_slice(word.as_bytes()),
-        }
+        bytes.extend_from_slice(match word {
+            b"websocket" => b"WebSocket",
+            b"www" => b"WWW",
+            word => word,
+        });
         bytes[begin..].iter_mut().take(1).for_each(|first| first.make_ascii_uppercase());
     }
 }

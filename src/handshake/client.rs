@@ -209,12 +209,12 @@ fn check(ask: &ConnectAsk, key: &str, response: &Response<Incoming>) -> Result<C
     let mut chosen = given(headers, &SEC_WEBSOCKET_PROTOCOL);
     let (chosen, another) = (chosen.next().map(|value| value.to_str().unwrap_or("").to_owned()), chosen.next());
     let upgrades = response.version() >= Version::HTTP_11
-        && has_token(headers, &UPGRADE, "websocket")
-        && has_token(headers, &CONNECTION, "upgrade");
+        && has_token(all(headers, &UPGRADE), "websocket")
+        && has_token(all(headers, &CONNECTION), "upgrade");
     let deflate = confirmed(ask, headers);
     let broken = if !upgrades {
         Some("the answer does not upgrade to WebSocket")
-    } else if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
+    } else if only(all(headers, &SEC_WEBSOCKET_ACCEPT)) != Some(accept.as_bytes()) {
         Some("the answer's Sec-WebSocket-Accept does not belong to this request")
     } else if let Err(mistake) = deflate {
         Some(mistake)
@@ -244,10 +244,15 @@ fn given<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     headers.get_all(name).into_iter().filter(|value| !value.as_bytes().trim_ascii().is_empty())
 }
 
+/// The values of all headers with this name.
+fn all<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
+}
+
 /// The address that a redirect leads to.
 fn moved(response: &Response<Incoming>) -> Option<HeaderValue> {
     let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    only(response.headers(), &LOCATION).filter(|_| moved).cloned()
+    only(response.headers().get_all(&LOCATION).into_iter()).filter(|_| moved).cloned()
 }
 
 /// hyper's error in the exchange, with its cause.

@@ -129,7 +129,7 @@ fn head(parts: Parts, path: Option<String>) -> Head {
     if let Some(host) = uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok()) {
         headers.entry(HOST).or_insert(host);
     }
-    let path = path.unwrap_or_else(|| uri.path().to_owned());
+    let (path, headers) = (path.unwrap_or_else(|| uri.path().to_owned()), (&headers).into());
     Head { method, path: path.into(), query: uri.query().map(Into::into), version, headers, form }
 }
 

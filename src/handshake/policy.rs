@@ -20,7 +20,7 @@ use super::{
     head::{Form, Head},
     only,
     origin::Origin,
-    subprotocol, tokens,
+    subprotocol, text, tokens,
 };
 use crate::protocol::deflate::{Agreed, Answered, Deflate};
 
@@ -59,7 +59,7 @@ impl Policy {
         self.serves(request)?;
         let headers = &request.headers;
         // Exactly as it was offered: the client compares it with its own list (RFC 6455, section 4.1).
-        let offered = tokens(headers, &SEC_WEBSOCKET_PROTOCOL);
+        let offered = tokens(headers.get_all(&SEC_WEBSOCKET_PROTOCOL));
         let chosen = subprotocol::choose(offered, &self.subprotocols, self.is_resumable);
         let answer = match chosen.as_deref().map(HeaderValue::try_from) {
             Some(Ok(name)) => invitation.with(SEC_WEBSOCKET_PROTOCOL, name),
@@ -74,8 +74,8 @@ impl Policy {
 
     fn agree_on_compression(&self, request: &Head) -> Option<(Agreed, HeaderValue)> {
         let deflate = self.deflate.as_ref().filter(|deflate| deflate.covers(&request.path))?;
-        let offers = request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).into_iter();
-        let Answered { agreed, value } = deflate.answer(offers.filter_map(|value| value.to_str().ok()))?;
+        let offers = request.headers.get_all(&SEC_WEBSOCKET_EXTENSIONS);
+        let Answered { agreed, value } = deflate.answer(offers.filter_map(text))?;
         Some((agreed, HeaderValue::try_from(value).ok()?))
     }
 
@@ -94,12 +94,15 @@ impl Policy {
         }
         // Other programs than browsers send no origin and are not bound by it (RFC 6455, section 10.2).
         let Some(origins) = &self.origins else { return Ok(()) };
-        let is_served = |origin: &HeaderValue| {
-            let origin = origin.to_str().ok().and_then(Origin::parse);
+        let is_served = |origin: &[u8]| {
+            let origin = text(origin).and_then(Origin::parse);
             origin.is_some_and(|origin| origins.contains(&origin))
         };
-        match request.headers.get_all(ORIGIN).into_iter().find(|origin| !is_served(origin)) {
-            Some(origin) => Err(Answer::new(StatusCode::FORBIDDEN, format!("the origin {origin:?} is not served"))),
+        match request.headers.get_all(&ORIGIN).find(|origin| !is_served(origin)) {
+            Some(origin) => {
+                let line = format!("the origin \"{}\" is not served", origin.escape_ascii());
+                Err(Answer::new(StatusCode::FORBIDDEN, line))
+            }
             None => Ok(()),
         }
     }
@@ -116,7 +119,7 @@ fn invitation(request: &Head) -> Result<Answer, Answer> {
 }
 
 fn has_version_and_path(request: &Head) -> Result<(), Answer> {
-    if only(&request.headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if only(request.headers.get_all(&SEC_WEBSOCKET_VERSION)) != Some(b"13") {
         return Err(Answer::upgrade_required("this server speaks version 13 of the WebSocket protocol"));
     }
     if !request.path.starts_with('/') {
@@ -126,7 +129,7 @@ fn has_version_and_path(request: &Head) -> Result<(), Answer> {
 }
 
 /// The key of a request that asks for a connection as RFC 6455, section 4.2.1, says.
-fn well_formed(request: &Head) -> Result<&HeaderValue, Answer> {
+fn well_formed(request: &Head) -> Result<&[u8], Answer> {
     let headers = &request.headers;
     let bad = |line| Err(Answer::new(StatusCode::BAD_REQUEST, line));
     if !has_host(request) {
@@ -142,10 +145,10 @@ fn well_formed(request: &Head) -> Result<&HeaderValue, Answer> {
     has_version_and_path(request)?;
     // The bytes after the head are frames: a body in their place would be read as frames. Of several lengths, all count: a
     // proxy may have used another one than this server.
-    if headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).into_iter().any(|len| len != "0") {
+    if headers.get_all(&TRANSFER_ENCODING).next().is_some() || headers.get_all(&CONTENT_LENGTH).any(|len| len != b"0") {
         return bad("a request for a WebSocket connection has no body");
     }
-    match only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes())) {
+    match only(headers.get_all(&SEC_WEBSOCKET_KEY)).filter(|key| is_key(key)) {
         Some(key) => Ok(key),
         None => bad("one Sec-WebSocket-Key of 16 bytes in base64 is needed"),
     }
@@ -153,7 +156,7 @@ fn well_formed(request: &Head) -> Result<&HeaderValue, Answer> {
 
 /// RFC 9112, section 3.2: a request without a host is none, since HTTP/1.1.
 fn has_host(request: &Head) -> bool {
-    only(&request.headers, &HOST).is_some() || request.version < Version::HTTP_11
+    only(request.headers.get_all(&HOST)).is_some() || request.version < Version::HTTP_11
 }
 
 /// Whether this is the base64 of 16 bytes, as RFC 6455, section 4.2.1, demands.
@@ -162,8 +165,8 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
 }
 
-fn switching(key: &HeaderValue) -> Answer {
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("base64 is a header value");
+fn switching(key: &[u8]) -> Answer {
+    let accept = HeaderValue::try_from(derive_accept_key(key)).expect("base64 is a header value");
     Answer::new(StatusCode::SWITCHING_PROTOCOLS, "")
         .with(CONNECTION, HeaderValue::from_static("Upgrade"))
         .with(UPGRADE, HeaderValue::from_static("websocket"))

@@ -121,7 +121,7 @@ async fn reply<R>(
     match verdict {
         Ok(((answer, asked), early_bytes)) => {
             let answer = answer.bytes();
-            register(Entrant { stream, early_bytes, answer, asked }).await
+            Box::pin(register(Entrant { stream, early_bytes, answer, asked })).await
         }
         Err(answer) => {
             let answer = if is_head { answer.measured() } else { answer };

@@ -1,10 +1,12 @@
 //! Reading the head of a request, with hyper's parser but in no more memory than the head takes.
 
+mod headers;
+
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    Method, Version,
     header::{CONNECTION, UPGRADE},
 };
 use httparse::Status;
@@ -15,6 +17,8 @@ use super::answer::Answer;
 use super::has_token;
 use crate::{Tag, limits::Limits};
 
+pub(super) use headers::Headers;
+
 /// Most programs' heads fit; the buffer grows with the head.
 const USUAL_LEN: usize = 512;
 
@@ -24,6 +28,9 @@ const USUAL_HEADERS: usize = 32;
 /// Up to this length, the bytes are parsed again after every read; from then on only after a line has ended. An invalid
 /// request line fits in it: a peer that speaks another protocol is answered at once.
 const FIRST_LOOK_LEN: usize = 64;
+
+/// As long as a [`HeaderName`](http::HeaderName) can be.
+const NAME_LEN: usize = u16::MAX as usize;
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -36,7 +43,7 @@ pub(super) struct Head {
     pub(super) path: Tag,
     pub(super) query: Option<Box<str>>,
     pub(super) version: Version,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) form: Form,
 }
 
@@ -118,11 +125,10 @@ fn parse_into<'b>(headers: &mut [httparse::Header<'b>], bytes: &'b [u8]) -> Resu
 }
 
 fn convert(parsed: &httparse::Request<'_, '_>) -> Option<Head> {
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
-    for header in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_bytes(header.value).ok()?);
+    if parsed.headers.iter().any(|header| header.name.len() > NAME_LEN) {
+        return None;
     }
+    let headers = Headers::pack(parsed.headers.iter().map(|header| (header.name, header.value)));
     let method = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
     let (path, query) = path_and_query(parsed.path?);
     let version = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -166,8 +172,8 @@ impl Head {
     pub(super) fn fits(&self, limits: &Limits) -> bool {
         let target = self.path.len() + self.query.as_ref().map_or(0, |query| query.len());
         // Each line has a colon, a space and a line break (RFC 9112, section 5).
-        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-        self.headers.len() <= limits.headers && target + lines.sum::<usize>() <= limits.header_len
+        let lines = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4);
+        self.headers.iter().count() <= limits.headers && target + lines.sum::<usize>() <= limits.header_len
     }
 }
 
@@ -183,8 +189,8 @@ impl Head {
 
     fn has_upgrade_headers(&self) -> bool {
         self.version >= Version::HTTP_11
-            && has_token(&self.headers, &UPGRADE, "websocket")
-            && has_token(&self.headers, &CONNECTION, "upgrade")
+            && has_token(self.headers.get_all(&UPGRADE), "websocket")
+            && has_token(self.headers.get_all(&CONNECTION), "upgrade")
     }
 }
 
@@ -206,7 +212,7 @@ mod tests {
     fn head_and_what_follows_are_told_apart() {
         let (request, rest) = read_all(b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nX: \xff\r\n\r\nrest").unwrap();
         assert_eq!((&*request.path, request.query.as_deref()), ("/a", Some("b=c")));
-        assert_eq!(request.headers["x"].as_bytes(), b"\xff");
+        assert!(request.headers.iter().eq([(&b"host"[..], &b"h"[..]), (b"x", b"\xff")]));
         assert_eq!(&rest[..], b"rest");
     }
 
@@ -226,7 +232,7 @@ mod tests {
             let lines: String = (0..count).map(|n| format!("h{n}: 1\r\n")).collect();
             run(read(&mut format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes(), &limits))
         };
-        assert!(matches!(read_with(1000), Ok((request, _)) if request.headers.len() == 1000));
+        assert!(matches!(read_with(1000), Ok((request, _)) if request.headers.iter().count() == 1000));
         assert!(matches!(read_with(1001), Err(Unreadable::TooLarge)));
     }
 
