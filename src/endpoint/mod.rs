@@ -157,5 +157,7 @@ pub(crate) fn report_drops<V: EndpointEvent>(
     });
     // A subscriber of `tracing` is user code: not under the lock of the outbox.
     reported.iter().for_each(|event| events.trace(event));
-    all().for_each(Events::wake_home);
+    if !reported.is_empty() {
+        all().for_each(Events::wake_home);
+    }
 }

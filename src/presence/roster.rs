@@ -58,8 +58,11 @@ impl Roster {
     pub(crate) fn leave(&mut self, place: &Place, id: u64) {
         let here = self.here(place);
         here.connections = here.connections.saturating_sub(1);
-        self.remove_member(place, id);
-        self.tidy(place);
+        let (is_empty, member) = (here.connections == 0, here.members.remove(&id));
+        self.len -= member.map_or(0, |name| member_len(&name));
+        if is_empty {
+            self.tidy(place);
+        }
     }
 
     /// The tags on which somebody is.
