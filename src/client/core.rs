@@ -1,8 +1,11 @@
 //! The state that the handles, the subscribers and the task of a client share.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::sync::watch;
@@ -23,7 +26,7 @@ use crate::{
     },
     fate::Fate,
     handshake::ConnectAsk,
-    outbox::{Outbox, Reporter},
+    outbox::{Outbox, Reporter, Reports},
     protocol::close::{INTERNAL_ERROR, NORMAL},
     runtime::guard::Death,
     sending::{self, Outgoing, Outlet},
@@ -273,12 +276,14 @@ struct Drops {
 
 impl Reporter for Drops {
     /// On the I/O thread; drops that have come together until then share one event.
-    fn post_drops(self: Arc<Self>, outbox: &Outbox) {
-        let outbox = outbox.clone();
-        self.home.clone().spawn(async move {
-            outbox.until_report().await;
-            report_drops(&outbox, &self.events);
-        });
+    fn post_drops(self: Arc<Self>, reports: Reports) {
+        let (home, drops) = (self.home.clone(), Arc::downgrade(&self));
+        home.spawn_aside(reports.make(move |outbox| {
+            // A client that is gone has reported what was dropped.
+            let Some(drops) = drops.upgrade() else { return ControlFlow::Break(()) };
+            report_drops(outbox, &drops.events);
+            ControlFlow::Continue(())
+        }));
     }
 }
 

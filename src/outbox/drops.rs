@@ -1,11 +1,16 @@
 //! The drops of an outbox: which messages can go, their counts, and the reports of them.
 
-use std::{mem::take, sync::Arc, time::Duration};
+use std::{
+    mem::take,
+    ops::ControlFlow,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Outbox, OutboxFrame,
+    Core, Outbox, OutboxFrame,
     queue::{Head, State},
 };
 use crate::stats::{DropReason, Tally};
@@ -15,8 +20,8 @@ const BETWEEN_REPORTS: Duration = Duration::from_millis(50);
 
 /// The endpoint of an outbox, as far as it reports what that has dropped.
 pub(crate) trait Reporter: Send + Sync {
-    /// Arranges a [report](Outbox::report_drops), for which drops have begun to wait. Called outside the lock.
-    fn post_drops(self: Arc<Self>, outbox: &Outbox);
+    /// Spawns a task that makes the [reports](Reports::make), for which drops have begun to wait. Called outside the lock.
+    fn post_drops(self: Arc<Self>, reports: Reports);
 }
 
 /// Messages are dropped.
@@ -45,16 +50,16 @@ impl State {
 
     /// Drops a message of which nothing was written, if there is one at this index.
     pub(super) fn drop_at(&mut self, at: usize, reason: DropReason) -> bool {
+        let Some(frame) = self.queue.remove(at) else { return false };
         if at == self.greetings() {
-            self.skip(usize::from(at < self.queue.len()));
+            self.skip(1);
         }
         if let Some(window) = self.window_mut() {
             window.places.remove(at);
         }
-        if at < self.queue.len() {
-            self.note_removed(at, reason);
-        }
-        self.queue.remove(at).map(|frame| self.drop_later(frame, reason)).is_some()
+        self.note_removed(at, reason);
+        self.drop_later(frame, reason);
+        true
     }
 
     /// Drops all messages that can be dropped.
@@ -99,11 +104,6 @@ impl State {
         }
     }
 
-    /// Whether events have reported all drops.
-    pub(super) fn is_reported(&self) -> bool {
-        self.rare.as_ref().is_none_or(|rare| rare.unreported.is_empty())
-    }
-
     /// Takes out the drops that no event has reported yet.
     fn take_unreported(&mut self) -> Vec<(DropReason, Tally)> {
         let unreported = self.rare.as_mut().map_or_else(Vec::new, |rare| take(&mut rare.unreported));
@@ -116,21 +116,11 @@ impl State {
 
 /// The reports.
 impl Outbox {
-    /// Signals that drops wait to be [reported](Self::report_drops).
+    /// Lets the endpoint arrange the [reports](Self::report_drops) of drops.
     pub(super) fn report(&self) {
+        // Otherwise nobody will ever report them.
         if let Some(reporter) = self.core.reporter.upgrade() {
-            reporter.post_drops(self);
-        }
-    }
-
-    /// Waits until drops that no event has reported are to be: at once, or some time after the last report, so that a push that
-    /// drops seldom pays for one.
-    pub(crate) async fn until_report(&self) {
-        let last = self.lock().rare.as_ref().and_then(|rare| rare.reported_at);
-        if let Some(next) = last.map(|last| last + BETWEEN_REPORTS)
-            && Instant::now() < next
-        {
-            sleep_until(next).await;
+            reporter.post_drops(Reports::of(self));
         }
     }
 
@@ -140,5 +130,69 @@ impl Outbox {
     pub(crate) fn report_drops(&self, mut tell: impl FnMut(DropReason, Tally)) {
         let mut state = self.lock();
         state.take_unreported().into_iter().for_each(|(reason, dropped)| tell(reason, dropped));
+    }
+}
+
+/// The duty to report what an outbox drops, for as long as it goes on to drop: spawning a task costs as much as some pushes, so not
+/// each report has its own. Only one has it at a time.
+///
+/// If it is dropped, as with a runtime that ends, the next drop gives it to another task.
+pub(crate) struct Reports {
+    /// Weak, as the task stays for a while when there is nothing to report.
+    outbox: Weak<Core>,
+}
+
+impl Reports {
+    pub(super) fn of(outbox: &Outbox) -> Self {
+        Self { outbox: Arc::downgrade(&outbox.core) }
+    }
+
+    /// Calls `report` at once, and again some time after each report if messages were dropped meanwhile. Ends when none were, or
+    /// when there is no endpoint any more.
+    ///
+    /// Between two reports it keeps only `report`.
+    pub(crate) async fn make(mut self, mut report: impl FnMut(&Outbox) -> ControlFlow<()>) {
+        loop {
+            if let Some(next) = self.next()
+                && Instant::now() < next
+            {
+                sleep_until(next).await;
+            }
+            let Some(outbox) = self.outbox() else { return };
+            if self.try_end(&outbox) || report(&outbox).is_break() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn outbox(&self) -> Option<Outbox> {
+        self.outbox.upgrade().map(|core| Outbox { core })
+    }
+
+    /// When the next report may come at the earliest, if there was one.
+    fn next(&self) -> Option<Instant> {
+        let last = self.outbox()?.lock_unsettled().rare.as_ref()?.reported_at?;
+        Some(last + BETWEEN_REPORTS)
+    }
+
+    /// Ends if everything is reported. Under one lock with the look, so that the next drop finds another in charge, or none.
+    fn try_end(&mut self, outbox: &Outbox) -> bool {
+        let mut state = outbox.lock_unsettled();
+        let rare = state.rare();
+        let is_over = rare.unreported.is_empty();
+        if is_over {
+            rare.has_reports = false;
+            // Others may be in charge by the time this is dropped.
+            self.outbox = Weak::new();
+        }
+        is_over
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox() {
+            outbox.lock_unsettled().rare().has_reports = false;
+        }
     }
 }

@@ -55,7 +55,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub(crate) use drops::Reporter;
+pub(crate) use drops::{Reporter, Reports};
 pub(crate) use effects::{Effects, Spent, discard};
 pub(crate) use flush::Flush;
 pub(crate) use keys::Key;
@@ -197,17 +197,16 @@ impl Outbox {
     }
 
     fn apply_to<R>(&self, mut state: MutexGuard<'_, State>, f: impl FnOnce(&mut State) -> R) -> (R, Effects<'_>) {
-        let was_reported = state.is_reported();
         let result = f(&mut state);
-        let (mut alarm, mut waiter, mut spent) = (false, None, Spent::default());
+        let (mut alarm, mut waiter, mut report, mut spent) = (false, None, None, Spent::default());
         if let Some(rare) = &mut state.rare {
             self.core.is_closing.store(rare.closing.is_some(), Release);
             self.core.overflown.store(rare.overflown, Release);
             (alarm, spent) = (take(&mut rare.alarm), take(&mut rare.spent));
             waiter = if alarm { rare.waiter.take() } else { None };
+            report = rare.take_need_of_reports().then_some(self);
         }
         let wake = if self.take_asleep() || alarm { state.link.clone() } else { None };
-        let report = (was_reported && !state.is_reported()).then_some(self);
         (result, Effects { wake, waiter, report, spent })
     }
 

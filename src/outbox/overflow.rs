@@ -184,9 +184,11 @@ impl State {
     pub(super) fn make_room(&mut self) -> Result<(), Refusal> {
         let room = self.room();
         let is_over = |held: Tally| held.messages > 1 && (held.messages > room.messages || held.len > room.len);
-        while is_over(self.bounded()) && self.try_drop_oldest(DropReason::Overflow) {}
+        // It stays the same, whatever goes.
+        let first = self.droppable();
+        while is_over(self.bounded()) && self.drop_at(first, DropReason::Overflow) {}
         // The newest is the last one that can go.
-        if self.droppable() < self.queue.len() {
+        if first < self.queue.len() {
             return Ok(());
         }
         if let Some(window) = self.window_mut() {

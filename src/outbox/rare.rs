@@ -1,6 +1,6 @@
 //! [`Rare`]: the part of an outbox's state that most outboxes never use.
 
-use std::sync::Arc;
+use std::{mem::replace, sync::Arc};
 
 use tokio::{sync::Notify, time::Instant};
 
@@ -31,6 +31,8 @@ pub(crate) struct Rare {
     pub(super) unreported: Vec<(DropReason, Tally)>,
     /// When the last drops were reported.
     pub(super) reported_at: Option<Instant>,
+    /// [`Reports`](super::Reports) are under way, which will report the drops that come meanwhile.
+    pub(super) has_reports: bool,
     /// Messages that have left the queue since the lock was taken.
     pub(crate) spent: Spent,
     /// How often a message was written once more.
@@ -48,6 +50,11 @@ pub(crate) struct Rare {
 }
 
 impl Rare {
+    /// Whether drops wait that nobody is about to report. The caller has to arrange their reports, once.
+    pub(super) fn take_need_of_reports(&mut self) -> bool {
+        !self.unreported.is_empty() && !replace(&mut self.has_reports, true)
+    }
+
     /// Counts a message that has left the head of the queue as written.
     pub(super) fn count_written(&mut self, frame: &OutboxFrame) {
         self.head_was_begun = false;

@@ -42,6 +42,11 @@ impl IoScheduler {
         self.runtime.upgrade().spawn(task);
     }
 
+    /// Spawns a task that does not keep the threads running, and may be dropped with them.
+    pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.upgrade().spawn_aside(task);
+    }
+
     /// The runtime it schedules on; the global one when that has ended.
     pub(crate) fn runtime(&self) -> IoRuntime {
         self.runtime.upgrade()

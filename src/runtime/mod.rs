@@ -302,10 +302,15 @@ impl IoRuntime {
     /// Spawns a task that keeps the threads running until it is done; on the lane of the calling thread, if it has lanes.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let alive = self.clone();
-        self.here().core.handle.spawn(async move {
+        self.spawn_aside(async move {
             task.await;
             drop(alive);
         });
+    }
+
+    /// As [`spawn`](Self::spawn), for a task that does not keep the threads running, and may be dropped with them.
+    pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.here().core.handle.spawn(task);
     }
 
     /// Runs a scheduler's task, which keeps the threads running until it is done or cancelled.

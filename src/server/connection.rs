@@ -5,6 +5,7 @@ use std::{
     borrow::Cow,
     fmt,
     mem::replace,
+    ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU64},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use crate::{
     fate::Fate,
     handshake::{Granted, UpgradeRequest},
     link::Recipient,
-    outbox::{Outbox, Reporter},
+    outbox::{Outbox, Reporter, Reports},
     protocol::close::{INTERNAL_ERROR, NORMAL},
     sending::{self, Outgoing, Outlet, backpressure},
     server::{core::ServerCore, lane::Lane, rooms::Tags},
@@ -108,17 +109,15 @@ impl<D: WsDatatype> fmt::Display for ConnectionCore<D> {
 
 impl<D: WsDatatype> Reporter for ConnectionCore<D> {
     /// On its I/O thread; drops that have come together until then share one event.
-    fn post_drops(self: Arc<Self>, outbox: &Outbox) {
-        let (home, outbox, connection) = (self.lane.home.clone(), outbox.clone(), Arc::downgrade(&self));
-        home.spawn(async move {
-            outbox.until_report().await;
+    fn post_drops(self: Arc<Self>, reports: Reports) {
+        let (home, connection) = (self.lane.home.clone(), Arc::downgrade(&self));
+        home.spawn_aside(reports.make(move |_| {
             // A connection or a server that is gone has reported what was dropped.
-            if let Some(connection) = connection.upgrade()
-                && let Some(server) = connection.server.upgrade()
-            {
-                connection.report_drops(&server);
-            }
-        });
+            let Some(connection) = connection.upgrade() else { return ControlFlow::Break(()) };
+            let Some(server) = connection.server.upgrade() else { return ControlFlow::Break(()) };
+            connection.report_drops(&server);
+            ControlFlow::Continue(())
+        }));
     }
 }
 

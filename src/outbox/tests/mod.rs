@@ -4,6 +4,7 @@
 mod compressed;
 mod line;
 mod model;
+mod reports;
 mod run;
 mod window;
 
@@ -22,7 +23,7 @@ use crate::{protocol::close::TRY_AGAIN_LATER, stats::Dropped, time};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Reporter for () {
-    fn post_drops(self: Arc<Self>, _: &Outbox) {}
+    fn post_drops(self: Arc<Self>, _: Reports) {}
 }
 
 impl Outbox {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{PATIENCE, flush, is_over, message, take_some};
 use crate::{
     Frame,
-    outbox::{Flush, Key, Outbox, OutboxBound, Overflow, Refusal, Reporter},
+    outbox::{Flush, Key, Outbox, OutboxBound, Overflow, Refusal, Reporter, Reports},
     stats::{Dropped, Tally},
 };
 
@@ -70,7 +70,8 @@ struct Model {
 }
 
 impl Reporter for Mutex<Dropped> {
-    fn post_drops(self: Arc<Self>, outbox: &Outbox) {
+    fn post_drops(self: Arc<Self>, reports: Reports) {
+        let Some(outbox) = reports.outbox() else { return };
         outbox.report_drops(|reason, dropped| self.lock().unwrap().add(reason, dropped));
     }
 }
