@@ -427,3 +427,22 @@ impl fmt::Debug for IoRuntime {
         f.debug_struct("IoRuntime").field("id", &self.core.facts.numbers.own).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn task_aside_ends_with_the_threads_that_it_does_not_keep() {
+        let runtime = IoRuntime::new("aside").unwrap();
+        let (in_task, ended) = mpsc::channel::<()>();
+        runtime.spawn_aside(async move {
+            let _in_task = in_task;
+            std::future::pending().await
+        });
+        drop(runtime);
+        assert_eq!(ended.recv_timeout(Duration::from_secs(10)), Err(mpsc::RecvTimeoutError::Disconnected));
+    }
+}
