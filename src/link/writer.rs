@@ -107,7 +107,7 @@ pub(crate) enum Progress {
 }
 
 /// The state of the writer after a write, as far as reading and the clock depend on it.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(crate) struct WriteStatus {
     pub(crate) is_flushed: bool,
     /// How many bytes of answers wait, which the peer itself caused.
@@ -453,14 +453,20 @@ impl<S: Socket> Outflow for SharedWriter<S> {
         }
         // With the task's waker, so that the socket wakes the task. A task that has not run yet will ask the socket itself.
         let task = self.lock_task().clone().unwrap_or_else(|| Waker::noop().clone());
+        let before = writer.status();
         writer.insist(true);
         let (progress, effects) = self.write_up_to(&mut writer, WRITES_PER_PUSH, &mut Context::from_waker(&task));
         writer.insist(false);
         let takes = matches!(progress, Ok(Progress::Done | Progress::Unfinished));
-        let is_done = matches!(progress, Ok(Progress::Done));
+        let is_known = match progress {
+            Ok(Progress::Done) => true,
+            // The task was woken when that began, and the socket wakes it when that ends.
+            Ok(Progress::Blocked) => before.stalled.is_some() && writer.status() == before,
+            _ => false,
+        };
         writer.failed = progress.err();
         drop(writer);
-        if !is_done || self.outbox.wants_pong() {
+        if !is_known || self.outbox.wants_pong() {
             // The task does the rest: it watches the clock, and ends the connection.
             task.wake();
         }

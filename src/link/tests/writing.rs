@@ -39,6 +39,34 @@ async fn peer_that_takes_a_byte_now_and_then_is_not_stalled() {
     assert!(!rig.task.is_finished());
 }
 
+// A drop costs more than a usual push already.
+#[tokio::test(start_paused = true)]
+async fn task_of_a_socket_that_takes_nothing_is_left_alone_by_pushes_that_ask_the_socket() {
+    let (socket, mut peer) = duplex(64);
+    let outbox = Outbox::unreported(OutboxBound::new(2, 1 << 20, Overflow::DropOldest));
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = polls.clone();
+    let cut = poll_fn(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Poll::<()>::Pending
+    });
+    let _driving = tokio::spawn(drive(socket, Plan::new(Role::Client).link(&outbox), receipt, cut));
+    outbox.push(binary(100)).unwrap();
+    sleep(SECOND).await;
+    (0..3).for_each(|_| outbox.push(binary(200)).unwrap());
+    sleep(SECOND).await;
+    let before = polls.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        outbox.push(binary(200)).unwrap();
+        // Longer than a socket is believed to take nothing, and well before the link's next deadline.
+        sleep(SECOND / 10).await;
+    }
+    assert_eq!((polls.load(Ordering::Relaxed) - before, outbox.stats().dropped.overflow.messages), (0, 12));
+    // It is still woken by the socket.
+    let mut written = vec![0; 6 + 100 + 8 + 200];
+    timeout(SECOND, peer.read_exact(&mut written)).await.expect("nothing was written").unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_of_no_length_are_sent_and_counted() {
     let mut rig = Plan::new(Role::Server).start();
