@@ -234,6 +234,11 @@ fn assert_drops_are_told_with_pauses(
     }
     // What is reported last may be heard earlier after its report than what is reported first.
     assert!(count <= 2 + (last - first).as_millis() / PAUSE.as_millis(), "{count} in {:?}", last - first);
+    // The task that has reported ends after a pause without drops.
+    thread::sleep(3 * PAUSE);
+    push("short");
+    sum += told.recv_timeout(PATIENCE).unwrap().1;
+    assert_eq!(sum, dropped());
 }
 
 // Each push drops a message, and a report costs more than the push.
