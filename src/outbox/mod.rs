@@ -198,6 +198,10 @@ impl Outbox {
 
     fn apply_to<R>(&self, mut state: MutexGuard<'_, State>, f: impl FnOnce(&mut State) -> R) -> (R, Effects<'_>) {
         let result = f(&mut state);
+        (result, self.take_effects(&mut state))
+    }
+
+    fn take_effects(&self, state: &mut State) -> Effects<'_> {
         let (mut alarm, mut waiter, mut report, mut spent) = (false, None, None, Spent::default());
         if let Some(rare) = &mut state.rare {
             self.core.is_closing.store(rare.closing.is_some(), Release);
@@ -207,7 +211,7 @@ impl Outbox {
             report = rare.take_need_of_reports().then_some(self);
         }
         let wake = if self.take_asleep() || alarm { state.link.clone() } else { None };
-        (result, Effects { wake, waiter, report, spent })
+        Effects { wake, waiter, report, spent }
     }
 
     /// Clears the flag that the link sleeps, as it is being woken or is awake. Returns whether the flag was set.

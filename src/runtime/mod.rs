@@ -53,6 +53,7 @@ use executor::Executor;
 use guard::{Death, Guard};
 pub use io_scheduler::IoScheduler;
 pub use run_loop::{RunLoop, RunLoopScheduler};
+use run_queue::Work;
 #[cfg(feature = "test")]
 pub(crate) use turn::go_on_in_test;
 pub(crate) use turn::{Deliver, Place, deliver_on, hand_over, place, yield_now};
@@ -289,7 +290,7 @@ impl IoRuntime {
         task: impl Future<Output = ()> + Send + 'static,
         on_death: impl FnOnce(Death) + Send + Unpin + 'static,
     ) {
-        self.core.handle.spawn(Guard::new(self.clone(), task, on_death));
+        self.spawn_work(Box::pin(Guard::new(self.clone(), task, on_death)));
     }
 
     /// Notes that the calling thread runs this runtime's tasks.
@@ -310,7 +311,11 @@ impl IoRuntime {
 
     /// As [`spawn`](Self::spawn), for a task that does not keep the threads running, and may be dropped with them.
     pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.here().core.handle.spawn(task);
+        self.here().spawn_work(Box::pin(task));
+    }
+
+    fn spawn_work(&self, work: Work) {
+        self.core.handle.spawn(work);
     }
 
     /// Runs a scheduler's task, which keeps the threads running until it is done or cancelled.

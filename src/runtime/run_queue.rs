@@ -22,8 +22,9 @@ use crate::{
     sync::{AtomicBool, Mutex, MutexGuard, Ordering},
 };
 
-/// The work of a task. In a box, since a queue runs tasks of all types.
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The work of a task. In a box, since a queue runs tasks of all types, and since a program compiles what tokio needs for a task
+/// once for each type of task.
+pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How many jobs are run before sockets and timers get their turn: about as often as tokio looks at them itself. Fewer if
 /// they have made as many deliveries as a thread may make in one turn.
