@@ -86,6 +86,7 @@ impl Roster {
         }
     }
 
+    #[cfg(feature = "nats")]
     pub(crate) fn remove_member(&mut self, place: &Place, id: u64) {
         if let Some(name) = self.here(place).members.remove(&id) {
             self.len -= member_len(&name);
