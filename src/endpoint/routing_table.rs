@@ -315,7 +315,7 @@ mod tests {
         for outbox in &outboxes[2..] {
             assert!(is_kept());
             outbox.take_each(100, None, |_, _| {});
-            let _ = outbox.confirm(2, false);
+            outbox.confirm(2, false);
         }
         assert!(!is_kept());
         assert!(outboxes[..2].iter().all(|outbox| outbox.stats().queued.messages == 1));

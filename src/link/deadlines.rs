@@ -33,6 +33,10 @@ where
 {
     /// Pings if it is time to, ends whatever takes too long, and sets the timer.
     pub(crate) fn keep_deadlines(&mut self, intake: Intake, cx: &mut Context<'_>) -> Flow<Turn> {
+        // A task that is held may be waiting for another thread, to a time of its own.
+        if intake != Intake::Held && self.is_calm() {
+            return Continue(Turn::Wait);
+        }
         if self.draining.is_none() && self.phase.hears_messages() {
             self.end_if_silent()?;
         }
@@ -45,6 +49,20 @@ where
         let pinged = self.ping_if_due();
         let timed = self.set_timer(cx);
         Continue(if pinged == Turn::Again { pinged } else { timed })
+    }
+
+    /// Whether only the heartbeat watches the clock, and the timer is set for it: so it is in most turns.
+    fn is_calm(&self) -> bool {
+        let is_watched = self.draining.is_some()
+            || self.close_by.is_some()
+            || self.write_status.stalled.is_some()
+            || self.link.session.is_some()
+            || !matches!(self.phase, Phase::Open);
+        let is_timed = match self.pulse.next_ping() {
+            Some(next) => self.timer.as_ref().is_some_and(|(set, _)| self.now < *set && *set <= next),
+            None => true,
+        };
+        !is_watched && is_timed && !self.pulse.is_asking() && !self.link.outbox.wants_pong()
     }
 
     /// Ends a connection whose peer gives no sign of life, or its writing if the peer takes nothing.

@@ -217,7 +217,7 @@ where
     fn read(&mut self, cx: &mut Context<'_>) -> Flow<Intake> {
         // In the last turn a close frame that has arrived counts, whatever is owed.
         let standing = if self.is_late() { Standing::Clear } else { debts::pay(cx) };
-        if debts::until().is_some() {
+        if standing == Standing::Waiting {
             // Time in which this side waits for another thread does not count against the peer.
             self.pulse.hear(self.now);
         }

@@ -43,18 +43,22 @@ impl Space {
 }
 
 thread_local! {
-    static SHARED: Cell<Option<ReadBuffer>> = const { Cell::new(None) };
+    static SHARED: Cell<Option<Box<ReadBuffer>>> = const { Cell::new(None) };
 }
 
 impl ReadBuffer {
     /// Takes the thread's buffer. Makes a new one if a callback runs another driver inside the one that has the buffer.
-    pub(crate) fn take() -> Self {
-        let new = || Self { space: Space::new(), block: Block::default() };
-        SHARED.take().unwrap_or_else(new)
+    pub(crate) fn take() -> Box<Self> {
+        SHARED.take().unwrap_or_else(Self::new)
+    }
+
+    #[cold]
+    fn new() -> Box<Self> {
+        Box::new(Self { space: Space::new(), block: Block::default() })
     }
 
     /// Leaves the buffer to the next read of the thread.
-    pub(crate) fn recycle(self) {
+    pub(crate) fn recycle(self: Box<Self>) {
         SHARED.set(Some(self));
     }
 }

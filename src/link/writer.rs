@@ -32,7 +32,7 @@ use crate::{
         Turn, session,
         write_scheduler::{ScheduledWrite, WriteScheduler},
     },
-    outbox::{Closing, Confirmed, Effects, Outbox, Outflow, Relief, Spent},
+    outbox::{Closing, Effects, Outbox, Outflow, Relief, Spent},
     protocol::{deflate::Agreed, write_buffer::WriteBuffer},
     session::verb::Verb,
     stats::DropReason,
@@ -273,19 +273,19 @@ impl<S: Socket> SharedWriter<S> {
         writes: usize,
         cx: &mut Context<'_>,
     ) -> (io::Result<Progress>, Effects<'_>) {
-        let mut spent = Spent::default();
-        let progress = poll_unconstrained(cx, |cx| self.try_write(writer, writes, &mut spent, cx));
         let mut effects = Effects::default();
+        let progress = poll_unconstrained(cx, |cx| self.try_write(writer, writes, &mut effects.spent, cx));
         if matches!(progress, Ok(Progress::Blocked)) {
             // Of a transport with a buffer of its own, the system may take a part meanwhile.
             let since = writer.status().stalled.unwrap_or_else(Instant::now);
             self.outbox.note_blocked(since);
             if self.outbox.replaces() {
                 // A message of which no byte was written may have to make room for a newer one.
+                let spent = take(&mut effects.spent);
                 effects = writer.return_unwritten(&self.outbox, None);
+                effects.add_spent(spent);
             }
         }
-        effects.add_spent(spent);
         (progress, effects)
     }
 
@@ -318,9 +318,7 @@ impl<S: Socket> SharedWriter<S> {
             if is_flushed {
                 writer.buffer.take().into_iter().for_each(WriteBuffer::recycle);
             }
-            let Confirmed { spent: done, sleeps } =
-                self.outbox.confirm_sent(messages, is_flushed && is_open, self.deflate.as_ref());
-            spent.append(done);
+            let sleeps = self.outbox.confirm_sent(messages, is_flushed && is_open, self.deflate.as_ref(), spent);
             let Poll::Ready(written) = polled else { return Ok(Progress::Blocked) };
             written?;
             if sleeps {

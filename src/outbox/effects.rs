@@ -1,7 +1,7 @@
 //! [`Effects`]: the work that a change of the queue leaves for after the lock, and [`Spent`]: the messages that have left a
 //! queue, until they can be dropped.
 
-use std::{cell::Cell, mem::take, sync::Arc, task::Waker};
+use std::{cell::Cell, collections::VecDeque, mem::take, sync::Arc, task::Waker};
 
 use tokio::sync::Notify;
 
@@ -16,7 +16,7 @@ const DESTRUCTOR: &str = "the destructor of a payload";
 
 thread_local! {
     /// The memory of one list, which would otherwise be allocated anew for each write.
-    static SPARE: Cell<Vec<OutboxFrame>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<VecDeque<OutboxFrame>> = const { Cell::new(VecDeque::new()) };
 }
 
 /// The work that is left once the lock of the queue, and the lock of the link, are released.
@@ -58,7 +58,7 @@ impl Effects<'_> {
 #[derive(Default)]
 #[must_use]
 pub(crate) struct Spent {
-    frames: Vec<OutboxFrame>,
+    frames: VecDeque<OutboxFrame>,
     /// What is told when this is dropped.
     news: Vec<News>,
 }
@@ -85,14 +85,19 @@ impl News {
 
 impl Spent {
     pub(crate) fn push(&mut self, frame: OutboxFrame) {
-        self.frames_with_memory().push(frame);
+        self.frames_with_memory().push_back(frame);
+    }
+
+    /// Takes all messages of a queue.
+    pub(super) fn take_all(&mut self, queue: &mut VecDeque<OutboxFrame>) {
+        self.frames_with_memory().append(queue);
     }
 
     pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = OutboxFrame>) {
         self.frames_with_memory().extend(frames);
     }
 
-    fn frames_with_memory(&mut self) -> &mut Vec<OutboxFrame> {
+    fn frames_with_memory(&mut self) -> &mut VecDeque<OutboxFrame> {
         if self.frames.capacity() == 0 {
             // A thread that is ending has no spare memory any more.
             self.frames = SPARE.try_with(Cell::take).unwrap_or_default();

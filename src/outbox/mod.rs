@@ -109,13 +109,6 @@ pub(crate) struct Relief {
     pub(crate) spent: Spent,
 }
 
-/// The outcome of [`Outbox::confirm`].
-pub(crate) struct Confirmed {
-    pub(crate) spent: Spent,
-    /// The queue is empty, and the next change of it wakes the link.
-    pub(crate) sleeps: bool,
-}
-
 /// A handle of one connection's outbound queue.
 #[derive(Clone)]
 pub(crate) struct Outbox {
@@ -273,7 +266,7 @@ impl Outbox {
         fate: Option<&Arc<dyn Fate>>,
     ) -> (Result<(), Refusal>, Spent) {
         if self.takes(&state, &frame) {
-            (Ok(()), self.accept(state, frame, fate))
+            (Ok(()), self.accept(state, frame, fate).unwrap_or_default())
         } else {
             self.offer_to_full(state, frame, None, fate)
         }
@@ -285,16 +278,21 @@ impl Outbox {
         !self.is_closing() && state.has_room(frame)
     }
 
-    /// Queues a message that the outbox [takes](Self::takes).
+    /// Queues a message that the outbox [takes](Self::takes). Returns what is to be told of it, if anything.
     #[inline]
-    fn accept(&self, mut state: MutexGuard<'_, State>, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> Spent {
+    fn accept(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        frame: OutboxFrame,
+        fate: Option<&Arc<dyn Fate>>,
+    ) -> Option<Spent> {
         state.append(frame);
         if fate.is_some() {
             state.track(fate, None);
         }
-        let spent = if state.has_gauge() { state.take_news_of_fill() } else { Spent::default() };
+        let news = state.has_gauge().then(|| state.take_news_of_fill());
         self.wake_link(state);
-        spent
+        news
     }
 
     /// Wakes the link, if it sleeps, behind the lock.
@@ -398,14 +396,6 @@ impl Outbox {
         self.core.is_compressed.store(is_compressed, Relaxed);
     }
 
-    /// As [`confirm`](Self::confirm), for a link that has `agreed` on compression, or not: counts what it took in compressed form.
-    pub(crate) fn confirm_sent(&self, count: usize, may_sleep: bool, agreed: Option<&Agreed>) -> Confirmed {
-        if let Some(agreed) = agreed {
-            self.count_compressed(count, agreed);
-        }
-        self.confirm(count, may_sleep)
-    }
-
     fn count_compressed(&self, count: usize, agreed: &Agreed) {
         let mut state = self.lock();
         let (mut before, mut after) = (Tally::default(), 0);
@@ -422,11 +412,21 @@ impl Outbox {
         }
     }
 
-    /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue. A link
-    /// that `may_sleep` is woken by the next change if that leaves the queue empty.
-    pub(crate) fn confirm(&self, count: usize, may_sleep: bool) -> Confirmed {
+    /// Notes that the operating system has taken the last byte of the first `count` messages, which leave the queue for `spent`.
+    /// Returns whether a link that `may_sleep` does: the queue is empty, and the next change of it wakes the link. One that has
+    /// `agreed` on compression counts what it took in compressed form.
+    pub(crate) fn confirm_sent(
+        &self,
+        count: usize,
+        may_sleep: bool,
+        agreed: Option<&Agreed>,
+        spent: &mut Spent,
+    ) -> bool {
+        if let Some(agreed) = agreed {
+            self.count_compressed(count, agreed);
+        }
         let mut state = self.lock_unsettled();
-        let spent = state.confirm(count);
+        state.confirm(count, spent);
         if state.wants_pong() {
             self.core.wants_pong.store(true, Relaxed);
         }
@@ -434,7 +434,7 @@ impl Outbox {
         if sleeps {
             self.core.asleep.store(true, Relaxed);
         }
-        Confirmed { spent, sleeps }
+        sleeps
     }
 
     /// Notes that the link has not begun to write the last `count` messages that it took. They wait again; with a reason,

@@ -203,17 +203,16 @@ impl State {
 
 /// The link takes messages, writes them, and leaves.
 impl State {
-    /// Takes the first `count` messages out of the queue and counts them as written.
-    pub(crate) fn confirm(&mut self, count: usize) -> Spent {
+    /// Moves the first `count` messages of the queue to `spent`, and counts them as written.
+    pub(crate) fn confirm(&mut self, count: usize, spent: &mut Spent) {
         if self.queue.is_empty() && self.stretch.len() > 0 {
-            self.confirm_stretch(count);
-            return Spent::default();
+            return self.confirm_stretch(count);
         }
         self.settle();
         self.note_progress();
         if self.window.is_some() {
             self.retain_written(count);
-            return self.take_spent();
+            return spent.append(self.take_spent());
         }
         let count = count.min(self.queue.len());
         self.note_written(count, self.written.messages);
@@ -228,10 +227,15 @@ impl State {
         self.taken = self.taken.saturating_sub(count as u32);
         self.queue_less(done);
         self.written += done;
-        let mut spent = self.take_spent();
-        spent.extend(self.queue.drain(..count));
+        if let Some(rare) = &mut self.rare {
+            spent.append(take(&mut rare.spent));
+        }
+        if count == self.queue.len() {
+            spent.take_all(&mut self.queue);
+        } else {
+            spent.extend(self.queue.drain(..count));
+        }
         self.shrink_if_empty();
-        spent
     }
 
     pub(super) fn shrink_if_empty(&mut self) {

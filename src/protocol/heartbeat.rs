@@ -129,6 +129,16 @@ impl Pulse {
         None
     }
 
+    /// When the next ping is due.
+    pub(crate) fn next_ping(&self) -> Option<Instant> {
+        self.next_ping
+    }
+
+    /// Whether the peer has been pinged, and nothing has come from it since.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// The time of the next ping or judgement.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.next_ping, self.gone_at()].into_iter().flatten().min()

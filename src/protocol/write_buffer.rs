@@ -290,17 +290,25 @@ impl WriteBuffer {
             self.stalled = Some(Instant::now());
         }
         self.settled = settled;
+        if self.is_empty() && settled == written && self.unsettled.is_empty() {
+            return self.settle_all();
+        }
         let taken = self.messages.iter().take_while(|message| message.end <= written).count();
         let mut len = 0;
         let messages = self.messages.drain(..taken).inspect(|message| len += message.len);
-        let ended = if kept == 0 && self.unsettled.is_empty() {
-            messages.fold(0, |count, _| count + 1)
-        } else {
-            self.unsettled.extend(messages);
-            let ended = self.unsettled.iter().take_while(|message| message.end <= settled).count();
-            self.unsettled.drain(..ended).count()
-        };
+        self.unsettled.extend(messages);
+        let ended = self.unsettled.iter().take_while(|message| message.end <= settled).count();
+        self.unsettled.drain(..ended);
         self.messages_len -= len;
+        self.reclaim();
+        ended
+    }
+
+    /// As [`settle`](Self::settle), where the operating system has taken everything: so it is mostly.
+    fn settle_all(&mut self) -> usize {
+        let ended = self.messages.len();
+        self.messages.clear();
+        self.messages_len = 0;
         self.reclaim();
         ended
     }

@@ -47,9 +47,13 @@ struct Owed {
     generation: u8,
 }
 
-/// The debts of one task.
+/// The debts of one task. One word, since it changes hands whenever the task is polled, and most tasks never owe.
 #[derive(Default)]
-pub(crate) struct Debts {
+pub(crate) struct Debts(Option<Box<Account>>);
+
+/// The debts of a task that has owed before.
+#[derive(Default)]
+struct Account {
     owed: Vec<Debt>,
     /// When the task stops waiting for the deliveries of other threads.
     until: Option<Instant>,
@@ -120,6 +124,10 @@ pub(crate) enum Standing {
 }
 
 impl Debts {
+    fn account(&mut self) -> &mut Account {
+        self.0.get_or_insert_default()
+    }
+
     /// Runs `f`, in which this task calls observers. The turn ends when they cause a debt.
     pub(crate) fn incur<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.incur_of(0, f)
@@ -140,12 +148,13 @@ impl Debts {
 
     /// Wakes a task that is [`Waiting`](Standing::Waiting) when its patience ends. For a task without timers of its own.
     pub(crate) fn wake_in_time(&mut self, cx: &Context<'_>) {
-        let Some(until) = self.until else { return };
+        let Some(until) = self.until() else { return };
         // One timer at a time: if it wakes the task too early for a later wait, that wait sets the next one.
-        if self.timer.is_some_and(|timer| timer > Instant::now()) {
+        let timer = &mut self.account().timer;
+        if timer.is_some_and(|timer| timer > Instant::now()) {
             return;
         }
-        self.timer = Some(until);
+        *timer = Some(until);
         let task = cx.waker().clone();
         IoRuntime::global().spawn(async move {
             sleep_until(until).await;
@@ -164,26 +173,30 @@ impl Debts {
 
     /// The time at which a task that is [`Waiting`](Standing::Waiting) must be polled again at the latest.
     pub(crate) fn until(&self) -> Option<Instant> {
-        self.until
+        self.0.as_ref()?.until
     }
 
     pub(crate) fn are_owed(&self) -> bool {
-        !self.owed.is_empty()
+        self.0.as_ref().is_some_and(|account| !account.owed.is_empty())
     }
 
     /// Makes the owed deliveries, and those that they cause, as far as this turn reaches.
     pub(crate) fn pay(&mut self, cx: &mut Context<'_>) -> Standing {
+        if self.0.is_none() {
+            return Standing::Clear;
+        }
         let standing = self.pay_in_turn(cx);
+        let account = self.account();
         if standing != Standing::Waiting {
-            self.until = None;
+            account.until = None;
             return standing;
         }
         let now = Instant::now();
-        if now < *self.until.get_or_insert(now + PATIENCE) {
+        if now < *account.until.get_or_insert(now + PATIENCE) {
             return Standing::Waiting;
         }
-        self.until = None;
-        for debt in self.owed.drain(..) {
+        account.until = None;
+        for debt in account.owed.drain(..) {
             if let Some(seen) = debt.seen {
                 debt.subject.note_stuck(seen);
             }
@@ -194,12 +207,12 @@ impl Debts {
     fn pay_in_turn(&mut self, cx: &mut Context<'_>) -> Standing {
         let mut is_waiting = false;
         // This ends: a debt caused by a payment is put behind the others, and is of the next generation.
-        while !is_waiting && !self.owed.is_empty() {
+        while !is_waiting && self.are_owed() {
             if callback::is_turn_over() {
                 return Standing::InDebt;
             }
             is_waiting = true;
-            for debt in take(&mut self.owed) {
+            for debt in take(&mut self.account().owed) {
                 // A payment may leave a new debt, for which nobody has promised to wake this task.
                 is_waiting &= self.pay_one(debt, cx) == Standing::Waiting;
             }
@@ -210,7 +223,7 @@ impl Debts {
     /// Keeps the debt unless it is paid.
     fn pay_one(&mut self, mut debt: Debt, cx: &mut Context<'_>) -> Standing {
         if callback::is_turn_over() {
-            self.owed.push(debt);
+            self.account().owed.push(debt);
             return Standing::InDebt;
         }
         let (most, generation) = (debt.deliveries, debt.generation + 1);
@@ -228,13 +241,13 @@ impl Debts {
         let by_others = if delivered == 0 { debt.watch(cx) } else { None };
         let Some(now) = by_others else {
             debt.seen = None;
-            self.owed.push(debt);
+            self.account().owed.push(debt);
             return Standing::InDebt;
         };
         if now - *debt.seen.get_or_insert(now) >= OTHERS * debt.deliveries as u64 {
             return Standing::Clear;
         }
-        self.owed.push(debt);
+        self.account().owed.push(debt);
         Standing::Waiting
     }
 }
@@ -246,7 +259,7 @@ pub(crate) fn pay(cx: &mut Context<'_>) -> Standing {
 
 /// As [`Debts::until`], for the polled task.
 pub(crate) fn until() -> Option<Instant> {
-    OWED.try_with(|owed| owed.borrow().as_ref()?.debts.until).ok().flatten()
+    OWED.try_with(|owed| owed.borrow().as_ref()?.debts.until()).ok().flatten()
 }
 
 /// Whether the polled task owes anything.
@@ -306,7 +319,7 @@ pub(crate) fn owe(subject: &Arc<dyn Drain>, deliveries: usize) {
         let Some(Owed { debts, generation }) = owed.as_mut().filter(|owed| owed.generation < GENERATIONS) else {
             return;
         };
-        let debts = &mut debts.owed;
+        let debts = &mut debts.account().owed;
         callback::set_in_debt(true);
         match debts.iter_mut().find(|debt| Arc::ptr_eq(&debt.subject, subject)) {
             Some(debt) => {

@@ -66,7 +66,7 @@ fn compressed_message_goes_on_plain_to_a_link_that_has_not_agreed() {
     assert!(take(&outbox, Some(agreed()))[0].is_ok());
     outbox.detach(false);
     assert_eq!(take_some(&outbox, 1 << 20), [text(1000)]);
-    drop(outbox.confirm(1, false));
+    outbox.confirm(1, false);
     let stats = outbox.stats();
     assert_eq!((stats.written, stats.queued.messages), (Tally { messages: 1, len: 1000 }, 0));
 }
@@ -123,6 +123,6 @@ fn payload_of_a_compressed_message_is_dropped_outside_the_lock() {
     let outbox = with_messages([]);
     outbox.push(Bytes::from_owner(Owner(outbox.clone(), vec![0; 1000])).into()).unwrap();
     assert!(take(&outbox, Some(agreed()))[0].is_ok());
-    drop(outbox.confirm(1, false));
+    outbox.confirm(1, false);
     assert_eq!(outbox.stats().queued, Tally { messages: 1, len: 1 });
 }

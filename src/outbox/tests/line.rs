@@ -18,7 +18,7 @@ fn drain(outbox: &Outbox) -> Vec<Frame> {
         if batch.is_empty() {
             return all;
         }
-        let _ = outbox.confirm(batch.len(), true);
+        outbox.confirm(batch.len(), true);
         all.extend(batch);
     }
 }
@@ -52,7 +52,7 @@ fn only_the_first_is_called_and_the_next_when_that_has_its_place() {
     };
     assert!((0..3).all(|of| !poll(of, &mut waiting)));
     assert_eq!(take_some(&outbox, 1 << 20).len(), 2);
-    let _ = outbox.confirm(2, false);
+    outbox.confirm(2, false);
     assert_eq!(wakes(), [1, 0, 0]);
     // The second has come for another reason, before the first.
     assert!(!poll(1, &mut waiting) && poll(0, &mut waiting));

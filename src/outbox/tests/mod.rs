@@ -31,6 +31,11 @@ impl Outbox {
     pub(crate) fn unreported(bound: OutboxBound) -> Self {
         Self::new(bound, Weak::<()>::new())
     }
+
+    /// As [`confirm_sent`](Self::confirm_sent), on a link that has not agreed on compression.
+    pub(crate) fn confirm(&self, count: usize, may_sleep: bool) -> bool {
+        self.confirm_sent(count, may_sleep, None, &mut Spent::default())
+    }
 }
 
 /// A link whose task does all the writing.
@@ -148,7 +153,7 @@ fn no_wake_up_is_lost_between_pushes_of_several_threads_and_a_driver() {
         loop {
             let mut batch = Vec::new();
             let closing = outbox.take(cx, 1000, &mut batch);
-            let Confirmed { sleeps, .. } = outbox.confirm(batch.len(), true);
+            let sleeps = outbox.confirm(batch.len(), true);
             match closing {
                 Some(_) => return Poll::Ready(()),
                 None if sleeps || batch.is_empty() => return Poll::Pending,
@@ -228,7 +233,7 @@ fn newest_message_is_refused_where_what_is_being_written_has_all_the_places() {
         assert_eq!(outbox.push(message(10, 0)), Ok(()));
         assert_eq!(take_some(&outbox, 100), [message(10, 0)]);
         assert_eq!(dropped(&outbox).overflow.messages, 2);
-        let _ = outbox.confirm(written.len(), false);
+        outbox.confirm(written.len(), false);
         assert_eq!(outbox.stats().queued, Tally::default());
     }
 }
@@ -252,7 +257,7 @@ fn greetings_of_a_lost_link_are_dropped_and_its_messages_wait_for_the_next() {
     outbox.push(message(1, 0)).unwrap();
     outbox.greet(vec![message(100, 0), message(101, 0)]);
     take_some(&outbox, 9999);
-    let _ = outbox.confirm(1, false);
+    outbox.confirm(1, false);
     outbox.detach(true);
     assert_eq!(dropped(&outbox).greeting.messages, 1);
     outbox.greet(vec![message(102, 0)]);
@@ -309,7 +314,7 @@ fn nobody_who_pushes_waits_while_a_long_message_is_copied() {
 fn queue_that_was_long_gives_its_memory_back() {
     let outbox = outbox(1 << 20, 1 << 30, Overflow::DropLatest);
     (0..100_000).for_each(|n| outbox.push(message(n, 0)).unwrap());
-    let _ = outbox.confirm(take_some(&outbox, 1 << 30).len(), false);
+    outbox.confirm(take_some(&outbox, 1 << 30).len(), false);
     assert!(outbox.lock().queue.capacity() <= KEPT_PLACES);
 }
 
@@ -323,7 +328,7 @@ fn fill(count: u32) -> Outbox {
 }
 
 fn drain(outbox: &Outbox) {
-    let _ = outbox.confirm(take_some(outbox, 1 << 30).len(), false);
+    outbox.confirm(take_some(outbox, 1 << 30).len(), false);
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl Model {
         // Whatever happened meanwhile, the messages that a driver has taken lie at the head.
         assert!(before.iter().zip(&self.taken).all(|(queued, taken)| queued == taken));
         let count = count.min(self.taken.len());
-        let _ = self.outbox.confirm(count, false);
+        self.outbox.confirm(count, false);
         self.taken.drain(..count);
         assert_eq!(self.queue(), before[count..]);
     }

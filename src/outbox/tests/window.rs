@@ -160,7 +160,7 @@ impl World {
             written += usize::from(matches!(sent, Sent::Message(_)));
             self.under_way.push(sent);
         }
-        let _ = self.outbox.confirm(written, false);
+        self.outbox.confirm(written, false);
     }
 
     fn untake(&mut self, count: usize) {
@@ -362,7 +362,7 @@ fn full_window_holds_the_rest_until_the_peer_acknowledges() {
         taken
     };
     assert_eq!(take(), [0, 1]);
-    let _ = outbox.confirm(2, true);
+    outbox.confirm(2, true);
     assert_eq!((take(), outbox.is_held()), (vec![], true));
     outbox.close(1000, "", PATIENCE);
     assert!(outbox.take_each(1000, None, |_, _| {}).is_none(), "a message waits");
@@ -376,7 +376,7 @@ fn end_gives_up_what_was_written_and_drops_the_rest() {
     outbox.begin_session(Tally { messages: 9, len: 100 }, vec![]);
     (0..5).for_each(|n| outbox.push(message(n, 0)).unwrap());
     let _ = outbox.take_each(1000, None, |_, _| {});
-    let _ = outbox.confirm(3, true);
+    outbox.confirm(3, true);
     assert!(outbox.acknowledge(1).is_ok());
     assert_eq!(outbox.end().messages, 2);
     let stats = outbox.stats();
