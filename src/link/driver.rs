@@ -270,7 +270,9 @@ where
                 Fill::Bytes(len) => {
                     let bytes = &buffer.space.as_mut()[..len];
                     let rest = self.dispatch(bytes, &mut buffer.block, &mut share);
-                    self.unread = Bytes::copy_from_slice(rest);
+                    if !rest.is_empty() {
+                        self.unread = Bytes::copy_from_slice(rest);
+                    }
                 }
             }
         }
@@ -309,8 +311,12 @@ where
     /// after the peer's close frame, or after its mistake, is ignored (RFC 6455, sections 1.4 and 7.1.7).
     fn dispatch<'a>(&mut self, mut bytes: &'a [u8], block: &mut Block, share: &mut usize) -> &'a [u8] {
         while self.phase.hears_messages() {
-            // Not when the bytes are used up: there is no message then, but tungstenite may still have a pong to write.
-            if !bytes.is_empty() && (*share == 0 || callback::is_turn_over()) {
+            if bytes.is_empty() {
+                // Otherwise there may be a message whose last bytes were read to its place, or a pong to write.
+                if self.decoder.is_between_frames() {
+                    break;
+                }
+            } else if *share == 0 || callback::is_turn_over() {
                 return bytes;
             }
             *share = share.saturating_sub(1);

@@ -198,10 +198,11 @@ impl<S: Socket> SharedWriter<S> {
 
     /// Writes the answers and the messages, as far as the socket takes them. The caller makes the closing handshake.
     pub(crate) fn write(&self, answers: &mut Vec<u8>, cx: &mut Context<'_>) -> (io::Result<Progress>, WriteStatus) {
+        let mut effects = Effects::default();
         let mut writer = self.lock();
         writer.answer(answers);
         let writes = if self.deflate.is_some() { COMPRESSED_WRITES_PER_TURN } else { WRITES_PER_TURN };
-        let (progress, effects) = self.write_up_to(&mut writer, writes, cx);
+        let progress = self.write_up_to(&mut writer, writes, &mut effects, cx);
         let status = writer.status();
         drop(writer);
         drop(effects.run());
@@ -266,14 +267,14 @@ impl<S: Socket> SharedWriter<S> {
         self.outbox.detach(has_begun);
     }
 
-    /// Writes up to `writes` times. The caller runs the returned effects after it has released the lock.
-    fn write_up_to(
-        &self,
+    /// Writes up to `writes` times. The caller runs the effects after it has released the lock.
+    fn write_up_to<'a>(
+        &'a self,
         writer: &mut Writer<S>,
         writes: usize,
+        effects: &mut Effects<'a>,
         cx: &mut Context<'_>,
-    ) -> (io::Result<Progress>, Effects<'_>) {
-        let mut effects = Effects::default();
+    ) -> io::Result<Progress> {
         let progress = poll_unconstrained(cx, |cx| self.try_write(writer, writes, &mut effects.spent, cx));
         if matches!(progress, Ok(Progress::Blocked)) {
             // Of a transport with a buffer of its own, the system may take a part meanwhile.
@@ -282,11 +283,11 @@ impl<S: Socket> SharedWriter<S> {
             if self.outbox.replaces() {
                 // A message of which no byte was written may have to make room for a newer one.
                 let spent = take(&mut effects.spent);
-                effects = writer.return_unwritten(&self.outbox, None);
+                *effects = writer.return_unwritten(&self.outbox, None);
                 effects.add_spent(spent);
             }
         }
-        (progress, effects)
+        progress
     }
 
     fn try_write(
@@ -445,6 +446,7 @@ impl<S: Socket> Outflow for SharedWriter<S> {
     }
 
     fn relieve(&self) -> Relief {
+        let mut effects = Effects::default();
         let mut writer = self.lock();
         if !self.is_open.load(Relaxed) || writer.failed.is_some() {
             return Relief { takes: false, spent: Spent::default() };
@@ -453,7 +455,8 @@ impl<S: Socket> Outflow for SharedWriter<S> {
         let task = self.lock_task().clone().unwrap_or_else(|| Waker::noop().clone());
         let before = writer.status();
         writer.insist(true);
-        let (progress, effects) = self.write_up_to(&mut writer, WRITES_PER_PUSH, &mut Context::from_waker(&task));
+        let cx = &mut Context::from_waker(&task);
+        let progress = self.write_up_to(&mut writer, WRITES_PER_PUSH, &mut effects, cx);
         writer.insist(false);
         let takes = matches!(progress, Ok(Progress::Done | Progress::Unfinished));
         let is_known = match progress {

@@ -16,7 +16,7 @@ const DESTRUCTOR: &str = "the destructor of a payload";
 
 thread_local! {
     /// The memory of one list, which would otherwise be allocated anew for each write.
-    static SPARE: Cell<VecDeque<OutboxFrame>> = const { Cell::new(VecDeque::new()) };
+    static SPARE: Cell<Option<VecDeque<OutboxFrame>>> = const { Cell::new(None) };
 }
 
 /// The work that is left once the lock of the queue, and the lock of the link, are released.
@@ -58,7 +58,8 @@ impl Effects<'_> {
 #[derive(Default)]
 #[must_use]
 pub(crate) struct Spent {
-    frames: VecDeque<OutboxFrame>,
+    /// There once it has had any.
+    frames: Option<VecDeque<OutboxFrame>>,
     /// What is told when this is dropped.
     news: Vec<News>,
 }
@@ -85,29 +86,26 @@ impl News {
 
 impl Spent {
     pub(crate) fn push(&mut self, frame: OutboxFrame) {
-        self.frames_with_memory().push_back(frame);
+        self.frames().push_back(frame);
     }
 
     /// Takes all messages of a queue.
     pub(super) fn take_all(&mut self, queue: &mut VecDeque<OutboxFrame>) {
-        self.frames_with_memory().append(queue);
+        self.frames().append(queue);
     }
 
     pub(crate) fn extend(&mut self, frames: impl IntoIterator<Item = OutboxFrame>) {
-        self.frames_with_memory().extend(frames);
+        self.frames().extend(frames);
     }
 
-    fn frames_with_memory(&mut self) -> &mut VecDeque<OutboxFrame> {
-        if self.frames.capacity() == 0 {
-            // A thread that is ending has no spare memory any more.
-            self.frames = SPARE.try_with(Cell::take).unwrap_or_default();
-        }
-        &mut self.frames
+    fn frames(&mut self) -> &mut VecDeque<OutboxFrame> {
+        // A thread that is ending has no spare memory any more.
+        self.frames.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default())
     }
 
     /// The bytes of all payloads.
     pub(crate) fn len(&self) -> u64 {
-        self.frames.iter().map(|frame| frame.len() as u64).sum()
+        self.frames.iter().flatten().map(|frame| frame.len() as u64).sum()
     }
 
     /// Tells this when all locks are released.
@@ -125,7 +123,9 @@ impl Spent {
             return;
         }
         self.news.append(&mut more.news);
-        self.frames.append(&mut more.frames);
+        if let Some(mut frames) = more.frames.take() {
+            self.frames().append(&mut frames);
+        }
     }
 }
 
@@ -140,17 +140,18 @@ impl Drop for Spent {
 impl Spent {
     /// Whether it has never had anything, as mostly.
     fn is_nothing(&self) -> bool {
-        self.frames.capacity() == 0 && self.news.is_empty()
+        self.frames.is_none() && self.news.is_empty()
     }
 
     fn clear(&mut self) {
         take(&mut self.news).into_iter().for_each(News::tell);
-        let mut frames = self.frames.drain(..);
+        let Some(mut frames) = self.frames.take() else { return };
+        let mut leaving = frames.drain(..);
         // All in one: it is for every message that was written. After a panic it goes on with the next one.
-        while !callback::isolate(DESTRUCTOR, || frames.by_ref().for_each(drop)) {}
-        drop(frames);
-        if (1..=KEPT_CAPACITY).contains(&self.frames.capacity()) {
-            let _ = SPARE.try_with(|spare| spare.set(take(&mut self.frames)));
+        while !callback::isolate(DESTRUCTOR, || leaving.by_ref().for_each(drop)) {}
+        drop(leaving);
+        if (1..=KEPT_CAPACITY).contains(&frames.capacity()) {
+            let _ = SPARE.try_with(|spare| spare.set(Some(frames)));
         }
     }
 }

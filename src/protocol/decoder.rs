@@ -148,6 +148,11 @@ impl Decoder {
         }
     }
 
+    /// Whether nothing comes of [`decode`](Self::decode) without more input.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        matches!(self.part, Part::Head)
+    }
+
     /// Takes a short message that lies in the input as a whole, in the usual form: one frame without extensions, masked if
     /// its sender is a client (RFC 6455, section 5.2). Trying this before [`decode`](Self::decode), which parses the header in
     /// general, takes 30 ns off a message.
