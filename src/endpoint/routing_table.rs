@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Tag,
     fate::Fate,
-    outbox::{FETCHED_AT_ONCE, Key, Outbox, OutboxFrame, Refusal, Runs, Spent, discard},
+    outbox::{Answer, FETCHED_AT_ONCE, Key, Outbox, OutboxFrame, Refusal, Runs, Spent, discard},
     sparse,
 };
 
@@ -109,12 +109,10 @@ impl RoutingTable {
         fate: Option<&Arc<dyn Fate>>,
         except: Option<&Outbox>,
     ) -> Option<Result<(), Refusal>> {
-        let mut table = self.lock();
-        table.pushed += 1;
-        match fate {
-            None => Self::offer_all(table, path, frame, except),
-            Some(_) => Self::offer_to_each(table, path, frame, except, |outbox, frame| outbox.offer(frame, fate)),
-        }
+        self.push_by(path, frame, |hearers, frame| match fate {
+            None => hearers.offer_all(frame, except),
+            Some(_) => hearers.offer_to_each(frame, except, |outbox, frame| outbox.offer(frame, fate)),
+        })
     }
 
     /// As [`push`](Self::push), for a message with a key.
@@ -126,69 +124,39 @@ impl RoutingTable {
         fate: Option<&Arc<dyn Fate>>,
         except: Option<&Outbox>,
     ) -> Option<Result<(), Refusal>> {
+        self.push_by(path, frame, |hearers, frame| hearers.offer_keyed(frame, key, fate, except))
+    }
+
+    fn push_by(
+        &self,
+        path: &Tag,
+        frame: OutboxFrame,
+        offer: impl FnOnce(&mut Hearers, OutboxFrame) -> Answers,
+    ) -> Option<Result<(), Refusal>> {
         let mut table = self.lock();
         table.pushed += 1;
-        Self::offer_to_each(table, path, frame, except, |outbox, frame| outbox.offer_keyed(frame, key, fate))
+        let answers = match table.tags.get_mut(path) {
+            Some(hearers) => offer(hearers, frame),
+            None => Answers::of_nobody(frame),
+        };
+        if answers.best.is_none() {
+            table.unrouted += 1;
+        }
+        drop(table);
+        answers.best()
     }
 
     /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
     #[cfg(feature = "nats")]
     pub(crate) fn relay(&self, path: &Tag, frame: OutboxFrame, key: Option<Key>) {
-        let table = self.lock();
-        if table.tags.contains_key(path) {
-            match key {
-                None => Self::offer_all(table, path, frame, None),
-                Some(key) => {
-                    let offer = |outbox: &Outbox, frame| outbox.offer_keyed(frame, key, None);
-                    Self::offer_to_each(table, path, frame, None, offer)
-                }
-            };
-        }
-    }
-
-    /// Offers a message of which nothing else is to be known, in a run if that pays.
-    fn offer_all(
-        mut table: MutexGuard<'_, Table>,
-        path: &Tag,
-        frame: OutboxFrame,
-        except: Option<&Outbox>,
-    ) -> Option<Result<(), Refusal>> {
-        // A message that is to be compressed is kept in another form, for all.
-        if let Some(Hearers { outboxes, runs, compressing: 0 }) = table.tags.get_mut(path)
-            && let Some(message) = runs.add(&frame, outboxes.len())
-        {
-            let answers = Answers::of(outboxes, except, |outbox| outbox.offer_of_run(&message));
-            drop(table);
-            discard(frame);
-            return Some(answers.best);
-        }
-        Self::offer_to_each(table, path, frame, except, |outbox, frame| outbox.offer(frame, None))
-    }
-
-    fn offer_to_each(
-        mut table: MutexGuard<'_, Table>,
-        path: &Tag,
-        frame: OutboxFrame,
-        except: Option<&Outbox>,
-        offer: impl Fn(&Outbox, OutboxFrame) -> (Result<(), Refusal>, Spent),
-    ) -> Option<Result<(), Refusal>> {
-        let outboxes = table.tags.get(path).map_or(&[][..], |hearers| &hearers.outboxes);
-        let outboxes = match outboxes.split_last() {
-            Some(((_, last), others)) if !is_meant(last, except) => others,
-            _ => outboxes,
+        let mut table = self.lock();
+        let answers = match (table.tags.get_mut(path), key) {
+            (Some(hearers), None) => hearers.offer_all(frame, None),
+            (Some(hearers), Some(key)) => hearers.offer_keyed(frame, key, None, None),
+            (None, _) => Answers::of_nobody(frame),
         };
-        let Some(((_, last), others)) = outboxes.split_last() else {
-            table.unrouted += 1;
-            drop(table);
-            discard(frame);
-            return None;
-        };
-        let frame = if others.is_empty() { frame } else { frame.shared() };
-        let mut answers = Answers::of(others, except, |outbox| offer(outbox, frame.clone()));
-        answers.note(offer(last, frame));
-        // What is spent is dropped behind the lock.
         drop(table);
-        Some(answers.best)
+        answers.best();
     }
 
     /// How many messages were pushed.
@@ -202,44 +170,100 @@ impl RoutingTable {
     }
 }
 
+impl Hearers {
+    /// Offers a message of which nothing else is to be known, in a run if that pays.
+    fn offer_all(&mut self, frame: OutboxFrame, except: Option<&Outbox>) -> Answers {
+        // A message that is to be compressed is kept in another form, for all.
+        if self.compressing == 0
+            && let Some(message) = self.runs.add(&frame, self.outboxes.len())
+        {
+            let mut answers = Answers::of_nobody(frame);
+            answers.add(&self.outboxes, except, |outbox| outbox.offer_of_run(&message));
+            return answers;
+        }
+        self.offer_to_each(frame, except, |outbox, frame| outbox.offer(frame, None))
+    }
+
+    fn offer_keyed(
+        &self,
+        frame: OutboxFrame,
+        key: Key,
+        fate: Option<&Arc<dyn Fate>>,
+        except: Option<&Outbox>,
+    ) -> Answers {
+        self.offer_to_each(frame, except, |outbox, frame| outbox.offer_keyed(frame, key, fate))
+    }
+
+    fn offer_to_each(
+        &self,
+        frame: OutboxFrame,
+        except: Option<&Outbox>,
+        offer: impl Fn(&Outbox, OutboxFrame) -> Answer,
+    ) -> Answers {
+        let outboxes = match self.outboxes.split_last() {
+            Some(((_, last), others)) if !is_meant(last, except) => others,
+            _ => &self.outboxes,
+        };
+        let Some(((_, last), others)) = outboxes.split_last() else { return Answers::of_nobody(frame) };
+        let mut answers = Answers::default();
+        if others.is_empty() {
+            answers.note(offer(last, frame));
+        } else {
+            let frame = frame.shared();
+            answers.add(others, except, |outbox| offer(outbox, frame.clone()));
+            answers.note(offer(last, frame));
+        }
+        answers
+    }
+}
+
 fn is_meant(outbox: &Outbox, except: Option<&Outbox>) -> bool {
     except.is_none_or(|except| !outbox.is_same(except))
 }
 
-/// The answers of the outboxes to which a message was offered, to be dropped behind the lock.
+/// The answers of the outboxes to which a message was offered. With it goes what is to be dropped behind the lock.
+#[derive(Default)]
 struct Answers {
     /// The one that counts of all; a full one still shows that there is a peer.
-    best: Result<(), Refusal>,
-    spent: Spent,
+    best: Option<Result<(), Refusal>>,
+    spent: Option<Spent>,
+    /// The message, if none of them has this handle of it.
+    left: Option<OutboxFrame>,
 }
 
 impl Answers {
-    /// Those of `outboxes`, but for the one left out.
-    fn of(
-        outboxes: &[(u64, Outbox)],
-        except: Option<&Outbox>,
-        offer: impl Fn(&Outbox) -> (Result<(), Refusal>, Spent),
-    ) -> Self {
-        let mut answers = Self { best: Err(Refusal::Closed), spent: Spent::default() };
+    fn of_nobody(message: OutboxFrame) -> Self {
+        Self { left: Some(message), ..Self::default() }
+    }
+
+    /// Adds those of `outboxes`, but for the one left out.
+    fn add(&mut self, outboxes: &[(u64, Outbox)], except: Option<&Outbox>, offer: impl Fn(&Outbox) -> Answer) {
         for some in outboxes.chunks(FETCHED_AT_ONCE) {
             some.iter().for_each(|(_, outbox)| outbox.prefetch());
             for (_, outbox) in some {
                 if is_meant(outbox, except) {
-                    answers.note(offer(outbox));
+                    self.note(offer(outbox));
                 } else {
                     outbox.settle();
                 }
             }
         }
-        answers
     }
 
     #[inline]
-    fn note(&mut self, (answer, dropped): (Result<(), Refusal>, Spent)) {
-        self.spent.append(dropped);
-        if answer.is_ok() || self.best == Err(Refusal::Closed) {
-            self.best = answer;
+    fn note(&mut self, (answer, spent): Answer) {
+        if let Some(spent) = spent {
+            self.spent.get_or_insert_default().append(spent);
         }
+        if answer.is_ok() || matches!(self.best, None | Some(Err(Refusal::Closed))) {
+            self.best = Some(answer);
+        }
+    }
+
+    /// Drops the rest. The caller holds no lock.
+    fn best(self) -> Option<Result<(), Refusal>> {
+        self.left.into_iter().for_each(discard);
+        self.best
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::{Outbox, OutboxFrame, Overflow, Refusal, Spent, queue::State};
+use super::{Answer, Outbox, OutboxFrame, Overflow, Refusal, queue::State};
 use crate::{fate::Fate, stats::DropReason};
 
 /// What a key of the program hashes to: 128 bits, so that no two keys are taken for one. Comparing keys themselves would run
@@ -29,15 +29,15 @@ impl Outbox {
         frame: OutboxFrame,
         key: Key,
         fate: Option<&Arc<dyn Fate>>,
-    ) -> (Result<(), Refusal>, Spent) {
+    ) -> Answer {
         let mut message = Some(frame);
         let (is_in, effects) =
             self.apply(|state| !state.is_closing() && state.try_append_newest(&mut message, key, fate));
         let mut spent = effects.run();
-        let Some(frame) = message.filter(|_| !is_in) else { return (Ok(()), spent) };
+        let Some(frame) = message.filter(|_| !is_in) else { return (Ok(()), Some(spent)) };
         let (answer, more) = self.offer_to_full(self.lock(), frame, Some(key), fate);
         spent.append(more);
-        (answer, spent)
+        (answer, Some(spent))
     }
 }
 

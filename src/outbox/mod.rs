@@ -109,6 +109,9 @@ pub(crate) struct Relief {
     pub(crate) spent: Spent,
 }
 
+/// The answer to a message that was offered, and what has to be told or dropped outside all locks, if anything.
+pub(crate) type Answer = (Result<(), Refusal>, Option<Spent>);
+
 /// A handle of one connection's outbound queue.
 #[derive(Clone)]
 pub(crate) struct Outbox {
@@ -253,9 +256,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock: also returns the dropped messages, to be dropped outside
-    /// that lock.
-    pub(crate) fn offer(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> (Result<(), Refusal>, Spent) {
+    /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock.
+    pub(crate) fn offer(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> Answer {
         self.offer_in(self.lock(), frame, fate)
     }
 
@@ -264,12 +266,12 @@ impl Outbox {
         state: MutexGuard<'_, State>,
         frame: OutboxFrame,
         fate: Option<&Arc<dyn Fate>>,
-    ) -> (Result<(), Refusal>, Spent) {
+    ) -> Answer {
         if self.takes(&state, &frame) {
-            (Ok(()), self.accept(state, frame, fate).unwrap_or_default())
-        } else {
-            self.offer_to_full(state, frame, None, fate)
+            return (Ok(()), self.accept(state, frame, fate));
         }
+        let (answer, spent) = self.offer_to_full(state, frame, None, fate);
+        (answer, Some(spent))
     }
 
     /// Whether a message has a place, and nothing else changes: the usual case.

@@ -25,7 +25,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Outbox, OutboxFrame, Refusal, Spent, queue::State};
+use super::{Answer, Outbox, OutboxFrame, queue::State};
 use crate::{Frame, WsText, stats::Tally};
 
 /// How many messages a run has at most.
@@ -172,8 +172,8 @@ impl State {
 
 impl Outbox {
     /// As [`offer`](Self::offer), for a message of a run.
-    pub(crate) fn offer_of_run(&self, message: &InRun) -> (Result<(), Refusal>, Spent) {
-        let Some(frame) = message.run.messages[message.at].get() else { return (Ok(()), Spent::default()) };
+    pub(crate) fn offer_of_run(&self, message: &InRun) -> Answer {
+        let Some(frame) = message.run.messages[message.at].get() else { return (Ok(()), None) };
         let mut state = self.lock_unsettled();
         if !state.is_plain() || self.is_closing() || !state.has_room(frame) {
             state.settle();
@@ -181,7 +181,7 @@ impl Outbox {
         }
         state.append_of_run(message, frame.tally());
         self.wake_link(state);
-        (Ok(()), Spent::default())
+        (Ok(()), None)
     }
 
     /// Lets go of the run, as the next messages of it are not for this outbox.
