@@ -32,7 +32,7 @@ use crate::{
         Turn, session,
         write_scheduler::{ScheduledWrite, WriteScheduler},
     },
-    outbox::{Closing, Effects, Outbox, Outflow, Relief, Spent},
+    outbox::{Closing, Effects, Outbox, Outflow, Relief, Spent, Taken},
     protocol::{deflate::Agreed, write_buffer::WriteBuffer},
     session::verb::Verb,
     stats::DropReason,
@@ -343,14 +343,15 @@ impl<S: Socket> SharedWriter<S> {
             None => WRITE_BATCH_LEN,
         };
         match &self.deflate {
-            None => self.outbox.take_each(budget, None, |message, leap| self.append(writer, message.frame(), leap)),
+            None => self.outbox.take_each(budget, None, |taken, leap| match taken {
+                Taken::Message(message) => self.append(writer, message.frame(), leap),
+                Taken::Encoded(encoded) => self.buffer(writer, None).append_frame(encoded.frame()),
+            }),
             // Apart: a closure that does both is not inlined.
-            Some(agreed) => {
-                self.outbox.take_each(budget, Some(agreed), |message, leap| match message.compressed(agreed) {
-                    Some(form) => self.buffer(writer, leap).append_compressed(message.frame(), form, self.role),
-                    None => self.append(writer, message.frame(), leap),
-                })
-            }
+            Some(agreed) => self.outbox.take_each(budget, Some(agreed), |taken, leap| match taken.compressed(agreed) {
+                Some(form) => self.buffer(writer, leap).append_compressed(taken.frame(), form, self.role),
+                None => self.append(writer, taken.frame(), leap),
+            }),
         }
     }
 

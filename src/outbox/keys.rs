@@ -24,12 +24,7 @@ impl Key {
 
 impl Outbox {
     /// As [`offer`](Self::offer), for a message with a key: one with the same key that waits gives up its place.
-    pub(crate) fn offer_keyed(
-        &self,
-        frame: OutboxFrame,
-        key: Key,
-        fate: Option<&Arc<dyn Fate>>,
-    ) -> Answer {
+    pub(crate) fn offer_keyed(&self, frame: OutboxFrame, key: Key, fate: Option<&Arc<dyn Fate>>) -> Answer {
         let mut message = Some(frame);
         let (is_in, effects) =
             self.apply(|state| !state.is_closing() && state.try_append_newest(&mut message, key, fate));

@@ -66,7 +66,7 @@ pub(crate) use overflow::{OutboxBound, Refusal, may_greet};
 pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};
-pub(crate) use run::Runs;
+pub(crate) use run::{Runs, Taken};
 pub(crate) use window::{Beyond, Leftover};
 
 use crate::{
@@ -261,12 +261,7 @@ impl Outbox {
         self.offer_in(self.lock(), frame, fate)
     }
 
-    fn offer_in(
-        &self,
-        state: MutexGuard<'_, State>,
-        frame: OutboxFrame,
-        fate: Option<&Arc<dyn Fate>>,
-    ) -> Answer {
+    fn offer_in(&self, state: MutexGuard<'_, State>, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> Answer {
         if self.takes(&state, &frame) {
             return (Ok(()), self.accept(state, frame, fate));
         }
@@ -344,21 +339,32 @@ impl Outbox {
         &self,
         budget: usize,
         agreed: Option<&Agreed>,
-        mut f: impl FnMut(&OutboxFrame, Option<u64>),
+        mut f: impl FnMut(Taken<'_>, Option<u64>),
     ) -> Option<Closing> {
         let mut state = self.lock_unsettled();
+        if agreed.is_some() {
+            // What is encoded is not compressed.
+            state.settle();
+        }
         let (mut len, before) = (0, state.taken);
         while len < budget && state.has_window() {
             let leap = state.leap();
-            let Some(frame) = state.message(state.under_way()) else { break };
+            let Some(frame) = state.queue.get(state.under_way()) else { break };
             len += FRAME_HEAD_LEN + frame.len();
             if frame.len() < LONG_LEN && !agreed.is_some_and(|agreed| frame.is_to_be_compressed(agreed)) {
-                f(frame, leap);
+                f(Taken::Message(frame), leap);
                 state.taken += 1;
             } else {
                 let message = frame.clone();
-                state = self.take_unlocked(state, message, agreed, |message| f(message, leap));
+                state = self.take_unlocked(state, message, agreed, |message| f(Taken::Message(message), leap));
             }
+        }
+        while len < budget
+            && let Some(encoded) = state.in_stretch(state.under_way())
+        {
+            len += FRAME_HEAD_LEN + encoded.message().len();
+            f(Taken::Encoded(encoded), None);
+            state.taken += 1;
         }
         // A driver that takes nothing because its socket is blocked is woken by the socket; one that may not take more, by
         // the peer's acknowledgement.

@@ -162,7 +162,13 @@ impl State {
     // Inlined, as `bounded` and `fits` are: the common push needs nothing else of this file.
     #[inline]
     pub(crate) fn has_room(&self, frame: &OutboxFrame) -> bool {
-        fits(self.bounded(), frame, self.room())
+        self.has_room_for(frame.len())
+    }
+
+    /// As [`has_room`](Self::has_room), by the length of the message.
+    #[inline]
+    pub(super) fn has_room_for(&self, len: usize) -> bool {
+        fits_len(self.bounded(), len, self.room())
     }
 
     /// Whether there is room for any message: an empty one, at least.

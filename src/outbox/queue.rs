@@ -407,12 +407,6 @@ impl State {
         self.queue.len() + self.stretch.len()
     }
 
-    #[inline]
-    pub(super) fn message(&self, index: usize) -> Option<&OutboxFrame> {
-        let behind = || self.stretch.get(index - self.queue.len());
-        self.queue.get(index).or_else(behind)
-    }
-
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }

@@ -13,7 +13,8 @@
 //! Only a push, a take and a confirmation know of stretches. Whatever else looks into an outbox first
 //! [settles](State::settle) its stretch: that moves the messages to where all others are.
 //!
-//! A run has copies of the payloads. So a payload, whose destructor may be user code, goes as soon as it has been pushed. A
+//! A run has the messages as frames, as a server writes them: they are encoded once, and each connection only copies them. These
+//! are copies of the payloads. So a payload, whose destructor may be user code, goes as soon as it has been pushed. A
 //! connection that has not written its part keeps the run: at most 64 KiB of copies, which it shares with others. One that
 //! leaves the tag, or misses a message, settles, or each of many could keep a run of its own for one short message.
 
@@ -25,8 +26,15 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Answer, Outbox, OutboxFrame, queue::State};
-use crate::{Frame, WsText, stats::Tally};
+use super::{Answer, FRAME_HEAD_LEN, Outbox, OutboxFrame, queue::State};
+use crate::{
+    Frame, WsText,
+    protocol::{
+        deflate::Agreed,
+        frame_head::{Kind, append_head},
+    },
+    stats::Tally,
+};
 
 /// How many messages a run has at most.
 const RUN_LEN: usize = 64;
@@ -39,7 +47,14 @@ const FEWEST: usize = 8;
 
 /// Messages in the order in which they were pushed.
 pub(crate) struct Run {
-    messages: [OnceLock<OutboxFrame>; RUN_LEN],
+    messages: [OnceLock<Encoded>; RUN_LEN],
+}
+
+/// A message of a run, with a copy of its payload.
+pub(crate) struct Encoded {
+    message: Frame,
+    /// The frame that it is, not masked.
+    frame: Bytes,
 }
 
 /// The run that the next message belongs to, as the one who pushes it has it. It keeps no message by itself.
@@ -68,7 +83,7 @@ impl Runs {
         };
         let at = self.len;
         // Never full: the place is the next one.
-        run.messages[at].set(copy(message.frame()).into()).ok()?;
+        run.messages[at].set(Encoded::of(message.frame())?).ok()?;
         self.len += 1;
         Some(InRun { run, at })
     }
@@ -80,10 +95,55 @@ impl Runs {
     }
 }
 
-fn copy(frame: &Frame) -> Frame {
-    match frame {
-        Frame::Text(text) => Frame::Text(WsText::from(&**text)),
-        Frame::Binary(bytes) => Frame::Binary(Bytes::copy_from_slice(bytes)),
+impl Encoded {
+    fn of(message: &Frame) -> Option<Self> {
+        let mut frame = Vec::with_capacity(FRAME_HEAD_LEN + message.len());
+        append_head(&mut frame, Kind::of(message), message.len(), None);
+        let payload = frame.len()..;
+        frame.extend_from_slice(message.as_bytes());
+        let frame = Bytes::from(frame);
+        let payload = frame.slice(payload);
+        let message = match message {
+            Frame::Text(_) => Frame::Text(WsText::from_utf8_bytes(payload.try_into().ok()?)),
+            Frame::Binary(_) => Frame::Binary(payload),
+        };
+        Some(Self { message, frame })
+    }
+
+    pub(crate) fn message(&self) -> &Frame {
+        &self.message
+    }
+
+    pub(crate) fn frame(&self) -> &[u8] {
+        &self.frame
+    }
+
+    fn tally(&self) -> Tally {
+        Tally::of(&self.message)
+    }
+}
+
+/// A message that the link takes.
+pub(crate) enum Taken<'a> {
+    Message(&'a OutboxFrame),
+    /// One that is encoded already, for a server.
+    Encoded(&'a Encoded),
+}
+
+impl Taken<'_> {
+    pub(crate) fn frame(&self) -> &Frame {
+        match self {
+            Self::Message(message) => message.frame(),
+            Self::Encoded(encoded) => encoded.message(),
+        }
+    }
+
+    /// As [`OutboxFrame::compressed`].
+    pub(crate) fn compressed(&self, agreed: &Agreed) -> Option<&Bytes> {
+        match self {
+            Self::Message(message) => message.compressed(agreed),
+            Self::Encoded(_) => None,
+        }
     }
 }
 
@@ -101,11 +161,7 @@ impl Stretch {
         (self.end - self.start) as usize
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<&OutboxFrame> {
-        self.messages().get(index)?.get()
-    }
-
-    fn messages(&self) -> &[OnceLock<OutboxFrame>] {
+    fn messages(&self) -> &[OnceLock<Encoded>] {
         let run = self.run.as_ref().map_or(&[][..], |run| &run.messages);
         &run[self.start as usize..self.end as usize]
     }
@@ -150,7 +206,13 @@ impl State {
     #[cold]
     fn settle_messages(&mut self) {
         let stretch = take(&mut self.stretch);
-        self.queue.extend(stretch.messages().iter().filter_map(OnceLock::get).cloned());
+        let messages = stretch.messages().iter().filter_map(OnceLock::get);
+        self.queue.extend(messages.map(|encoded| OutboxFrame::from(encoded.message.clone())));
+    }
+
+    /// The message at an index that is behind those of the queue.
+    pub(super) fn in_stretch(&self, index: usize) -> Option<&Encoded> {
+        self.stretch.messages().get(index.checked_sub(self.queue.len())?)?.get()
     }
 
     fn append_of_run(&mut self, message: &InRun, tally: Tally) {
@@ -173,13 +235,13 @@ impl State {
 impl Outbox {
     /// As [`offer`](Self::offer), for a message of a run.
     pub(crate) fn offer_of_run(&self, message: &InRun) -> Answer {
-        let Some(frame) = message.run.messages[message.at].get() else { return (Ok(()), None) };
+        let Some(encoded) = message.run.messages[message.at].get() else { return (Ok(()), None) };
         let mut state = self.lock_unsettled();
-        if !state.is_plain() || self.is_closing() || !state.has_room(frame) {
+        if !state.is_plain() || self.is_closing() || !state.has_room_for(encoded.message.len()) {
             state.settle();
-            return self.offer_in(state, frame.clone(), None);
+            return self.offer_in(state, encoded.message.clone().into(), None);
         }
-        state.append_of_run(message, frame.tally());
+        state.append_of_run(message, encoded.tally());
         self.wake_link(state);
         (Ok(()), None)
     }

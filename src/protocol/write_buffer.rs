@@ -150,6 +150,12 @@ impl WriteBuffer {
         self.place(Kind::of(frame), role, prefix, frame.as_bytes(), || frame.to_bytes());
     }
 
+    /// Adds a message as the frame that it is.
+    pub(crate) fn append_frame(&mut self, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+        self.note_message(frame.len(), frame.len());
+    }
+
     /// Adds a message in compressed form.
     pub(crate) fn append_compressed(&mut self, frame: &Frame, compressed: &Bytes, role: Role) {
         self.place(Kind::of(frame).compressed(), role, &[], compressed, || compressed.clone());
@@ -173,6 +179,12 @@ impl WriteBuffer {
         }
         let plain_len = self.bytes.len() - before;
         let len = start - before + prefix.len() + payload.len();
+        self.note_message(len, plain_len);
+    }
+
+    /// Notes a message that was put behind the others, and how many of its bytes are not an insert.
+    #[inline(always)]
+    fn note_message(&mut self, len: usize, plain_len: usize) {
         self.len += len;
         self.messages.push_back(Placed { end: self.end(), len, plain_len });
         self.messages_len += len;

@@ -301,7 +301,7 @@ fn nobody_who_pushes_waits_while_a_long_message_is_copied() {
     (1..=3).for_each(|n| outbox.push(message(n, if n == 2 { LONG_LEN } else { 0 })).unwrap());
     let mut taken = Vec::new();
     outbox.take_each(1 << 20, None, |frame, _| {
-        if frame.len() >= LONG_LEN {
+        if frame.frame().len() >= LONG_LEN {
             outbox.push(message(4, 0)).unwrap();
         }
         taken.push(frame.frame().clone());
