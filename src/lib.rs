@@ -91,6 +91,7 @@ mod limits;
 mod link;
 #[cfg(doctest)]
 mod misuse;
+mod numbered;
 mod one_line;
 mod operators;
 mod outbox;

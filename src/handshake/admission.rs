@@ -1,7 +1,7 @@
 //! How many peers a server admits: its connections and opening handshakes, counted by address and path.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     future::pending,
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{Tag, limits::Limits, sparse};
+use crate::{Tag, limits::Limits, numbered::Numbered, sparse};
 
 /// How long an opening handshake is left alone: twice the round trip of a slow network. A peer that has not even sent its
 /// request by then, or is only being told why it is refused, may be evicted for a newcomer.
@@ -34,7 +34,7 @@ struct Occupancy {
     addresses: HashMap<IpAddr, usize>,
     paths: HashMap<Tag, usize>,
     /// The peers whose request has not arrived yet or is refused, the oldest first.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: Numbered<Waiting>,
     /// How many permits there have been.
     permits: u64,
 }
@@ -127,9 +127,10 @@ impl Occupancy {
     /// Evicts the oldest waiting peer that `may` accepts and that has waited for at least `time`, if there is one.
     #[must_use]
     fn evict_oldest(&mut self, now: Instant, time: Duration, may: impl Fn(&Waiting) -> bool) -> Option<Evicted> {
-        let mut old = self.waiting.iter().take_while(|(_, waiting)| now.duration_since(waiting.since) >= time);
-        let (&number, _) = old.find(|(_, waiting)| may(waiting))?;
-        let evicted = self.waiting.remove(&number)?;
+        let is_old = |waiting: &Waiting| now.duration_since(waiting.since) >= time;
+        let (number, _) =
+            self.waiting.iter().take_while(|(_, waiting)| is_old(waiting)).find(|(_, waiting)| may(waiting))?;
+        let evicted = self.waiting.remove(number)?;
         // Its place is free from now on, however long it takes to leave.
         self.count_out(evicted.counted);
         // An error means that the peer is leaving by itself.
@@ -189,7 +190,7 @@ impl Permit {
     ///
     /// When it has been evicted already.
     pub(crate) fn stay(&mut self) -> Result<(), Evicted> {
-        let waiting = self.admission.lock().waiting.remove(&self.number).ok_or(Evicted)?;
+        let waiting = self.admission.lock().waiting.remove(self.number).ok_or(Evicted)?;
         self.counted = waiting.counted;
         Ok(())
     }
@@ -221,7 +222,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut occupancy = self.admission.lock();
-        let waited_as = occupancy.waiting.remove(&self.number).and_then(|waiting| waiting.counted);
+        let waited_as = occupancy.waiting.remove(self.number).and_then(|waiting| waiting.counted);
         occupancy.count_out(waited_as.or(self.counted));
         if let Some(path) = &self.path {
             count_out(&mut occupancy.paths, path);

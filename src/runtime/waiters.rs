@@ -1,14 +1,13 @@
 //! [`Waiters`]: futures of the program that wait for one thing.
 
 use std::{
-    collections::BTreeMap,
     future::poll_fn,
     mem::take,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
 };
 
-use crate::runtime::callback;
+use crate::{numbered::Numbered, runtime::callback};
 
 /// The wakers of those who wait until something has happened. They are user code: one that panics keeps no other from being
 /// woken, as it does in tokio's `Notify` and `watch`.
@@ -17,7 +16,7 @@ pub(crate) struct Waiters(Mutex<Places>);
 
 #[derive(Debug, Default)]
 struct Places {
-    wakers: BTreeMap<u64, Waker>,
+    wakers: Numbered<Waker>,
     last_number: u64,
 }
 
@@ -68,7 +67,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let waker = self.number.and_then(|number| self.waiters.lock().wakers.remove(&number));
+        let waker = self.number.and_then(|number| self.waiters.lock().wakers.remove(number));
         drop(waker);
     }
 }

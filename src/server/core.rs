@@ -1,7 +1,6 @@
 //! What the handles, the tasks and the connections of a server share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -28,6 +27,7 @@ use crate::{
         self, Policy, Refused,
         admission::{Admission, Permit},
     },
+    numbered::Numbered,
     presence::{Registry, register::Register},
     protocol::close::{GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER},
     runtime::{
@@ -85,9 +85,7 @@ pub(crate) struct ServerCore<D: WsDatatype> {
 
 /// The open connections, and the sums of those that were.
 struct Open<D: WsDatatype> {
-    connections: BTreeMap<u64, Connection<D>>,
-    /// The numbers of those whose clients do not know of it yet.
-    untold: BTreeSet<u64>,
+    connections: Numbered<Known<D>>,
     /// The number of the latest one.
     numbers: u64,
     accepted: u64,
@@ -103,12 +101,23 @@ struct Open<D: WsDatatype> {
     is_dead: bool,
 }
 
+/// A connection that is open.
+struct Known<D: WsDatatype> {
+    connection: Connection<D>,
+    acquaintance: Acquaintance,
+}
+
+impl<D: WsDatatype> Open<D> {
+    fn connections(&self) -> impl Iterator<Item = &Connection<D>> {
+        self.connections.values().map(|known| &known.connection)
+    }
+}
+
 // Not derived: the datatype need not be `Default`.
 impl<D: WsDatatype> Default for Open<D> {
     fn default() -> Self {
         Self {
-            connections: BTreeMap::new(),
-            untold: BTreeSet::new(),
+            connections: Numbered::default(),
             numbers: 0,
             accepted: 0,
             rejected: Rejections::default(),
@@ -255,7 +264,8 @@ impl<D: WsDatatype> ServerCore<D> {
     /// A connection that its client knows of.
     pub(crate) fn connection(&self, id: u64) -> Option<Connection<D>> {
         let open = self.lock();
-        open.connections.get(&id).filter(|_| !open.untold.contains(&id)).cloned()
+        let known = open.connections.get(id).filter(|known| known.acquaintance == Acquaintance::Told);
+        known.map(|known| known.connection.clone())
     }
 
     pub(crate) fn connection_count(&self) -> usize {
@@ -277,7 +287,7 @@ impl<D: WsDatatype> ServerCore<D> {
             undecodable: open.undecodable,
             early_lost: self.component.early_lost(),
         };
-        for connection in open.connections.values() {
+        for connection in open.connections() {
             let own = connection.stats();
             stats.sent += own.sent;
             stats.received += own.received;
@@ -288,7 +298,7 @@ impl<D: WsDatatype> ServerCore<D> {
 
     pub(crate) fn path_stats(&self, path: &Tag) -> PathStats {
         let mut stats = PathStats::default();
-        for connection in self.lock().connections.values().filter(|connection| connection.core().is_on(path)) {
+        for connection in self.lock().connections().filter(|connection| connection.core().is_on(path)) {
             stats.connections += 1;
             stats.all += connection.stats();
         }
@@ -344,8 +354,8 @@ impl<D: WsDatatype> ServerCore<D> {
     pub(crate) fn add(&self, connection: &Connection<D>) {
         let mut open = self.lock();
         open.accepted += 1;
-        open.connections.insert(connection.id(), connection.clone());
-        open.untold.insert(connection.id());
+        let known = Known { connection: connection.clone(), acquaintance: Acquaintance::Untold };
+        open.connections.insert(connection.id(), known);
         drop(open);
         // Checked after the insertion: a connection that comes while the server closes is either in the list of those to
         // be closed or sees it here.
@@ -354,7 +364,7 @@ impl<D: WsDatatype> ServerCore<D> {
 
     /// Closes all connections of a server that is closing, or [suspended](Policy::is_suspended).
     pub(crate) fn close_connections(&self) {
-        let connections: Vec<_> = self.lock().connections.values().cloned().collect();
+        let connections: Vec<_> = self.lock().connections().cloned().collect();
         self.close_if_due(&connections);
     }
 
@@ -373,12 +383,8 @@ impl<D: WsDatatype> ServerCore<D> {
     pub(crate) fn forget(&self, connection: &Connection<D>, unsent: Tally) -> Option<Acquaintance> {
         let stats = connection.stats();
         let mut open = self.lock();
-        open.connections.remove(&connection.id())?;
+        let Known { acquaintance, .. } = open.connections.remove(connection.id())?;
         open.leaving += 1;
-        let acquaintance = match open.untold.remove(&connection.id()) {
-            true => Acquaintance::Untold,
-            false => Acquaintance::Told,
-        };
         // A peer that never got the answer never was a connection.
         open.accepted -= u64::from(acquaintance == Acquaintance::Untold);
         open.sent += stats.sent;
@@ -392,7 +398,9 @@ impl<D: WsDatatype> ServerCore<D> {
 
     /// Notes that the client of a connection knows of it.
     pub(crate) fn note_told(&self, connection: &Connection<D>) {
-        self.lock().untold.remove(&connection.id());
+        if let Some(known) = self.lock().connections.get_mut(connection.id()) {
+            known.acquaintance = Acquaintance::Told;
+        }
     }
 
     /// Notes that the end of a connection which was [forgotten](Self::forget) has been emitted.
@@ -412,7 +420,7 @@ impl<D: WsDatatype> ServerCore<D> {
         self.begin_closing(INTERNAL_ERROR);
         let mut open = self.lock();
         open.is_dead = true;
-        let connections: Vec<_> = open.connections.values().cloned().collect();
+        let connections: Vec<_> = open.connections().cloned().collect();
         drop(open);
         for connection in connections {
             if let Death::Shutdown = death {

@@ -43,7 +43,21 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     pub(crate) fn emit_item(self: &Arc<Self>, item: T) {
         match self.token.try_hold_quiet() {
             Some(observers) if !observers.is_empty() || !self.keeps_unheard => self.emit_quietly(observers, item),
+            None if self.keeps_early.load(Ordering::Relaxed) => self.emit_early(item),
             held => self.emit_holding(held, self.lock(), Event::Next(item)),
+        }
+    }
+
+    /// Emits an item where there may not have been an observer yet: then it is only kept.
+    fn emit_early(self: &Arc<Self>, item: T) {
+        let mut state = self.lock();
+        if !state.replay.is_early() || self.has_work(&state) || self.closed.load(Ordering::Relaxed) {
+            return self.emit_holding(None, state, Event::Next(item));
+        }
+        let noted = state.replay.note(item, true);
+        drop(state);
+        if !noted.dropped.is_empty() {
+            callback::run(|| discard(noted.dropped));
         }
     }
 

@@ -1,10 +1,8 @@
 //! [`Replay`]: the items that a component's subject remembers for later subscribers.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    mem::take,
-    sync::Arc,
-};
+use std::{collections::VecDeque, mem::take, sync::Arc};
+
+use crate::numbered::Numbered;
 
 /// The items that a new observer hears before anything else. Boxed, since most of the many subjects have none.
 pub(crate) enum Replay<T> {
@@ -36,7 +34,7 @@ pub(crate) trait Keyed<T>: Send {
 
 /// All items that have not been forgotten.
 struct Members<T> {
-    members: BTreeMap<u64, T>,
+    members: Numbered<T>,
     number: fn(&T) -> u64,
 }
 
@@ -50,7 +48,7 @@ impl<T: Clone + Send> Keyed<T> for Members<T> {
     }
 
     fn forget(&mut self, number: u64) -> Option<T> {
-        self.members.remove(&number)
+        self.members.remove(number)
     }
 }
 
@@ -105,7 +103,7 @@ impl<T> Replay<T> {
     where
         T: Clone + Send + 'static,
     {
-        Self::Keyed(Box::new(Members { members: BTreeMap::new(), number }))
+        Self::Keyed(Box::new(Members { members: Numbered::default(), number }))
     }
 
     pub(crate) fn is_early(&self) -> bool {

@@ -15,6 +15,8 @@
 
 #[path = "../../src/operators/deliver/channel.rs"]
 mod channel;
+#[path = "../../src/numbered.rs"]
+mod numbered;
 #[path = "../../src/subject/mod.rs"]
 mod subject;
 

@@ -1,15 +1,12 @@
 //! [`Parking`]: the sessions without a link, and which of them is given up when there are too many.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::{collections::HashMap, net::IpAddr};
 
-use crate::limits::Limits;
+use crate::{limits::Limits, numbered::Numbered};
 
 /// The sessions without a link, by number in the order in which they lost it, each with a way to reach it.
 pub(super) struct Parking<R> {
-    parked: BTreeMap<u64, Parked<R>>,
+    parked: Numbered<Parked<R>>,
     /// Who has how many of them. Clients without an address have one share together.
     shares: HashMap<Option<IpAddr>, Share>,
     /// The bytes that wait for all of them.
@@ -26,13 +23,13 @@ struct Parked<R> {
 
 #[derive(Default)]
 struct Share {
-    numbers: BTreeSet<u64>,
+    numbers: Numbered<()>,
     len: u64,
 }
 
 impl<R> Parking<R> {
     pub(super) fn new() -> Self {
-        Self { parked: BTreeMap::new(), shares: HashMap::new(), len: 0, count: 0 }
+        Self { parked: Numbered::default(), shares: HashMap::new(), len: 0, count: 0 }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -43,17 +40,17 @@ impl<R> Parking<R> {
     pub(super) fn insert(&mut self, reach: R, address: Option<IpAddr>) -> u64 {
         self.count += 1;
         self.parked.insert(self.count, Parked { reach, address, len: 0 });
-        self.shares.entry(address).or_default().numbers.insert(self.count);
+        self.shares.entry(address).or_default().numbers.insert(self.count, ());
         self.count
     }
 
     pub(super) fn contains(&self, number: u64) -> bool {
-        self.parked.contains_key(&number)
+        self.parked.get(number).is_some()
     }
 
     /// Notes how many bytes wait for a session.
     pub(super) fn note_len(&mut self, number: u64, len: u64) {
-        let Some(parked) = self.parked.get_mut(&number) else { return };
+        let Some(parked) = self.parked.get_mut(number) else { return };
         let before = std::mem::replace(&mut parked.len, len);
         self.len = self.len - before + len;
         if let Some(share) = self.shares.get_mut(&parked.address) {
@@ -62,11 +59,11 @@ impl<R> Parking<R> {
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<R> {
-        let parked = self.parked.remove(&number)?;
+        let parked = self.parked.remove(number)?;
         self.len -= parked.len;
         if let Some(share) = self.shares.get_mut(&parked.address) {
             share.len -= parked.len;
-            share.numbers.remove(&number);
+            share.numbers.remove(number);
             if share.numbers.is_empty() {
                 self.shares.remove(&parked.address);
             }
@@ -82,14 +79,14 @@ impl<R> Parking<R> {
         if !too_many && !too_long {
             return None;
         }
-        let share = self.parked.get(&grown).and_then(|parked| self.shares.get(&parked.address));
+        let share = self.parked.get(grown).and_then(|parked| self.shares.get(&parked.address));
         let addresses = self.shares.len() as u64;
         let has_more = |share: &&Share| match too_many {
             true => share.numbers.len() as u64 * addresses > self.parked.len() as u64,
             false => share.len.saturating_mul(addresses) > self.len,
         };
-        let own = share.filter(has_more).and_then(|share| share.numbers.first());
-        let oldest = *own.or_else(|| self.parked.keys().next())?;
+        let own = share.filter(has_more).and_then(|share| share.numbers.iter().next());
+        let oldest = own.map(|(number, ())| number).or_else(|| Some(self.parked.iter().next()?.0))?;
         self.remove(oldest)
     }
 }

@@ -15,7 +15,7 @@ use rxrust::{observer::Observer, subscription::Subscription};
 use crate::{
     model, runtime,
     runtime::callback,
-    subject::{SerializedSubject, SerializedSubscription},
+    subject::{SerializedSubject, SerializedSubscription, replay::Replay},
 };
 
 type Numbers = SerializedSubject<usize, Infallible>;
@@ -453,5 +453,27 @@ fn subscriber_with_a_backlog_hears_it_first_whatever_is_handed_over_meanwhile() 
         let heard = items(&log);
         assert!(heard.starts_with(&[0, 1, 2]) && heard.contains(&20), "{heard:?}");
         assert!(heard[3..].iter().filter(|n| **n < 20).is_sorted());
+    });
+}
+
+#[test]
+fn first_subscriber_hears_all_that_was_kept_for_it_once_whoever_pushes_meanwhile() {
+    model(|| {
+        let subject = Numbers::at_home(runtime::IoScheduler, Replay::first(9), None);
+        let (log, other) = (Arc::default(), subject.clone());
+        let pushing = thread::spawn(move || {
+            other.next(0);
+            other.next(1);
+        });
+        subject.next(10);
+        subject.add(Pen::new(&log));
+        subject.next(11);
+        pushing.join().unwrap();
+        runtime::serve();
+        let mut heard = items(&log);
+        assert!(heard.iter().filter(|n| **n < 10).is_sorted());
+        assert!(heard.iter().filter(|n| **n >= 10).is_sorted());
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 10, 11]);
     });
 }
