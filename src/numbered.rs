@@ -1,7 +1,5 @@
 //! [`Numbered`]: what has come in turn, and goes in any order.
 
-use std::collections::VecDeque;
-
 /// How many more places than twice its values a list may have.
 const SPARE_PLACES: usize = 16;
 
@@ -9,15 +7,15 @@ const SPARE_PLACES: usize = 16;
 /// or nearly so. One that has gone leaves an empty place, until half of the places are empty.
 #[derive(Debug)]
 pub(crate) struct Numbered<T> {
-    /// Neither the first nor the last one is empty.
-    places: VecDeque<(u64, Option<T>)>,
+    /// The last one is not empty.
+    places: Vec<(u64, Option<T>)>,
     len: usize,
 }
 
 // Not derived: the values need not be `Default`.
 impl<T> Default for Numbered<T> {
     fn default() -> Self {
-        Self { places: VecDeque::new(), len: 0 }
+        Self { places: Vec::new(), len: 0 }
     }
 }
 
@@ -75,20 +73,15 @@ impl<T> Numbered<T> {
 
     /// The place of a number, or where it would be.
     fn find(&self, number: u64) -> Result<usize, usize> {
-        match self.places.back() {
+        match self.places.last() {
             Some((last, _)) if *last >= number => self.places.binary_search_by_key(&number, |(number, _)| *number),
             _ => Err(self.places.len()),
         }
     }
 
-    /// Gives up empty places: all at both ends, and the others when they are half of all.
+    /// Gives up empty places: all at the end, and the others when they are half of all.
     fn tidy(&mut self) {
-        while self.places.front().is_some_and(is_vacant) {
-            self.places.pop_front();
-        }
-        while self.places.back().is_some_and(is_vacant) {
-            self.places.pop_back();
-        }
+        while self.places.pop_if(|(_, value)| value.is_none()).is_some() {}
         if self.places.len() > 2 * self.len + SPARE_PLACES {
             self.places.retain(|(_, value)| value.is_some());
         }
@@ -96,10 +89,6 @@ impl<T> Numbered<T> {
             self.places.shrink_to(2 * self.places.len());
         }
     }
-}
-
-fn is_vacant<T>((_, value): &(u64, Option<T>)) -> bool {
-    value.is_none()
 }
 
 #[cfg(test)]

@@ -173,8 +173,14 @@ impl<T, E> State<T, E> {
 
     /// The marks that no event precedes any more.
     pub(crate) fn take_passed(&mut self) -> Vec<Event<T, E>> {
-        let count = self.inbox.iter().take_while(|event| matches!(event, Event::Mark(_))).count();
-        if self.joining.is_empty() { self.inbox.drain(..count).collect() } else { Vec::new() }
+        let mut passed = Vec::new();
+        while self.joining.is_empty()
+            && matches!(self.inbox.front(), Some(Event::Mark(_)))
+            && let Some(mark) = self.inbox.pop_front()
+        {
+            passed.push(mark);
+        }
+        passed
     }
 
     /// Nothing waits to be delivered.
