@@ -132,10 +132,7 @@ impl<T, E> Core<T, E> {
         let lost = state.lost();
         drop(state);
         if lost.is_power_of_two() {
-            tracing::error!(
-                lost,
-                "items pushed into a subject were lost: its observers are slower than what callbacks push"
-            );
+            log_lost(lost);
         }
         discard(event);
     }
@@ -160,6 +157,11 @@ impl<T, E> Core<T, E> {
             told.note_panic();
         }
     }
+}
+
+// Apart, so that it is not compiled for each type of item.
+fn log_lost(lost: u64) {
+    tracing::error!(lost, "items pushed into a subject were lost: its observers are slower than what callbacks push");
 }
 
 /// Drops an item, or several, whose destructors are user code.
