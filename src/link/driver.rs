@@ -328,8 +328,8 @@ where
                 continue;
             }
             match self.decoder.decode(&mut bytes, block, &mut self.answers) {
-                Ok(Message::Text(text)) => self.take_in(Frame::Text(WsText::from_utf8_bytes(text)), share),
-                Ok(Message::Binary(bytes)) => self.take_in(Frame::Binary(bytes), share),
+                Ok(Message::Text(text)) => self.take_in_other(Frame::Text(WsText::from_utf8_bytes(text)), share),
+                Ok(Message::Binary(bytes)) => self.take_in_other(Frame::Binary(bytes), share),
                 Ok(Message::Pong(payload)) => self.on_pong(&payload),
                 Ok(Message::Close(frame)) => self.on_close_frame(frame),
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
@@ -341,10 +341,16 @@ where
         &[]
     }
 
-    #[inline]
+    // Inlined where most messages come from, or each of those would be moved twice more.
+    #[inline(always)]
     fn take_in(&mut self, frame: Frame, share: &mut usize) {
         self.note_len(frame.len(), share);
         self.hear(frame);
+    }
+
+    #[inline(never)]
+    fn take_in_other(&mut self, frame: Frame, share: &mut usize) {
+        self.take_in(frame, share);
     }
 
     #[cold]

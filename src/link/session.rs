@@ -158,10 +158,15 @@ where
     F: FnMut(Frame) -> Receipt,
 {
     /// Hands a payload on, or does what a control message says.
+    #[inline(always)]
     pub(crate) fn hear(&mut self, frame: Frame) {
-        if self.link.session.is_none() {
-            return self.hand_on(frame);
+        match self.link.session {
+            None => self.hand_on(frame),
+            Some(_) => self.hear_in_session(frame),
         }
+    }
+
+    fn hear_in_session(&mut self, frame: Frame) {
         let heard = match frame {
             Frame::Text(text) if text.as_bytes().first() == Some(&DLE) => self.hear_escape(text),
             frame => self.hear_payload(frame),
