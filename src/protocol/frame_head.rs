@@ -45,7 +45,7 @@ pub(crate) fn key_of(role: Role) -> Option<[u8; 4]> {
 }
 
 /// Adds the head of a frame with a payload of `len` bytes.
-#[inline]
+#[inline(always)]
 pub(crate) fn append_head(bytes: &mut Vec<u8>, Kind(kind): Kind, len: usize, key: Option<[u8; 4]>) {
     let mask_bit = if key.is_some() { MASKED } else { 0 };
     match (u8::try_from(len), u16::try_from(len)) {

@@ -167,7 +167,9 @@ impl WriteBuffer {
         let before = self.bytes.len();
         append_head(&mut self.bytes, kind, prefix.len() + payload.len(), key);
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(prefix);
+        if !prefix.is_empty() {
+            self.bytes.extend_from_slice(prefix);
+        }
         if key.is_none() && payload.len() >= INSERTED_LEN {
             self.inserts.push_back(Insert { at: self.bytes.len(), payload: to_bytes() });
         } else {
