@@ -258,10 +258,7 @@ impl Outbox {
 
     /// As [`push_tracked`](Self::push_tracked), for a caller that holds a lock.
     pub(crate) fn offer(&self, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> Answer {
-        self.offer_in(self.lock(), frame, fate)
-    }
-
-    fn offer_in(&self, state: MutexGuard<'_, State>, frame: OutboxFrame, fate: Option<&Arc<dyn Fate>>) -> Answer {
+        let state = self.lock();
         if self.takes(&state, &frame) {
             return (Ok(()), self.accept(state, frame, fate));
         }

@@ -238,8 +238,8 @@ impl Outbox {
         let Some(encoded) = message.run.messages[message.at].get() else { return (Ok(()), None) };
         let mut state = self.lock_unsettled();
         if !state.is_plain() || self.is_closing() || !state.has_room_for(encoded.message.len()) {
-            state.settle();
-            return self.offer_in(state, encoded.message.clone().into(), None);
+            drop(state);
+            return self.offer(encoded.message.clone().into(), None);
         }
         state.append_of_run(message, encoded.tally());
         self.wake_link(state);
