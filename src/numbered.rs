@@ -9,13 +9,16 @@ const SPARE_PLACES: usize = 16;
 pub(crate) struct Numbered<T> {
     /// The last one is not empty.
     places: Vec<(u64, Option<T>)>,
+    /// How many places before the first value are empty. Those who take out the first value, one after the other, must not look
+    /// at all of them each time.
+    vacant: usize,
     len: usize,
 }
 
 // Not derived: the values need not be `Default`.
 impl<T> Default for Numbered<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), len: 0 }
+        Self { places: Vec::new(), vacant: 0, len: 0 }
     }
 }
 
@@ -30,13 +33,14 @@ impl<T> Numbered<T> {
 
     /// Returns the value that had the number before.
     pub(crate) fn insert(&mut self, number: u64, value: T) -> Option<T> {
-        let before = match self.find(number) {
-            Ok(at) => self.places[at].1.replace(value),
+        let (at, before) = match self.find(number) {
+            Ok(at) => (at, self.places[at].1.replace(value)),
             Err(at) => {
                 self.places.insert(at, (number, Some(value)));
-                None
+                (at, None)
             }
         };
+        self.vacant = self.vacant.min(at);
         self.len += usize::from(before.is_none());
         before
     }
@@ -60,7 +64,7 @@ impl<T> Numbered<T> {
 
     /// The values with their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        self.places.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
+        self.places[self.vacant..].iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
@@ -84,7 +88,10 @@ impl<T> Numbered<T> {
         while self.places.pop_if(|(_, value)| value.is_none()).is_some() {}
         if self.places.len() > 2 * self.len + SPARE_PLACES {
             self.places.retain(|(_, value)| value.is_some());
+            self.vacant = 0;
         }
+        self.vacant = self.vacant.min(self.places.len());
+        self.vacant += self.places[self.vacant..].iter().take_while(|(_, value)| value.is_none()).count();
         if self.places.capacity() > 4 * self.places.len() + SPARE_PLACES {
             self.places.shrink_to(2 * self.places.len());
         }
@@ -117,6 +124,7 @@ mod tests {
                 prop_assert_eq!((ours.len(), ours.is_empty()), (theirs.len(), theirs.is_empty()));
                 prop_assert!(ours.iter().eq(theirs.iter().map(|(number, value)| (*number, value))));
                 prop_assert!(ours.places.len() <= 2 * ours.len() + SPARE_PLACES);
+                prop_assert_eq!(ours.vacant, ours.places.iter().take_while(|(_, value)| value.is_none()).count());
             }
             prop_assert!(ours.into_values().eq(theirs.into_values()));
         }
