@@ -477,3 +477,44 @@ fn first_subscriber_hears_all_that_was_kept_for_it_once_whoever_pushes_meanwhile
         assert_eq!(heard, [0, 1, 10, 11]);
     });
 }
+
+#[test]
+fn first_subscriber_hears_what_was_posted_and_pushed_in_the_order_of_each_thread() {
+    model(|| {
+        let subject = Numbers::at_home(runtime::IoScheduler, Replay::first(9), None);
+        let (log, other) = (Arc::default(), subject.clone());
+        let pushing = thread::spawn(move || {
+            other.post(0);
+            other.next(1);
+            other.enqueue(2);
+        });
+        subject.next(10);
+        subject.add(Pen::new(&log));
+        subject.next(11);
+        pushing.join().unwrap();
+        subject.wake_home();
+        runtime::serve();
+        let mut heard = items(&log);
+        assert!(heard.iter().filter(|n| **n < 10).is_sorted());
+        assert!(heard.iter().filter(|n| **n >= 10).is_sorted());
+        heard.sort_unstable();
+        assert_eq!(heard, [0, 1, 2, 10, 11]);
+    });
+}
+
+#[test]
+fn first_subscriber_hears_all_that_was_kept_for_it_and_then_the_last_item() {
+    model(|| {
+        let subject = Numbers::at_home(runtime::IoScheduler, Replay::first(9), None);
+        let (log, other) = (Arc::default(), subject.clone());
+        let pushing = thread::spawn(move || {
+            other.next(0);
+            other.next(1);
+            other.complete_with(2);
+        });
+        subject.add(Pen::new(&log));
+        pushing.join().unwrap();
+        runtime::serve();
+        assert_eq!(items(&log), [0, 1, 2]);
+    });
+}
