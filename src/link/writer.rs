@@ -280,8 +280,9 @@ impl<S: Socket> SharedWriter<S> {
             // Of a transport with a buffer of its own, the system may take a part meanwhile.
             let since = writer.status().stalled.unwrap_or_else(Instant::now);
             self.outbox.note_blocked(since);
-            if self.outbox.replaces() {
-                // A message of which no byte was written may have to make room for a newer one.
+            if self.outbox.replaces() && writer.has_messages() {
+                // A message of which no byte was written may have to make room for a newer one. Without messages, a change of the
+                // outbox would only wake the link, which would ask the socket again, without end.
                 let spent = take(&mut effects.spent);
                 *effects = writer.return_unwritten(&self.outbox, None);
                 effects.add_spent(spent);
@@ -384,6 +385,11 @@ fn poll_unconstrained<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_
 impl<S: Socket> Writer<S> {
     fn insist(&mut self, insists: bool) {
         self.socket.iter_mut().for_each(|socket| socket.insist(insists));
+    }
+
+    /// Whether messages wait for the socket.
+    fn has_messages(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| buffer.has_messages())
     }
 
     fn status(&self) -> WriteStatus {

@@ -129,6 +129,11 @@ impl WriteBuffer {
         self.len() == 0
     }
 
+    /// Whether the last byte of a message still waits.
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
     /// Whether the operating system has taken a part, and not the whole, of the first message that is not settled.
     pub(crate) fn has_begun(&self) -> bool {
         self.unsettled.front().or(self.messages.front()).is_some_and(|first| first.start() < self.settled)

@@ -68,6 +68,27 @@ async fn task_of_a_socket_that_takes_nothing_is_left_alone_by_pushes_that_ask_th
 }
 
 #[tokio::test(start_paused = true)]
+async fn task_sleeps_while_its_transport_keeps_the_last_bytes() {
+    for overflow in [Overflow::DropOldest, Overflow::Disconnect] {
+        let (stream, _peer) = duplex(64);
+        let outbox = Outbox::unreported(OutboxBound::new(2, 1 << 20, overflow));
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = polls.clone();
+        // One that is polled without end is cut.
+        let cut = poll_fn(move |_| match counted.fetch_add(1, Ordering::Relaxed) {
+            1000.. => Poll::Ready(()),
+            _ => Poll::Pending,
+        });
+        let link = Plan::new(Role::Client).link(&outbox);
+        let _driving = tokio::spawn(drive(Keeping { stream, kept: 0 }, link, receipt, cut));
+        sleep(SECOND).await;
+        outbox.push(binary(100)).unwrap();
+        sleep(SECOND).await;
+        assert!(polls.load(Ordering::Relaxed) < 10, "{overflow:?}: {polls:?} polls");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_of_no_length_are_sent_and_counted() {
     let mut rig = Plan::new(Role::Server).start();
     for frame in [text(""), binary(0), text("")] {
