@@ -185,7 +185,11 @@ impl State {
             let newest = entry.key.map(|key| *keys.entry(key).or_insert(entry.number));
             !entry.is_written && newest.is_some_and(|newest| newest > entry.number)
         };
-        entries.range(range).filter(is_outdated).map(|entry| (entry.place - front) as usize).collect()
+        // From the end: where the newest was dropped meanwhile, the newest of those that are left takes its place.
+        let from_end = entries.range(range).rev().filter(is_outdated);
+        let mut indices: Vec<_> = from_end.map(|entry| (entry.place - front) as usize).collect();
+        indices.reverse();
+        indices
     }
 
     /// Notes that a newer message has taken the place of the one at an index.
