@@ -456,10 +456,23 @@ fn subscriber_with_a_backlog_hears_it_first_whatever_is_handed_over_meanwhile() 
     });
 }
 
+/// A subject that keeps what comes before its first subscriber.
+fn keeping() -> Numbers {
+    Numbers::at_home(runtime::IoScheduler, Replay::first(9), None)
+}
+
+/// Each item was heard once, and those below ten, of one thread, in order, as well as the others, of another one.
+fn assert_in_the_order_of_each(mut heard: Vec<usize>, all: &[usize]) {
+    assert!(heard.iter().filter(|n| **n < 10).is_sorted());
+    assert!(heard.iter().filter(|n| **n >= 10).is_sorted());
+    heard.sort_unstable();
+    assert_eq!(heard, all);
+}
+
 #[test]
 fn first_subscriber_hears_all_that_was_kept_for_it_once_whoever_pushes_meanwhile() {
     model(|| {
-        let subject = Numbers::at_home(runtime::IoScheduler, Replay::first(9), None);
+        let subject = keeping();
         let (log, other) = (Arc::default(), subject.clone());
         let pushing = thread::spawn(move || {
             other.next(0);
@@ -470,18 +483,14 @@ fn first_subscriber_hears_all_that_was_kept_for_it_once_whoever_pushes_meanwhile
         subject.next(11);
         pushing.join().unwrap();
         runtime::serve();
-        let mut heard = items(&log);
-        assert!(heard.iter().filter(|n| **n < 10).is_sorted());
-        assert!(heard.iter().filter(|n| **n >= 10).is_sorted());
-        heard.sort_unstable();
-        assert_eq!(heard, [0, 1, 10, 11]);
+        assert_in_the_order_of_each(items(&log), &[0, 1, 10, 11]);
     });
 }
 
 #[test]
 fn first_subscriber_hears_what_was_posted_and_pushed_in_the_order_of_each_thread() {
     model(|| {
-        let subject = Numbers::at_home(runtime::IoScheduler, Replay::first(9), None);
+        let subject = keeping();
         let (log, other) = (Arc::default(), subject.clone());
         let pushing = thread::spawn(move || {
             other.post(0);
@@ -494,18 +503,14 @@ fn first_subscriber_hears_what_was_posted_and_pushed_in_the_order_of_each_thread
         pushing.join().unwrap();
         subject.wake_home();
         runtime::serve();
-        let mut heard = items(&log);
-        assert!(heard.iter().filter(|n| **n < 10).is_sorted());
-        assert!(heard.iter().filter(|n| **n >= 10).is_sorted());
-        heard.sort_unstable();
-        assert_eq!(heard, [0, 1, 2, 10, 11]);
+        assert_in_the_order_of_each(items(&log), &[0, 1, 2, 10, 11]);
     });
 }
 
 #[test]
 fn first_subscriber_hears_all_that_was_kept_for_it_and_then_the_last_item() {
     model(|| {
-        let subject = Numbers::at_home(runtime::IoScheduler, Replay::first(9), None);
+        let subject = keeping();
         let (log, other) = (Arc::default(), subject.clone());
         let pushing = thread::spawn(move || {
             other.next(0);
