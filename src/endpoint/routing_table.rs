@@ -143,7 +143,7 @@ impl RoutingTable {
             table.unrouted += 1;
         }
         drop(table);
-        answers.best()
+        answers.into_best()
     }
 
     /// As [`push`](Self::push), for a message that was not pushed here: it is not counted.
@@ -156,7 +156,7 @@ impl RoutingTable {
             (None, _) => Answers::of_nobody(frame),
         };
         drop(table);
-        answers.best();
+        answers.into_best();
     }
 
     /// How many messages were pushed.
@@ -205,14 +205,10 @@ impl Hearers {
             _ => &self.outboxes,
         };
         let Some(((_, last), others)) = outboxes.split_last() else { return Answers::of_nobody(frame) };
+        let frame = if others.is_empty() { frame } else { frame.shared() };
         let mut answers = Answers::default();
-        if others.is_empty() {
-            answers.note(offer(last, frame));
-        } else {
-            let frame = frame.shared();
-            answers.add(others, except, |outbox| offer(outbox, frame.clone()));
-            answers.note(offer(last, frame));
-        }
+        answers.add(others, except, |outbox| offer(outbox, frame.clone()));
+        answers.note(offer(last, frame));
         answers
     }
 }
@@ -261,7 +257,7 @@ impl Answers {
     }
 
     /// Drops the rest. The caller holds no lock.
-    fn best(self) -> Option<Result<(), Refusal>> {
+    fn into_best(self) -> Option<Result<(), Refusal>> {
         self.left.into_iter().for_each(discard);
         self.best
     }

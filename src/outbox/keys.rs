@@ -134,7 +134,7 @@ impl State {
     /// Drops the messages that wait again, before this index, while newer ones with their keys have begun to wait.
     pub(super) fn drop_outdated(&mut self, end: usize) {
         let begin = self.droppable();
-        for index in self.outdated(begin, end).into_iter().rev() {
+        for index in self.outdated(begin, end) {
             self.drop_at(index, DropReason::Replaced);
         }
     }

@@ -227,8 +227,8 @@ impl State {
         self.taken = self.taken.saturating_sub(count as u32);
         self.queue_less(done);
         self.written += done;
-        if let Some(rare) = &mut self.rare {
-            spent.append(take(&mut rare.spent));
+        if self.rare.is_some() {
+            spent.append(self.take_spent());
         }
         if count == self.queue.len() {
             spent.take_all(&mut self.queue);

@@ -175,7 +175,7 @@ impl State {
         Some(tracked.index(entry))
     }
 
-    /// The indices from `begin` to `end` of the messages of which there is a newer one with the same key. The others may be
+    /// The indices from `begin` to `end`, the last one first, of the messages of which there is a newer one with the same key. The others may be
     /// replaced again.
     pub(super) fn outdated(&mut self, begin: usize, end: usize) -> Vec<usize> {
         let Some(tracked) = self.tracked().filter(|_| begin < end) else { return Vec::new() };
@@ -185,11 +185,8 @@ impl State {
             let newest = entry.key.map(|key| *keys.entry(key).or_insert(entry.number));
             !entry.is_written && newest.is_some_and(|newest| newest > entry.number)
         };
-        // From the end: where the newest was dropped meanwhile, the newest of those that are left takes its place.
-        let from_end = entries.range(range).rev().filter(is_outdated);
-        let mut indices: Vec<_> = from_end.map(|entry| (entry.place - front) as usize).collect();
-        indices.reverse();
-        indices
+        // Where the newest was dropped meanwhile, the newest of those that are left takes its place.
+        entries.range(range).rev().filter(is_outdated).map(|entry| (entry.place - front) as usize).collect()
     }
 
     /// Notes that a newer message has taken the place of the one at an index.
