@@ -32,7 +32,7 @@ use crate::{
         Turn, session,
         write_scheduler::{ScheduledWrite, WriteScheduler},
     },
-    outbox::{Closing, Effects, Outbox, Outflow, Relief, Spent, Taken},
+    outbox::{Closing, Effects, Encoded, Outbox, Outflow, Relief, Spent, Taken},
     protocol::{deflate::Agreed, write_buffer::WriteBuffer},
     session::verb::Verb,
     stats::DropReason,
@@ -346,7 +346,7 @@ impl<S: Socket> SharedWriter<S> {
         match &self.deflate {
             None => self.outbox.take_each(budget, None, |taken, leap| match taken {
                 Taken::Message(message) => self.append(writer, message.frame(), leap),
-                Taken::Encoded(encoded) => self.buffer(writer, None).append_frame(encoded.frame()),
+                Taken::Encoded(encoded) => self.append_encoded(writer, encoded, leap),
             }),
             // Apart: a closure that does both is not inlined.
             Some(agreed) => self.outbox.take_each(budget, Some(agreed), |taken, leap| match taken.compressed(agreed) {
@@ -358,8 +358,22 @@ impl<S: Socket> SharedWriter<S> {
 
     #[inline(always)]
     fn append(&self, writer: &mut Writer<S>, frame: &Frame, leap: Option<u64>) {
-        let prefix = if self.is_resumable { session::escape(frame) } else { &[] };
-        self.buffer(writer, leap).append(frame, self.role, prefix);
+        self.buffer(writer, leap).append(frame, self.role, self.prefix(frame));
+    }
+
+    #[inline(always)]
+    fn append_encoded(&self, writer: &mut Writer<S>, encoded: &Encoded, leap: Option<u64>) {
+        if self.prefix(encoded.message()).is_empty() {
+            self.buffer(writer, leap).append_frame(encoded.frame());
+        } else {
+            self.append(writer, encoded.message(), leap);
+        }
+    }
+
+    /// What comes before a payload.
+    #[inline(always)]
+    fn prefix(&self, frame: &Frame) -> &'static [u8] {
+        if self.is_resumable { session::escape(frame) } else { &[] }
     }
 
     /// The write buffer, for a message whose position the peer may have to be told.

@@ -103,11 +103,6 @@ impl Spent {
         self.frames.get_or_insert_with(|| SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default())
     }
 
-    /// The bytes of all payloads.
-    pub(crate) fn len(&self) -> u64 {
-        self.frames.iter().flatten().map(|frame| frame.len() as u64).sum()
-    }
-
     /// Tells this when all locks are released.
     pub(super) fn tell(&mut self, news: News) {
         self.news.push(news);

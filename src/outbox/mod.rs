@@ -66,7 +66,7 @@ pub(crate) use overflow::{OutboxBound, Refusal, may_greet};
 pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};
-pub(crate) use run::{Runs, Taken};
+pub(crate) use run::{Encoded, Runs, Taken};
 pub(crate) use window::{Beyond, Leftover};
 
 use crate::{
@@ -344,7 +344,7 @@ impl Outbox {
             state.settle();
         }
         let (mut len, before) = (0, state.taken);
-        while len < budget && state.has_window() {
+        while len < budget && state.under_way() < state.queue.len() && state.has_window() {
             let leap = state.leap();
             let Some(frame) = state.queue.get(state.under_way()) else { break };
             len += FRAME_HEAD_LEN + frame.len();
@@ -356,11 +356,11 @@ impl Outbox {
                 state = self.take_unlocked(state, message, agreed, |message| f(Taken::Message(message), leap));
             }
         }
-        while len < budget
-            && let Some(encoded) = state.in_stretch(state.under_way())
-        {
+        while len < budget && !state.is_drained() && state.has_window() {
+            let leap = state.leap();
+            let Some(encoded) = state.in_stretch(state.under_way()) else { break };
             len += FRAME_HEAD_LEN + encoded.message().len();
-            f(Taken::Encoded(encoded), None);
+            f(Taken::Encoded(encoded), leap);
             state.taken += 1;
         }
         // A driver that takes nothing because its socket is blocked is woken by the socket; one that may not take more, by
@@ -393,7 +393,7 @@ impl Outbox {
 
     /// Whether messages wait that may not be written before the peer has acknowledged others.
     pub(crate) fn is_held(&self) -> bool {
-        self.lock().is_held()
+        self.lock_unsettled().is_held()
     }
 
     /// Notes whether messages may be compressed on the link that begins.
@@ -487,7 +487,7 @@ impl Outbox {
     /// Notes that the peer has come to a position on this link. Returns the messages that left the queue, for a caller that
     /// holds a lock.
     pub(crate) fn acknowledge(&self, position: u64) -> Result<Spent, Beyond> {
-        self.lock().acknowledge(position)
+        self.lock_unsettled().acknowledge(position)
     }
 
     /// Begins a new link, on which the peer has come to `position`. Returns the position of the next message.

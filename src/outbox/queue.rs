@@ -27,7 +27,7 @@ use crate::{
         OutboxBound, OutboxFrame, Outflow, Overflow, Refusal, Spent,
         overflow::{GREETINGS, fits},
         rare::Rare,
-        run::Stretch,
+        run::{Earlier, Stretch},
         window::{Counts, Window},
     },
     protocol::close::TRY_AGAIN_LATER,
@@ -84,13 +84,15 @@ pub(crate) struct State {
     /// How many before the taken ones the link has written, and the peer has not acknowledged: none without a [`Window`].
     pub(crate) retained: u32,
     pub(super) room_len: u64,
-    /// The messages behind those in the queue.
+    /// The messages behind those in the queue, but for those that are [`earlier`](Self::earlier). There while those are.
     pub(super) stretch: Stretch,
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) link: Option<Arc<dyn Outflow>>,
     pub(crate) written: Tally,
     /// There if written messages are kept until the peer has acknowledged them. A push does not touch it.
     pub(super) window: Option<Box<Window>>,
+    /// Messages between the queue and the stretch. None as a rule.
+    pub(super) earlier: Option<Box<Earlier>>,
     pub(crate) queue: VecDeque<OutboxFrame>,
 }
 
@@ -110,6 +112,7 @@ impl State {
             link: None,
             written: Tally::default(),
             window: None,
+            earlier: None,
             queue: VecDeque::new(),
         }
     }
@@ -205,15 +208,15 @@ impl State {
 impl State {
     /// Moves the first `count` messages of the queue to `spent`, and counts them as written.
     pub(crate) fn confirm(&mut self, count: usize, spent: &mut Spent) {
-        if self.queue.is_empty() && self.stretch.len() > 0 {
-            return self.confirm_stretch(count);
-        }
-        self.settle();
-        self.note_progress();
         if self.window.is_some() {
             self.retain_written(count);
             return spent.append(self.take_spent());
         }
+        if self.queue.is_empty() && self.stretch.len() > 0 {
+            return self.confirm_stretches(count);
+        }
+        self.settle();
+        self.note_progress();
         let count = count.min(self.queue.len());
         self.note_written(count, self.written.messages);
         let Self { queue, rare, .. } = self;
@@ -221,7 +224,7 @@ impl State {
         for frame in queue.range(..count) {
             done += frame.tally();
             if let Some(rare) = rare {
-                rare.count_written(frame);
+                rare.count_written(frame.tally());
             }
         }
         self.taken = self.taken.saturating_sub(count as u32);
@@ -404,7 +407,7 @@ impl State {
     /// How many messages there are.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.queue.len() + self.stretch.len()
+        self.queue.len() + self.len_of_stretches()
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

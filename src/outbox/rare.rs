@@ -4,7 +4,7 @@ use std::{mem::replace, sync::Arc};
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{OutboxFrame, Spent, line::Line, overflow::Stall, pressure::Gauge, queue::Closing, tracking::Tracked};
+use super::{Spent, line::Line, overflow::Stall, pressure::Gauge, queue::Closing, tracking::Tracked};
 use crate::stats::{DropReason, Dropped, Tally};
 
 /// Rarely needed state: most outboxes never use it, the others once, at the end. Boxed to keep the rest small.
@@ -56,10 +56,10 @@ impl Rare {
     }
 
     /// Counts a message that has left the head of the queue as written.
-    pub(super) fn count_written(&mut self, frame: &OutboxFrame) {
+    pub(super) fn count_written(&mut self, message: Tally) {
         self.head_was_begun = false;
         if self.greetings.messages > 0 {
-            self.greetings -= frame.tally();
+            self.greetings -= message;
             self.greeted += 1;
         }
     }

@@ -10,16 +10,21 @@
 //!   run                [m1][m2][m3][m4][  ][  ] ..
 //! ```
 //!
-//! Only a push, a take and a confirmation know of stretches. Whatever else looks into an outbox first
-//! [settles](State::settle) its stretch: that moves the messages to where all others are.
+//! An outbox that is behind by more than a run has [earlier](Earlier) stretches as well. Each goes to the end of its run, and
+//! each but the first is a whole run.
+//!
+//! Only a push, a take, a confirmation and an acknowledgement know of stretches. Whatever else looks into an outbox first
+//! [settles](State::settle) them: that moves the messages to where all others are.
 //!
 //! A run has the messages as frames, as a server writes them: they are encoded once, and each connection only copies them. These
 //! are copies of the payloads. So a payload, whose destructor may be user code, goes as soon as it has been pushed. A
-//! connection that has not written its part keeps the run: at most 64 KiB of copies, which it shares with others. One that
-//! leaves the tag, or misses a message, settles, or each of many could keep a run of its own for one short message.
+//! connection that has not written its part, or may have to write it again, keeps the run: at most 64 KiB of copies, which it
+//! shares with others. One that leaves the tag, or misses a message, settles, or each of many could keep a run of its own for
+//! one short message.
 
 use std::{
     array::from_fn,
+    collections::VecDeque,
     mem::take,
     sync::{Arc, OnceLock, Weak},
 };
@@ -161,6 +166,11 @@ impl Stretch {
         (self.end - self.start) as usize
     }
 
+    /// Whether it goes to the end of its run.
+    fn is_at_end(&self) -> bool {
+        self.end as usize == RUN_LEN
+    }
+
     fn messages(&self) -> &[OnceLock<Encoded>] {
         let run = self.run.as_ref().map_or(&[][..], |run| &run.messages);
         &run[self.start as usize..self.end as usize]
@@ -190,13 +200,44 @@ impl Stretch {
     }
 }
 
-impl State {
-    /// Whether nothing has to be noted of a message but that it comes and goes.
-    fn is_plain(&self) -> bool {
-        self.rare.is_none() && self.window.is_none()
+/// The stretches before the last one.
+#[derive(Default)]
+pub(super) struct Earlier {
+    stretches: VecDeque<Stretch>,
+    /// How many messages they have.
+    len: usize,
+}
+
+impl Earlier {
+    fn push(&mut self, stretch: Stretch) {
+        self.len += stretch.len();
+        self.stretches.push_back(stretch);
     }
 
-    /// Moves the messages of the stretch into the queue.
+    /// As [`Stretch::pop`].
+    fn pop(&mut self, count: usize) -> Tally {
+        let mut popped = Tally::default();
+        while popped.messages < count as u64
+            && let Some(first) = self.stretches.front_mut()
+        {
+            popped += first.pop(count - popped.messages as usize);
+            if first.len() == 0 {
+                self.stretches.pop_front();
+            }
+        }
+        self.len -= popped.messages as usize;
+        popped
+    }
+}
+
+impl State {
+    /// How many messages are in stretches.
+    #[inline]
+    pub(super) fn len_of_stretches(&self) -> usize {
+        self.stretch.len() + self.earlier.as_ref().map_or(0, |earlier| earlier.len)
+    }
+
+    /// Moves the messages of the stretches into the queue.
     pub(super) fn settle(&mut self) {
         if self.stretch.len() > 0 {
             self.settle_messages();
@@ -205,27 +246,65 @@ impl State {
 
     #[cold]
     fn settle_messages(&mut self) {
-        let stretch = take(&mut self.stretch);
-        let messages = stretch.messages().iter().filter_map(OnceLock::get);
-        self.queue.extend(messages.map(|encoded| OutboxFrame::from(encoded.message.clone())));
+        let earlier = self.earlier.take().map_or_else(VecDeque::new, |earlier| earlier.stretches);
+        for stretch in earlier.into_iter().chain([take(&mut self.stretch)]) {
+            let messages = stretch.messages().iter().filter_map(OnceLock::get);
+            self.queue.extend(messages.map(|encoded| OutboxFrame::from(encoded.message.clone())));
+        }
     }
 
     /// The message at an index that is behind those of the queue.
     pub(super) fn in_stretch(&self, index: usize) -> Option<&Encoded> {
-        self.stretch.messages().get(index.checked_sub(self.queue.len())?)?.get()
+        let mut index = index.checked_sub(self.queue.len())?;
+        for stretch in self.earlier.iter().flat_map(|earlier| &earlier.stretches) {
+            if index < stretch.len() {
+                return stretch.messages()[index].get();
+            }
+            index -= stretch.len();
+        }
+        self.stretch.messages().get(index)?.get()
+    }
+
+    /// What the message at an index counts.
+    pub(super) fn tally_at(&self, index: usize) -> Option<Tally> {
+        match self.queue.get(index) {
+            Some(message) => Some(message.tally()),
+            None => self.in_stretch(index).map(Encoded::tally),
+        }
     }
 
     fn append_of_run(&mut self, message: &InRun, tally: Tally) {
         if !self.stretch.try_add(message) {
-            self.settle();
-            self.stretch.try_add(message);
+            self.begin_stretch(message);
         }
         self.queue_more(tally);
     }
 
-    /// As [`confirm`](Self::confirm), where all messages are those of a stretch.
-    pub(super) fn confirm_stretch(&mut self, count: usize) {
-        let done = self.stretch.pop(count);
+    fn begin_stretch(&mut self, message: &InRun) {
+        if self.stretch.is_at_end() && message.at == 0 {
+            self.earlier.get_or_insert_default().push(take(&mut self.stretch));
+        } else {
+            self.settle();
+        }
+        self.stretch.try_add(message);
+    }
+
+    /// Takes up to `count` messages out of the stretches, and returns their number and length.
+    pub(super) fn pop_of_stretches(&mut self, count: usize) -> Tally {
+        let mut popped = Tally::default();
+        if let Some(earlier) = &mut self.earlier {
+            popped = earlier.pop(count);
+            if earlier.len == 0 {
+                self.earlier = None;
+            }
+        }
+        popped += self.stretch.pop(count - popped.messages as usize);
+        popped
+    }
+
+    /// As [`confirm`](Self::confirm), where all messages are in stretches.
+    pub(super) fn confirm_stretches(&mut self, count: usize) {
+        let done = self.pop_of_stretches(count);
         self.taken = self.taken.saturating_sub(done.messages as u32);
         self.queue_less(done);
         self.written += done;
@@ -237,7 +316,7 @@ impl Outbox {
     pub(crate) fn offer_of_run(&self, message: &InRun) -> Answer {
         let Some(encoded) = message.run.messages[message.at].get() else { return (Ok(()), None) };
         let mut state = self.lock_unsettled();
-        if !state.is_plain() || self.is_closing() || !state.has_room_for(encoded.message.len()) {
+        if state.rare.is_some() || self.is_closing() || !state.has_room_for(encoded.message.len()) {
             drop(state);
             return self.offer(encoded.message.clone().into(), None);
         }

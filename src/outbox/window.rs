@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::{OutboxFrame, Spent, places::Places, queue::State};
+use super::{Spent, places::Places, queue::State};
 use crate::{
     Frame,
     fate::DeliveryStatus,
@@ -97,10 +97,10 @@ impl Window {
     }
 
     /// Notes that the link takes the message at `index`. Returns its position if it is not the one that the peer expects.
-    fn take(&mut self, index: usize, frame: &OutboxFrame) -> Option<u64> {
+    fn take(&mut self, index: usize, len: u64) -> Option<u64> {
         let position = self.places.at(index);
         let leap = (position != self.expects).then_some(position);
-        self.len += frame.len() as u64;
+        self.len += len;
         self.expects = position + 1;
         leap
     }
@@ -135,7 +135,7 @@ impl State {
 
     /// Whether messages wait that may not be written before the peer has acknowledged others.
     pub(crate) fn is_held(&self) -> bool {
-        self.under_way() < self.queue.len() && !self.has_window()
+        !self.is_drained() && !self.has_window()
     }
 
     pub(super) fn has_window(&self) -> bool {
@@ -144,9 +144,10 @@ impl State {
 
     /// Notes that the link takes the next message. Returns its position if it is not the one that the peer expects.
     pub(super) fn leap(&mut self) -> Option<u64> {
+        self.window()?;
         let index = self.under_way();
-        let Self { queue, window, .. } = self;
-        window.as_mut()?.take(index, queue.get(index)?)
+        let message = self.tally_at(index)?;
+        self.window_mut()?.take(index, message.len)
     }
 
     /// Notes that the last `count` messages that the link took wait again.
@@ -162,8 +163,9 @@ impl State {
 
     /// Notes that the first `count` messages which the link has taken are written, and keeps them.
     pub(super) fn retain_written(&mut self, count: usize) {
+        self.note_progress();
         let first = self.retained as usize;
-        let count = count.min(self.queue.len() - first);
+        let count = count.min(self.len() - first);
         let fresh = self.count_fresh(first, count);
         if let Some(window) = self.window_mut() {
             window.places.mark_written(first, count);
@@ -182,13 +184,13 @@ impl State {
     /// Counts those of `count` messages that are written for the first time.
     fn count_fresh(&mut self, first: usize, count: usize) -> Tally {
         let mut fresh = Tally::default();
-        let Self { queue, rare, window: Some(window), .. } = self else { return fresh };
-        let written_end = window.places.written_end();
-        for (index, frame) in (first..).zip(queue.range(first..first + count)) {
-            // On the first link of a session, and behind what an earlier one has written, all are.
-            if index >= written_end || !window.places.is_written(index) {
-                fresh += frame.tally();
-                rare.iter_mut().for_each(|rare| rare.count_written(frame));
+        let is_fresh = |state: &Self, index| state.window().is_some_and(|window| !window.places.is_written(index));
+        for index in first..first + count {
+            if is_fresh(self, index)
+                && let Some(message) = self.tally_at(index)
+            {
+                fresh += message;
+                self.rare.iter_mut().for_each(|rare| rare.count_written(message));
             }
         }
         fresh
@@ -220,23 +222,23 @@ impl State {
     /// Notes that the peer has come to a position on this link: the messages before it leave the queue.
     pub(crate) fn acknowledge(&mut self, position: u64) -> Result<Spent, Beyond> {
         let retained = self.retained as usize;
-        let window = self.window_mut().ok_or(Beyond)?;
+        let window = self.window().ok_or(Beyond)?;
         if position > window.expects {
             return Err(Beyond);
         }
         let count = window.places.count_before(position, retained);
+        let len: u64 = (0..count).filter_map(|index| self.tally_at(index)).map(|message| message.len).sum();
+        self.window_mut().into_iter().for_each(|window| window.len -= len);
         self.retained -= count as u32;
-        let spent = self.pop_acknowledged(count);
-        if let Some(window) = self.window_mut() {
-            window.len -= spent.len();
-        }
-        Ok(spent)
+        Ok(self.pop_acknowledged(count))
     }
 
     fn pop_acknowledged(&mut self, count: usize) -> Spent {
         self.note_popped(count, DeliveryStatus::Acknowledged);
         let mut spent = self.take_spent();
-        spent.extend(self.queue.drain(..count));
+        let of_queue = count.min(self.queue.len());
+        spent.extend(self.queue.drain(..of_queue));
+        self.pop_of_stretches(count - of_queue);
         if let Some(window) = self.window_mut() {
             window.places.pop_front(count);
             window.counts.acknowledged += count as u64;

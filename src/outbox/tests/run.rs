@@ -32,8 +32,14 @@ enum Step {
     Take(usize),
     Write(usize),
     Untake(usize),
+    /// So many messages more than before, in a session.
+    Acknowledge(u64),
     Greet,
     Detach,
+    /// The session is lost, and another begins.
+    Lose {
+        resends: bool,
+    },
     Clear,
     Close,
     Flush,
@@ -49,6 +55,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (0..400usize).prop_map(Step::Take),
         10 => (0..20usize).prop_map(Step::Write),
         2 => (0..6usize).prop_map(Step::Untake),
+        5 => prop_oneof![0..10u64, 20..100u64].prop_map(Step::Acknowledge),
+        1 => any::<bool>().prop_map(|resends| Step::Lose { resends }),
         1 => Just(Step::Greet),
         1 => Just(Step::Detach),
         1 => Just(Step::Clear),
@@ -61,6 +69,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// One outbox, and what its driver has taken.
 struct Side {
     outbox: Outbox,
+    /// How much is written before the peer has to acknowledge some, in a session.
+    window: Option<Tally>,
+    acknowledged: u64,
     taken: VecDeque<Frame>,
     /// What was written, and what else was seen.
     log: Vec<String>,
@@ -68,9 +79,11 @@ struct Side {
 }
 
 impl Side {
-    fn new(messages: usize, overflow: Overflow) -> Self {
+    fn new(messages: usize, overflow: Overflow, window: Option<u64>) -> Self {
         let outbox = outbox(messages, 10_000, overflow);
-        Self { outbox, taken: VecDeque::new(), log: Vec::new(), flushes: Vec::new() }
+        let window = window.map(|messages| Tally { messages, len: 10 * messages });
+        window.into_iter().for_each(|window| outbox.begin_session(window, vec![]));
+        Self { outbox, window, acknowledged: 0, taken: VecDeque::new(), log: Vec::new(), flushes: Vec::new() }
     }
 
     fn note(&mut self, what: impl std::fmt::Debug) {
@@ -96,9 +109,13 @@ impl Side {
                 self.taken.truncate(self.taken.len().saturating_sub(count));
                 drop(self.outbox.untake(count, None).run());
             }
+            Step::Acknowledge(count) => self.acknowledge(count),
+            Step::Lose { resends } => self.lose(resends, frame),
             Step::Greet => {
                 self.detach();
-                self.outbox.greet(vec![frame]);
+                if self.window.is_none() {
+                    self.outbox.greet(vec![frame]);
+                }
             }
             Step::Detach => self.detach(),
             Step::Clear => self.outbox.clear(),
@@ -116,8 +133,12 @@ impl Side {
 
     fn take(&mut self, budget: usize) {
         let mut batch = Vec::new();
-        let closing = self.outbox.take_each(budget, None, |message, _| batch.push(message.frame().clone()));
-        self.note((&batch, closing.map(|closing| closing.code)));
+        let mut leaps = Vec::new();
+        let closing = self.outbox.take_each(budget, None, |message, leap| {
+            batch.push(message.frame().clone());
+            leaps.push(leap);
+        });
+        self.note((&batch, leaps, closing.map(|closing| closing.code), self.outbox.is_held()));
         self.taken.extend(batch);
     }
 
@@ -128,9 +149,33 @@ impl Side {
         self.note((written, sleeps));
     }
 
+    fn acknowledge(&mut self, count: u64) {
+        let position = self.acknowledged + count;
+        let is_taken = self.outbox.acknowledge(position).map(drop);
+        if is_taken.is_ok() {
+            self.acknowledged = position;
+        }
+        self.note(is_taken);
+    }
+
+    /// The link ends; in a session, another goes on behind what was acknowledged.
     fn detach(&mut self) {
         self.outbox.detach(!self.taken.is_empty());
         self.taken.clear();
+        if self.window.is_some() {
+            let next = self.outbox.rewind(self.acknowledged);
+            self.note(next);
+        }
+    }
+
+    fn lose(&mut self, resends: bool, greeting: Frame) {
+        self.detach();
+        let Some(window) = self.window else { return };
+        let left = self.outbox.lose_session(None, resends);
+        self.note((left.unconfirmed, left.kept));
+        drop(left);
+        self.outbox.begin_session(window, vec![greeting]);
+        self.acknowledged = 0;
     }
 }
 
@@ -141,10 +186,11 @@ proptest! {
     fn messages_of_a_run_are_as_those_that_were_pushed_by_themselves(
         messages in prop_oneof![1..6usize, 50..200usize],
         is_lossy: bool,
+        window in prop_oneof![Just(None), (1..300u64).prop_map(Some)],
         steps in prop::collection::vec(step(), 1..150),
     ) {
         let overflow = if is_lossy { Overflow::DropOldest } else { Overflow::Disconnect };
-        let (mut ours, mut theirs) = (Side::new(messages, overflow), Side::new(messages, overflow));
+        let (mut ours, mut theirs) = (Side::new(messages, overflow, window), Side::new(messages, overflow, window));
         let mut runs = Runs::default();
         for (number, step) in steps.iter().enumerate() {
             let len = match step {
