@@ -25,8 +25,8 @@ use crate::WsError;
 /// # Ok::<(), rxplus::WsError>(())
 /// ```
 ///
-/// In a configuration file it is a URL, or `host` and `port`, and `path`, `query` and `tls` where they differ from the
-/// default. An unknown name or a bad value is an error that says so.
+/// In a configuration file (feature `config`) it is a URL, or `host` and `port`, and `path`, `query` and `tls` where they
+/// differ from the default. An unknown name or a bad value is an error that says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConnConfig {
     host: String,

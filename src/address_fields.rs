@@ -23,6 +23,7 @@ struct Fields {
 }
 
 /// As a URL.
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
 impl Serialize for ConnConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -30,6 +31,7 @@ impl Serialize for ConnConfig {
 }
 
 /// From a URL, or from `host`, `port`, `path`, `query` and `tls`, of which the last three may be missing.
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
 impl<'de> Deserialize<'de> for ConnConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(UrlOrFields)

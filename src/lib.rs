@@ -50,6 +50,8 @@
 //!
 //! None is on by default.
 //!
+//! - `config`: serde for [`ConnConfig`], [`RetryPolicy`], [`OnRejected`], [`Overflow`] and [`WsKind`], so that they can stand in
+//!   a configuration file.
 //! - `json`: `WsJson`, any serde type as JSON in text frames.
 //! - `tls`: `wss://` for servers and clients, through rustls.
 //! - `mount`: a server as a service of axum, or of any other server that is built on hyper or tower.
@@ -72,6 +74,7 @@
 
 mod addr;
 mod address;
+#[cfg(feature = "config")]
 mod address_fields;
 mod advice;
 #[cfg(feature = "nats")]

@@ -17,6 +17,7 @@ mod multiplex;
 pub(crate) mod options;
 pub(crate) mod request;
 pub(crate) mod retry;
+#[cfg(feature = "config")]
 mod retry_fields;
 mod serving;
 mod session;

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+#[cfg(feature = "config")]
 use super::retry_fields::RetryFields;
 
 /// How long a client waits before it connects again, and when it gives up.
@@ -29,12 +28,13 @@ use super::retry_fields::RetryFields;
 /// assert_ne!(policy, RetryPolicy::default());
 /// ```
 ///
-/// In a configuration file its options have the names of the methods, with durations in seconds: `{"max_delay": 10,
-/// "max_retries": 5, "on_rejected": "give_up"}`. A missing one has its default; an unknown name or a bad value is an error
-/// that says so.
+/// In a configuration file (feature `config`) its options have the names of the methods, with durations in seconds:
+/// `{"max_delay": 10, "max_retries": 5, "on_rejected": "give_up"}`. A missing one has its default; an unknown name or a bad
+/// value is an error that says so.
 #[must_use]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RetryFields", into = "RetryFields")]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(try_from = "RetryFields", into = "RetryFields"))]
 pub struct RetryPolicy {
     pub(super) first_delay: Option<Duration>,
     pub(super) base_delay: Duration,
@@ -53,8 +53,8 @@ pub struct RetryPolicy {
 /// server closes with code 1008, "policy violation" (RFC 6455, section 7.4.1); and a TLS certificate for another name. In
 /// all these cases the answer is reported at once.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum OnRejected {
     /// Try again after a random time between half of [`RetryPolicy::max_delay`] and all of it, since an operator may mend
     /// it; after exactly that delay without [`jitter`](RetryPolicy::jitter). The default.

@@ -1,7 +1,5 @@
 use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-
 #[cfg(feature = "json")]
 use super::PackedJson;
 use super::{Frame, PackedObject, Payload, WsBytes, WsDatatype, WsStr};
@@ -71,13 +69,13 @@ impl fmt::Debug for WsByPath {
 
 /// The kind of the messages on a path.
 ///
-/// In a configuration file: `"string"`, `"bytes"`, `"object"`, and with the feature `json` also `"json"`.
+/// In a configuration file (feature `config`): `"string"`, `"bytes"`, `"object"`, and with the feature `json` also `"json"`.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum WsKind {
     /// Text in text frames, as with [`WsStr`].
-    #[serde(rename = "string")]
+    #[cfg_attr(feature = "config", serde(rename = "string"))]
     Str,
     /// Bytes in binary frames, as with [`WsBytes`].
     Bytes,

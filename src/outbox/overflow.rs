@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Key, Outbox, OutboxFrame, Outflow, Spent, queue::State};
@@ -29,10 +28,10 @@ pub(super) const GREETINGS: Tally = Tally { messages: 65_536, len: 64 * 1024 * 1
 /// An outbox is full for a connection whose socket takes nothing: a push into a full one first writes as much as the socket
 /// takes at that moment, and only then is this applied. A client without a connection has no socket to write to.
 ///
-/// In a configuration file: `"disconnect"`, `"drop_oldest"`, `"drop_latest"`.
+/// In a configuration file (feature `config`): `"disconnect"`, `"drop_oldest"`, `"drop_latest"`.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Overflow {
     /// Ends the connection: an accepted one with close code 1013, a client with [`WsError::OutboxFull`](crate::WsError).
     Disconnect,
