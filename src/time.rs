@@ -11,6 +11,8 @@ use std::{
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::runtime::nothing;
+
 /// Longer than any program runs, and short enough for the clock of every platform; tokio's own timers end there too.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
@@ -33,7 +35,7 @@ fn free_the_next_task() {
     if let Ok(handle) = Handle::try_current()
         && handle.runtime_flavor() == RuntimeFlavor::MultiThread
     {
-        handle.spawn(async {});
+        handle.spawn(nothing());
     }
 }
 

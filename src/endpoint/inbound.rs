@@ -41,7 +41,7 @@ impl<T: Clone + Send + 'static> Member<T> {
     /// share.
     pub(crate) fn replay(&self) -> Replay<Received<T>> {
         let path = self.path.clone();
-        kept_in(self.group.subject.clone(), move |received| TaggedData::with_key(path.clone(), received))
+        kept_in(self.number, self.group.subject.clone(), move |received| TaggedData::with_key(path.clone(), received))
     }
 }
 
@@ -49,7 +49,7 @@ impl<T: Clone + Send + 'static> Inbound<T> {
     /// Emits through `own`, and through the group if the client is a `member` of one.
     pub(crate) fn new(own: SerializedSubject<Received<T>, WsError>, member: Option<&Member<T>>) -> Self {
         match member {
-            Some(member) => Self::Branch(Branch::new(member.number, own, member.group.clone()), member.clone()),
+            Some(member) => Self::Branch(Branch::new(own, member.group.clone()), member.clone()),
             None => Self::Own(own),
         }
     }

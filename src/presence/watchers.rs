@@ -1,7 +1,7 @@
 //! [`Watchers`]: who wants to hear who is there on all tags, and what they have heard. No I/O, no clock of its own.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     mem,
     time::Duration,
 };
@@ -190,7 +190,7 @@ impl Keyed<TaggedData<Presence>> for Present {
         }
     }
 
-    fn all(&self) -> VecDeque<TaggedData<Presence>> {
+    fn all(&self) -> Vec<TaggedData<Presence>> {
         self.0.values().cloned().collect()
     }
 }

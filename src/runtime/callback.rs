@@ -325,7 +325,13 @@ fn at_depth_one(f: impl FnOnce()) {
 ///
 /// Without the bookkeeping of [`run`]: for the innermost call, whose depth the caller has set.
 pub(crate) fn isolate(what: &'static str, f: impl FnOnce()) -> bool {
-    attempt(what, f).is_ok()
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(()) => true,
+        Err(panic) => {
+            report(what, panic);
+            false
+        }
+    }
 }
 
 /// Wakes a task. Its waker may be user code.
@@ -335,7 +341,10 @@ pub(crate) fn wake(task: Waker) {
 
 /// As [`isolate`], with the result of `f`, or the message of its panic.
 pub(crate) fn attempt<R>(what: &'static str, f: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| report(what, panic))
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => Ok(result),
+        Err(panic) => Err(report(what, panic)),
+    }
 }
 
 #[cold]

@@ -6,7 +6,7 @@ use rxrust::scheduler::TaskHandle;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
-    run_queue::{Drive, RunQueue},
+    run_queue::{Drive, RunQueue, Work},
     side_by_side,
 };
 
@@ -22,7 +22,8 @@ impl Executor {
             return Self::SideBySide(runtime.clone());
         }
         let queue = Arc::<RunQueue>::default();
-        runtime.spawn(Drive::new(queue.clone()));
+        let drive: Work = Box::pin(Drive::new(queue.clone()));
+        runtime.spawn(drive);
         Self::InOrder(queue)
     }
 

@@ -19,7 +19,10 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
-use crate::{runtime::callback, time};
+use crate::{
+    runtime::{callback, nothing},
+    time,
+};
 
 /// How long a callback that blocks can keep the other threads of a runtime from their sockets.
 const NUDGE: Duration = Duration::from_millis(50);
@@ -160,7 +163,7 @@ impl AtWork {
             }
             if self.any() {
                 idle_looks = 0;
-                runtime.spawn(async {});
+                runtime.spawn(nothing());
             } else {
                 idle_looks += 1;
             }

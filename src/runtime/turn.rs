@@ -18,6 +18,7 @@ use super::{
     IoScheduler,
     callback::{self, Drain, Rest},
     debts::{Debts, Standing},
+    run_queue::Work,
 };
 use crate::IoRuntime;
 
@@ -122,7 +123,10 @@ pub(crate) fn hand_over(deliveries: Arc<dyn Deliver>, place: Place, home: Option
     match (place, home) {
         (Place::Home(_), Some(home)) => home.spawn(handed.deliver_next_turns()),
         (Place::Loop(_), _) => go_on_in_loop(Next::Deliveries(handed)).unwrap_or_else(drop),
-        (Place::Runtime(_), _) => drop(task::spawn(handed.deliver_next_turns())),
+        (Place::Runtime(_), _) => {
+            let turns: Work = Box::pin(handed.deliver_next_turns());
+            task::spawn(turns);
+        }
         _ => IoRuntime::global().spawn(handed.deliver_next_turns()),
     }
 }

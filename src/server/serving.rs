@@ -336,7 +336,7 @@ fn new_core<D: WsDatatype>(
     let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
     // Messages that nobody hears go into the early buffer that all connections share.
     let tag = path.clone();
-    let early = kept_in(main.subject.clone(), move |received| TaggedData::new(tag.clone(), received));
+    let early = kept_in(id, main.subject.clone(), move |received| TaggedData::new(tag.clone(), received));
     let component = Component::new(server.component.name().clone(), lane.home.clone(), early);
     ConnectionCore {
         incoming: Incoming {
@@ -345,7 +345,7 @@ fn new_core<D: WsDatatype>(
             counts: IncomingCounts::default(),
         },
         outbox: outbox(server, &path, this.clone()),
-        branch: Branch::new(id, component.inbound.clone(), main),
+        branch: Branch::new(component.inbound.clone(), main),
         component,
         began: Instant::now(),
         id,

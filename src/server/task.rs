@@ -10,7 +10,7 @@ use crate::{
     CloseReport, IoRuntime, ServerEvent, WsDatatype, WsError,
     handshake::Refused,
     link::READ_AHEAD,
-    runtime::debts,
+    runtime::{Work, debts},
     server::{
         arrival::{self, Arrival, Opening},
         core::ServerCore,
@@ -40,7 +40,8 @@ pub(crate) async fn run<D: WsDatatype>(
     let (home, others) = server.lanes.split_first().expect("a runtime has a lane");
     let mut flushing = JoinSet::new();
     for (lane, runtime) in zip(others, &runtime.lanes()[1..]) {
-        flushing.spawn_on(write_for_sleepers(lane.clone()), runtime.handle());
+        let flush: Work = Box::pin(write_for_sleepers(lane.clone()));
+        flushing.spawn_on(flush, runtime.handle());
     }
     tokio::select! {
         biased;

@@ -6,7 +6,6 @@
 //! afterwards.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{self, Poll},
 };
@@ -29,7 +28,6 @@ use crate::{
 
 /// A subject of `T` whose items also reach its main subject.
 pub(crate) struct Branch<T, M, E> {
-    number: u64,
     own: SerializedSubject<T, E>,
     listeners: Listeners,
     main: Main<M, E>,
@@ -57,8 +55,8 @@ where
     E: Clone + Send + Sync + 'static,
 {
     /// `own` must have the replay of [`kept_in`] for the main subject.
-    pub(crate) fn new(number: u64, own: SerializedSubject<T, E>, main: Main<M, E>) -> Self {
-        Self { number, own, listeners: Listeners::default(), main }
+    pub(crate) fn new(own: SerializedSubject<T, E>, main: Main<M, E>) -> Self {
+        Self { own, listeners: Listeners::default(), main }
     }
 
     /// Emits an item to the observers of the branch, and by `feed` to those of the main subject. For one thread at a time.
@@ -88,12 +86,7 @@ where
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
         // Counted before it joins, so that it is not passed over from its first item on.
         let observer = Holding::new(observer, self.listeners.count_in());
-        self.own.add_after(|| self.take_kept(), observer)
-    }
-
-    fn take_kept(&self) -> VecDeque<T> {
-        let taken = self.main.subject.take_early(|item| item.branch() == self.number);
-        taken.into_iter().map(M::into_own).collect()
+        self.own.add(observer)
     }
 }
 
@@ -117,8 +110,9 @@ where
     }
 }
 
-/// The replay of a branch: items that nobody hears are kept by `main`, as the items that `mark` makes of them.
+/// The replay of the branch with this `number`: items that nobody hears are kept by `main`, as the items that `mark` makes of them.
 pub(crate) fn kept_in<T, M, E>(
+    number: u64,
     main: SerializedSubject<M, E>,
     mark: impl Fn(T) -> M + Send + Sync + 'static,
 ) -> Replay<T>
@@ -127,10 +121,11 @@ where
     M: FromBranch<T> + Clone + Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    Replay::Elsewhere(Arc::new(KeptIn { main, mark }))
+    Replay::Elsewhere(Arc::new(KeptIn { number, main, mark }))
 }
 
 struct KeptIn<M, E, F> {
+    number: u64,
     main: SerializedSubject<M, E>,
     mark: F,
 }
@@ -143,6 +138,11 @@ where
 {
     fn keep(&self, item: T) -> Noted<T> {
         self.main.keep_early((self.mark)(item)).map(M::into_own)
+    }
+
+    fn take(&self) -> Vec<T> {
+        let taken = self.main.take_early(&|item| item.branch() == self.number);
+        taken.into_iter().map(M::into_own).collect()
     }
 
     fn emit(&self, item: T) {
@@ -159,8 +159,8 @@ pub(crate) struct Listener(Listeners);
 
 impl<T, M, E> Clone for Branch<T, M, E> {
     fn clone(&self) -> Self {
-        let Self { number, own, listeners, main } = self;
-        Self { number: *number, own: own.clone(), listeners: listeners.clone(), main: main.clone() }
+        let Self { own, listeners, main } = self;
+        Self { own: own.clone(), listeners: listeners.clone(), main: main.clone() }
     }
 }
 

@@ -27,10 +27,10 @@ use crate::{
     },
     subject::{
         delivery::{PanicHook, discard},
-        feeding::Merged,
         replay::Replay,
-        state::{Asked, Event, INBOX_CROWD, Slot, State},
+        state::{Event, INBOX_CROWD, Slot, State},
         token::{Held, Token},
+        waits::Asked,
     },
     sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering},
 };
@@ -58,8 +58,8 @@ pub(crate) struct Core<T, E> {
     /// Where backlogs and posted items are delivered; `None` in a user's own subject.
     home: Option<IoScheduler>,
     pub(crate) on_panic: Option<PanicHook>,
-    /// Merges an item into one that waits.
-    pub(crate) merge: Option<fn(&mut T, &T) -> Merged>,
+    /// Merges an item into one that waits, if there is such a one.
+    pub(crate) merge: Option<fn(&mut State<T, E>, &T) -> bool>,
     /// Counts the items that reached no observer.
     pub(crate) unheard: Option<Arc<AtomicU64>>,
     /// See [`Backlog::inflated`](super::Backlog::inflated).
@@ -117,7 +117,7 @@ impl<T, E> Core<T, E> {
     }
 
     pub(crate) fn has_work(&self, state: &State<T, E>) -> bool {
-        !state.is_idle() || state.anybody_waits() || self.stale.load(Ordering::Relaxed)
+        !state.is_idle() || state.waits.any() || self.stale.load(Ordering::Relaxed)
     }
 }
 
@@ -151,7 +151,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     ) {
         let turn = self.next_turn(&mut state, Some(event), &observers);
         drop(state);
-        turn.into_iter().for_each(|turn| self.perform(turn, &mut observers));
+        if let Some(turn) = turn {
+            self.perform(turn, &mut observers);
+        }
         let mut state = self.lock();
         // Those that have left meanwhile are this thread's to drop: it had the token.
         while self.stale.swap(false, Ordering::Relaxed) {
@@ -177,15 +179,18 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     ) -> Option<Turn<T, E>> {
         if !state.joining.is_empty() {
             // The joining observers are to hear it, too: in another turn.
-            event.take().into_iter().for_each(|event| state.inbox.push_front(event));
+            if let Some(event) = event.take() {
+                state.inbox.push_front(event);
+            }
+        } else if event.is_none() {
+            event = state.pop();
         }
-        let event = event.or_else(|| state.pop());
         let is_stale = self.stale.load(Ordering::Relaxed);
         if event.is_none() && !is_stale {
             return None;
         }
         self.stale.store(false, Ordering::Relaxed);
-        if state.any_push_waits() {
+        if state.waits.any_push() {
             self.room.notify_all();
         }
         let (event, forgotten) = state.note(event, || !observers.iter().any(Slot::is_open));
@@ -203,7 +208,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         // Each call of an observer is isolated by itself. This isolation is for the destructors of an item and of an error.
         callback::isolate("a destructor", || match event {
             Some(Event::Next(item)) => self.emit_to(observers, item),
-            Some(Event::Terminal(terminal)) => observers.drain(..).for_each(|slot| self.terminate(slot, &terminal)),
+            Some(Event::Terminal(terminal)) => {
+                for slot in take(observers) {
+                    self.terminate(slot, &terminal);
+                }
+            }
             Some(Event::Mark(passed)) => {
                 drop(passed);
                 callback::spend(callback::SHARE);
@@ -215,11 +224,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     /// Stops emitting: everything is delivered, or callbacks have deferred something that comes first, or the turn of this
     /// thread is over and another one goes on.
     fn rest<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State<T, E>>, observers: Observers<'a, T, E>) -> Rest {
-        let mut tasks = state.take_creditors();
+        let mut tasks = state.waits.take_creditors();
         // Everything before these marks is delivered, whatever this thread still has to do.
         let passed = state.take_passed();
         if state.is_idle() {
-            tasks.append(&mut state.take_tasks());
+            tasks.append(&mut state.waits.take_tasks());
             let burst = state.take_burst();
             self.quiet_down(&state);
             drop(observers);
@@ -228,17 +237,20 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             tasks.into_iter().for_each(callback::wake);
             return Rest::Little;
         }
-        if state.any_push_waits() {
+        if state.waits.any_push() {
             self.room.notify_all();
         }
         let is_over = callback::is_turn_over();
-        let place =
-            is_over.then(|| runtime::place(self.home.as_ref())).filter(|place| state.note_asked(*place) == Asked::Now);
+        let mut asked = None;
+        if is_over {
+            let place = runtime::place(self.home.as_ref());
+            asked = (state.waits.note_asked(place) == Asked::Now).then_some(place);
+        }
         drop(observers);
         drop(state);
         drop(passed);
         tasks.into_iter().for_each(callback::wake);
-        if let Some(place) = place {
+        if let Some(place) = asked {
             runtime::hand_over(self.clone(), place, self.home.as_ref());
         }
         if is_over {
@@ -253,7 +265,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let home = self.home.as_ref().filter(|home| callback::is_inside() || !home.is_current());
         let Some(home) = home else { return callback::run(|| _ = self.clone().drain()) };
         let place = runtime::place(Some(home));
-        let asked = self.lock().note_asked(place);
+        let asked = self.lock().waits.note_asked(place);
         if asked == Asked::Now {
             runtime::deliver_on(home, self.clone(), place);
         }
@@ -282,22 +294,20 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Drain for Core
         if !state.is_far_behind() || self.token.try_hold().is_some() {
             return None;
         }
-        state.waits().creditors.push(task);
+        state.waits.noted().creditors.push(task);
         Some(state.delivered)
     }
 
     fn note_stuck(&self, delivered: u64) {
         let mut state = self.lock();
         if state.delivered == delivered {
-            state.waits().stuck_at = Some(delivered);
+            state.waits.noted().stuck_at = Some(delivered);
         }
     }
 
     fn unwatch(&self, task: &Waker) {
         let mut state = self.lock();
-        let creditors = &mut state.waits().creditors;
-        let at = creditors.iter().position(|creditor| creditor.will_wake(task));
-        let creditor = at.map(|at| creditors.swap_remove(at));
+        let creditor = state.waits.take_creditor(task);
         // Its destructor may be user code: not under the lock.
         drop(state);
         drop(creditor);
@@ -310,7 +320,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Co
         // Even when another thread is emitting: an entry left in `asked` would keep the next delivery from being asked for.
         let is_done = state.is_idle() || self.token.try_hold().is_none();
         if is_done {
-            state.note_done(place);
+            state.waits.note_done(place);
         }
         is_done
     }
@@ -327,7 +337,11 @@ impl<T, E> Drop for Core<T, E> {
     fn drop(&mut self) {
         let observers = self.token.try_hold().map(|mut observers| take(&mut *observers));
         let joining = take(&mut self.lock().joining);
-        observers.into_iter().flatten().for_each(|slot| self.dismiss(slot));
-        joining.into_iter().for_each(|joining| self.dismiss_joining(joining));
+        for slot in observers.unwrap_or_default() {
+            self.dismiss(slot);
+        }
+        for joining in joining {
+            self.dismiss_joining(joining);
+        }
     }
 }

@@ -45,7 +45,7 @@ impl<T: Clone, E: Clone> Core<T, E> {
             }
         };
         others.iter_mut().for_each(|slot| note(self.next(slot, || item.clone())));
-        note(self.next(last, || item));
+        note(self.give(last, item));
         if any_ended {
             if missed == observers.len() {
                 self.count_unheard();
@@ -54,8 +54,14 @@ impl<T: Clone, E: Clone> Core<T, E> {
         }
     }
 
+    /// Delivers an item.
+    #[inline]
+    pub(crate) fn give(&self, slot: &mut Slot<T, E>, item: T) -> Turnout {
+        self.next(slot, || item)
+    }
+
     /// Delivers an item, which is made inside the isolation: a `clone` is user code too.
-    pub(crate) fn next(&self, slot: &mut Slot<T, E>, item: impl FnOnce() -> T) -> Turnout {
+    fn next(&self, slot: &mut Slot<T, E>, item: impl FnOnce() -> T) -> Turnout {
         let (open, observer) = (&slot.open, &mut slot.observer);
         let (mut is_gone, mut is_done) = (false, true);
         let returned = callback::isolate("an observer", || {
@@ -128,8 +134,8 @@ impl<T, E> Core<T, E> {
     #[cold]
     pub(crate) fn lose(&self, event: Event<T, E>) {
         let mut state = self.lock();
-        state.waits().lost += 1;
-        let lost = state.lost();
+        state.waits.noted().lost += 1;
+        let lost = state.waits.lost();
         drop(state);
         if lost.is_power_of_two() {
             log_lost(lost);
@@ -139,7 +145,9 @@ impl<T, E> Core<T, E> {
 
     /// Drops the observers that have unsubscribed, finished or panicked.
     pub(crate) fn sweep(&self, observers: &mut Vec<Slot<T, E>>) {
-        observers.extract_if(.., |slot| !slot.is_open()).for_each(|slot| self.dismiss(slot));
+        for slot in observers.extract_if(.., |slot| !slot.is_open()) {
+            self.dismiss(slot);
+        }
         if observers.capacity() > KEPT_CAPACITY && observers.len() < observers.capacity() / 4 {
             observers.shrink_to_fit();
         }

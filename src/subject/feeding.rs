@@ -1,7 +1,6 @@
 //! How rxplus's own sources feed a subject: drivers, tasks and other subjects.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     sync::{Arc, atomic::AtomicU64},
     task::{self, Poll},
@@ -17,7 +16,7 @@ use crate::{
         core::Core,
         pushing::UpTo,
         replay::{Noted, Replay},
-        state::{Event, Terminal},
+        state::{Event, State, Terminal},
     },
     sync::{AtomicUsize, Ordering},
 };
@@ -51,7 +50,7 @@ impl<T, E> SerializedSubject<T, E> {
         T: Merge,
     {
         let mut core = Core::new(Some(home), replay, on_panic);
-        core.merge = Some(T::merge);
+        core.merge = Some(State::merge);
         Self::of(core)
     }
 
@@ -73,7 +72,7 @@ impl<T, E> SerializedSubject<T, E> {
     }
 
     /// Takes out the items kept for a first observer that are `wanted`, which must call nobody.
-    pub(crate) fn take_early(&self, wanted: impl Fn(&T) -> bool) -> VecDeque<T> {
+    pub(crate) fn take_early(&self, wanted: &dyn Fn(&T) -> bool) -> Vec<T> {
         self.core.lock().replay.take_early(wanted)
     }
 
@@ -246,10 +245,7 @@ impl<T: Send + 'static, E: Send + Sync + 'static> Backlog for Core<T, E> {
         if waiting < most || (waiting == most && self.token.try_hold().is_some()) {
             return Poll::Ready(());
         }
-        let tasks = &mut state.waits().tasks;
-        if !tasks.iter().any(|task| task.will_wake(cx.waker())) {
-            tasks.push(cx.waker().clone());
-        }
+        state.waits.note_task(cx.waker());
         Poll::Pending
     }
 

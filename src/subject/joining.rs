@@ -1,6 +1,6 @@
 //! How an observer joins: it hears its backlog, then takes its place among the others.
 
-use std::{collections::VecDeque, mem::take, sync::Arc};
+use std::{mem::take, sync::Arc, vec};
 
 use rxrust::observer::BoxedObserverSend;
 
@@ -9,7 +9,7 @@ use crate::{
     subject::{
         core::Core,
         delivery::discard,
-        replay::{Elsewhere, Replay},
+        replay::{Elsewhere, Noted, Replay},
         state::{Slot, State, Terminal},
     },
     sync::{AtomicBool, MutexGuard, Ordering},
@@ -19,28 +19,28 @@ use crate::{
 pub(crate) struct Joining<T, E> {
     pub(crate) slot: Slot<T, E>,
     /// The items that it hears first.
-    pub(crate) backlog: VecDeque<T>,
+    pub(crate) backlog: vec::IntoIter<T>,
 }
 
 impl<T, E> Joining<T, E> {
+    /// It has heard its backlog.
+    fn is_done(&self) -> bool {
+        self.backlog.len() == 0
+    }
+
     pub(crate) fn may_go_on(&self) -> bool {
-        self.backlog.is_empty() || !callback::is_turn_over()
+        self.is_done() || !callback::is_turn_over()
     }
 }
 
 impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
-    /// Adds an observer, which hears `backlog` first, and returns its number.
-    pub(crate) fn join(
-        self: &Arc<Self>,
-        open: Arc<AtomicBool>,
-        observer: BoxedObserverSend<'static, T, E>,
-        backlog: impl FnOnce() -> VecDeque<T>,
-    ) -> u64 {
+    /// Adds an observer, and returns its number.
+    pub(crate) fn join(self: &Arc<Self>, open: Arc<AtomicBool>, observer: BoxedObserverSend<'static, T, E>) -> u64 {
         let mut state = self.lock();
         state.subscribed += 1;
         let number = state.subscribed;
-        let mut joining = Joining { slot: Slot { number, open, observer }, backlog: backlog() };
-        joining.backlog.append(&mut state.replay.backlog());
+        let backlog = state.replay.backlog().into_iter();
+        let joining = Joining { slot: Slot { number, open, observer }, backlog };
         self.keeps_early.store(state.replay.is_early(), Ordering::Release);
         if let Some(terminal) = state.terminal.clone() {
             drop(state);
@@ -55,7 +55,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     fn let_join(self: &Arc<Self>, mut state: MutexGuard<'_, State<T, E>>, joining: Joining<T, E>) {
         let held = self.token.try_hold();
         match held {
-            Some(mut observers) if joining.backlog.is_empty() && state.joining.is_empty() => {
+            Some(mut observers) if joining.is_done() && state.joining.is_empty() => {
                 if observers.len() < 2 {
                     // Most subjects have one observer or two, and a connection has several subjects: a vector would start
                     // with room for four.
@@ -93,54 +93,38 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         mut state: MutexGuard<'a, State<T, E>>,
         observers: &mut Vec<Slot<T, E>>,
     ) -> MutexGuard<'a, State<T, E>> {
-        while state.joining.front().is_some_and(Joining::may_go_on) {
-            let mut joining = take(&mut state.joining);
+        while state.joining.front().is_some_and(Joining::may_go_on)
+            && let Some(mut first) = state.joining.pop_front()
+        {
             drop(state);
-            let left = self.play_backlogs(observers, &mut joining);
-            state = self.lock();
-            joining.append(&mut state.joining);
-            state.joining = joining;
-            if !left.is_empty() {
-                let handed = state.hand_on(left, !observers.iter().any(Slot::is_open));
-                drop(state);
-                handed.finish();
+            self.play_backlog(&mut first, callback::may_deliver);
+            if first.slot.is_open() {
                 state = self.lock();
+                match first.is_done() {
+                    true => observers.push(first.slot),
+                    false => state.joining.push_front(first),
+                }
+                continue;
             }
+            let Joining { slot, backlog } = first;
+            self.dismiss(slot);
+            let handed = self.lock().hand_on(backlog, !observers.iter().any(Slot::is_open));
+            handed.finish();
+            state = self.lock();
         }
         state
     }
 }
 
 impl<T: Clone, E: Clone> Core<T, E> {
-    /// Moves each joining observer to `observers` once it has heard its backlog, as far as the turn of this thread reaches.
-    /// Stops at one that leaves before it has heard everything, and returns the rest of its backlog.
-    fn play_backlogs(&self, observers: &mut Vec<Slot<T, E>>, joining: &mut VecDeque<Joining<T, E>>) -> VecDeque<T> {
-        while let Some(first) = joining.front_mut() {
-            self.play_backlog(first, callback::may_deliver);
-            if first.slot.is_open() && !first.backlog.is_empty() {
-                break;
-            }
-            let Some(Joining { slot, backlog }) = joining.pop_front() else { break };
-            if slot.is_open() {
-                observers.push(slot);
-                continue;
-            }
-            self.dismiss(slot);
-            if !backlog.is_empty() {
-                return backlog;
-            }
-        }
-        VecDeque::new()
-    }
-
     /// Delivers its backlog to an observer, for as long as `may_go_on`.
     fn play_backlog(&self, Joining { slot, backlog }: &mut Joining<T, E>, may_go_on: impl Fn() -> bool) {
         while slot.is_open()
-            && !backlog.is_empty()
+            && backlog.len() > 0
             && may_go_on()
-            && let Some(item) = backlog.pop_front()
+            && let Some(item) = backlog.next()
         {
-            self.next(slot, || item);
+            self.give(slot, item);
         }
     }
 }
@@ -155,22 +139,27 @@ impl<T, E> Core<T, E> {
 impl<T: Clone, E: Clone> State<T, E> {
     /// Takes the items of a backlog that an observer has left unheard: the next observer hears them, or the main subject
     /// keeps them. Only inside a callback.
-    pub(crate) fn hand_on(&mut self, mut left: VecDeque<T>, nobody: bool) -> HandedOn<T> {
-        let mut handed = HandedOn { dropped: VecDeque::new(), unkept: None };
+    pub(crate) fn hand_on(&mut self, left: vec::IntoIter<T>, nobody: bool) -> HandedOn<T> {
+        let mut handed = HandedOn { dropped: Vec::new(), unkept: None };
         match (&self.replay, self.joining.front_mut()) {
             (Replay::Elsewhere(_), Some(next)) => {
-                left.append(&mut next.backlog);
-                next.backlog = left;
+                let mut all = Vec::new();
+                all.extend(left);
+                all.extend(take(&mut next.backlog));
+                next.backlog = all.into_iter();
             }
             (Replay::Elsewhere(elsewhere), None) if nobody => {
                 let mut unkept = Vec::new();
-                for noted in left.into_iter().map(|item| elsewhere.keep(item)) {
-                    unkept.extend(noted.item);
-                    handed.dropped.extend(noted.dropped);
+                for item in left {
+                    let Noted { item, mut dropped } = elsewhere.keep(item);
+                    handed.dropped.append(&mut dropped);
+                    if let Some(item) = item {
+                        unkept.push(item);
+                    }
                 }
                 handed.unkept = Some((elsewhere.clone(), unkept));
             }
-            _ => handed.dropped = left,
+            _ => handed.dropped.extend(left),
         }
         handed
     }
@@ -179,7 +168,7 @@ impl<T: Clone, E: Clone> State<T, E> {
 /// The fate of the items that an observer has left unheard.
 #[must_use]
 pub(crate) struct HandedOn<T> {
-    dropped: VecDeque<T>,
+    dropped: Vec<T>,
     /// The items that the main subject no longer keeps, since somebody has subscribed there meanwhile.
     unkept: Option<(Arc<dyn Elsewhere<T>>, Vec<T>)>,
 }
@@ -189,7 +178,9 @@ impl<T> HandedOn<T> {
     pub(crate) fn finish(self) {
         discard(self.dropped);
         if let Some((elsewhere, items)) = self.unkept {
-            items.into_iter().for_each(|item| elsewhere.emit(item));
+            for item in items {
+                elsewhere.emit(item);
+            }
         }
     }
 }

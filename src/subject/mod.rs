@@ -11,7 +11,7 @@
 //! | [`core`] | which thread delivers, and when: the emission loop, and a table of its verbs |
 //! | [`token`] | what the thread that emits holds, and how others call it |
 //! | [`pushing`] | how events come in: at once, or through the inbox |
-//! | [`state`] | the data under the mutex |
+//! | [`state`], [`waits`] | the data under the mutex; those that wait |
 //! | [`joining`] | how an observer comes in, and hears its backlog |
 //! | [`delivery`] | the calls of observers, each isolated from the others |
 //! | [`subscription`] | how an observer leaves |
@@ -29,8 +29,9 @@ pub(crate) mod replay;
 mod state;
 mod subscription;
 mod token;
+mod waits;
 
-use std::{collections::VecDeque, convert::Infallible, fmt, sync::Arc};
+use std::{convert::Infallible, fmt, sync::Arc};
 
 use rxrust::{
     context::Context,
@@ -122,7 +123,7 @@ impl<T, E> SerializedSubject<T, E> {
     /// How many items were lost because two million (2^21) were waiting already.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.core.lock().lost()
+        self.core.lock().waits.lost()
     }
 
     #[cfg(test)]
@@ -161,19 +162,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
     }
 
     pub(crate) fn add(&self, observer: impl Observer<T, E> + Send + 'static) -> SerializedSubscription {
-        self.add_after(VecDeque::new, observer)
-    }
-
-    /// Adds an observer that hears `backlog` before anything else, on the home thread.
-    ///
-    /// Calls `backlog` in the same step in which the observer joins, under the lock: it must call no user code.
-    pub(crate) fn add_after(
-        &self,
-        backlog: impl FnOnce() -> VecDeque<T>,
-        observer: impl Observer<T, E> + Send + 'static,
-    ) -> SerializedSubscription {
         let open = Arc::new(AtomicBool::new(true));
-        let number = self.core.join(open.clone(), Box::new(observer), backlog);
+        let number = self.core.join(open.clone(), Box::new(observer));
         SerializedSubscription::new(number, open, &self.core)
     }
 }

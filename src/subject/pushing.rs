@@ -106,7 +106,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
 
     fn offer_holding<'a>(self: &'a Arc<Self>, held: Option<Observers<'a, T, E>>, item: T) -> Option<T> {
         let mut state = self.lock();
-        let held = held.or_else(|| self.token.try_hold());
+        let held = if held.is_some() { held } else { self.token.try_hold() };
         let nobody = held.as_ref().is_some_and(|observers| observers.is_empty()) && !self.has_work(&state);
         if !nobody || self.closed.load(Ordering::Relaxed) {
             self.emit_holding(held, state, Event::Next(item));
@@ -137,20 +137,23 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             // A callback must not wait: the thread that emits may be waiting for it to return.
             state = self.wait_for_room(state);
         }
-        held = held.or_else(|| self.token.try_hold());
+        if held.is_none() {
+            held = self.token.try_hold();
+        }
         let Some(observers) = held else {
             let put = self.put(&mut state, event, INBOX_BOUND - 1);
             drop(state);
             return self.finish(put);
         };
-        if state.inbox.is_empty() && self.admits(&event) {
-            return callback::run(|| _ = self.deliver(state, observers, Some(event)));
-        }
-        // What this thread delivers at once makes room.
-        let bound = if callback::is_turn_over() { INBOX_BOUND } else { usize::MAX };
-        let put = self.put(&mut state, event, bound);
+        let (first, put) = if state.inbox.is_empty() && self.admits(&event) {
+            (Some(event), Put::Waiting)
+        } else {
+            // What this thread delivers at once makes room.
+            let bound = if callback::is_turn_over() { INBOX_BOUND } else { usize::MAX };
+            (None, self.put(&mut state, event, bound))
+        };
         // Also if nothing was put: others may have left something while this thread held the token.
-        callback::run(|| _ = self.deliver(state, observers, None));
+        callback::run(|| _ = self.deliver(state, observers, first));
         self.finish(put);
     }
 }
@@ -173,7 +176,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
             if state.inbox.len() >= bound {
                 return Put::Refused(event);
             }
-            if self.merge.is_some_and(|merge| state.merge(merge, later)) {
+            if self.merge.is_some_and(|merge| merge(state, later)) {
                 return Put::Merged(event);
             }
         }
@@ -198,7 +201,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let is_emitting = self.token.try_hold().is_none();
         let put = self.put(&mut state, event, INBOX_BOUND - usize::from(is_emitting));
         if let Put::Waiting | Put::Merged(_) = put {
-            state.inbox.extend(mark.map(Event::Mark));
+            if let Some(mark) = mark {
+                state.inbox.push_back(Event::Mark(mark));
+            }
         }
         // Also when another thread emits and is far behind: the caller cannot deliver then, but comes into debt.
         let is_callers = !state.inbox.is_empty() && (!is_emitting || state.inbox.len() > debts::CREDIT);
@@ -210,10 +215,11 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     /// Queues `item` and the end: nothing comes in between.
     pub(crate) fn enqueue_last(&self, item: T) {
         let mut state = self.lock();
-        let end = Event::Terminal(Terminal::Complete);
-        let puts = [Event::Next(item), end].map(|event| self.put(&mut state, event, INBOX_BOUND));
+        let item = self.put(&mut state, Event::Next(item), INBOX_BOUND);
+        let end = self.put(&mut state, Event::Terminal(Terminal::Complete), INBOX_BOUND);
         drop(state);
-        puts.into_iter().for_each(|put| self.finish(put));
+        self.finish(item);
+        self.finish(end);
     }
 
     /// Queues a mark behind the waiting events, if there are any; otherwise drops it, which counts as passed.
@@ -230,9 +236,9 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may wait.
     fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T, E>>) -> MutexGuard<'a, State<T, E>> {
         while state.inbox.len() >= INBOX_CROWD && callback::may_wait() && self.token.try_hold().is_none() {
-            state.waits().pushes += 1;
+            state.waits.noted().pushes += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.waits().pushes -= 1;
+            state.waits.noted().pushes -= 1;
         }
         state
     }

@@ -9,7 +9,7 @@ pub(crate) enum Replay<T> {
     /// Nothing: it hears the next item.
     Nothing,
     /// The items that nobody has heard yet: for the first observer alone.
-    Early(Box<Early<T>>),
+    Early(Box<dyn Early<T>>),
     /// The item emitted last, if there has been one.
     Latest(Option<Box<T>>),
     /// The items that nobody hears are kept by another subject.
@@ -24,7 +24,7 @@ pub(crate) trait Keyed<T>: Send {
     fn note(&mut self, item: &T) -> Option<T>;
 
     /// The items that tell everything.
-    fn all(&self) -> VecDeque<T>;
+    fn all(&self) -> Vec<T>;
 
     /// Forgets the item with this number, if items have numbers.
     fn forget(&mut self, _number: u64) -> Option<T> {
@@ -43,7 +43,7 @@ impl<T: Clone + Send> Keyed<T> for Members<T> {
         self.members.insert((self.number)(item), item.clone())
     }
 
-    fn all(&self) -> VecDeque<T> {
+    fn all(&self) -> Vec<T> {
         self.members.values().cloned().collect()
     }
 
@@ -57,6 +57,9 @@ pub(crate) trait Elsewhere<T>: Send + Sync {
     /// Keeps an item, if the subject still keeps any. Called under a lock, and calls nobody.
     fn keep(&self, item: T) -> Noted<T>;
 
+    /// Takes out the items that are kept for this subject. Called under a lock, and calls nobody.
+    fn take(&self) -> Vec<T>;
+
     /// Emits an item there that the subject no longer keeps.
     fn emit(&self, item: T);
 }
@@ -69,7 +72,8 @@ pub(crate) struct Noted<T> {
     pub(crate) dropped: Vec<T>,
 }
 
-impl<T> Replay<T> {
+/// Made for some types of items alone, as [`Early`] and [`Keyed`] are compiled for those alone.
+impl<T: Send + 'static> Replay<T> {
     /// Keeps the items that nobody hears, until there is a first observer.
     pub(crate) fn early(
         bounds: EarlyBounds,
@@ -77,16 +81,26 @@ impl<T> Replay<T> {
         on_loss: impl FnMut(usize) + Send + 'static,
     ) -> Self {
         let (items, on_loss) = (VecDeque::new(), Box::new(on_loss));
-        Self::Early(Box::new(Early { items, len: 0, bounds, loses_newest: false, item_len, on_loss }))
+        Self::Early(Box::new(EarlyItems { items, len: 0, bounds, loses_newest: false, item_len, on_loss }))
     }
 
     /// Keeps the first `count` items that nobody hears, until there is a first observer.
     pub(crate) fn first(count: usize) -> Self {
         let bounds = EarlyBounds { items: count, len: usize::MAX };
         let (items, on_loss) = (VecDeque::new(), Box::new(|_| {}));
-        Self::Early(Box::new(Early { items, len: 0, bounds, loses_newest: true, item_len: |_| 0, on_loss }))
+        Self::Early(Box::new(EarlyItems { items, len: 0, bounds, loses_newest: true, item_len: |_| 0, on_loss }))
     }
 
+    /// Keeps all items, told apart by `number`, until they are forgotten.
+    pub(crate) fn members(number: fn(&T) -> u64) -> Self
+    where
+        T: Clone,
+    {
+        Self::Keyed(Box::new(Members { members: Numbered::default(), number }))
+    }
+}
+
+impl<T> Replay<T> {
     /// Keeps the item emitted last, and `initial` before there is one.
     pub(crate) fn latest(initial: T) -> Self {
         Self::Latest(Some(Box::new(initial)))
@@ -96,14 +110,6 @@ impl<T> Replay<T> {
     #[cfg(feature = "nats")]
     pub(crate) fn last() -> Self {
         Self::Latest(None)
-    }
-
-    /// Keeps all items, told apart by `number`, until they are forgotten.
-    pub(crate) fn members(number: fn(&T) -> u64) -> Self
-    where
-        T: Clone + Send + 'static,
-    {
-        Self::Keyed(Box::new(Members { members: Numbered::default(), number }))
     }
 
     pub(crate) fn is_early(&self) -> bool {
@@ -129,20 +135,13 @@ impl<T> Replay<T> {
             _ => None,
         }
     }
-}
 
-impl<T> Replay<T> {
     /// Takes out the early items that are `wanted`.
-    pub(crate) fn take_early(&mut self, wanted: impl Fn(&T) -> bool) -> VecDeque<T> {
-        let Self::Early(early) = self else { return VecDeque::new() };
-        // Most often there is none, and looking costs less than moving the items that stay.
-        if !early.items.iter().any(&wanted) {
-            return VecDeque::new();
+    pub(crate) fn take_early(&mut self, wanted: &dyn Fn(&T) -> bool) -> Vec<T> {
+        match self {
+            Self::Early(early) => early.take_if(wanted),
+            _ => Vec::new(),
         }
-        let (taken, kept) = take(&mut early.items).into_iter().partition(wanted);
-        early.items = kept;
-        early.len = early.items.iter().map(early.item_len).sum();
-        taken
     }
 }
 
@@ -155,25 +154,26 @@ impl<T: Clone> Replay<T> {
             Self::Nothing | Self::Early(_) | Self::Elsewhere(_) => Noted::unkept(item),
             Self::Latest(latest) => {
                 let former = latest.replace(Box::new(item.clone()));
-                Noted { item: Some(item), dropped: former.into_iter().map(|former| *former).collect() }
+                Noted { item: Some(item), dropped: former.map_or_else(Vec::new, |former| vec![*former]) }
             }
             Self::Keyed(keyed) => {
                 let former = keyed.note(&item);
-                Noted { item: Some(item), dropped: former.into_iter().collect() }
+                Noted { item: Some(item), dropped: former.map_or_else(Vec::new, |former| vec![former]) }
             }
         }
     }
 
     /// The items that a new observer hears first.
-    pub(crate) fn backlog(&mut self) -> VecDeque<T> {
+    pub(crate) fn backlog(&mut self) -> Vec<T> {
         match self {
-            Self::Nothing | Self::Elsewhere(_) => VecDeque::new(),
+            Self::Nothing => Vec::new(),
+            Self::Elsewhere(elsewhere) => elsewhere.take(),
             Self::Early(early) => {
-                let items = take(&mut early.items);
+                let items = early.take_all();
                 *self = Self::Nothing;
                 items
             }
-            Self::Latest(latest) => latest.iter().map(|latest| T::clone(latest)).collect(),
+            Self::Latest(latest) => latest.as_ref().map_or_else(Vec::new, |latest| vec![T::clone(latest)]),
             Self::Keyed(keyed) => keyed.all(),
         }
     }
@@ -189,8 +189,19 @@ impl<T> Noted<T> {
     }
 }
 
-/// Items that wait for a first observer. When full, it loses some and says so.
-pub(crate) struct Early<T> {
+/// Items that wait for a first observer. Called under a lock, and calls nobody.
+pub(crate) trait Early<T>: Send {
+    /// Returns the items that are lost.
+    fn push(&mut self, item: T) -> Vec<T>;
+
+    /// Takes out the items that are `wanted`.
+    fn take_if(&mut self, wanted: &dyn Fn(&T) -> bool) -> Vec<T>;
+
+    fn take_all(&mut self) -> Vec<T>;
+}
+
+/// When full, it loses some and says so.
+struct EarlyItems<T> {
     items: VecDeque<T>,
     len: usize,
     bounds: EarlyBounds,
@@ -210,8 +221,7 @@ pub(crate) struct EarlyBounds {
     pub(crate) len: usize,
 }
 
-impl<T> Early<T> {
-    /// Returns the items that are lost.
+impl<T: Send> Early<T> for EarlyItems<T> {
     fn push(&mut self, item: T) -> Vec<T> {
         let len = (self.item_len)(&item);
         if self.loses_newest && !self.has_room_for(len) {
@@ -242,6 +252,30 @@ impl<T> Early<T> {
         lost
     }
 
+    fn take_if(&mut self, wanted: &dyn Fn(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        // Most often there is none, and looking costs less than moving the items that stay.
+        if !self.items.iter().any(wanted) {
+            return taken;
+        }
+        for item in take(&mut self.items) {
+            if wanted(&item) {
+                self.len -= (self.item_len)(&item);
+                taken.push(item);
+            } else {
+                self.items.push_back(item);
+            }
+        }
+        taken
+    }
+
+    fn take_all(&mut self) -> Vec<T> {
+        self.len = 0;
+        take(&mut self.items).into()
+    }
+}
+
+impl<T> EarlyItems<T> {
     fn has_room_for(&self, len: usize) -> bool {
         self.items.len() < self.bounds.items && len <= self.bounds.len.saturating_sub(self.len)
     }

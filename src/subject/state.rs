@@ -6,11 +6,12 @@ use rxrust::observer::BoxedObserverSend;
 use tokio::sync::oneshot;
 
 use crate::{
-    runtime::{Place, callback, debts},
+    runtime::{callback, debts},
     subject::{
-        feeding::Merged,
+        feeding::{Merge, Merged},
         joining::Joining,
         replay::{Noted, Replay},
+        waits::Waits,
     },
     sync::{AtomicBool, Ordering},
 };
@@ -26,15 +27,6 @@ pub(crate) const INBOX_BOUND: usize = 2 * INBOX_CROWD;
 
 /// An inbox, or a list of observers, that grew beyond this is freed once it is empty.
 pub(crate) const KEPT_CAPACITY: usize = 4_096;
-
-/// Whether a task has to be asked to deliver at a place.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// The caller asks it now.
-    Now,
-    /// One was asked before, and is not done.
-    Already,
-}
 
 pub(crate) enum Event<T, E> {
     Next(T),
@@ -62,27 +54,9 @@ pub(crate) struct State<T, E> {
     pub(crate) terminal: Option<Terminal<E>>,
     /// How many deliveries have been made, not counting items that found the subject idle.
     pub(crate) delivered: u64,
-    /// There once somebody has waited.
-    waits: Option<Box<Waits>>,
+    pub(crate) waits: Waits,
     /// The items that later subscribers hear first.
     pub(crate) replay: Replay<T>,
-}
-
-/// Who waits for a subject's deliveries, and what did in vain. Boxed, since nobody ever does for most of the many subjects.
-#[derive(Default)]
-pub(crate) struct Waits {
-    /// How many items the full inbox has refused.
-    pub(crate) lost: u64,
-    /// How many pushes wait for room.
-    pub(crate) pushes: usize,
-    /// The tasks that wait until nothing is left to be delivered.
-    pub(crate) tasks: Vec<Waker>,
-    /// The tasks that wait for a [share](callback::SHARE) of deliveries by the thread that emits.
-    pub(crate) creditors: Vec<Waker>,
-    /// The value of `delivered` at which a task has waited in vain for another delivery.
-    pub(crate) stuck_at: Option<u64>,
-    /// Where tasks were asked to deliver: at most one per place, since a callback there can hold it up.
-    asked: Vec<Place>,
 }
 
 pub(crate) struct Slot<T, E> {
@@ -100,38 +74,9 @@ impl<T, E> State<T, E> {
             inbox: VecDeque::new(),
             terminal: None,
             delivered: 0,
-            waits: None,
+            waits: Waits::new(),
             replay,
         }
-    }
-
-    /// To note somebody who waits.
-    pub(crate) fn waits(&mut self) -> &mut Waits {
-        self.waits.get_or_insert_default()
-    }
-
-    /// How many items the full inbox has refused.
-    pub(crate) fn lost(&self) -> u64 {
-        self.waits.as_ref().map_or(0, |waits| waits.lost)
-    }
-
-    pub(crate) fn anybody_waits(&self) -> bool {
-        let any = |waits: &Waits| waits.pushes > 0 || !waits.tasks.is_empty() || !waits.creditors.is_empty();
-        self.waits.as_deref().is_some_and(any)
-    }
-
-    pub(crate) fn any_push_waits(&self) -> bool {
-        self.waits.as_ref().is_some_and(|waits| waits.pushes > 0)
-    }
-
-    /// The tasks that wait until nothing is left to be delivered.
-    pub(crate) fn take_tasks(&mut self) -> Vec<Waker> {
-        self.waits.as_mut().map(|waits| take(&mut waits.tasks)).unwrap_or_default()
-    }
-
-    /// The tasks that wait for a share of deliveries.
-    pub(crate) fn take_creditors(&mut self) -> Vec<Waker> {
-        self.waits.as_mut().map(|waits| take(&mut waits.creditors)).unwrap_or_default()
     }
 
     /// The next event, once all observers have joined, if this thread may still deliver in this turn.
@@ -141,42 +86,24 @@ impl<T, E> State<T, E> {
         if is_next { self.inbox.pop_front() } else { None }
     }
 
-    /// Notes that a task at `place` is to be asked to deliver.
-    pub(crate) fn note_asked(&mut self, place: Place) -> Asked {
-        let asked = &mut self.waits().asked;
-        if asked.contains(&place) {
-            return Asked::Already;
-        }
-        asked.push(place);
-        Asked::Now
-    }
-
-    /// Notes that the task that was asked to deliver at `place` is done.
-    pub(crate) fn note_done(&mut self, place: Place) {
-        if let Some(waits) = &mut self.waits {
-            waits.asked.retain(|asked| *asked != place);
-        }
-    }
-
     /// Counts a delivery. Returns the tasks to wake: at every whole share, all of them.
     pub(crate) fn count_delivery(&mut self) -> Vec<Waker> {
         self.delivered += 1;
         let is_share = self.delivered.is_multiple_of(callback::SHARE as u64);
-        if is_share { self.take_creditors() } else { Vec::new() }
+        if is_share { self.waits.take_creditors() } else { Vec::new() }
     }
 
     /// If another thread delivers, tasks whose callbacks push should wait for it.
     pub(crate) fn is_far_behind(&self) -> bool {
-        let is_stuck = || self.waits.as_ref().is_some_and(|waits| waits.stuck_at == Some(self.delivered));
-        self.inbox.len() > debts::CREDIT && !is_stuck()
+        self.inbox.len() > debts::CREDIT && !self.waits.is_stuck_at(self.delivered)
     }
 
     /// The marks that no event precedes any more.
-    pub(crate) fn take_passed(&mut self) -> Vec<Event<T, E>> {
+    pub(crate) fn take_passed(&mut self) -> Vec<oneshot::Sender<()>> {
         let mut passed = Vec::new();
         while self.joining.is_empty()
             && matches!(self.inbox.front(), Some(Event::Mark(_)))
-            && let Some(mark) = self.inbox.pop_front()
+            && let Some(Event::Mark(mark)) = self.inbox.pop_front()
         {
             passed.push(mark);
         }
@@ -188,22 +115,24 @@ impl<T, E> State<T, E> {
         self.inbox.is_empty() && self.joining.is_empty()
     }
 
-    /// Merges an item into one that waits, by `merge`. Returns whether there is such a one.
-    pub(crate) fn merge(&mut self, merge: fn(&mut T, &T) -> Merged, later: &T) -> bool {
+    /// The memory of an empty inbox that has grown in a burst.
+    pub(crate) fn take_burst(&mut self) -> VecDeque<Event<T, E>> {
+        if self.inbox.capacity() > KEPT_CAPACITY { take(&mut self.inbox) } else { VecDeque::new() }
+    }
+}
+
+impl<T: Merge, E> State<T, E> {
+    /// Merges an item into one that waits. Returns whether there is such a one.
+    pub(crate) fn merge(&mut self, later: &T) -> bool {
         for waiting in self.inbox.iter_mut().rev() {
             let Event::Next(waiting) = waiting else { continue };
-            match merge(waiting, later) {
+            match waiting.merge(later) {
                 Merged::Done => return true,
                 Merged::NotHere => {}
                 Merged::Never => break,
             }
         }
         false
-    }
-
-    /// The memory of an empty inbox that has grown in a burst.
-    pub(crate) fn take_burst(&mut self) -> VecDeque<Event<T, E>> {
-        if self.inbox.capacity() > KEPT_CAPACITY { take(&mut self.inbox) } else { VecDeque::new() }
     }
 }
 

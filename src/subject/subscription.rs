@@ -1,9 +1,9 @@
 //! [`SerializedSubscription`], and how it takes its observer out of the subject.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{Arc, Weak},
+    vec,
 };
 
 use rxrust::subscription::Subscription;
@@ -71,7 +71,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Remove for Cor
         };
         let joining = &mut state.joining;
         let gone = match observers.binary_search_by_key(&number, |slot| slot.number) {
-            Ok(at) => Some(Joining { slot: observers.remove(at), backlog: VecDeque::new() }),
+            Ok(at) => Some(Joining { slot: observers.remove(at), backlog: vec::IntoIter::default() }),
             Err(_) => {
                 let at = joining.iter().position(|joining| joining.slot.number == number);
                 at.and_then(|at| joining.remove(at))

@@ -148,12 +148,12 @@ fn item_that_another_thread_pushes_does_not_overtake_one_that_a_callback_has_put
 fn subscriber_whose_backlog_waits_for_the_home_thread_misses_nothing() {
     let runtime = IoRuntime::new("home").unwrap();
     let home = IoScheduler::on(&runtime);
-    let subject = SerializedSubject::<usize>::at_home(home.clone(), Replay::Nothing, None);
+    let subject = SerializedSubject::<usize>::at_home(home.clone(), Replay::latest(0), None);
     let (go, gone) = mpsc::channel::<()>();
     home.spawn(async move { _ = gone.recv() });
     let (send, heard) = mpsc::channel();
     Io::new(subject.clone()).subscribe(|_| {});
-    subject.add_after(|| [0].into(), Pen(send));
+    subject.add(Pen(send));
     subject.next(1);
     assert_eq!(heard.try_iter().collect::<Vec<_>>(), [0, 1]);
     drop(go);

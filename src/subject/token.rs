@@ -34,10 +34,12 @@ impl<O> Token<O> {
 
     /// Takes the token, or calls the thread that has it. Only under the subject's lock, under which the token must be given back.
     pub(crate) fn try_hold(&self) -> Option<Held<'_, O>> {
-        self.try_once().or_else(|| {
-            self.call();
-            self.try_once()
-        })
+        let held = self.try_once();
+        if held.is_some() {
+            return held;
+        }
+        self.call();
+        self.try_once()
     }
 
     // `Release` is enough to give it back where nobody can call meanwhile.

@@ -62,8 +62,8 @@ impl River {
         let bounds = EarlyBounds { items: 9, len: 9 };
         let main = SerializedSubject::at_home(IoScheduler, Replay::early(bounds, |_| 1, |_| {}), None);
         let listeners = Listeners::default();
-        let own = SerializedSubject::at_home(IoScheduler, kept_in(main.clone(), |item| Marked(1, item)), None);
-        let branch = Branch::new(1, own, Main { subject: main.clone(), listeners: listeners.clone() });
+        let own = SerializedSubject::at_home(IoScheduler, kept_in(1, main.clone(), |item| Marked(1, item)), None);
+        let branch = Branch::new(own, Main { subject: main.clone(), listeners: listeners.clone() });
         Self { main, listeners, branch }
     }
 
@@ -142,7 +142,7 @@ fn item_that_is_pushed_while_somebody_leaves_is_heard_or_kept() {
     model(|| {
         let bounds = EarlyBounds { items: 9, len: 9 };
         let main = SerializedSubject::at_home(IoScheduler, Replay::early(bounds, |_| 1, |_| {}), None);
-        let own = SerializedSubject::at_home(IoScheduler, kept_in(main.clone(), |item| Marked(1, item)), None);
+        let own = SerializedSubject::at_home(IoScheduler, kept_in(1, main.clone(), |item| Marked(1, item)), None);
         let (heard, kept) = (Log::default(), Log::default());
         let subscription = own.add(Pen(heard.clone()));
         let other = own.clone();

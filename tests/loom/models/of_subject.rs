@@ -15,7 +15,10 @@ use rxrust::{observer::Observer, subscription::Subscription};
 use crate::{
     model, runtime,
     runtime::callback,
-    subject::{SerializedSubject, SerializedSubscription, replay::Replay},
+    subject::{
+        SerializedSubject, SerializedSubscription,
+        replay::{Elsewhere, Noted, Replay},
+    },
 };
 
 type Numbers = SerializedSubject<usize, Infallible>;
@@ -434,10 +437,26 @@ fn all_items_arrive_when_two_threads_with_sockets_hand_them_over_to_each_other()
     });
 }
 
+/// Has three items for each subscriber.
+struct Three;
+
+impl Elsewhere<usize> for Three {
+    fn keep(&self, item: usize) -> Noted<usize> {
+        Noted::unkept(item)
+    }
+
+    fn take(&self) -> Vec<usize> {
+        vec![0, 1, 2]
+    }
+
+    fn emit(&self, _item: usize) {}
+}
+
 #[test]
 fn subscriber_with_a_backlog_hears_it_first_whatever_is_handed_over_meanwhile() {
     model(|| {
-        let (subject, log) = (Numbers::new(), Arc::default());
+        let subject = Numbers::at_home(runtime::IoScheduler, Replay::Elsewhere(Arc::new(Three)), None);
+        let log = Arc::default();
         let other = subject.clone();
         let pushing = thread::spawn(move || {
             callback::with_share(1);
@@ -446,7 +465,7 @@ fn subscriber_with_a_backlog_hears_it_first_whatever_is_handed_over_meanwhile() 
             runtime::serve();
         });
         callback::with_share(1);
-        subject.add_after(|| [0, 1, 2].into(), Pen::new(&log));
+        subject.add(Pen::new(&log));
         subject.next(20);
         runtime::serve();
         pushing.join().unwrap();
