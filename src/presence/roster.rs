@@ -140,17 +140,26 @@ impl Servers {
 
 /// Who is on a path, of all these nodes.
 pub(crate) fn presence<'a>(rosters: impl Iterator<Item = &'a Roster>, path: &Tag) -> Presence {
-    let servers = rosters.filter_map(|roster| roster.paths.get(path)).flat_map(|servers| &servers.0);
-    let here: BTreeMap<&Arc<str>, &Here> = servers.map(|(name, here)| (name, here)).collect();
-    let members = here.iter().flat_map(|(server, here)| {
-        here.members.iter().map(|(id, name)| Member { server: Arc::clone(server), id: *id, name: name.clone() })
-    });
-    Presence {
-        // A number of the wire may be any.
-        connections: here.values().fold(0, |sum, here| sum.saturating_add(here.connections)),
-        members: members.collect(),
-        servers: here.keys().map(|server| Arc::clone(server)).collect(),
+    // By name. Sorted as they come: the servers of a node are in order, and a path has servers of few nodes.
+    let mut all: Vec<(&Arc<str>, &Here)> = Vec::new();
+    for servers in rosters.filter_map(|roster| roster.paths.get(path)) {
+        for (server, here) in &servers.0 {
+            match all.binary_search_by_key(&server, |(server, _)| server) {
+                Ok(at) => all[at].1 = here,
+                Err(at) => all.insert(at, (server, here)),
+            }
+        }
     }
+    let (mut connections, mut members, mut servers) = (0_u64, Vec::new(), Vec::new());
+    for (server, here) in all {
+        // A number of the wire may be any.
+        connections = connections.saturating_add(here.connections);
+        for (id, name) in &here.members {
+            members.push(Member { server: server.clone(), id: *id, name: name.clone() });
+        }
+        servers.push(server.clone());
+    }
+    Presence { connections, members: members.into(), servers: servers.into() }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-        mpsc,
     },
     task::Poll,
     thread,
@@ -17,6 +16,7 @@ use std::{
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::{Notify, oneshot},
+    task::unconstrained,
 };
 
 use crate::{
@@ -48,7 +48,7 @@ pub(crate) fn start(
     // The system's threads cannot have a name with a zero byte in it.
     let name = name.replace('\0', "");
     let (running, ended) = oneshot::channel();
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = oneshot::channel();
     let thread = thread::Builder::new().name(name.clone()).stack_size(STACK_LEN);
     // Made in the thread that drops it: tokio forbids dropping it on threads that run another runtime.
     thread.spawn(move || {
@@ -58,17 +58,22 @@ pub(crate) fn start(
             None => Builder::new_current_thread().enable_all().thread_name(&name).thread_stack_size(STACK_LEN).build(),
             Some(count) => build(&name, count, enter, &at_work),
         };
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(tell.send(Err(error))),
+        };
         // Nobody waits for it any more if the caller is gone.
-        match runtime {
-            Ok(runtime) if tell.send(Ok(runtime.handle().clone())).is_ok() => match workers {
-                None => _ = runtime.block_on(ended),
-                Some(_) => at_work.look_after(&runtime, ended),
-            },
-            Ok(_) => {}
-            Err(error) => _ = tell.send(Err(error)),
+        if tell.send(Ok(runtime.handle().clone())).is_err() {
+            return;
+        }
+        match workers {
+            None => _ = runtime.block_on(ended),
+            Some(_) => at_work.look_after(&runtime, ended),
         }
     })?;
-    let handle = told.recv().unwrap_or_else(|_| Err(io::Error::other("the thread panicked when it began")))?;
+    // The caller may be a task that has used up its budget, by which tokio would keep it waiting.
+    let told = time::block_on(unconstrained(told), Duration::MAX).and_then(Result::ok);
+    let handle = told.unwrap_or_else(|| Err(io::Error::other("the thread panicked when it began")))?;
     Ok((handle, running))
 }
 
