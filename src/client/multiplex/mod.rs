@@ -118,7 +118,7 @@ impl<D: WsDatatype> Drop for Topic<D> {
 
 impl<D: WsDatatype> TopicSource<D> {
     pub(super) fn new(client: ClientSource<D>, topic: Topic<D>) -> Self {
-        let number = client.core.topics.next_number();
+        let number = client.core.topics.shared().next_number();
         Self { client, number, topic: Arc::new(topic) }
     }
 }
@@ -141,7 +141,7 @@ where
 
     fn subscribe(self, context: C) -> TopicSubscription<D> {
         let Self { client, number: of_topic, topic } = self;
-        let (gate, topics) = (Gate::new(), &client.core.topics);
+        let (gate, topics) = (Gate::new(), client.core.topics.shared());
         let number = topics.next_number();
         let place =
             Arc::new(Place { client: client.clone(), topic: of_topic, number, has_left: AtomicBool::new(false) });
@@ -185,7 +185,7 @@ impl<D: WsDatatype> Observer<D::Item, WsError> for Belongs<D> {
 impl<D: WsDatatype> Place<D> {
     fn leave(&self) {
         if !self.has_left.swap(true, Ordering::SeqCst) {
-            self.client.core.topics.leave(self.topic, self.number);
+            self.client.core.topics.shared().leave(self.topic, self.number);
         }
     }
 }

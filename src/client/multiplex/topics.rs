@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem::take,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Context,
@@ -31,11 +31,27 @@ use crate::{
 const NO_ROOM: &str = "a connection begins with at most 65,536 messages, or 64 MiB of them";
 
 /// The topics of a client that are wanted, and what the server has been told of them.
-pub(crate) struct Topics<D: WsDatatype>(Arc<Shared<D>>);
+pub(crate) struct Topics<D: WsDatatype> {
+    signal: Arc<Signal>,
+    /// There once the program has made a topic. A trait, so that a program without topics does not compile them.
+    teller: OnceLock<Arc<dyn Teller<D>>>,
+}
+
+/// Tells the server of topics, in the client's task.
+trait Teller<D: WsDatatype>: Send + Sync {
+    fn greet(&self, client: &ClientCore<D>, greetings: &mut Vec<Frame>);
+
+    /// Tells the server what has changed, while there is a link.
+    fn keep_told(self: Arc<Self>, client: &ClientCore<D>);
+
+    fn lost(&self, client: &ClientCore<D>);
+
+    fn shared(self: Arc<Self>) -> Arc<Shared<D>>;
+}
 
 pub(super) struct Shared<D: WsDatatype> {
     book: Mutex<Book<D>>,
-    signal: Signal,
+    signal: Arc<Signal>,
     last_number: AtomicU64,
 }
 
@@ -69,44 +85,76 @@ enum Due<D: WsDatatype> {
 
 impl<D: WsDatatype> Default for Topics<D> {
     fn default() -> Self {
-        let book = Mutex::new(Book { entries: BTreeMap::new(), changed: BTreeSet::new() });
-        Self(Arc::new(Shared { book, signal: Signal::default(), last_number: AtomicU64::new(0) }))
+        Self { signal: Arc::default(), teller: OnceLock::new() }
+    }
+}
+
+impl<D: WsDatatype> Topics<D> {
+    pub(super) fn shared(&self) -> Arc<Shared<D>> {
+        let new = || -> Arc<dyn Teller<D>> { Arc::new(Shared::new(self.signal.clone())) };
+        self.teller.get_or_init(new).clone().shared()
+    }
+
+    /// Adds the messages about all topics that are wanted to those with which a link begins, or a session. Topics that find no
+    /// room there end.
+    pub(crate) fn greet(&self, client: &ClientCore<D>, greetings: &mut Vec<Frame>) {
+        if let Some(teller) = self.teller.get() {
+            teller.greet(client, greetings);
+        }
+    }
+
+    /// Tells the server what has changed, while there is a link.
+    pub(crate) fn keep_told(&self, client: &ClientCore<D>, watch: &mut Watch, cx: &Context<'_>) {
+        if self.signal.look(watch, cx)
+            && let Some(teller) = self.teller.get()
+        {
+            teller.clone().keep_told(client);
+        }
+    }
+
+    /// Forgets what the server was told on a link, or in a session, that is lost. What was not sent of it is not sent any more.
+    pub(crate) fn lost(&self, client: &ClientCore<D>) {
+        if let Some(teller) = self.teller.get() {
+            teller.lost(client);
+        }
     }
 }
 
 /// What observers want, on any thread.
-impl<D: WsDatatype> Topics<D> {
+impl<D: WsDatatype> Shared<D> {
+    fn new(signal: Arc<Signal>) -> Self {
+        let book = Mutex::new(Book { entries: BTreeMap::new(), changed: BTreeSet::new() });
+        Self { book, signal, last_number: AtomicU64::new(0) }
+    }
+
     pub(super) fn next_number(&self) -> u64 {
-        self.0.last_number.fetch_add(1, Relaxed) + 1
+        self.last_number.fetch_add(1, Relaxed) + 1
     }
 
     pub(super) fn want(&self, number: u64, topic: &Arc<Topic<D>>, place: u64, gate: Gate<D::Item>) {
-        let mut book = self.0.lock();
+        let mut book = self.lock();
         let new = || Entry { topic: topic.clone(), gates: BTreeMap::new(), is_told: false, notices: Vec::new() };
         book.entries.entry(number).or_insert_with(new).gates.insert(place, gate);
-        self.0.note_changed(book, number);
+        self.note_changed(book, number);
     }
 
     pub(super) fn leave(&self, number: u64, place: u64) {
-        let mut book = self.0.lock();
+        let mut book = self.lock();
         let Some(entry) = book.entries.get_mut(&number) else { return };
         let gate = entry.gates.remove(&place);
         let gone = book.take_idle(number);
         match gone {
             Some(_) => drop(book),
-            None => self.0.note_changed(book, number),
+            None => self.note_changed(book, number),
         }
         // What they hold is the program's: not under the lock.
         drop((gate, gone));
     }
 }
 
-/// What the server is told, in the client's task.
-impl<D: WsDatatype> Topics<D> {
-    /// Adds the messages about all topics that are wanted to those with which a link begins, or a session. Topics that find no
-    /// room there end.
-    pub(crate) fn greet(&self, client: &ClientCore<D>, greetings: &mut Vec<Frame>) {
-        let wanted = self.0.lock().tell_all();
+impl<D: WsDatatype> Teller<D> for Shared<D> {
+    fn greet(&self, client: &ClientCore<D>, greetings: &mut Vec<Frame>) {
+        let wanted = self.lock().tell_all();
         let mut held = Tally::default();
         greetings.iter().for_each(|frame| held += Tally::of(frame));
         for (number, topic) in wanted {
@@ -121,28 +169,24 @@ impl<D: WsDatatype> Topics<D> {
         }
     }
 
-    /// Tells the server what has changed, while there is a link.
-    pub(crate) fn keep_told(&self, client: &ClientCore<D>, watch: &mut Watch, cx: &Context<'_>) {
-        if self.0.signal.look(watch, cx) {
-            let kept = client.outbox.keeps_written();
-            let due = self.0.lock().due(&self.0, kept);
-            for (number, due) in due {
-                let done = match due {
-                    Due::Tell(topic, notice) => tell(client, &topic, notice),
-                    Due::Fail => Err(not_sent(client, "the outbox has dropped it".into())),
-                };
-                if let Err(error) = done
-                    && !client.is_closing()
-                {
-                    self.fail(number, &error);
-                }
+    fn keep_told(self: Arc<Self>, client: &ClientCore<D>) {
+        let kept = client.outbox.keeps_written();
+        let due = self.lock().due(&self, kept);
+        for (number, due) in due {
+            let done = match due {
+                Due::Tell(topic, notice) => tell(client, &topic, notice),
+                Due::Fail => Err(not_sent(client, "the outbox has dropped it".into())),
+            };
+            if let Err(error) = done
+                && !client.is_closing()
+            {
+                self.fail(number, &error);
             }
         }
     }
 
-    /// Forgets what the server was told on a link, or in a session, that is lost. What was not sent of it is not sent any more.
-    pub(crate) fn lost(&self, client: &ClientCore<D>) {
-        let (notices, gone) = self.0.lock().untell_all();
+    fn lost(&self, client: &ClientCore<D>) {
+        let (notices, gone) = self.lock().untell_all();
         for notice in notices {
             let fate: Arc<dyn Fate> = notice;
             client.outbox.withdraw(&fate);
@@ -150,17 +194,21 @@ impl<D: WsDatatype> Topics<D> {
         drop(gone);
     }
 
+    fn shared(self: Arc<Self>) -> Arc<Shared<D>> {
+        self
+    }
+}
+
+impl<D: WsDatatype> Shared<D> {
     /// Ends a topic for its observers, who may subscribe again.
     fn fail(&self, number: u64, error: &WsError) {
-        let (gates, gone) = self.0.lock().fail(number);
+        let (gates, gone) = self.lock().fail(number);
         drop(gone);
         for gate in gates.into_values() {
             gate.error(error.clone());
         }
     }
-}
 
-impl<D: WsDatatype> Shared<D> {
     /// The outbox has dropped a message about this topic.
     pub(super) fn dropped(&self, number: u64) {
         self.settled(number);
