@@ -246,14 +246,19 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         link: Box<OpenLink<Transport>>,
         cut: impl Future<Output = ()> + Send + Unpin,
     ) -> Box<Ending> {
+        let _compressing = self.server.note_compressing(&self.connection);
+        let ending = isolated("a connection", drive(unboxed(link), self.receiver(), cut)).await;
+        ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(self.connection.name())).into())
+    }
+
+    /// Where the messages of a link go. Apart, since a closure in [`drive`](Self::drive) has a type for each type of `cut`, and the
+    /// driver one for each of these.
+    fn receiver(&self) -> impl FnMut(Frame) -> Receipt {
         let Self { server, connection } = self;
         // Inbound: received messages flow into the server's subject, tagged with the path.
         let received = Io::from_parts(Emitting::new(), connection.core().component.home.clone());
         let mut emitter = received.tag(connection.path().clone()).merge_into(&server.component.inbound.fed());
-        let _compressing = server.note_compressing(connection);
-        let receive = |frame| self.receive(frame, |received| emitter.next(received));
-        let ending = isolated("a connection", drive(unboxed(link), receive, cut)).await;
-        ending.unwrap_or_else(|panic| Ending::lost(Death::Panic(panic.into()).of(connection.name())).into())
+        move |frame| self.receive(frame, |received| emitter.next(received))
     }
 
     /// Emits the message that is in a frame to the subscribers of the connection, and by `feed` to those of its server.
