@@ -195,7 +195,7 @@ impl AtWork {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::{sync::mpsc, time::Instant};
 
     use super::*;
 

@@ -38,6 +38,9 @@ use crate::{
 /// The observers, held by the thread that emits.
 pub(crate) type Observers<'a, T, E> = Held<'a, Vec<Slot<T, E>>>;
 
+/// Merges an item into one that waits. Returns whether there is such a one.
+type MergeWaiting<T, E> = fn(&mut State<T, E>, &T) -> bool;
+
 pub(crate) struct Core<T, E> {
     state: Mutex<State<T, E>>,
     /// Its holder emits.
@@ -58,8 +61,7 @@ pub(crate) struct Core<T, E> {
     /// Where backlogs and posted items are delivered; `None` in a user's own subject.
     home: Option<IoScheduler>,
     pub(crate) on_panic: Option<PanicHook>,
-    /// Merges an item into one that waits, if there is such a one.
-    pub(crate) merge: Option<fn(&mut State<T, E>, &T) -> bool>,
+    pub(crate) merge: Option<MergeWaiting<T, E>>,
     /// Counts the items that reached no observer.
     pub(crate) unheard: Option<Arc<AtomicU64>>,
     /// See [`Backlog::inflated`](super::Backlog::inflated).

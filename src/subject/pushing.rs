@@ -200,10 +200,10 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let mut state = self.lock();
         let is_emitting = self.token.try_hold().is_none();
         let put = self.put(&mut state, event, INBOX_BOUND - usize::from(is_emitting));
-        if let Put::Waiting | Put::Merged(_) = put {
-            if let Some(mark) = mark {
-                state.inbox.push_back(Event::Mark(mark));
-            }
+        if let Put::Waiting | Put::Merged(_) = put
+            && let Some(mark) = mark
+        {
+            state.inbox.push_back(Event::Mark(mark));
         }
         // Also when another thread emits and is far behind: the caller cannot deliver then, but comes into debt.
         let is_callers = !state.inbox.is_empty() && (!is_emitting || state.inbox.len() > debts::CREDIT);
