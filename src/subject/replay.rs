@@ -154,11 +154,11 @@ impl<T: Clone> Replay<T> {
             Self::Nothing | Self::Early(_) | Self::Elsewhere(_) => Noted::unkept(item),
             Self::Latest(latest) => {
                 let former = latest.replace(Box::new(item.clone()));
-                Noted { item: Some(item), dropped: former.map_or_else(Vec::new, |former| vec![*former]) }
+                Noted::replacing(former.map(|former| *former), item)
             }
             Self::Keyed(keyed) => {
                 let former = keyed.note(&item);
-                Noted { item: Some(item), dropped: former.map_or_else(Vec::new, |former| vec![former]) }
+                Noted::replacing(former, item)
             }
         }
     }
@@ -182,6 +182,17 @@ impl<T: Clone> Replay<T> {
 impl<T> Noted<T> {
     pub(crate) fn unkept(item: T) -> Self {
         Self { item: Some(item), dropped: Vec::new() }
+    }
+
+    /// `former` is no longer kept.
+    fn replacing(former: Option<T>, item: T) -> Self {
+        let mut noted = Self::unkept(item);
+        if let Some(former) = former {
+            // A vector would start with room for four.
+            noted.dropped.reserve_exact(1);
+            noted.dropped.push(former);
+        }
+        noted
     }
 
     pub(crate) fn map<R>(self, f: impl Fn(T) -> R) -> Noted<R> {
