@@ -1,8 +1,8 @@
 //! Waiting with a limit, and deadlines from durations that a program gives, which may be as long as a `Duration` can be.
 
 use std::{
-    future::Future,
-    pin::pin,
+    future::{Future, ready},
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Wake},
     thread::{self, Thread},
@@ -10,8 +10,6 @@ use std::{
 };
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-
-use crate::runtime::nothing;
 
 /// Longer than any program runs, and short enough for the clock of every platform; tokio's own timers end there too.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -27,6 +25,11 @@ impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// A task that only takes a turn: of the type of all tasks, since a program compiles what tokio needs for each type.
+pub(crate) fn nothing() -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(ready(()))
 }
 
 /// A worker of tokio keeps the task that it has woken last for itself, and no other worker finds it there. Before a worker blocks,

@@ -53,7 +53,7 @@ use executor::Executor;
 use guard::{Death, Guard};
 pub use io_scheduler::IoScheduler;
 pub use run_loop::{RunLoop, RunLoopScheduler};
-pub(crate) use run_queue::{Work, nothing};
+pub(crate) use run_queue::Work;
 #[cfg(feature = "test")]
 pub(crate) use turn::go_on_in_test;
 pub(crate) use turn::{Deliver, Place, deliver_on, hand_over, place, yield_now};

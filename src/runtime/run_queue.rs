@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    future::ready,
     mem::take,
     pin::Pin,
     sync::{Arc, PoisonError, Weak},
@@ -26,11 +25,6 @@ use crate::{
 /// The work of a task. In a box, since a queue runs tasks of all types, and since a program compiles what tokio needs for a task
 /// once for each type of task.
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A task that only takes a turn.
-pub(crate) fn nothing() -> Work {
-    Box::pin(ready(()))
-}
 
 /// How many jobs are run before sockets and timers get their turn: about as often as tokio looks at them itself. Fewer if
 /// they have made as many deliveries as a thread may make in one turn.

@@ -19,10 +19,7 @@ use tokio::{
     task::unconstrained,
 };
 
-use crate::{
-    runtime::{callback, nothing},
-    time,
-};
+use crate::{runtime::callback, time};
 
 /// How long a callback that blocks can keep the other threads of a runtime from their sockets.
 const NUDGE: Duration = Duration::from_millis(50);
@@ -168,7 +165,7 @@ impl AtWork {
             }
             if self.any() {
                 idle_looks = 0;
-                runtime.spawn(nothing());
+                runtime.spawn(time::nothing());
             } else {
                 idle_looks += 1;
             }
