@@ -357,8 +357,7 @@ impl Outbox {
             }
         }
         while len < budget && !state.is_drained() && state.has_window() {
-            let leap = state.leap();
-            let Some(encoded) = state.in_stretch(state.under_way()) else { break };
+            let Some((encoded, leap)) = state.next_of_run() else { break };
             len += FRAME_HEAD_LEN + encoded.message().len();
             f(Taken::Encoded(encoded), leap);
             state.taken += 1;

@@ -176,6 +176,10 @@ impl Stretch {
         &run[self.start as usize..self.end as usize]
     }
 
+    fn get(&self, index: usize) -> Option<&Encoded> {
+        self.messages().get(index)?.get()
+    }
+
     /// Adds a message if it is the next one of the run, or the first.
     fn try_add(&mut self, message: &InRun) -> bool {
         let at = message.at as u32;
@@ -214,6 +218,16 @@ impl Earlier {
         self.stretches.push_back(stretch);
     }
 
+    /// As [`Stretch::get`]. All stretches but the first are whole runs.
+    fn get(&self, index: usize) -> Option<&Encoded> {
+        let first = self.stretches.front()?.len();
+        let (stretch, index) = match index.checked_sub(first) {
+            None => (0, index),
+            Some(behind) => (1 + behind / RUN_LEN, behind % RUN_LEN),
+        };
+        self.stretches.get(stretch)?.get(index)
+    }
+
     /// As [`Stretch::pop`].
     fn pop(&mut self, count: usize) -> Tally {
         let mut popped = Tally::default();
@@ -227,6 +241,16 @@ impl Earlier {
         }
         self.len -= popped.messages as usize;
         popped
+    }
+}
+
+/// The message at an index of these stretches.
+#[inline]
+fn find<'a>(earlier: &'a Option<Box<Earlier>>, last: &'a Stretch, index: usize) -> Option<&'a Encoded> {
+    match earlier {
+        None => last.get(index),
+        Some(earlier) if index < earlier.len => earlier.get(index),
+        Some(earlier) => last.get(index - earlier.len),
     }
 }
 
@@ -255,14 +279,15 @@ impl State {
 
     /// The message at an index that is behind those of the queue.
     pub(super) fn in_stretch(&self, index: usize) -> Option<&Encoded> {
-        let mut index = index.checked_sub(self.queue.len())?;
-        for stretch in self.earlier.iter().flat_map(|earlier| &earlier.stretches) {
-            if index < stretch.len() {
-                return stretch.messages()[index].get();
-            }
-            index -= stretch.len();
-        }
-        self.stretch.messages().get(index)?.get()
+        find(&self.earlier, &self.stretch, index.checked_sub(self.queue.len())?)
+    }
+
+    /// The next message for the link, which is behind those of the queue, and its [leap](Self::leap).
+    pub(super) fn next_of_run(&mut self) -> Option<(&Encoded, Option<u64>)> {
+        let index = self.under_way();
+        let encoded = find(&self.earlier, &self.stretch, index.checked_sub(self.queue.len())?)?;
+        let len = encoded.message.len() as u64;
+        Some((encoded, self.window.as_mut().and_then(|window| window.take(index, len))))
     }
 
     /// What the message at an index counts.

@@ -97,7 +97,7 @@ impl Window {
     }
 
     /// Notes that the link takes the message at `index`. Returns its position if it is not the one that the peer expects.
-    fn take(&mut self, index: usize, len: u64) -> Option<u64> {
+    pub(super) fn take(&mut self, index: usize, len: u64) -> Option<u64> {
         let position = self.places.at(index);
         let leap = (position != self.expects).then_some(position);
         self.len += len;
@@ -142,12 +142,12 @@ impl State {
         self.window().is_none_or(|window| window.has_room(self.under_way()))
     }
 
-    /// Notes that the link takes the next message. Returns its position if it is not the one that the peer expects.
+    /// Notes that the link takes the next message, which is in the queue. Returns its position if it is not the one that the peer
+    /// expects.
     pub(super) fn leap(&mut self) -> Option<u64> {
-        self.window()?;
         let index = self.under_way();
-        let message = self.tally_at(index)?;
-        self.window_mut()?.take(index, message.len)
+        let Self { queue, window, .. } = self;
+        window.as_mut()?.take(index, queue.get(index)?.len() as u64)
     }
 
     /// Notes that the last `count` messages that the link took wait again.
@@ -227,24 +227,26 @@ impl State {
             return Err(Beyond);
         }
         let count = window.places.count_before(position, retained);
-        let len: u64 = (0..count).filter_map(|index| self.tally_at(index)).map(|message| message.len).sum();
-        self.window_mut().into_iter().for_each(|window| window.len -= len);
         self.retained -= count as u32;
-        Ok(self.pop_acknowledged(count))
+        let (len, spent) = self.pop_acknowledged(count);
+        self.window_mut().ok_or(Beyond)?.len -= len;
+        Ok(spent)
     }
 
-    fn pop_acknowledged(&mut self, count: usize) -> Spent {
+    /// Takes out the first `count` messages. Returns their bytes as well.
+    fn pop_acknowledged(&mut self, count: usize) -> (u64, Spent) {
         self.note_popped(count, DeliveryStatus::Acknowledged);
         let mut spent = self.take_spent();
         let of_queue = count.min(self.queue.len());
+        let mut len = self.pop_of_stretches(count - of_queue).len;
+        len += self.queue.range(..of_queue).map(|frame| frame.len() as u64).sum::<u64>();
         spent.extend(self.queue.drain(..of_queue));
-        self.pop_of_stretches(count - of_queue);
         if let Some(window) = self.window_mut() {
             window.places.pop_front(count);
             window.counts.acknowledged += count as u64;
         }
         self.shrink_if_empty();
-        spent
+        (len, spent)
     }
 
     /// Begins a new link of the session, on which the peer has come to `position`. Returns the position of the next message,
@@ -257,7 +259,7 @@ impl State {
             return Err(Beyond);
         }
         self.rewind_places();
-        let spent = self.pop_acknowledged(count);
+        let (_, spent) = self.pop_acknowledged(count);
         let window = self.window_mut().ok_or(Beyond)?;
         let next = window.places.at(0);
         window.expect(next);
@@ -294,7 +296,7 @@ impl State {
             Some(position) => {
                 let window = self.window();
                 let count = window.map_or(0, |w| w.places.count_before(position, w.places.written_in_front()));
-                leftover.spent = self.pop_acknowledged(count);
+                (_, leftover.spent) = self.pop_acknowledged(count);
             }
             None if resends => leftover.unconfirmed = self.window().map_or(0, Window::retained),
             None => (leftover.unconfirmed, leftover.spent) = self.forget_written(),
