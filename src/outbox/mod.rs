@@ -356,8 +356,10 @@ impl Outbox {
                 state = self.take_unlocked(state, message, agreed, |message| f(Taken::Message(message), leap));
             }
         }
-        while len < budget && !state.is_drained() && state.has_window() {
-            let Some((encoded, leap)) = state.next_of_run() else { break };
+        while len < budget
+            && state.has_window()
+            && let Some((encoded, leap)) = state.next_of_run()
+        {
             len += FRAME_HEAD_LEN + encoded.message().len();
             f(Taken::Encoded(encoded), leap);
             state.taken += 1;
