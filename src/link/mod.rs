@@ -79,6 +79,7 @@ use crate::{
 mod closing;
 mod deadlines;
 mod driver;
+mod filling;
 pub(crate) mod greeting;
 mod read_ahead;
 mod read_buffer;

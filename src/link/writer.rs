@@ -27,20 +27,15 @@ use tokio::{task::unconstrained, time::Instant};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    Frame,
     link::{
-        Turn, session,
+        Turn,
         write_scheduler::{ScheduledWrite, WriteScheduler},
     },
-    outbox::{Closing, Effects, Encoded, Outbox, Outflow, Relief, Spent, Taken},
+    outbox::{Closing, Effects, Outbox, Outflow, Relief, Spent},
     protocol::{deflate::Agreed, write_buffer::WriteBuffer},
-    session::verb::Verb,
     stats::DropReason,
     transport::socket::Socket,
 };
-
-/// How many bytes are prepared for one write: as many as one read takes.
-const WRITE_BATCH_LEN: usize = 128 * 1024;
 
 /// How many writes one turn makes, while a program pushes as fast as the peer reads, before other connections have their
 /// turn.
@@ -57,17 +52,17 @@ const WRITES_PER_PUSH: usize = 4;
 #[repr(C)]
 pub(crate) struct SharedWriter<S> {
     scheduler: Option<Arc<WriteScheduler>>,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     writer: Mutex<Writer<S>>,
     /// Messages may be written: no close frame has been sent or received.
     is_open: AtomicBool,
     /// It is on the scheduler's list, where one entry is enough.
     is_scheduled: AtomicBool,
-    role: Role,
+    pub(super) role: Role,
     /// The link belongs to a session, which keeps what is written.
-    is_resumable: bool,
+    pub(super) is_resumable: bool,
     /// What both sides have agreed on, if messages are compressed.
-    deflate: Option<Agreed>,
+    pub(super) deflate: Option<Agreed>,
     /// The connection's task.
     task: Mutex<Option<Waker>>,
     /// How many messages the outbox had written before this link.
@@ -120,7 +115,7 @@ pub(crate) struct WriteStatus {
 #[repr(C)]
 pub(crate) struct Writer<S> {
     /// There while bytes wait, or would wait if they had not been [returned](SharedWriter::return_unwritten) to the outbox.
-    buffer: Option<Box<WriteBuffer>>,
+    pub(super) buffer: Option<Box<WriteBuffer>>,
     /// `None` once the connection is over.
     pub(super) socket: Option<S>,
     /// The error of a write on another thread, kept for the task.
@@ -333,57 +328,6 @@ impl<S: Socket> SharedWriter<S> {
     /// The progress when nothing is left in the write buffer.
     fn idle(&self) -> Progress {
         if self.is_resumable && self.outbox.is_held() { Progress::Held } else { Progress::Done }
-    }
-
-    /// Moves messages from the outbox into the write buffer. Returns the closing handshake once the last message has gone.
-    fn fill_buffer(&self, writer: &mut Writer<S>) -> Option<Closing> {
-        let budget = match &writer.buffer {
-            // A socket that takes nothing is offered the buffer as it is before more messages are encoded for it.
-            Some(buffer) if buffer.stalled.is_some() && !buffer.is_empty() => 0,
-            Some(buffer) => WRITE_BATCH_LEN.saturating_sub(buffer.len()),
-            None => WRITE_BATCH_LEN,
-        };
-        match &self.deflate {
-            None => self.outbox.take_each(budget, None, |taken, leap| match taken {
-                Taken::Message(message) => self.append(writer, message.frame(), leap),
-                Taken::Encoded(encoded) => self.append_encoded(writer, encoded, leap),
-            }),
-            // Apart: a closure that does both is not inlined.
-            Some(agreed) => self.outbox.take_each(budget, Some(agreed), |taken, leap| match taken.compressed(agreed) {
-                Some(form) => self.buffer(writer, leap).append_compressed(taken.frame(), form, self.role),
-                None => self.append(writer, taken.frame(), leap),
-            }),
-        }
-    }
-
-    #[inline(always)]
-    fn append(&self, writer: &mut Writer<S>, frame: &Frame, leap: Option<u64>) {
-        self.buffer(writer, leap).append(frame, self.role, self.prefix(frame));
-    }
-
-    #[inline(always)]
-    fn append_encoded(&self, writer: &mut Writer<S>, encoded: &Encoded, leap: Option<u64>) {
-        if self.prefix(encoded.message()).is_empty() {
-            self.buffer(writer, leap).append_frame(encoded.frame());
-        } else {
-            self.append(writer, encoded.message(), leap);
-        }
-    }
-
-    /// What comes before a payload.
-    #[inline(always)]
-    fn prefix(&self, frame: &Frame) -> &'static [u8] {
-        if self.is_resumable { session::escape(frame) } else { &[] }
-    }
-
-    /// The write buffer, for a message whose position the peer may have to be told.
-    #[inline(always)]
-    fn buffer<'a>(&self, writer: &'a mut Writer<S>, leap: Option<u64>) -> &'a mut WriteBuffer {
-        let buffer = writer.buffer.get_or_insert_with(WriteBuffer::spare);
-        if let Some(position) = leap {
-            buffer.append_answers(session::encode(&Verb::At(position), self.role));
-        }
-        buffer
     }
 }
 
