@@ -277,11 +277,6 @@ impl State {
         }
     }
 
-    /// The message at an index that is behind those of the queue.
-    pub(super) fn in_stretch(&self, index: usize) -> Option<&Encoded> {
-        find(&self.earlier, &self.stretch, index.checked_sub(self.queue.len())?)
-    }
-
     /// The next message for the link, which is behind those of the queue, and its [leap](Self::leap).
     pub(super) fn next_of_run(&mut self) -> Option<(&Encoded, Option<u64>)> {
         let index = self.under_way();
@@ -292,9 +287,9 @@ impl State {
 
     /// What the message at an index counts.
     pub(super) fn tally_at(&self, index: usize) -> Option<Tally> {
-        match self.queue.get(index) {
-            Some(message) => Some(message.tally()),
-            None => self.in_stretch(index).map(Encoded::tally),
+        match index.checked_sub(self.queue.len()) {
+            None => self.queue.get(index).map(OutboxFrame::tally),
+            Some(behind) => find(&self.earlier, &self.stretch, behind).map(Encoded::tally),
         }
     }
 
