@@ -81,6 +81,8 @@ fn bind(socket: Socket, address: SocketAddr) -> io::Result<net::TcpListener> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // For what it accepts, see `Raw::accepted`.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -185,6 +187,15 @@ mod tests {
             waiting.retain(|place| *place != stream.local_addr().unwrap());
         }
         assert!(waiting.is_empty(), "{waiting:?} are still waiting");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_is_accepted_sends_small_messages_at_once() {
+        let sockets = listen_on(&loopbacks()[..1]).unwrap();
+        let _client = Client::connect(places(&sockets)[0]).unwrap();
+        let (stream, _) = timeout(PATIENCE, Listener::new(sockets).unwrap().accept()).await.unwrap().unwrap();
+        assert!(stream.nodelay().unwrap());
     }
 
     #[tokio::test]
