@@ -13,11 +13,16 @@ pub(crate) fn remove<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) -> Optio
 /// As [`remove`], with the key, whose destructor may be the program's.
 pub(crate) fn remove_entry<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) -> Option<(K, V)> {
     let removed = map.remove_entry(key);
+    give_back(map);
+    removed
+}
+
+/// Gives back the room for entries that have gone, where most of it is empty.
+pub(crate) fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     let capacity = map.capacity();
     if capacity > KEPT_CAPACITY && map.len() < capacity / 4 {
         map.shrink_to(capacity / 2);
     }
-    removed
 }
 
 /// Makes room for one entry in an empty list, of which there are many with no other: a vector begins with room for four.

@@ -1,7 +1,7 @@
 //! The way out of a server: from a message with a tag to the outboxes on that tag, which is the path of some and a room of others.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -72,14 +72,16 @@ impl RoutingTable {
     /// one would go the messages in it.
     pub(crate) fn remove(&self, tag: &Tag, number: u64, compresses: bool) {
         let mut table = self.lock();
-        let Some(hearers) = table.tags.get_mut(tag) else { return };
+        let Entry::Occupied(mut entry) = table.tags.entry(tag.clone()) else { return };
+        let hearers = entry.get_mut();
         let Ok(at) = hearers.outboxes.binary_search_by_key(&number, |(number, _)| *number) else { return };
         hearers.outboxes.remove(at).1.settle();
         if compresses {
             self.count_compressing(hearers, -1);
         }
         if hearers.outboxes.is_empty() {
-            sparse::remove(&mut table.tags, tag);
+            entry.remove();
+            sparse::give_back(&mut table.tags);
         }
     }
 

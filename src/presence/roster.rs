@@ -1,7 +1,10 @@
 //! [`Roster`]: the connections of a server, or of all servers of one node of a bus, by tag and server. No I/O, no clock.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{
+        BTreeMap, HashMap,
+        hash_map::{Entry, OccupiedEntry},
+    },
     sync::Arc,
 };
 
@@ -56,13 +59,12 @@ impl Roster {
     }
 
     pub(crate) fn leave(&mut self, place: &Place, id: u64) {
-        let here = self.here(place);
+        let Entry::Occupied(mut servers) = self.paths.entry(place.path.clone()) else { return };
+        let Some(here) = servers.get_mut().get_mut(&place.server) else { return };
         here.connections = here.connections.saturating_sub(1);
-        let (is_empty, member) = (here.connections == 0, here.members.remove(&id));
-        self.len -= member.map_or(0, |name| member_len(&name));
-        if is_empty {
-            self.tidy(place);
-        }
+        let member = here.members.remove(&id);
+        self.len -= member.map_or(0, |name| member_len(&name)) + tidy(servers, place);
+        sparse::give_back(&mut self.paths);
     }
 
     /// The tags on which somebody is.
@@ -95,17 +97,20 @@ impl Roster {
 
     /// Forgets a place without connections.
     pub(crate) fn tidy(&mut self, place: &Place) {
-        let Some(servers) = self.paths.get_mut(&place.path) else { return };
-        if let Some(here) = servers.get(&place.server)
-            && here.connections == 0
-        {
-            self.len -= place.len() + here.members.values().map(|name| member_len(name)).sum::<usize>();
-            servers.remove(&place.server);
-        }
-        if servers.0.is_empty() {
-            sparse::remove(&mut self.paths, &place.path);
+        if let Entry::Occupied(servers) = self.paths.entry(place.path.clone()) {
+            self.len -= tidy(servers, place);
+            sparse::give_back(&mut self.paths);
         }
     }
+}
+
+/// Forgets a place without connections. Returns the memory that it has taken.
+fn tidy(mut servers: OccupiedEntry<'_, Tag, Servers>, place: &Place) -> usize {
+    let removed = servers.get_mut().remove_empty(&place.server);
+    if servers.get().0.is_empty() {
+        servers.remove();
+    }
+    removed.map_or(0, |here| place.len() + here.members.values().map(|name| member_len(name)).sum::<usize>())
 }
 
 impl Servers {
@@ -126,10 +131,14 @@ impl Servers {
         &mut self.0[at].1
     }
 
-    fn remove(&mut self, name: &str) {
-        if let Ok(at) = self.find(name) {
-            self.0.remove(at);
-        }
+    fn get_mut(&mut self, name: &str) -> Option<&mut Here> {
+        self.find(name).ok().map(|at| &mut self.0[at].1)
+    }
+
+    /// Removes a server without connections.
+    fn remove_empty(&mut self, name: &str) -> Option<Here> {
+        let at = self.find(name).ok().filter(|at| self.0[*at].1.connections == 0)?;
+        Some(self.0.remove(at).1)
     }
 
     #[cfg(feature = "nats")]
