@@ -174,8 +174,8 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> SerializedSubj
     /// Waits until everything pushed so far is delivered, but not for later pushes of others. Not for a callback, which
     /// would wait for itself.
     pub(crate) async fn delivered(&self) {
-        let (mark, passed) = oneshot::channel();
-        if self.core.enqueue_mark(mark) == UpTo::Caller {
+        let Some((up_to, passed)) = self.core.enqueue_mark() else { return };
+        if up_to == UpTo::Caller {
             self.core.wake_home();
         }
         // A mark that is dropped counts as passed, too.

@@ -222,15 +222,16 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         self.finish(end);
     }
 
-    /// Queues a mark behind the waiting events, if there are any; otherwise drops it, which counts as passed.
-    pub(crate) fn enqueue_mark(&self, mark: oneshot::Sender<()>) -> UpTo {
+    /// Queues a mark behind the waiting events, if there are any, and returns when it is passed.
+    pub(crate) fn enqueue_mark(&self) -> Option<(UpTo, oneshot::Receiver<()>)> {
         let mut state = self.lock();
         let is_emitting = self.token.try_hold().is_none();
         if !is_emitting && state.inbox.is_empty() {
-            return UpTo::Others;
+            return None;
         }
+        let (mark, passed) = oneshot::channel();
         state.inbox.push_back(Event::Mark(mark));
-        if is_emitting { UpTo::Others } else { UpTo::Caller }
+        Some((if is_emitting { UpTo::Others } else { UpTo::Caller }, passed))
     }
 
     /// Waits until the inbox is no longer crowded or nobody emits, on a thread that may wait.
