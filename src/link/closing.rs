@@ -177,7 +177,7 @@ where
     /// Fails the connection (RFC 6455, section 7.1.7): tells the peer its mistake before the connection is dropped.
     pub(crate) fn fail_connection(&mut self, code: CloseCode, reason: String) {
         self.send_close_frame(code, &reason);
-        let error = WsError::Protocol { peer: self.link.recipient.to_string(), reason };
+        let error = WsError::Protocol { peer: self.link.recipient.name(), reason };
         self.enter(Phase::Failing(Failure { code: code.into(), error, deadline: self.linger_until() }.into()));
     }
 
@@ -215,7 +215,7 @@ where
         match self.phase {
             _ if self.draining.is_some() => Break(self.drained()),
             Phase::Open | Phase::CloseSent(_) => {
-                Break(self.lost(WsError::AbnormalClosure { peer: self.link.recipient.to_string() }))
+                Break(self.lost(WsError::AbnormalClosure { peer: self.link.recipient.name() }))
             }
             // The peer may have shut down only its own side, and wait for the answer.
             Phase::CloseReceived(_) | Phase::Failing(_) => {
@@ -234,7 +234,7 @@ where
     }
 
     pub(crate) fn transport_error(&self, error: io::Error) -> WsError {
-        WsError::Transport { peer: self.link.recipient.to_string(), source: Arc::new(error) }
+        WsError::Transport { peer: self.link.recipient.name(), source: Arc::new(error) }
     }
 
     /// The ending of a connection that has drained, or from which nothing more can be read.
@@ -253,7 +253,7 @@ where
             Phase::CloseReceived(closing) => (closing.code, closing.reason.clone(), None),
             Phase::Failing(failure) => (failure.code, failure.error.to_string().into(), Some(failure.error.clone())),
             Phase::Open | Phase::CloseSent(_) => {
-                return self.lost(WsError::ClosingTimedOut { peer: self.link.recipient.to_string() });
+                return self.lost(WsError::ClosingTimedOut { peer: self.link.recipient.name() });
             }
         };
         Box::new(Ending { code, reason, error, unconfirmed: 0 })

@@ -67,7 +67,7 @@ where
 
     /// Ends a connection whose peer gives no sign of life, or its writing if the peer takes nothing.
     fn end_if_silent(&mut self) -> Flow<()> {
-        let peer = || self.link.recipient.to_string();
+        let peer = || self.link.recipient.name();
         if self.pulse.is_overdue(self.now) && self.writer.has_arrived() {
             // The peer is alive; the reactor has not reported its bytes yet.
             self.pulse.hear(self.now);
@@ -98,7 +98,7 @@ where
         if self.draining.as_ref().is_some_and(|draining| draining.until.is_some()) {
             return Break(self.drained());
         }
-        let peer = self.link.recipient.to_string();
+        let peer = self.link.recipient.name();
         self.begin_draining(WsError::ClosingTimedOut { peer }, Some(self.now + LINGER));
         Continue(())
     }

@@ -172,7 +172,7 @@ where
     pub(crate) fn cut(&mut self) {
         self.now = Instant::now();
         self.say_taken_over();
-        self.begin_draining(WsError::Cut(self.link.recipient.to_string()), Some(self.now + LINGER));
+        self.begin_draining(WsError::Cut(self.link.recipient.name()), Some(self.now + LINGER));
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<Ending>> {

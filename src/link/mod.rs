@@ -48,7 +48,7 @@
 //! [`closing`] explains the phases.
 
 use std::{
-    fmt,
+    fmt::{self, Write},
     future::poll_fn,
     io,
     ops::ControlFlow,
@@ -135,10 +135,20 @@ pub(crate) struct Link {
     pub(crate) session: Option<Box<SessionLink>>,
 }
 
+/// Of a path and an address.
+const USUAL_NAME_LEN: usize = 48;
+
 /// Who gets what a link receives. Errors name the peer by what it prints.
 pub(crate) trait Recipient: fmt::Display + Send + Sync {
     /// Where received messages pile up if their subscribers do not keep up.
     fn inbound(&self) -> &dyn Backlog;
+
+    /// As errors name it. In one piece of memory, which most names fit.
+    fn name(&self) -> String {
+        let mut name = String::with_capacity(USUAL_NAME_LEN);
+        let _ = write!(name, "{self}");
+        name
+    }
 }
 
 /// The outcome of handing a message on.
@@ -198,7 +208,7 @@ pub(crate) struct Ending {
 impl Ending {
     /// The ending of a connection without a closing handshake.
     pub(crate) fn lost(error: WsError) -> Self {
-        Self { code: CloseCode::Abnormal.into(), reason: "".into(), error: Some(error), unconfirmed: 0 }
+        Self { code: CloseCode::Abnormal.into(), reason: Arc::default(), error: Some(error), unconfirmed: 0 }
     }
 }
 

@@ -297,7 +297,7 @@ where
         let asked = self.link.session.as_ref().and_then(|session| session.asked);
         match asked {
             Some(asked) if after(asked, ANSWER_WITHIN) <= self.now => {
-                let error = WsError::PeerGone { peer: self.link.recipient.to_string(), silent: self.now - asked };
+                let error = WsError::PeerGone { peer: self.link.recipient.name(), silent: self.now - asked };
                 Flow::Break(self.lost(error))
             }
             _ => Flow::Continue(()),

@@ -335,7 +335,7 @@ impl State {
 /// The end.
 impl State {
     /// Asks for the closing handshake, once.
-    pub(crate) fn close(&mut self, code: u16, reason: &str, within: Duration) {
+    pub(crate) fn close(&mut self, code: u16, reason: impl Into<Arc<str>>, within: Duration) {
         let rare = self.rare();
         if rare.closing.is_none() {
             rare.alarm = true;
@@ -348,7 +348,7 @@ impl State {
     /// Drops everything, as nothing will be written any more. Returns the sum of the dropped messages.
     pub(crate) fn end(&mut self) -> Tally {
         // Never sent: this code stands for an end without a closing handshake (RFC 6455, section 7.4.1).
-        self.close(1006, "", Duration::ZERO);
+        self.close(1006, Arc::default(), Duration::ZERO);
         self.rewind_places();
         self.rare().greetings = Tally::default();
         let (_, spent) = self.forget_written();
