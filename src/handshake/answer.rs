@@ -18,6 +18,9 @@ use crate::transport::raw::Given;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_LEN: u64 = 256 * 1024;
 
+/// What an answer that opens a connection says before the digest of the key.
+const SWITCHING: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ";
+
 /// Most answers fit.
 const USUAL_LEN: usize = 256;
 
@@ -29,6 +32,8 @@ pub(super) struct Answer {
     /// Without its line break; empty on an answer that is no refusal.
     pub(super) line: String,
     pub(super) content: Content,
+    /// On the one that opens a connection: the digest of the request's key (RFC 6455, section 4.2.2).
+    pub(super) accept: Option<String>,
 }
 
 /// Whether the line is sent.
@@ -45,13 +50,18 @@ impl Answer {
     pub(super) fn new(status: StatusCode, line: impl Into<String>) -> Self {
         let has_content = !matches!(status.as_u16(), 100..=199 | 204 | 304);
         let content = if has_content { Content::Sent } else { Content::None };
-        Self { status, headers: Vec::new(), line: line.into(), content }
+        Self { status, headers: Vec::new(), line: line.into(), content, accept: None }
+    }
+
+    /// Opens a connection.
+    pub(super) fn switching(accept: String) -> Self {
+        Self { accept: Some(accept), ..Self::new(StatusCode::SWITCHING_PROTOCOLS, "") }
     }
 
     /// Without any content.
     #[cfg(feature = "http2")]
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), line: String::new(), content: Content::None }
+        Self { content: Content::None, ..Self::new(status, "") }
     }
 
     /// As an answer to HEAD.
@@ -79,6 +89,11 @@ impl Answer {
         for part in ["HTTP/1.1 ", self.status.as_str(), " ", reason, "\r\n"] {
             bytes.extend_from_slice(part.as_bytes());
         }
+        if let Some(accept) = &self.accept {
+            for part in [SWITCHING, accept, "\r\n"] {
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
         let mut add = |name: &HeaderName, value: &[u8]| {
             spell(name, &mut bytes);
             for part in [b": ", value, b"\r\n"] {
@@ -86,7 +101,7 @@ impl Answer {
             }
         };
         self.headers.iter().for_each(|(name, value)| add(name, value.as_bytes()));
-        if self.status != StatusCode::SWITCHING_PROTOCOLS {
+        if self.accept.is_none() {
             self.usual_headers(&mut add);
         }
         bytes.extend_from_slice(b"\r\n");
@@ -104,11 +119,13 @@ impl Answer {
         if self.content == Content::Sent {
             add.push((CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")));
         }
-        if self.status == StatusCode::UPGRADE_REQUIRED {
+        if self.accept.is_some() || self.status == StatusCode::UPGRADE_REQUIRED {
             add.push((UPGRADE, HeaderValue::from_static("websocket")));
             add.push((CONNECTION, HeaderValue::from_static("Upgrade")));
         }
-        let Self { status, headers, line, content } = self;
+        let Self { status, headers, line, content, accept } = self;
+        let accept = accept.map(|accept| HeaderValue::try_from(accept).expect("base64 is a header value"));
+        add.extend(accept.map(|accept| (http::header::SEC_WEBSOCKET_ACCEPT, accept)));
         let body = if content == Content::Sent { format!("{line}\n").into() } else { bytes::Bytes::new() };
         let mut response = http::Response::new(http_body_util::Full::new(body));
         *response.status_mut() = status;
@@ -234,8 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn upgrade_has_no_body() {
-        let bytes = Answer::new(StatusCode::SWITCHING_PROTOCOLS, "").bytes();
-        assert_eq!(bytes, b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    fn answer_that_opens_a_connection_has_no_body() {
+        let (name, value) = added_header("x-a", "1").unwrap();
+        let text = String::from_utf8(Answer::switching("digest".into()).with(name, value).bytes()).unwrap();
+        assert_eq!(text, format!("HTTP/1.1 101 Switching Protocols\r\n{SWITCHING}digest\r\nX-A: 1\r\n\r\n"));
     }
 }

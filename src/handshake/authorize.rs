@@ -36,8 +36,7 @@ struct Parts {
 }
 
 impl UpgradeRequest {
-    pub(super) fn new(head: Head, peer_addr: Addr) -> Self {
-        let asks_to_upgrade = head.asks_to_upgrade();
+    pub(super) fn new(head: Head, peer_addr: Addr, asks_to_upgrade: bool) -> Self {
         let Head { method, path, query, headers, .. } = head;
         let (method, map) = ((method != Method::GET).then(|| method.into()), OnceLock::new());
         Self(Arc::new(Parts { method, path, query, headers, map, peer_addr, asks_to_upgrade }))
@@ -46,7 +45,7 @@ impl UpgradeRequest {
     /// That of a stream whose handshake the program has made: without headers.
     pub(crate) fn made_elsewhere(path: Tag, peer_addr: Addr) -> Self {
         let (method, version, headers) = (Method::GET, Version::HTTP_11, (&HeaderMap::new()).into());
-        Self::new(Head { method, path, query: None, version, headers, form: Form::Upgrade }, peer_addr)
+        Self::new(Head { method, path, query: None, version, headers, form: Form::Upgrade }, peer_addr, true)
     }
 
     /// Whether it asks for a WebSocket connection. A server's `authorize` sees other requests only after
@@ -313,7 +312,7 @@ mod tests {
         lines.map(named).into_iter().for_each(|(name, value)| _ = headers.append(name, value));
         let (path, method, version) = (Tag::from("/"), Method::GET, Version::HTTP_11);
         let head = Head { method, path, query: None, version, headers: (&headers).into(), form: Form::Upgrade };
-        let request = UpgradeRequest::new(head, Addr::Unknown);
+        let request = UpgradeRequest::new(head, Addr::Unknown, true);
         assert_eq!(request.packed_header(&http::header::ORIGIN), Some(&b"http://a:8"[..]));
         assert_eq!(request.packed_header(&http::header::HOST), None);
         assert!(request.0.map.get().is_none());

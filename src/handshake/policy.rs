@@ -8,8 +8,8 @@ use std::sync::{
 use http::{
     HeaderValue, Method, StatusCode, Version,
     header::{
-        ALLOW, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-        SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+        ALLOW, CONTENT_LENGTH, HOST, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
     },
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -111,7 +111,7 @@ impl Policy {
 /// The answer that lets a request in, if it asks for a connection as it should.
 fn invitation(request: &Head) -> Result<Answer, Answer> {
     match request.form {
-        Form::Upgrade => well_formed(request).map(switching),
+        Form::Upgrade => well_formed(request).map(|key| Answer::switching(derive_accept_key(key))),
         // Without a key: a CONNECT cannot be taken for another request (RFC 8441, section 5).
         #[cfg(feature = "http2")]
         Form::Connect => has_version_and_path(request).map(|()| Answer::empty(StatusCode::OK)),
@@ -163,12 +163,4 @@ fn has_host(request: &Head) -> bool {
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
-}
-
-fn switching(key: &[u8]) -> Answer {
-    let accept = HeaderValue::try_from(derive_accept_key(key)).expect("base64 is a header value");
-    Answer::new(StatusCode::SWITCHING_PROTOCOLS, "")
-        .with(CONNECTION, HeaderValue::from_static("Upgrade"))
-        .with(UPGRADE, HeaderValue::from_static("websocket"))
-        .with(SEC_WEBSOCKET_ACCEPT, accept)
 }

@@ -110,9 +110,8 @@ async fn reply<R>(
     let is_head = matches!(&head, Ok((request, _)) if request.method == Method::HEAD);
     let verdict = match head {
         Ok((request, early_bytes)) => {
-            // In a box, as several parts of a handshake: an allocator has room for less than 1 KiB at hand, and looks for more.
-            let judging = Box::pin(judge(request, addr, permit, policy, None));
-            judging.await.map(|let_in| (let_in, early_bytes))
+            let judged = judge(request, addr, permit, policy, None).await;
+            judged.map(|let_in| (let_in, early_bytes))
         }
         Err(Unreadable::Gone(error)) => return Err(broken(error)),
         Err(Unreadable::TooLarge) => Err(too_large()),
@@ -132,8 +131,7 @@ async fn reply<R>(
     }
 }
 
-/// Decides on a request: by the protocol first, then by the served paths and origins, then by the state of the server and the
-/// room left, and last by the program. Returns the answer that lets it in.
+/// Decides on a request, by the program last. Returns the answer that lets it in.
 pub(super) async fn judge(
     request: Head,
     addr: Addr,
@@ -141,6 +139,33 @@ pub(super) async fn judge(
     policy: &Policy,
     given: Option<Grant>,
 ) -> Result<(Answer, Asked), Answer> {
+    let (opening, request) = consider(request, addr, permit, policy)?;
+    let grant = match (given, &policy.authorize) {
+        (Some(grant), _) => Some(grant),
+        // In a box, as several parts of a handshake: an allocator has room for less than 1 KiB at hand, and looks for more.
+        (None, Some(authorize)) => {
+            let deciding = Box::pin(authorize.decide(request.clone()));
+            Some(deciding.await.map_err(Refuse::into_answer)?)
+        }
+        (None, None) => None,
+    };
+    // A request that asks for no connection, and that `authorize` lets in, gets the answer 426 or 405.
+    let Opening { mut answer, subprotocol, deflate } = opening?;
+    let grant = grant.map(|Grant { value, mut headers }| {
+        answer.headers.append(&mut headers);
+        value
+    });
+    Ok((answer, Asked { request, subprotocol, deflate, grant }))
+}
+
+/// Decides on a request as far as the program does not: by the protocol first, then by the served paths and origins, and then by
+/// the state of the server and the room left.
+fn consider(
+    request: Head,
+    addr: Addr,
+    permit: &mut Permit,
+    policy: &Policy,
+) -> Result<(Result<Opening, Answer>, UpgradeRequest), Answer> {
     let full = |line: &str| Answer::new(StatusCode::SERVICE_UNAVAILABLE, line);
     if let Some(refusal) = permit.refusal() {
         return Err(full(refusal));
@@ -156,19 +181,8 @@ pub(super) async fn judge(
     if opening.is_ok() {
         permit.take_path(&request.path).map_err(full)?;
     }
-    let request = UpgradeRequest::new(request, addr);
-    let grant = match (given, &policy.authorize) {
-        (Some(grant), _) => Some(grant),
-        (None, Some(authorize)) => Some(authorize.decide(request.clone()).await.map_err(Refuse::into_answer)?),
-        (None, None) => None,
-    };
-    // A request that asks for no connection, and that `authorize` lets in, gets the answer 426 or 405.
-    let Opening { mut answer, subprotocol, deflate } = opening?;
-    let grant = grant.map(|Grant { value, mut headers }| {
-        answer.headers.append(&mut headers);
-        value
-    });
-    Ok((answer, Asked { request, subprotocol, deflate, grant }))
+    let asks_to_upgrade = opening.is_ok();
+    Ok((opening, UpgradeRequest::new(request, addr, asks_to_upgrade)))
 }
 
 pub(super) fn too_large() -> Answer {

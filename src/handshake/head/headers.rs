@@ -12,8 +12,7 @@ pub(in crate::handshake) struct Headers(Box<[u8]>);
 
 impl Headers {
     pub(in crate::handshake) fn pack<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Self {
-        // More than one byte for its length has only what is longer than most.
-        let len = headers.clone().map(|(name, value)| name.len() + value.len() + 3).sum();
+        let len = headers.clone().map(|(name, value)| packed_len(name.len()) + packed_len(value.len())).sum();
         let mut packed = Vec::with_capacity(len);
         for (name, value) in headers {
             put_len(&mut packed, name.len());
@@ -53,6 +52,12 @@ impl From<&HeaderMap> for Headers {
         let lines: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         Self::pack(lines.into_iter())
     }
+}
+
+/// What as many bytes take behind their length.
+fn packed_len(len: usize) -> usize {
+    let digits = len.checked_ilog2().map_or(1, |last_bit| last_bit as usize / 7 + 1);
+    digits + len
 }
 
 fn put_len(packed: &mut Vec<u8>, mut len: usize) {
@@ -118,6 +123,7 @@ mod tests {
             let value = vec![b'x'; len];
             let headers = Headers::pack([("a", &*value), ("b", b"end")].into_iter());
             assert!(headers.iter().eq([(&b"a"[..], &*value), (b"b", b"end")]));
+            assert_eq!(headers.0.len(), packed_len(1) + packed_len(len) + packed_len(1) + packed_len(3));
         }
     }
 }
