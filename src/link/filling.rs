@@ -6,7 +6,7 @@ use crate::{
         session,
         writer::{SharedWriter, Writer},
     },
-    outbox::{Closing, Encoded, Taken},
+    outbox::{Closing, Encoded, Several, Taken},
     protocol::write_buffer::WriteBuffer,
     session::verb::Verb,
     transport::socket::Socket,
@@ -25,15 +25,32 @@ impl<S: Socket> SharedWriter<S> {
             None => WRITE_BATCH_LEN,
         };
         match &self.deflate {
-            None => self.outbox.take_each(budget, None, |taken, leap| match taken {
-                Taken::Message(message) => self.append(writer, message.frame(), leap),
-                Taken::Encoded(encoded) => self.append_encoded(writer, encoded, leap),
-            }),
+            None => self.outbox.take_each(budget, None, |taken, leap| self.append_taken(writer, taken, leap)),
             // Apart: a closure that does both is not inlined.
             Some(agreed) => self.outbox.take_each(budget, Some(agreed), |taken, leap| match taken.compressed(agreed) {
-                Some(form) => self.buffer(writer, leap).append_compressed(taken.frame(), form, self.role),
-                None => self.append(writer, taken.frame(), leap),
+                Some((frame, form)) => self.buffer(writer, leap).append_compressed(frame, form, self.role),
+                None => self.append_taken(writer, taken, leap),
             }),
+        }
+    }
+
+    #[inline(always)]
+    fn append_taken(&self, writer: &mut Writer<S>, taken: Taken<'_>, leap: Option<u64>) {
+        match taken {
+            Taken::Message(message) => self.append(writer, message.frame(), leap),
+            Taken::Encoded(encoded) => self.append_encoded(writer, encoded, leap),
+            Taken::Several(several) => self.append_several(writer, &several, leap),
+        }
+    }
+
+    fn append_several(&self, writer: &mut Writer<S>, several: &Several<'_>, mut leap: Option<u64>) {
+        let mut messages = several.messages();
+        if !self.is_resumable || messages.all(|encoded| self.prefix(encoded.message()).is_empty()) {
+            let lens = several.messages().map(|encoded| encoded.frame().len());
+            return self.buffer(writer, leap).append_frames(several.frames(), lens);
+        }
+        for encoded in several.messages() {
+            self.append_encoded(writer, encoded, leap.take());
         }
     }
 

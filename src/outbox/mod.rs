@@ -66,7 +66,7 @@ pub(crate) use overflow::{OutboxBound, Refusal, may_greet};
 pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};
-pub(crate) use run::{Encoded, Runs, Taken};
+pub(crate) use run::{Encoded, Runs, Several, Taken};
 pub(crate) use window::{Beyond, Leftover};
 
 use crate::{
@@ -356,13 +356,19 @@ impl Outbox {
                 state = self.take_unlocked(state, message, agreed, |message| f(Taken::Message(message), leap));
             }
         }
-        while len < budget
-            && state.has_window()
-            && let Some((encoded, leap)) = state.next_of_run()
-        {
-            len += FRAME_HEAD_LEN + encoded.message().len();
-            f(Taken::Encoded(encoded), leap);
-            state.taken += 1;
+        while len < budget && state.has_window() {
+            if let Some((several, leap)) = state.next_several(budget - len) {
+                let count = several.tally().messages as u32;
+                len += several.room();
+                f(Taken::Several(several), leap);
+                state.taken += count;
+            } else if let Some((encoded, leap)) = state.next_of_run() {
+                len += FRAME_HEAD_LEN + encoded.message().len();
+                f(Taken::Encoded(encoded), leap);
+                state.taken += 1;
+            } else {
+                break;
+            }
         }
         // A driver that takes nothing because its socket is blocked is woken by the socket; one that may not take more, by
         // the peer's acknowledgement.

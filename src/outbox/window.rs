@@ -96,12 +96,19 @@ impl Window {
         self.places.is_written(0) || self.begun == Some(self.places.at(0))
     }
 
-    /// Notes that the link takes the message at `index`. Returns its position if it is not the one that the peer expects.
-    pub(super) fn take(&mut self, index: usize, len: u64) -> Option<u64> {
+    /// Whether so many messages from `index` on may be written, even if the last one were longer.
+    pub(super) fn has_room_for(&self, index: usize, Tally { messages, len }: Tally) -> bool {
+        index as u64 + messages <= self.bound.messages && self.len + len < self.bound.len
+    }
+
+    /// Notes that the link takes messages from `index` on, between which there is no hole. Returns the position of the first if it
+    /// is not the one that the peer expects.
+    pub(super) fn take(&mut self, index: usize, taken: Tally) -> Option<u64> {
         let position = self.places.at(index);
+        debug_assert_eq!(self.places.at(index + taken.messages as usize - 1), position + taken.messages - 1);
         let leap = (position != self.expects).then_some(position);
-        self.len += len;
-        self.expects = position + 1;
+        self.len += taken.len;
+        self.expects = position + taken.messages;
         leap
     }
 }
@@ -147,7 +154,7 @@ impl State {
     pub(super) fn leap(&mut self) -> Option<u64> {
         let index = self.under_way();
         let Self { queue, window, .. } = self;
-        window.as_mut()?.take(index, queue.get(index)?.len() as u64)
+        window.as_mut()?.take(index, queue.get(index)?.tally())
     }
 
     /// Notes that the last `count` messages that the link took wait again.
@@ -183,6 +190,13 @@ impl State {
 
     /// Counts those of `count` messages that are written for the first time.
     fn count_fresh(&mut self, first: usize, count: usize) -> Tally {
+        let is_none_written = self.window().is_some_and(|window| window.places.written_end() <= first);
+        if is_none_written
+            && self.rare.is_none()
+            && let Some(fresh) = self.tally_of_stretch(first..first + count)
+        {
+            return fresh;
+        }
         let mut fresh = Tally::default();
         let is_fresh = |state: &Self, index| state.window().is_some_and(|window| !window.places.is_written(index));
         for index in first..first + count {

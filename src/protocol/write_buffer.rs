@@ -161,6 +161,18 @@ impl WriteBuffer {
         self.note_message(frame.len(), frame.len());
     }
 
+    /// Adds messages as the frames that they are, one behind the other, of these lengths.
+    pub(crate) fn append_frames(&mut self, frames: &[u8], lens: impl Iterator<Item = usize>) {
+        let mut end = self.end();
+        self.messages.extend(lens.map(|len| {
+            end += len as u64;
+            Placed { end, len, plain_len: len }
+        }));
+        self.bytes.extend_from_slice(frames);
+        self.len += frames.len();
+        self.messages_len += frames.len();
+    }
+
     /// Adds a message in compressed form.
     pub(crate) fn append_compressed(&mut self, frame: &Frame, compressed: &Bytes, role: Role) {
         self.place(Kind::of(frame).compressed(), role, &[], compressed, || compressed.clone());

@@ -24,7 +24,7 @@ fn take(outbox: &Outbox, agreed: Option<Agreed>) -> Vec<Result<Bytes, usize>> {
     let mut taken = Vec::new();
     outbox.take_each(1 << 20, agreed.as_ref(), |message, _| {
         let compressed = agreed.as_ref().and_then(|agreed| message.compressed(agreed));
-        taken.push(compressed.cloned().ok_or(message.frame().len()));
+        taken.push(compressed.map(|(_, form)| form.clone()).ok_or(message.frames()[0].len()));
     });
     taken
 }

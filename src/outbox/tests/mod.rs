@@ -66,7 +66,7 @@ impl Outbox {
     /// Takes messages as the link of a task does that sleeps.
     pub(crate) fn take(&self, cx: &Context<'_>, budget: usize, batch: &mut Vec<Frame>) -> Option<Closing> {
         self.attach(Arc::new(Sleeper { task: cx.waker().clone(), outbox: self.clone() }));
-        self.take_each(budget, None, |message, _| batch.push(message.frame().clone()))
+        self.take_each(budget, None, |message, _| batch.extend(message.frames().into_iter().cloned()))
     }
 }
 
@@ -301,10 +301,11 @@ fn nobody_who_pushes_waits_while_a_long_message_is_copied() {
     (1..=3).for_each(|n| outbox.push(message(n, if n == 2 { LONG_LEN } else { 0 })).unwrap());
     let mut taken = Vec::new();
     outbox.take_each(1 << 20, None, |frame, _| {
-        if frame.frame().len() >= LONG_LEN {
+        let frame = frame.frames()[0];
+        if frame.len() >= LONG_LEN {
             outbox.push(message(4, 0)).unwrap();
         }
-        taken.push(frame.frame().clone());
+        taken.push(frame.clone());
     });
     assert_eq!(taken, [message(1, 0), message(2, LONG_LEN), message(3, 0), message(4, 0)]);
     assert_eq!(outbox.lock().taken, 4);

@@ -30,6 +30,8 @@ enum Step {
     PushAlone(usize),
     PushKeyed(u32),
     Take(usize),
+    /// Another outbox, which gets the same from runs, takes and writes: what it takes is put together for all.
+    OtherTakes(usize),
     Write(usize),
     Untake(usize),
     /// So many messages more than before, in a session.
@@ -53,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..10usize).prop_map(Step::PushAlone),
         1 => (0..3u32).prop_map(Step::PushKeyed),
         10 => (0..400usize).prop_map(Step::Take),
+        5 => (0..400usize).prop_map(Step::OtherTakes),
         10 => (0..20usize).prop_map(Step::Write),
         2 => (0..6usize).prop_map(Step::Untake),
         5 => prop_oneof![0..10u64, 20..100u64].prop_map(Step::Acknowledge),
@@ -93,7 +96,7 @@ impl Side {
     /// Any step but a push to all.
     fn step(&mut self, step: &Step, frame: Frame) {
         match *step {
-            Step::PushToAll(_) | Step::PushToOthers(_) => {}
+            Step::PushToAll(_) | Step::PushToOthers(_) | Step::OtherTakes(_) => {}
             Step::PushAlone(_) => {
                 let answer = self.outbox.push(frame);
                 self.note(answer);
@@ -135,8 +138,9 @@ impl Side {
         let mut batch = Vec::new();
         let mut leaps = Vec::new();
         let closing = self.outbox.take_each(budget, None, |message, leap| {
-            batch.push(message.frame().clone());
-            leaps.push(leap);
+            let (frames, mut leap) = (message.frames(), leap);
+            leaps.extend(frames.iter().map(|_| leap.take()));
+            batch.extend(frames.into_iter().cloned());
         });
         self.note((&batch, leaps, closing.map(|closing| closing.code), self.outbox.is_held()));
         self.taken.extend(batch);
@@ -186,12 +190,12 @@ proptest! {
     fn messages_of_a_run_are_as_those_that_were_pushed_by_themselves(
         messages in prop_oneof![1..6usize, 50..200usize],
         is_lossy: bool,
-        window in prop_oneof![Just(None), (1..300u64).prop_map(Some)],
+        window in prop_oneof![2 => Just(None), 1 => (1..9u64).prop_map(Some), 1 => (9..300u64).prop_map(Some)],
         steps in prop::collection::vec(step(), 1..150),
     ) {
         let overflow = if is_lossy { Overflow::DropOldest } else { Overflow::Disconnect };
         let (mut ours, mut theirs) = (Side::new(messages, overflow, window), Side::new(messages, overflow, window));
-        let mut runs = Runs::default();
+        let (mut runs, other) = (Runs::default(), outbox(10_000, 1 << 24, Overflow::Disconnect));
         for (number, step) in steps.iter().enumerate() {
             let len = match step {
                 Step::PushToAll(len) | Step::PushAlone(len) => *len,
@@ -203,7 +207,11 @@ proptest! {
             }
             if let Step::PushToAll(_) = step {
                 let (answer, spent) = match runs.add(&frame.clone().into(), MANY) {
-                    Some(message) => ours.outbox.offer_of_run(&message),
+                    Some(message) => {
+                        let (answer, _) = other.offer_of_run(&message);
+                        prop_assert!(answer.is_ok());
+                        ours.outbox.offer_of_run(&message)
+                    }
                     None => ours.outbox.offer(frame.clone().into(), None),
                 };
                 drop(spent);
@@ -211,6 +219,10 @@ proptest! {
                 let (answer, spent) = theirs.outbox.offer(frame.clone().into(), None);
                 drop(spent);
                 theirs.note(answer);
+            }
+            if let Step::OtherTakes(budget) = step {
+                let taken = take(&other, *budget);
+                other.confirm(taken.len(), true);
             }
             ours.step(step, frame.clone());
             theirs.step(step, frame);
@@ -220,6 +232,13 @@ proptest! {
         prop_assert_eq!(dropped(&ours.outbox), dropped(&theirs.outbox));
         prop_assert_eq!(ours.outbox.stats(), theirs.outbox.stats());
     }
+}
+
+/// What a link takes that is there already: another one would first look for the messages one by one.
+fn take(outbox: &Outbox, budget: usize) -> Vec<Frame> {
+    let mut batch = Vec::new();
+    outbox.take_each(budget, None, |taken, _| batch.extend(taken.frames().into_iter().cloned()));
+    batch
 }
 
 fn push_to_all(runs: &mut Runs, outboxes: &[Outbox], frame: Frame) {
@@ -235,7 +254,9 @@ fn outboxes_share_the_messages_of_a_run_and_have_none_of_their_own() {
     let mut places = Vec::new();
     for outbox in &outboxes {
         let mut own = Vec::new();
-        outbox.take_each(1 << 20, None, |message, _| own.push(message.frame().as_bytes().as_ptr() as usize));
+        outbox.take_each(1 << 20, None, |message, _| {
+            own.extend(message.frames().into_iter().map(|frame| frame.as_bytes().as_ptr() as usize));
+        });
         assert_eq!(own.len(), 40);
         places.push(own);
         outbox.confirm(40, false);
@@ -290,4 +311,17 @@ fn few_outboxes_and_long_messages_are_left_as_they_are() {
     let mut runs = Runs::default();
     assert!(runs.add(&message(0, 10).into(), 7).is_none() && runs.add(&message(0, 2000).into(), MANY).is_none());
     assert!(runs.add(&message(0, 10).into(), 8).is_some());
+}
+
+#[test]
+fn no_more_is_taken_at_once_than_the_window_has_room_for() {
+    let (mut runs, outboxes) = (Runs::default(), [(); 2].map(|()| outbox(500, 1 << 20, Overflow::Disconnect)));
+    let window = |messages, len| Tally { messages, len };
+    for (outbox, window) in outboxes.iter().zip([window(5, 1 << 20), window(500, 50)]) {
+        outbox.begin_session(window, vec![]);
+    }
+    (0..20).for_each(|n| push_to_all(&mut runs, &outboxes, message(n, 6)));
+    for outbox in &outboxes {
+        assert_eq!(take(outbox, 1 << 20), (0..5).map(|n| message(n, 6)).collect::<Vec<_>>());
+    }
 }

@@ -148,7 +148,7 @@ impl World {
         let buffer = &mut self.buffer;
         self.outbox.take_each(budget, None, |frame, leap| {
             buffer.extend(leap.map(Sent::At));
-            buffer.push(Sent::Message(number(frame.frame())));
+            buffer.push(Sent::Message(number(frame.frames()[0])));
         });
     }
 
@@ -358,7 +358,7 @@ fn full_window_holds_the_rest_until_the_peer_acknowledges() {
     (0..3).for_each(|n| outbox.push(message(n, 0)).unwrap());
     let take = || {
         let mut taken = Vec::new();
-        let _ = outbox.take_each(1000, None, |frame, _| taken.push(number(frame.frame())));
+        let _ = outbox.take_each(1000, None, |frame, _| taken.push(number(frame.frames()[0])));
         taken
     };
     assert_eq!(take(), [0, 1]);
