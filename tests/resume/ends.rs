@@ -42,6 +42,25 @@ fn undeliverable(events: &Recorder<ClientEvent>) -> usize {
     })
 }
 
+/// Parked too long, in the middle of pushes.
+#[test]
+fn error_of_a_session_that_is_lost_counts_what_is_pushed_up_to_its_end() {
+    let builder =
+        RxWsServer::builder("ws://127.0.0.1:0", WsStr).resumable(Resume::new().park(Duration::from_millis(1)));
+    let server = builder.outbox(1 << 24, 1 << 24, Overflow::DropLatest).bind().unwrap();
+    let (connections, events) = (Recorder::on(server.connections()), Recorder::on(server.events()));
+    for _ in 0..30 {
+        drop(Speaker::linked(server.local_addr(), "/"));
+        let connection = connections.item();
+        while connection.send("x").is_ok() {}
+        let unsent = events.find(|event| match event {
+            ServerEvent::Disconnected { error: Some(WsError::SessionLost { unsent, .. }), .. } => Some(unsent),
+            _ => None,
+        });
+        assert_eq!(unsent, connection.wait_closed(PATIENCE).unwrap().unsent);
+    }
+}
+
 /// Poison message: refused with 1009.
 #[test]
 fn message_that_the_server_refuses_is_given_up_and_the_rest_goes_on() {

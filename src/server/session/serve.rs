@@ -1,6 +1,6 @@
 //! The life of a connection that has a session: link after link, until the session is over.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -109,6 +109,8 @@ impl<D: WsDatatype> Serving<'_, D> {
 
     fn lost_session(&self, why: SessionLoss) -> Ending {
         let core = self.connection.core();
+        // What is pushed after this is refused, and so not missing in these counts.
+        core.outbox.close(GOING_AWAY, "", Duration::ZERO);
         let stats = core.outbox.stats();
         let (unconfirmed, unsent) = (stats.retained, stats.queued.messages);
         let error = WsError::SessionLost { peer: core.to_string(), why, unconfirmed, unsent };
@@ -124,7 +126,7 @@ impl<D: WsDatatype> Serving<'_, D> {
     ) -> Box<Ending> {
         let outbox = &self.connection.core().outbox;
         // Before the end is known, which no later push may move.
-        outbox.close(GOING_AWAY, "", std::time::Duration::ZERO);
+        outbox.close(GOING_AWAY, "", Duration::ZERO);
         sessions.bury(&session.door, why, session.known(outbox));
         self.connection.core().set_linked(false);
         ending
