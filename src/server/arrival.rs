@@ -184,7 +184,7 @@ async fn open<'a, D: WsDatatype>(
     let broken = |error: io::Error| Refused::unanswered(error.to_string());
     let register = async |entrant| register(server, lane, entrant).await;
     let stream = match opening {
-        Opening::Accepted(stream) => Raw::accepted(stream),
+        Opening::Accepted(stream) => Ok(Raw::accepted(stream)),
         Opening::Given(stream) => stream.into_raw(),
         // In boxes: thousands of tasks may be parked in a handshake, and each would have room for these too.
         Opening::Made(made) => return Box::pin(register(made.enter(addr, permit)?)).await,

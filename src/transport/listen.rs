@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{Addr, ConnConfig, WsError};
@@ -24,6 +24,8 @@ pub(crate) struct Listener {
     sockets: Vec<TcpListener>,
     /// The index of the socket that is looked at first.
     first: usize,
+    /// What is accepted sends small messages at once (`TCP_NODELAY`), as the sockets here do.
+    are_prompt: bool,
 }
 
 /// Listens on the address in `endpoint`: on all addresses of its host that this machine has, at one port. Afterwards
@@ -81,7 +83,7 @@ fn bind(socket: Socket, address: SocketAddr) -> io::Result<net::TcpListener> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // For what it accepts, see `Raw::accepted`.
+    // For what it accepts, see `Listener::new`.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -89,9 +91,13 @@ fn bind(socket: Socket, address: SocketAddr) -> io::Result<net::TcpListener> {
 }
 
 impl Listener {
+    /// On Linux, what is accepted has the options of its listener: one system call less for each connection. But the listener may
+    /// be the program's, and peers may have come before it has an option.
     pub(crate) fn new(sockets: Vec<net::TcpListener>) -> io::Result<Self> {
+        let is_prompt = |socket| SockRef::from(socket).tcp_nodelay().unwrap_or(false);
+        let are_prompt = cfg!(target_os = "linux") && sockets.iter().all(is_prompt);
         let sockets = sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, first: 0 })
+        Ok(Self { sockets, first: 0, are_prompt })
     }
 
     /// The addresses of its sockets, in their order. At least one.
@@ -104,7 +110,12 @@ impl Listener {
 
     /// Cancel safe.
     pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|cx| self.poll_accept(cx)).await
+        let accepted = poll_fn(|cx| self.poll_accept(cx)).await?;
+        if !self.are_prompt {
+            // Fails if the peer has gone, which shows in its handshake.
+            let _ = accepted.0.set_nodelay(true);
+        }
+        Ok(accepted)
     }
 
     /// Looks at each socket, starting with another one each time: a rush at one keeps nobody waiting at the others.
@@ -189,13 +200,15 @@ mod tests {
         assert!(waiting.is_empty(), "{waiting:?} are still waiting");
     }
 
-    #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn what_is_accepted_sends_small_messages_at_once() {
-        let sockets = listen_on(&loopbacks()[..1]).unwrap();
-        let _client = Client::connect(places(&sockets)[0]).unwrap();
-        let (stream, _) = timeout(PATIENCE, Listener::new(sockets).unwrap().accept()).await.unwrap().unwrap();
-        assert!(stream.nodelay().unwrap());
+    async fn what_is_accepted_sends_small_messages_at_once_whoever_has_bound_the_listener() {
+        let of_the_program = vec![net::TcpListener::bind("127.0.0.1:0").unwrap()];
+        of_the_program[0].set_nonblocking(true).unwrap();
+        for sockets in [listen_on(&loopbacks()[..1]).unwrap(), of_the_program] {
+            let _client = Client::connect(places(&sockets)[0]).unwrap();
+            let (stream, _) = timeout(PATIENCE, Listener::new(sockets).unwrap().accept()).await.unwrap().unwrap();
+            assert!(stream.nodelay().unwrap());
+        }
     }
 
     #[tokio::test]

@@ -90,10 +90,9 @@ impl Given {
 }
 
 impl Raw {
-    /// What a server's own listener has accepted. On Linux it has the options of the [listener](super::listen), which sends small
-    /// messages at once: one system call less for each connection.
-    pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
-        if cfg!(target_os = "linux") { Ok(Self::Tcp(stream.into())) } else { stream.try_into() }
+    /// What a server's [listener](super::listen) has accepted, and sends small messages at once.
+    pub(crate) fn accepted(stream: TcpStream) -> Self {
+        Self::Tcp(stream.into())
     }
 
     /// Waits until the first byte of the peer is there, where that can be told without a buffer.
