@@ -366,14 +366,14 @@ impl<D: WsDatatype> BusCore<D> {
     pub(crate) fn died(&self, death: &Death) {
         self.component.fail(death);
         let report = CloseReport::from(self.outbox.end());
+        drop(self.presence.end());
         self.component.end_at_once(report, || self.last(report));
     }
 
-    /// Ends everything but the events and the subscribers, and makes the last event.
+    /// Ends everything but the presence, the events and the subscribers, and makes the last event.
     pub(crate) fn last(&self, report: CloseReport) -> BusEvent {
         self.states.next(ConnectionState::Closed);
         self.states.clone().complete();
-        self.presence.end();
         self.told.send_replace(if self.component.terminal().is_some() { Told::Failed } else { Told::Completed });
         if report.unsent > 0 {
             let dropped = Tally { messages: report.unsent, len: report.unsent_len };

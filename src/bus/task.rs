@@ -52,7 +52,9 @@ pub(crate) async fn run<D: WsDatatype, C: Connect>(bus: Arc<BusCore<D>>, setting
         bus.component.events.next(BusEvent::Failed { error });
     }
     let report = CloseReport::from(bus.outbox.end());
-    bus.component.end(report, || bus.last(report)).await;
+    let mut others = bus.presence.end();
+    others.push(bus.states.backlog());
+    bus.component.end(report, || bus.last(report), others).await;
 }
 
 /// Keeps a link up until the bus is asked to end.

@@ -55,7 +55,7 @@ pub(crate) async fn run<D: WsDatatype>(client: Arc<ClientCore<D>>) {
         client.component.events.next(ClientEvent::Failed { error });
     }
     let report = client.end_outbox();
-    client.component.end(report, || client.last(report)).await;
+    client.component.end(report, || client.last(report), vec![client.states.backlog()]).await;
 }
 
 /// Keeps a link up until the client is asked to end.

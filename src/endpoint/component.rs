@@ -19,7 +19,10 @@ use crate::{
     },
     runtime::{guard::Death, waiters::Waiters},
     stats::AtomicTally,
-    subject::replay::{EarlyBounds, Replay},
+    subject::{
+        Backlog, at_most,
+        replay::{EarlyBounds, Replay},
+    },
     time,
 };
 
@@ -139,13 +142,17 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         terminal?.err().map(|error| *error)
     }
 
-    /// Ends the events, with `last()` as the last one, then the subscribers, and then the waits for the end. `last` is to
-    /// [trace](Events::traced) the event, unless that of a server stands for it.
-    pub(crate) async fn end(&self, report: CloseReport, last: impl FnOnce() -> V) {
+    /// Ends the events, with `last()` as the last one, then the subscribers, and then the waits for the end, once the `others`
+    /// that have ended are delivered as well. `last` is to [trace](Events::traced) the event, unless that of a server stands for
+    /// it.
+    pub(crate) async fn end(&self, report: CloseReport, last: impl FnOnce() -> V, others: Vec<Arc<dyn Backlog>>) {
         self.emit_end(last);
         // With several threads another one may still be delivering. A wait for the end is over only after all deliveries.
         self.events.delivered().await;
         self.inbound.delivered().await;
+        for other in others {
+            at_most(&*other, 0).await;
+        }
         self.closed.open(report);
     }
 

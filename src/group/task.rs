@@ -30,7 +30,7 @@ pub(crate) async fn run<D: WsDatatype>(group: Arc<GroupCore<D>>) {
         report.unsent_len += own.unsent_len;
     }
     group.report_refusals();
-    group.component.end(report, || group.last(report)).await;
+    group.component.end(report, || group.last(report), Vec::new()).await;
 }
 
 /// Closes the clients that have been idle for too long, as long as it is polled.

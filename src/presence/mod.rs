@@ -24,7 +24,7 @@ pub use feed::ServerPresenceFeed;
 
 #[cfg(feature = "nats")]
 use crate::subject::{Merge, Merged};
-use crate::{SerializedSubject, Tag, TaggedData};
+use crate::{SerializedSubject, Tag, TaggedData, subject::Backlog};
 
 /// Who is on a tag, which is a path or a [room](crate::Connection::join): from [`RxWsServer::presence`](crate::RxWsServer::presence),
 /// and [`RxBus::presence`](crate::guide::bus). Cheap to clone.
@@ -81,8 +81,8 @@ pub(crate) trait Registry: Send + Sync {
     /// Counts an observer of all tags in, until the second value is dropped.
     fn watch(self: Arc<Self>) -> (SerializedSubject<TaggedData<Presence>>, Held);
 
-    /// Ends the observers of the server, which is gone.
-    fn end(&self);
+    /// Ends the observers of the server, which is gone. Returns what they have still to hear.
+    fn end(&self) -> Vec<Arc<dyn Backlog>>;
 
     /// Whether a [`Member::server`] is this server.
     fn is_here(&self, server: &str) -> bool;

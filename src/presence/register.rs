@@ -20,7 +20,7 @@ use super::{
 use crate::{
     IoScheduler, Presence, SerializedSubject, Tag, TaggedData,
     runtime::debts,
-    subject::{PanicHook, replay::Replay},
+    subject::{Backlog, PanicHook, replay::Replay},
 };
 
 /// The number of the server among those whose observers hear of all tags: there is no other.
@@ -129,13 +129,13 @@ impl Registry for Register {
         (subject, Box::new(watching))
     }
 
-    fn end(&self) {
+    fn end(&self) -> Vec<Arc<dyn Backlog>> {
         let mut state = self.lock();
         let State { roster, watchers, is_over } = &mut *state;
         *is_over = true;
         let due = watchers.end(ONLY, |tag| presence([&*roster].into_iter(), tag));
         drop(state);
-        due.into_iter().for_each(Emission::emit);
+        Emission::emit_all(due)
     }
 
     fn is_here(&self, server: &str) -> bool {

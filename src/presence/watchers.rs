@@ -3,12 +3,16 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{Presence, SerializedSubject, Tag, TaggedData, sparse, subject::replay::Keyed};
+use crate::{
+    Presence, SerializedSubject, Tag, TaggedData, sparse,
+    subject::{Backlog, replay::Keyed},
+};
 
 /// How often observers hear who is there.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
@@ -48,6 +52,17 @@ impl Emission {
             Self::Next(subject, presence) => subject.next(presence),
             Self::End(subject) => subject.complete(),
         }
+    }
+
+    /// Emits all. Returns what the observers that end have still to hear.
+    pub(crate) fn emit_all(all: Vec<Self>) -> Vec<Arc<dyn Backlog>> {
+        let ended = all.iter().filter_map(|emission| match emission {
+            Self::Next(..) => None,
+            Self::End(subject) => Some(subject.backlog()),
+        });
+        let ended = ended.collect();
+        all.into_iter().for_each(Self::emit);
+        ended
     }
 }
 

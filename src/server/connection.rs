@@ -355,16 +355,16 @@ impl<D: WsDatatype> ConnectionCore<D> {
         endpoint::report_drops(&self.outbox, &server.component.events, Some(&self.component.events), event);
     }
 
-    /// Notes that the connection is gone.
-    pub(crate) fn end_links(&self) {
+    /// Notes that the connection is gone. Returns what those have still to hear who want to know.
+    pub(crate) fn end_links(&self) -> Option<Arc<dyn Backlog>> {
         self.set_linked(false);
         let mut state = self.linked.lock();
         state.is_over = true;
         let changes = state.changes.clone();
         drop(state);
-        if let Some(changes) = changes {
-            changes.complete();
-        }
+        let changes = changes?;
+        changes.clone().complete();
+        Some(changes.backlog())
     }
 
     fn links(&self) -> SerializedSubject<bool> {

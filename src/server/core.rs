@@ -305,10 +305,9 @@ impl<D: WsDatatype> ServerCore<D> {
         stats
     }
 
-    /// Ends all but the events and what arrives, and makes the last event.
+    /// Ends all but the presence, the events and what arrives, and makes the last event.
     pub(crate) fn last(&self, report: CloseReport) -> ServerEvent {
         self.connections.clone().complete();
-        self.presence.end();
         self.component.events.traced(ServerEvent::Closed(report))
     }
 
@@ -440,6 +439,7 @@ impl<D: WsDatatype> ServerCore<D> {
         }
         let report = CloseReport::from(open.unsent);
         drop(open);
+        drop(self.presence.end());
         self.component.end_at_once(report, || self.last(report));
     }
 }

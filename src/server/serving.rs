@@ -35,7 +35,10 @@ use crate::{
         rooms::Tags,
         session::Served,
     },
-    subject::branch::{Branch, Main, kept_in},
+    subject::{
+        Backlog,
+        branch::{Branch, Main, kept_in},
+    },
     transport::Transport,
 };
 
@@ -187,6 +190,8 @@ struct Farewell {
     last: ServerEvent,
     /// The messages that it has not sent.
     unsent: Tally,
+    /// What may still be delivered to those who hear of its link.
+    links: Vec<Arc<dyn Backlog>>,
 }
 
 /// A connection as its server serves it.
@@ -285,15 +290,15 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     /// Takes the connection out of its server, and ends its subscribers.
     async fn end(&self, ending: Ending) {
         let error = ending.error.clone();
-        let Farewell { last, unsent } = self.part(ending);
+        let Farewell { last, unsent, links } = self.part(ending);
         let component = &self.connection.core().component;
         component.ask_to_end(error.map_or(Ok(()), Err));
-        component.end(unsent.into(), || last).await;
+        component.end(unsent.into(), || last, links).await;
     }
 
     /// As [`end`](Self::end), for a connection whose task has died: it does not wait.
     pub(crate) fn lose(&self, error: WsError) {
-        let Farewell { last, unsent } = self.part(Ending::lost(error.clone()));
+        let Farewell { last, unsent, .. } = self.part(Ending::lost(error.clone()));
         let component = &self.connection.core().component;
         component.ask_to_end(Err(error));
         component.end_at_once(unsent.into(), || last);
@@ -307,7 +312,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
         let peer = core.peer();
         core.outbox.end();
         core.report_drops(server);
-        core.end_links();
+        let links = core.end_links().into_iter().collect();
         server.connections.forget(peer.id);
         let Ending { code, reason, error, unconfirmed } = ending;
         let last = ServerEvent::Disconnected { peer, code, reason, error, unconfirmed, lasted: core.began.elapsed() };
@@ -319,7 +324,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
             }
             server.note_left();
         }
-        Farewell { last, unsent }
+        Farewell { last, unsent, links }
     }
 }
 

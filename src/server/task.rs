@@ -97,7 +97,8 @@ async fn serve_all<D: WsDatatype>(
     server.connections.clone().complete();
     server.connections.delivered().await;
     let report = CloseReport::from(server.unsent());
-    server.component.end(report, || server.last(report)).await;
+    let presences = server.presence.end();
+    server.component.end(report, || server.last(report), presences).await;
 }
 
 #[cfg(not(feature = "nats"))]

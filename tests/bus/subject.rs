@@ -3,6 +3,7 @@
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
+    mpsc,
 };
 
 use super::*;
@@ -199,4 +200,33 @@ fn message_that_is_dropped_in_the_moment_of_the_end_is_told_before_it() {
         _ => None,
     });
     assert_eq!(told.collect::<Vec<_>>(), [(DropReason::Overflow, tally(1, 4)), (DropReason::Closed, tally(1, 8))]);
+}
+
+/// An observer that another thread of the runtime is calling hears the end before a wait for it is over.
+#[test]
+fn waits_for_the_end_are_over_after_states_and_presence_are_delivered() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        for of_presence in [false, true] {
+            let bus = RxBus::builder(&LocalBroker::new(), WsStr).runtime(runtime).connect().unwrap();
+            bus.wait_connected(PATIENCE).unwrap();
+            // Others hear first what this one has heard.
+            Recorder::on(bus.presence("/")).item();
+            let ((begin, begun), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+            let hold = move || {
+                begin.send(()).unwrap_or(());
+                released.recv().unwrap_or(());
+            };
+            let heard = match of_presence {
+                false => Recorder::on(bus.state().map(move |_| hold())),
+                true => Recorder::on(bus.presence("/").map(move |_| hold())),
+            };
+            begun.recv_timeout(PATIENCE).unwrap();
+            bus.clone().complete();
+            assert!(matches!(bus.wait_closed(Duration::from_millis(50)), Err(WsError::TimedOut { .. })));
+            drop(release);
+            bus.wait_closed(PATIENCE).unwrap();
+            assert!(heard.rest().last().is_some_and(Heard::is_complete));
+        }
+    }
 }

@@ -137,3 +137,67 @@ fn wait_for_the_end_of_a_server_lasts_until_its_connections_are_emitted() {
     drop(release);
     server.wait_closed(PATIENCE).unwrap();
 }
+
+/// Long enough for an end that nothing holds up.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Passes items on, and is held up by the first one until the last value is dropped.
+fn held_up<T>() -> (impl FnMut(T) -> T + Send + 'static, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let ((begin, begun), (release, released)) = (mpsc::channel(), mpsc::channel());
+    let pass = move |item| {
+        begin.send(()).unwrap_or(());
+        released.recv().unwrap_or(());
+        item
+    };
+    (pass, begun, release)
+}
+
+/// An observer that another thread of the runtime is calling hears the end before a wait for it is over.
+#[test]
+fn waits_for_the_end_are_over_after_states_and_links_are_delivered() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime).bind().unwrap();
+        let connections = Recorder::on(server.connections());
+        let client = RxWsClient::builder(url(&server, "/"), WsStr).runtime(runtime).connect().unwrap();
+        let connection = connections.item();
+        client.wait_connected(PATIENCE).unwrap();
+
+        let (pass, begun, release) = held_up();
+        let links = Recorder::on(connection.link().map(pass));
+        begun.recv_timeout(PATIENCE).unwrap();
+        connection.clone().complete();
+        assert!(matches!(connection.wait_closed(MOMENT), Err(WsError::TimedOut { .. })));
+        drop(release);
+        connection.wait_closed(PATIENCE).unwrap();
+        assert!(links.rest().last().is_some_and(Heard::is_complete));
+
+        let (pass, begun, release) = held_up();
+        let states = Recorder::on(client.state().map(pass));
+        begun.recv_timeout(PATIENCE).unwrap();
+        client.clone().complete();
+        assert!(matches!(client.wait_closed(MOMENT), Err(WsError::TimedOut { .. })));
+        drop(release);
+        client.wait_closed(PATIENCE).unwrap();
+        assert!(states.rest().last().is_some_and(Heard::is_complete));
+    }
+}
+
+#[test]
+fn waits_for_the_end_of_a_server_are_over_after_presence_is_delivered() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime).bind().unwrap();
+        let _client = connected(&server, "/", WsStr);
+        // The others hear first what it has heard.
+        Recorder::on(server.presence()).item();
+        let (pass, begun, release) = held_up();
+        let presence = Recorder::on(server.presence().map(pass));
+        begun.recv_timeout(PATIENCE).unwrap();
+        server.clone().complete();
+        assert!(matches!(server.wait_closed(MOMENT), Err(WsError::TimedOut { .. })));
+        drop(release);
+        server.wait_closed(PATIENCE).unwrap();
+        assert!(presence.rest().last().is_some_and(Heard::is_complete));
+    }
+}

@@ -52,7 +52,7 @@ use crate::{
         watchers::Emission,
     },
     runtime::debts,
-    subject::{PanicHook, replay::Replay},
+    subject::{Backlog, PanicHook, replay::Replay},
 };
 
 /// The connections of this node and of the others.
@@ -139,9 +139,9 @@ impl Tracker {
     }
 
     /// Ends the observers that have asked this server. They hear the present state before.
-    pub(crate) fn end_all(&self, server: u64) {
+    pub(crate) fn end_all(&self, server: u64) -> Vec<Arc<dyn Backlog>> {
         let due = self.lock().end_all(server);
-        due.into_iter().for_each(Emission::emit);
+        Emission::emit_all(due)
     }
 
     /// What makes the broker send what the others tell, as long as it lives.
@@ -191,11 +191,15 @@ impl Tracker {
         Some(self.note(Channel::All, farewell))
     }
 
-    /// Ends the observers.
-    pub(crate) fn end(&self) {
+    /// Ends the observers. Returns what they have still to hear.
+    pub(crate) fn end(&self) -> Vec<Arc<dyn Backlog>> {
         let (of_paths, of_all) = self.lock().end();
-        of_paths.into_iter().for_each(SerializedSubject::complete);
-        of_all.into_iter().for_each(Emission::emit);
+        let mut ended = Emission::emit_all(of_all);
+        for subject in of_paths {
+            ended.push(subject.backlog());
+            subject.complete();
+        }
+        ended
     }
 
     fn note(&self, channel: Channel, Numbered { number, message }: Numbered) -> Note {

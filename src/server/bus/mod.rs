@@ -25,6 +25,7 @@ use crate::{
     },
     presence::{Held, Keeping, Registry, roster},
     server::core::ServerCore,
+    subject::Backlog,
 };
 
 /// The bus of a server, and what the program has said about it.
@@ -127,9 +128,9 @@ impl<B: WsDatatype> Registry for Joined<B> {
         (subject, Box::new((watching, interests)))
     }
 
-    fn end(&self) {
+    fn end(&self) -> Vec<Arc<dyn Backlog>> {
         self.is_over.store(true, SeqCst);
-        self.bus.inner.core.presence.end_all(self.number());
+        self.bus.inner.core.presence.end_all(self.number())
     }
 
     fn is_here(&self, server: &str) -> bool {
