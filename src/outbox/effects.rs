@@ -141,10 +141,7 @@ impl Spent {
     fn clear(&mut self) {
         take(&mut self.news).into_iter().for_each(News::tell);
         let Some(mut frames) = self.frames.take() else { return };
-        let mut leaving = frames.drain(..);
-        // All in one: it is for every message that was written. After a panic it goes on with the next one.
-        while !callback::isolate(DESTRUCTOR, || leaving.by_ref().for_each(drop)) {}
-        drop(leaving);
+        callback::drop_each(DESTRUCTOR, frames.drain(..));
         if (1..=KEPT_CAPACITY).contains(&frames.capacity()) {
             let _ = SPARE.try_with(|spare| spare.set(Some(frames)));
         }

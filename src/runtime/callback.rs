@@ -334,6 +334,14 @@ pub(crate) fn isolate(what: &'static str, f: impl FnOnce()) -> bool {
     }
 }
 
+/// Drops what user code has made, each [isolated](isolate) from the others: a second panic while the first one unwinds would end
+/// the process.
+pub(crate) fn drop_each<T>(what: &'static str, items: impl IntoIterator<Item = T>) {
+    let mut items = items.into_iter();
+    // All in one, since most drop in peace. After a panic it goes on with the next one.
+    while !isolate(what, || items.by_ref().for_each(drop)) {}
+}
+
 /// Wakes a task. Its waker may be user code.
 pub(crate) fn wake(task: Waker) {
     isolate("a waker", || task.wake());

@@ -26,7 +26,7 @@ use crate::{
         callback::{self, Drain, Rest},
     },
     subject::{
-        delivery::{PanicHook, discard},
+        delivery::{PanicHook, discard, discard_all},
         replay::Replay,
         state::{Event, INBOX_CROWD, Slot, State},
         token::{Held, Token},
@@ -203,7 +203,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
     fn perform(&self, turn: Turn<T, E>, observers: &mut Vec<Slot<T, E>>) {
         let Turn { event, forgotten, is_stale, creditors } = turn;
         creditors.into_iter().for_each(callback::wake);
-        discard(forgotten);
+        discard_all(forgotten);
         if is_stale {
             self.sweep(observers);
         }
@@ -338,12 +338,18 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Deliver for Co
 impl<T, E> Drop for Core<T, E> {
     fn drop(&mut self) {
         let observers = self.token.try_hold().map(|mut observers| take(&mut *observers));
-        let joining = take(&mut self.lock().joining);
+        let mut state = self.lock();
+        let (joining, inbox) = (take(&mut state.joining), take(&mut state.inbox));
+        let (early, replay) = state.replay.take();
+        drop(state);
         for slot in observers.unwrap_or_default() {
             self.dismiss(slot);
         }
         for joining in joining {
             self.dismiss_joining(joining);
         }
+        discard_all(inbox);
+        discard_all(early);
+        discard(replay);
     }
 }

@@ -172,7 +172,12 @@ fn log_lost(lost: u64) {
     tracing::error!(lost, "items pushed into a subject were lost: its observers are slower than what callbacks push");
 }
 
-/// Drops an item, or several, whose destructors are user code.
-pub(crate) fn discard<T>(items: T) {
-    callback::isolate("an item's destructor", || drop(items));
+/// Drops an item, whose destructor is user code.
+pub(crate) fn discard<T>(item: T) {
+    callback::isolate("an item's destructor", || drop(item));
+}
+
+/// As [`discard`], for several.
+pub(crate) fn discard_all<T>(items: impl IntoIterator<Item = T>) {
+    callback::drop_each("an item's destructor", items);
 }

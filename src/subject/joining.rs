@@ -8,7 +8,7 @@ use crate::{
     runtime::callback,
     subject::{
         core::Core,
-        delivery::discard,
+        delivery::discard_all,
         replay::{Elsewhere, Noted, Replay},
         state::{Slot, State, Terminal},
     },
@@ -132,7 +132,7 @@ impl<T: Clone, E: Clone> Core<T, E> {
 impl<T, E> Core<T, E> {
     pub(crate) fn dismiss_joining(&self, Joining { slot, backlog }: Joining<T, E>) {
         self.dismiss(slot);
-        discard(backlog);
+        discard_all(backlog);
     }
 }
 
@@ -176,7 +176,7 @@ pub(crate) struct HandedOn<T> {
 impl<T> HandedOn<T> {
     /// Drops and emits them, outside the lock.
     pub(crate) fn finish(self) {
-        discard(self.dropped);
+        discard_all(self.dropped);
         if let Some((elsewhere, items)) = self.unkept {
             for item in items {
                 elsewhere.emit(item);

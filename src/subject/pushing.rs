@@ -11,7 +11,7 @@ use crate::{
     },
     subject::{
         core::{Core, Observers},
-        delivery::discard,
+        delivery::{discard, discard_all},
         state::{Event, INBOX_BOUND, INBOX_CROWD, State, Terminal},
     },
     sync::{MutexGuard, Ordering},
@@ -57,7 +57,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         let noted = state.replay.note(item, true);
         drop(state);
         if !noted.dropped.is_empty() {
-            callback::run(|| discard(noted.dropped));
+            callback::run(|| discard_all(noted.dropped));
         }
     }
 
@@ -116,7 +116,7 @@ impl<T: Clone + Send + 'static, E: Clone + Send + Sync + 'static> Core<T, E> {
         callback::run(|| {
             let noted = state.replay.note(item, true);
             drop(state);
-            discard(noted.dropped);
+            discard_all(noted.dropped);
             noted.item
         })
     }

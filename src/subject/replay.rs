@@ -1,6 +1,10 @@
 //! [`Replay`]: the items that a component's subject remembers for later subscribers.
 
-use std::{collections::VecDeque, mem::take, sync::Arc};
+use std::{
+    collections::VecDeque,
+    mem::{replace, take},
+    sync::Arc,
+};
 
 use crate::numbered::Numbered;
 
@@ -134,6 +138,15 @@ impl<T> Replay<T> {
             Self::Keyed(keyed) => keyed.forget(number),
             _ => None,
         }
+    }
+
+    /// Takes out the early items, and what else is kept.
+    pub(crate) fn take(&mut self) -> (Vec<T>, Self) {
+        let early = match self {
+            Self::Early(early) => early.take_all(),
+            _ => Vec::new(),
+        };
+        (early, replace(self, Self::Nothing))
     }
 
     /// Takes out the early items that are `wanted`.

@@ -417,3 +417,48 @@ fn message_that_cannot_be_copied_for_the_server_is_told_of() {
     assert!(["first", "panic", "last"].iter().all(|text| received.recv_timeout(PATIENCE).unwrap() == *text));
     events.find(|event| matches!(event, ServerEvent::SubscriberPanicked).then_some(()));
 }
+
+/// Messages that cannot be dropped without a panic.
+struct Explosive;
+
+impl WsDatatype for Explosive {
+    type Item = Arc<Bomb>;
+    type Outgoing = WsText;
+
+    fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
+        WsStr.encode(path, item)
+    }
+
+    fn decode(&self, _: &str, _: Frame) -> Result<Arc<Bomb>, DatatypeError> {
+        Ok(Arc::new(Bomb))
+    }
+}
+
+/// A client that has received three messages which nobody has heard.
+fn with_early_bombs(server: &RxWsServer<WsStr>) -> RxWsClient<Explosive> {
+    let client = connected(server, "/", Explosive);
+    (0..3).for_each(|n| client.next(n.to_string()));
+    until("the echoes", || client.stats().received.messages == 3);
+    client
+}
+
+/// A second panic while the first one unwinds would end the process.
+#[test]
+fn messages_that_nobody_hears_and_panic_in_drop_harm_nobody() {
+    let server = echo_server(WsStr);
+    let client = with_early_bombs(&server);
+    client.clone().complete();
+    client.wait_closed(PATIENCE).unwrap();
+    drop(client);
+
+    let client = with_early_bombs(&server);
+    let states = Recorder::on(client.state());
+    let events = Recorder::on(client.events());
+    client.clone().log_errors().subscribe(|bomb| {
+        std::mem::forget(bomb);
+        panic!("a bug");
+    });
+    panics(&events, 1, of_client);
+    client.complete();
+    assert!(states.to_the_end().1.is_complete());
+}

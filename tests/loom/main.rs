@@ -221,6 +221,10 @@ mod runtime {
             true
         }
 
+        pub(crate) fn drop_each<T>(_: &'static str, items: impl IntoIterator<Item = T>) {
+            items.into_iter().for_each(drop);
+        }
+
         pub(crate) fn wake(task: Waker) {
             task.wake();
         }

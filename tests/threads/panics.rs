@@ -48,6 +48,27 @@ fn item_that_panics_in_drop_harms_nobody() {
     flush(&worker);
 }
 
+/// A second panic while the first one unwinds would end the process.
+#[test]
+fn items_that_wait_together_and_panic_in_drop_harm_nobody() {
+    let worker = EventLoopScheduler::new("dropping");
+    for is_taken in [false, true] {
+        let held = Held::on(&worker);
+        let subject = SerializedSubject::<Arc<Mutex<Option<Bomb>>>>::new();
+        let observed = Io::new(subject.clone()).deliver_on(&worker);
+        let subscription = observed.subscribe(|bomb| {
+            std::mem::forget(bomb);
+            panic!("a bug of the observer's");
+        });
+        (0..3).for_each(|_| subject.next(Arc::new(Mutex::new(Some(Bomb)))));
+        if !is_taken {
+            subscription.unsubscribe();
+        }
+        held.let_go();
+        flush(&worker);
+    }
+}
+
 #[test]
 fn observer_that_panics_in_its_terminal_event_does_not_end_its_thread() {
     let (worker, subject) = (EventLoopScheduler::new("terminal"), Fallible::new());

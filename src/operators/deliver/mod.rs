@@ -139,10 +139,14 @@ impl<T, E> Drop for Receiver<T, E> {
 }
 
 fn close<T, E>(channel: &Channel<T, E>) {
-    let queued = channel.close();
-    callback::run(|| {
-        callback::isolate("an item's destructor", || drop(queued));
-    });
+    let (items, end) = channel.close();
+    callback::run(|| drop_queued(items, end));
+}
+
+/// Drops what nobody observes any more. Its destructors are user code.
+fn drop_queued<T, E>(items: VecDeque<T>, end: Option<End<E>>) {
+    callback::drop_each("an item's destructor", items);
+    callback::drop_each("an error's destructor", end);
 }
 
 /// Closes a channel, whatever its types.
@@ -288,8 +292,11 @@ where
     /// Drops the observer, whose captured values may panic in their destructors.
     fn finish(&mut self) {
         close(&self.receiver.channel);
-        let rest = (self.observer.take(), take(&mut self.batch), self.end.take());
-        callback::run(|| callback::isolate("an observer's destructor", || drop(rest)));
+        let (observer, items, end) = (self.observer.take(), take(&mut self.batch), self.end.take());
+        callback::run(|| {
+            callback::drop_each("an observer's destructor", observer);
+            drop_queued(items, end);
+        });
     }
 }
 
