@@ -96,6 +96,7 @@ impl Roster {
     }
 
     /// Forgets a place without connections.
+    #[cfg(feature = "nats")]
     pub(crate) fn tidy(&mut self, place: &Place) {
         if let Entry::Occupied(servers) = self.paths.entry(place.path.clone()) {
             self.len -= tidy(servers, place);
@@ -118,6 +119,7 @@ impl Servers {
         self.0.binary_search_by(|(own, _)| (**own).cmp(name))
     }
 
+    #[cfg(feature = "nats")]
     pub(crate) fn get(&self, name: &str) -> Option<&Here> {
         self.find(name).ok().map(|at| &self.0[at].1)
     }
