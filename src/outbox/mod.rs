@@ -356,20 +356,7 @@ impl Outbox {
                 state = self.take_unlocked(state, message, agreed, |message| f(Taken::Message(message), leap));
             }
         }
-        while len < budget && state.has_window() {
-            if let Some((several, leap)) = state.next_several(budget - len) {
-                let count = several.tally().messages as u32;
-                len += several.room();
-                f(Taken::Several(several), leap);
-                state.taken += count;
-            } else if let Some((encoded, leap)) = state.next_of_run() {
-                len += FRAME_HEAD_LEN + encoded.message().len();
-                f(Taken::Encoded(encoded), leap);
-                state.taken += 1;
-            } else {
-                break;
-            }
-        }
+        state.take_of_runs(budget.saturating_sub(len), f);
         // A driver that takes nothing because its socket is blocked is woken by the socket; one that may not take more, by
         // the peer's acknowledgement.
         self.core.asleep.store(state.taken == before && budget > 0 && !state.is_held(), Relaxed);

@@ -7,9 +7,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{Encoded, InRun, RUN_LEN, Run, Several, tally_of};
+use super::{Encoded, InRun, RUN_LEN, Run, Several, Taken, tally_of};
 use crate::{
-    outbox::{OutboxFrame, queue::State},
+    outbox::{FRAME_HEAD_LEN, OutboxFrame, queue::State},
     stats::Tally,
 };
 
@@ -148,9 +148,28 @@ impl State {
         }
     }
 
+    /// Shows the link the messages for which there is room. They are behind those of the queue.
+    #[inline]
+    pub(in crate::outbox) fn take_of_runs(&mut self, mut room: usize, mut f: impl FnMut(Taken<'_>, Option<u64>)) {
+        while room > 0 && self.has_window() {
+            if let Some((several, leap)) = self.next_several(room) {
+                let count = several.tally().messages as u32;
+                room -= several.room();
+                f(Taken::Several(several), leap);
+                self.taken += count;
+            } else if let Some((encoded, leap)) = self.next_of_run() {
+                room = room.saturating_sub(FRAME_HEAD_LEN + encoded.message.len());
+                f(Taken::Encoded(encoded), leap);
+                self.taken += 1;
+            } else {
+                break;
+            }
+        }
+    }
+
     /// What the link takes next of the stretches, if that is more than one message, is there in one piece, and fits in `room` and
     /// in the window. Also its [leap](Self::leap).
-    pub(in crate::outbox) fn next_several(&mut self, room: usize) -> Option<(Several<'_>, Option<u64>)> {
+    fn next_several(&mut self, room: usize) -> Option<(Several<'_>, Option<u64>)> {
         let index = self.under_way();
         let (stretch, from) = locate(&self.earlier, &self.stretch, index.checked_sub(self.queue.len())?)?;
         let several = stretch.several(from)?;
@@ -165,7 +184,7 @@ impl State {
     }
 
     /// The next message for the link, which is behind those of the queue, and its [leap](Self::leap).
-    pub(in crate::outbox) fn next_of_run(&mut self) -> Option<(&Encoded, Option<u64>)> {
+    fn next_of_run(&mut self) -> Option<(&Encoded, Option<u64>)> {
         let index = self.under_way();
         let (stretch, at) = locate(&self.earlier, &self.stretch, index.checked_sub(self.queue.len())?)?;
         let encoded = stretch.get(at)?;

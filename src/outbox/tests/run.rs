@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::{dropped, flush, is_over, message, outbox};
 use crate::{
     Frame,
-    outbox::{Flush, Key, Outbox, OutboxFrame, Overflow, Runs},
+    outbox::{Answer, Flush, Key, Outbox, OutboxFrame, Overflow, Runs},
     stats::Tally,
 };
 
@@ -93,6 +93,11 @@ impl Side {
         self.log.push(format!("{what:?}"));
     }
 
+    fn take_answer(&mut self, (answer, spent): Answer) {
+        drop(spent);
+        self.note(answer);
+    }
+
     /// Any step but a push to all.
     fn step(&mut self, step: &Step, frame: Frame) {
         match *step {
@@ -102,9 +107,8 @@ impl Side {
                 self.note(answer);
             }
             Step::PushKeyed(key) => {
-                let (answer, spent) = self.outbox.offer_keyed(frame.into(), Key::of(&key), None);
-                drop(spent);
-                self.note(answer);
+                let answer = self.outbox.offer_keyed(frame.into(), Key::of(&key), None);
+                self.take_answer(answer);
             }
             Step::Take(budget) => self.take(budget),
             Step::Write(count) => self.write(count),
@@ -183,6 +187,38 @@ impl Side {
     }
 }
 
+/// The runs, and another outbox that gets messages of them.
+struct Others {
+    runs: Runs,
+    outbox: Outbox,
+}
+
+impl Others {
+    fn new() -> Self {
+        Self { runs: Runs::default(), outbox: outbox(10_000, 1 << 24, Overflow::Disconnect) }
+    }
+
+    fn push_to_all(&mut self, ours: &Outbox, frame: &Frame) -> Answer {
+        let Some(message) = self.runs.add(&frame.clone().into(), MANY) else {
+            return ours.offer(frame.clone().into(), None);
+        };
+        assert!(self.outbox.offer_of_run(&message).0.is_ok());
+        ours.offer_of_run(&message)
+    }
+
+    /// Any step but a push to all.
+    fn step(&mut self, step: &Step, frame: &Frame) {
+        match *step {
+            Step::PushToOthers(count) => (0..count).for_each(|_| drop(self.runs.add(&frame.clone().into(), MANY))),
+            Step::OtherTakes(budget) => {
+                let taken = take(&self.outbox, budget);
+                self.outbox.confirm(taken.len(), true);
+            }
+            _ => {}
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
@@ -195,34 +231,17 @@ proptest! {
     ) {
         let overflow = if is_lossy { Overflow::DropOldest } else { Overflow::Disconnect };
         let (mut ours, mut theirs) = (Side::new(messages, overflow, window), Side::new(messages, overflow, window));
-        let (mut runs, other) = (Runs::default(), outbox(10_000, 1 << 24, Overflow::Disconnect));
+        let mut others = Others::new();
         for (number, step) in steps.iter().enumerate() {
             let len = match step {
                 Step::PushToAll(len) | Step::PushAlone(len) => *len,
                 _ => 3,
             };
             let frame = message(number as u32, len);
-            if let Step::PushToOthers(count) = step {
-                (0..*count).for_each(|_| drop(runs.add(&frame.clone().into(), MANY)));
-            }
+            others.step(step, &frame);
             if let Step::PushToAll(_) = step {
-                let (answer, spent) = match runs.add(&frame.clone().into(), MANY) {
-                    Some(message) => {
-                        let (answer, _) = other.offer_of_run(&message);
-                        prop_assert!(answer.is_ok());
-                        ours.outbox.offer_of_run(&message)
-                    }
-                    None => ours.outbox.offer(frame.clone().into(), None),
-                };
-                drop(spent);
-                ours.note(answer);
-                let (answer, spent) = theirs.outbox.offer(frame.clone().into(), None);
-                drop(spent);
-                theirs.note(answer);
-            }
-            if let Step::OtherTakes(budget) = step {
-                let taken = take(&other, *budget);
-                other.confirm(taken.len(), true);
+                ours.take_answer(others.push_to_all(&ours.outbox, &frame));
+                theirs.take_answer(theirs.outbox.offer(frame.clone().into(), None));
             }
             ours.step(step, frame.clone());
             theirs.step(step, frame);
