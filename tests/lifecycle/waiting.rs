@@ -152,6 +152,13 @@ fn held_up<T>() -> (impl FnMut(T) -> T + Send + 'static, mpsc::Receiver<()>, mps
     (pass, begun, release)
 }
 
+/// The wait lasts at least as long as an observer is held up.
+fn lasts_until_released(wait: impl Fn(Duration) -> Result<CloseReport, WsError>, release: mpsc::Sender<()>) {
+    assert!(matches!(wait(MOMENT), Err(WsError::TimedOut { .. })));
+    drop(release);
+    wait(PATIENCE).unwrap();
+}
+
 /// An observer that another thread of the runtime is calling hears the end before a wait for it is over.
 #[test]
 fn waits_for_the_end_are_over_after_states_and_links_are_delivered() {
@@ -167,18 +174,14 @@ fn waits_for_the_end_are_over_after_states_and_links_are_delivered() {
         let links = Recorder::on(connection.link().map(pass));
         begun.recv_timeout(PATIENCE).unwrap();
         connection.clone().complete();
-        assert!(matches!(connection.wait_closed(MOMENT), Err(WsError::TimedOut { .. })));
-        drop(release);
-        connection.wait_closed(PATIENCE).unwrap();
+        lasts_until_released(|limit| connection.wait_closed(limit), release);
         assert!(links.rest().last().is_some_and(Heard::is_complete));
 
         let (pass, begun, release) = held_up();
         let states = Recorder::on(client.state().map(pass));
         begun.recv_timeout(PATIENCE).unwrap();
         client.clone().complete();
-        assert!(matches!(client.wait_closed(MOMENT), Err(WsError::TimedOut { .. })));
-        drop(release);
-        client.wait_closed(PATIENCE).unwrap();
+        lasts_until_released(|limit| client.wait_closed(limit), release);
         assert!(states.rest().last().is_some_and(Heard::is_complete));
     }
 }
@@ -195,9 +198,7 @@ fn waits_for_the_end_of_a_server_are_over_after_presence_is_delivered() {
         let presence = Recorder::on(server.presence().map(pass));
         begun.recv_timeout(PATIENCE).unwrap();
         server.clone().complete();
-        assert!(matches!(server.wait_closed(MOMENT), Err(WsError::TimedOut { .. })));
-        drop(release);
-        server.wait_closed(PATIENCE).unwrap();
+        lasts_until_released(|limit| server.wait_closed(limit), release);
         assert!(presence.rest().last().is_some_and(Heard::is_complete));
     }
 }
