@@ -1,6 +1,6 @@
 //! Subscribers that panic, and those that push, subscribe or unsubscribe from within a callback.
 
-use std::iter;
+use std::{future::ready, iter};
 
 use super::*;
 
@@ -461,4 +461,35 @@ fn messages_that_nobody_hears_and_panic_in_drop_harm_nobody() {
     panics(&events, 1, of_client);
     client.complete();
     assert!(states.to_the_end().1.is_complete());
+}
+
+/// A server whose connections have grants that panic in their destructors, with three of them.
+fn with_explosive_grants(runtime: &IoRuntime) -> (RxWsServer<WsStr>, Vec<RxWsClient<WsStr>>) {
+    let builder = RxWsServer::builder("ws://127.0.0.1:0", WsStr).runtime(runtime);
+    let server = builder.authorize(|_| ready(Ok::<_, Refuse>(Bomb))).bind().unwrap();
+    let clients = (0..3).map(|_| connected(&server, "/", WsStr)).collect();
+    until("three connections", || server.stats().connections == 3);
+    (server, clients)
+}
+
+/// A second panic while the first one unwinds would end the process.
+#[test]
+fn grants_that_panic_in_drop_harm_nobody() {
+    let (runtimes, tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let (server, clients) = with_explosive_grants(runtime);
+        let events = Recorder::on(server.events());
+        for client in clients {
+            client.complete();
+            events.find(|event| matches!(event, ServerEvent::Disconnected { .. }).then_some(()));
+        }
+        connected(&server, "/", WsStr).wait_connected(PATIENCE).unwrap();
+        server.clone().complete();
+        server.wait_closed(PATIENCE).unwrap();
+    }
+    let (server, clients) = with_explosive_grants(&runtimes[2]);
+    let states = Recorder::on(clients[0].state());
+    tokio.shutdown_timeout(PATIENCE);
+    states.find(|state| (state != ConnectionState::Connected).then_some(()));
+    drop(server);
 }
