@@ -9,7 +9,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::runtime::callback;
+use crate::{protocol::write_buffer::SLICES_PER_WRITE, runtime::callback};
+
+/// How many bytes at most are offered to a stream at once. An HTTP/2 stream of hyper takes all that it is offered, as a copy, whether
+/// its peer reads or not: a long message would count as sent before any of it is, and take its length again for each peer.
+const WRITE_LEN: usize = 64 * 1024;
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -58,6 +62,21 @@ impl Drop for Foreign {
     }
 }
 
+/// Puts as much of `slices` into `offered` as a stream is offered at once; returns the number of pieces.
+fn offer<'a>(slices: &'a [IoSlice<'_>], offered: &mut [IoSlice<'a>]) -> usize {
+    let (mut count, mut left) = (0, WRITE_LEN);
+    for (to, slice) in offered.iter_mut().zip(slices) {
+        if left == 0 {
+            break;
+        }
+        let piece = &slice[..slice.len().min(left)];
+        *to = IoSlice::new(piece);
+        count += 1;
+        left -= piece.len();
+    }
+    count
+}
+
 impl AsyncRead for Foreign {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.poll(|stream| stream.poll_read(cx, space))
@@ -66,7 +85,8 @@ impl AsyncRead for Foreign {
 
 impl AsyncWrite for Foreign {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(|stream| stream.poll_write(cx, bytes))
+        let offered = &bytes[..bytes.len().min(WRITE_LEN)];
+        self.poll(|stream| stream.poll_write(cx, offered))
     }
 
     fn poll_write_vectored(
@@ -74,7 +94,9 @@ impl AsyncWrite for Foreign {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll(|stream| stream.poll_write_vectored(cx, slices))
+        let mut offered = [IoSlice::new(&[]); SLICES_PER_WRITE];
+        let count = offer(slices, &mut offered);
+        self.poll(|stream| stream.poll_write_vectored(cx, &offered[..count]))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,7 +6,7 @@ use futures::{SinkExt, StreamExt};
 use http_body_util::Empty;
 use hyper::{client::conn::http2, ext::Protocol, upgrade::Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::{Message, protocol::Role};
 
@@ -95,6 +95,23 @@ fn extended_connect_for_an_unknown_path_is_refused() {
     let addr = serve(Router::new().fallback_service(server.service()));
     let (status, _) = Builder::new_current_thread().enable_all().build().unwrap().block_on(ask(addr, "/none"));
     assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn long_message_counts_as_written_when_its_peer_has_read_on() {
+    let server = RxWsServer::unbound(WsBytes).build().unwrap();
+    let connections = Recorder::on(server.connections());
+    let addr = serve(Router::new().fallback_service(server.service()));
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let (_, mut peer) = ask_with(addr, "/", ("X-Peer", "slow"), Some(1000)).await.unwrap();
+        let connection: Connection<WsBytes> = connections.item();
+        connection.next(vec![0; 1_000_000]);
+        let mut bytes = vec![0; 1_000_010];
+        peer.read_exact(&mut bytes[..100_000]).await.unwrap();
+        assert_eq!(connection.stats().sent.written, Tally::default());
+        peer.read_exact(&mut bytes[100_000..]).await.unwrap();
+        until("the message counts", || connection.stats().sent.written == tally(1, 1_000_000));
+    });
 }
 
 /// As long as `hello`.

@@ -5,6 +5,7 @@ mod accept;
 mod adopt;
 mod connector;
 mod endings;
+mod greedy;
 mod limits;
 mod listen;
 mod panics;
