@@ -161,7 +161,6 @@ impl Grant {
     }
 
     /// The grant that `authorize` returned, or a new one around its plain value.
-    /// The value itself, if it is a grant already.
     pub(crate) fn of(returned: impl Any + Send + Sync) -> Self {
         let returned: Box<dyn Any + Send + Sync> = Box::new(returned);
         match returned.downcast::<Self>() {
