@@ -67,9 +67,9 @@ impl<D: WsDatatype> RxWsServer<D> {
     ///
     /// Any stream will do: a Unix socket, one in memory, one that another library has decrypted, one of another runtime. A
     /// tokio `TcpStream` or `UnixStream` moves to the server's I/O thread. Others are driven from there as they are; they
-    /// are polled under a lock of the connection, so their code must not push into this server. A panic in it ends that one
-    /// connection. Limits per address hold for TCP. A peer that is refused is an [event](Self::events), as any; once the
-    /// server has ended, the stream is dropped.
+    /// are polled under a lock of the connection, so their code must not push into this server, and are offered at most 64 KiB
+    /// at once: what a stream takes counts as written. A panic in its code ends that one connection. Limits per address hold for
+    /// TCP. A peer that is refused is an [event](Self::events), as any; once the server has ended, the stream is dropped.
     ///
     /// ```
     /// use rxplus::prelude::*;
