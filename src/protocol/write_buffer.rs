@@ -384,6 +384,8 @@ impl WriteBuffer {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::zip;
+
     use proptest::prelude::*;
     use tokio_tungstenite::tungstenite::protocol::frame::{
         FrameSocket,
@@ -496,6 +498,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Append(usize),
+        /// Several messages, of these lengths, that somebody else has put in one piece.
+        AppendJoined(Vec<usize>),
         Control(usize),
         /// How many bytes it takes at most, and how many of all those it took it keeps.
         Write(usize, usize),
@@ -506,6 +510,7 @@ mod tests {
         let len = || prop_oneof![0..300usize, 0..100_000usize];
         prop_oneof![
             len().prop_map(Step::Append),
+            prop::collection::vec(0..300usize, 1..20).prop_map(Step::AppendJoined),
             len().prop_map(|len| Step::Control(len + 1)),
             (1..80_000usize, prop_oneof![Just(0), 0..100_000usize]).prop_map(|(count, kept)| Step::Write(count, kept)),
             Just(Step::TakeBack)
@@ -567,7 +572,12 @@ mod tests {
     impl Pair {
         fn take(&mut self, step: Step, number: u8) -> Result<(), TestCaseError> {
             match step {
-                Step::Append(len) => self.append(&Frame::Binary(vec![number; len].into())),
+                Step::Append(len) => {
+                    let frame = Frame::Binary(vec![number; len].into());
+                    self.buffer.append(&frame, Role::Server, &[]);
+                    self.put(&frame);
+                }
+                Step::AppendJoined(lens) => self.append_joined(&lens, number),
                 Step::Control(len) => {
                     self.buffer.append_answers(vec![number; len]);
                     self.put.extend(std::iter::repeat_n((number, false), len));
@@ -578,10 +588,18 @@ mod tests {
             Ok(())
         }
 
-        fn append(&mut self, frame: &Frame) {
+        fn append_joined(&mut self, lens: &[usize], number: u8) {
+            let first = self.starts.len();
+            lens.iter().for_each(|len| self.put(&Frame::Binary(vec![number; *len].into())));
+            let (starts, ends) = (&self.starts[first..], &self.ends[first..]);
+            let joined: Vec<u8> = self.put[starts[0]..].iter().map(|(byte, _)| *byte).collect();
+            self.buffer.append_frames(&joined, zip(starts, ends).map(|(start, end)| end - start));
+        }
+
+        /// Notes in the model the frame of a message.
+        fn put(&mut self, frame: &Frame) {
             let mut alone = WriteBuffer::default();
             alone.append(frame, Role::Server, &[]);
-            self.buffer.append(frame, Role::Server, &[]);
             self.starts.push(self.put.len());
             self.put.extend(alone.into_bytes().into_iter().map(|byte| (byte, true)));
             self.ends.push(self.put.len());
