@@ -4,6 +4,7 @@ use std::{
     any::Any,
     borrow::Cow,
     fmt,
+    mem::replace,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -146,7 +147,7 @@ pub struct Grant {
 impl Grant {
     /// Lets a request in. [`Connection::grant`](crate::Connection::grant) finds `value`.
     pub fn new(value: impl Any + Send + Sync) -> Self {
-        Self { value: Arc::new(value), headers: Vec::new() }
+        Self { value: Granted(Box::new(value)), headers: Vec::new() }
     }
 
     /// Adds a header to the answer.
@@ -165,7 +166,7 @@ impl Grant {
         let returned: Box<dyn Any + Send + Sync> = Box::new(returned);
         match returned.downcast::<Self>() {
             Ok(grant) => *grant,
-            Err(value) => Self { value: value.into(), headers: Vec::new() },
+            Err(value) => Self { value: Granted(value), headers: Vec::new() },
         }
     }
 }
@@ -233,8 +234,22 @@ impl Refuse {
     }
 }
 
-/// The value that `authorize` has given to a connection.
-pub(crate) type Granted = Arc<dyn Any + Send + Sync>;
+/// The value that `authorize` has given to a connection. It goes with whatever holds the connection last, and that may be a loop over
+/// all connections, or the unwinding of another panic: so a panic of its destructor goes no further.
+pub(crate) struct Granted(Box<dyn Any + Send + Sync>);
+
+impl Granted {
+    pub(crate) fn value(&self) -> &(dyn Any + Send + Sync) {
+        &*self.0
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        let value = replace(&mut self.0, Box::new(())); // a box of nothing takes no memory
+        callback::isolate("the destructor of a grant", || drop(value));
+    }
+}
 
 type Deciding = Pin<Box<dyn Future<Output = Result<Grant, Refuse>> + Send>>;
 
