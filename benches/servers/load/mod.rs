@@ -211,7 +211,8 @@ impl Peer {
                 Ok(0) => panic!("the server hung up"),
                 Ok(len) => {
                     let len = self.session.as_mut().map_or(len, |session| session.hear(&buffer[..len]));
-                    self.unheard = self.unheard.checked_sub(len).expect("no more than was asked for");
+                    assert!(len <= self.unheard, "the server sent {} B more than was asked for", len - self.unheard);
+                    self.unheard -= len;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("the server went away: {error}"),
