@@ -17,12 +17,13 @@ impl Bench {
         if !self.wants(scenario, Self::HANDSHAKES_AT_ONCE) {
             return;
         }
-        let names = ["ours", "tuned", "best", "usual"];
+        let names = ["ours", "tuned", "best", "subjects", "usual"];
         let contest = names.map(|name| (name, Competitor::start(name, &[])));
         // Of the connection nothing is asked but its beginning and its end.
         let bare = (BARE, Competitor::start(BARE, &["1", "1"].map(String::from)));
         self.handshake_contest(scenario, contest.into_iter().chain([bare]).collect());
         self.report.compare(scenario, "ours", "tuned", Ratio(0.7, 1.05));
+        self.report.by_hand(scenario, "ours", "subjects");
         self.report.bound(scenario);
     }
 
