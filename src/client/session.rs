@@ -119,7 +119,7 @@ impl<D: WsDatatype> Side<'_, D> {
         let Verb::Hello { token, .. } = greeting.hear().await? else { return Err(greeting.refuse(NO_HELLO).await) };
         if let Some(held) = &mut self.session.0 {
             held.link += 1;
-            let received = held.received.get().received();
+            let received = held.received.get();
             greeting.say(&Verb::Resume { token: held.token, link: held.link, received }).await?;
             match greeting.hear().await? {
                 Verb::Resumed { received, next } => match self.go_on(received, next) {
@@ -142,17 +142,14 @@ impl<D: WsDatatype> Side<'_, D> {
     /// Goes on where the server is.
     fn go_on(&mut self, received: u64, next: u64) -> Option<Beginning> {
         let held = self.session.0.as_mut()?;
-        let mut receiving = held.received.get();
-        let missed = receiving.at(next).ok()?;
+        let missed = next.checked_sub(held.received.get())?;
         let mut at = self.client.outbox.rewind(received).ok()?;
         if held.is_stuck(received, self.client.outbox.has_begun_first()) {
             give_up_first(self.client, held.fruitless, held.error.take());
             held.fruitless = 0;
             at = self.client.outbox.rewind(received).ok()?;
         }
-        // The server knows it from `resume`.
-        receiving.told();
-        held.received.set(receiving);
+        held.received.set(next);
         let resent = self.client.outbox.stats().retained;
         let event = SessionEvent::Resumed { missed, resent, away: held.ended.elapsed() };
         Some(Beginning::Resumed { received: held.received.clone(), at, event })
@@ -163,7 +160,7 @@ impl<D: WsDatatype> Side<'_, D> {
         let Some(held) = self.session.0.take() else { return };
         let Self { client, resume, .. } = self;
         let leftover = client.outbox.lose_session(known.map(|known| known.received), resume.resends);
-        let missed = known.map(|known| known.end.saturating_sub(held.received.get().received()));
+        let missed = known.map(|known| known.end.saturating_sub(held.received.get()));
         let events = &client.component.events;
         let refused = held.error.filter(|error| known.is_some() && refuses(error));
         let given_up = refused.and_then(|error| Some((client.outbox.give_up_first()?, error)));

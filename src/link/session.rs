@@ -4,7 +4,10 @@
 //! the peer: a control message out of its place ends the connection with 1002.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -32,16 +35,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// How far a session has come in the peer's messages, kept from one link to the next.
 #[derive(Clone, Default)]
-pub(crate) struct Received(Arc<Mutex<Receiving>>);
+pub(crate) struct Received(Arc<AtomicU64>);
 
 impl Received {
-    /// The present state. A link that is being served knows better.
-    pub(crate) fn get(&self) -> Receiving {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The position. A link that is being served knows better.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
     }
 
-    pub(crate) fn set(&self, receiving: Receiving) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = receiving;
+    pub(crate) fn set(&self, position: u64) {
+        self.0.store(position, Relaxed);
     }
 }
 
@@ -57,7 +60,7 @@ pub(crate) enum News {
 /// The session of a link.
 pub(crate) struct SessionLink {
     receiving: Receiving,
-    /// Gets `receiving` when the link ends.
+    /// Gets the position of `receiving` when the link ends.
     received: Received,
     /// The peer has still to say where it goes on.
     is_resuming: bool,
@@ -75,15 +78,16 @@ pub(crate) struct SessionLink {
 impl Drop for SessionLink {
     /// Even when the task is cancelled, what has been received is not received again.
     fn drop(&mut self) {
-        self.received.set(self.receiving.clone());
+        self.received.set(self.receiving.received());
     }
 }
 
 impl SessionLink {
-    /// The link goes on with what `received` says. A peer that `is_resuming` begins with the position of its next message.
+    /// The link goes on from the position `received`, which the peer was told. A peer that `is_resuming` begins with the position of its
+    /// next message.
     pub(crate) fn new(received: Received, is_resuming: bool, tell: impl FnMut(News) + Send + Sync + 'static) -> Self {
         Self {
-            receiving: received.get(),
+            receiving: Receiving::told(received.get()),
             received,
             is_resuming,
             acknowledged: 0,

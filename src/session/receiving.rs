@@ -4,22 +4,27 @@ use super::verb::{MAX_NUMBER, Malformed, Verb};
 
 /// An ack is due at so many messages. With half of it, a server pays more for reading acks in a fan-out (1.33 times as much as
 /// without the mode, for 1.29); with twice of it, what is retained is in no cache when it is let go.
-const ACK_MESSAGES: u64 = 128;
+const ACK_MESSAGES: u32 = 128;
 
 /// An ack is due at so many bytes, for the same reason.
-const ACK_LEN: usize = 32 * 1024;
+const ACK_LEN: u32 = 32 * 1024;
 
 /// Counts what arrives. A message counts when it has been handed to the program.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Receiving {
     received: u64,
-    /// The position that the other end was told last.
-    acked: u64,
-    /// Bytes received since then.
-    unacked_len: usize,
+    /// How far that is beyond the position that the other end was told last, and the bytes received since then. As many as fit, since
+    /// an ack is due long before.
+    unacked: u32,
+    unacked_len: u32,
 }
 
 impl Receiving {
+    /// Begins at a position that the other end was told.
+    pub(crate) fn told(position: u64) -> Self {
+        Self { received: position, ..Self::default() }
+    }
+
     /// Counts a payload of `len` bytes, unless its number is one that no control message can tell.
     #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Result<(), Malformed> {
@@ -27,7 +32,8 @@ impl Receiving {
             return Err(Malformed("a session has no more than 2^53 - 1 messages"));
         }
         self.received += 1;
-        self.unacked_len = self.unacked_len.saturating_add(len);
+        self.unacked = self.unacked.saturating_add(1);
+        self.unacked_len = self.unacked_len.saturating_add(at_most_u32(len as u64));
         Ok(())
     }
 
@@ -35,6 +41,7 @@ impl Receiving {
     pub(crate) fn at(&mut self, position: u64) -> Result<u64, Malformed> {
         let gap = position.checked_sub(self.received).ok_or(Malformed("`at` or `resumed` goes back"))?;
         self.received = position;
+        self.unacked = self.unacked.saturating_add(at_most_u32(gap));
         Ok(gap)
     }
 
@@ -45,24 +52,23 @@ impl Receiving {
     /// Whether an ack is due already, without a deadline.
     #[inline]
     pub(crate) fn is_ack_due(&self) -> bool {
-        self.received - self.acked >= ACK_MESSAGES || self.unacked_len >= ACK_LEN
+        self.unacked >= ACK_MESSAGES || self.unacked_len >= ACK_LEN
     }
 
     /// Whether anything is unacknowledged, so that an ack is due some time.
     #[inline]
     pub(crate) fn owes_ack(&self) -> bool {
-        self.received > self.acked
+        self.unacked > 0
     }
 
     pub(crate) fn ack(&mut self) -> Verb {
-        Verb::Ack(self.told())
+        *self = Self::told(self.received);
+        Verb::Ack(self.received)
     }
+}
 
-    /// The position, which the caller tells the other end: in `ack`, `resume`, `resumed`.
-    pub(crate) fn told(&mut self) -> u64 {
-        (self.acked, self.unacked_len) = (self.received, 0);
-        self.received
-    }
+fn at_most_u32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -108,8 +114,8 @@ mod tests {
 
     #[test]
     fn position_told_in_a_resume_is_as_good_as_an_ack() {
-        let mut receiving = received(64, 1024);
-        assert_eq!(receiving.told(), 64);
+        let receiving = Receiving::told(64);
+        assert_eq!(receiving.received(), 64);
         assert!(!receiving.owes_ack() && !receiving.is_ack_due());
     }
 

@@ -164,14 +164,12 @@ impl Served {
     }
 
     fn go_on(&self, returned: Returned, next: u64, outbox: &Outbox) -> Next {
-        let mut receiving = self.received.get();
-        let answer = Verb::Resumed { received: receiving.told(), next };
-        self.received.set(receiving);
+        let answer = Verb::Resumed { received: self.received.get(), next };
         Next { returned, answer, resent: outbox.stats().retained }
     }
 
     /// What is known of the session at its end.
     pub(crate) fn known(&self, outbox: &Outbox) -> Known {
-        Known { received: self.received.get().received(), end: outbox.end_position() }
+        Known { received: self.received.get(), end: outbox.end_position() }
     }
 }
