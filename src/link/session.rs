@@ -99,7 +99,11 @@ impl SessionLink {
     }
 
     /// Counts a payload, before anybody hears of it: one whose subscriber panics is not to come again.
-    fn count(&mut self, frame: &Frame, now: Instant) -> Result<(), Malformed> {
+    #[inline]
+    fn count(&mut self, frame: &Frame, now: Instant) -> Result<(), Mistake> {
+        if self.is_resuming {
+            return Err(AT_IS_MISSING);
+        }
         self.receiving.take(frame.len())?;
         self.ack_by.get_or_insert_with(|| after(now, ACK_WITHIN));
         Ok(())
@@ -126,8 +130,10 @@ impl SessionLink {
     }
 }
 
-/// Why a control message ends the connection.
+/// Why a control message ends the connection, or a payload.
 struct Mistake(&'static str);
+
+const AT_IS_MISSING: Mistake = Mistake("`at` is missing after `resumed`");
 
 impl From<Malformed> for Mistake {
     fn from(malformed: Malformed) -> Self {
@@ -164,53 +170,50 @@ where
     /// Hands a payload on, or does what a control message says.
     #[inline(always)]
     pub(crate) fn hear(&mut self, frame: Frame) {
-        match self.link.session {
-            None => self.hand_on(frame),
-            Some(_) => self.hear_in_session(frame),
-        }
-    }
-
-    fn hear_in_session(&mut self, frame: Frame) {
-        let heard = match frame {
+        match frame {
+            _ if self.link.session.is_none() => self.hand_on(frame),
             Frame::Text(text) if text.as_bytes().first() == Some(&DLE) => self.hear_escape(text),
-            frame => self.hear_payload(frame),
-        };
-        if let Err(Mistake(reason)) = heard {
-            self.fail_connection(CloseCode::Protocol, reason.into());
+            _ => self.hear_payload(frame),
         }
     }
 
     /// Hears a text that begins with the byte by which control messages are known.
-    fn hear_escape(&mut self, text: WsText) -> Result<(), Mistake> {
-        match read(&text)? {
-            Incoming::Payload => self.hear_payload(Frame::Text(text)),
-            Incoming::EscapedPayload => self.hear_payload(Frame::Text(text.without_first())),
-            Incoming::Control(verb) => self.hear_verb(verb),
+    #[cold]
+    fn hear_escape(&mut self, text: WsText) {
+        let heard = match read(&text) {
+            Ok(Incoming::Payload) => return self.hear_payload(Frame::Text(text)),
+            Ok(Incoming::EscapedPayload) => return self.hear_payload(Frame::Text(text.without_first())),
+            Ok(Incoming::Control(verb)) => self.hear_verb(verb),
+            Err(malformed) => Err(malformed.into()),
+        };
+        if let Err(mistake) = heard {
+            self.fail_for(mistake);
         }
     }
 
-    fn hear_payload(&mut self, frame: Frame) -> Result<(), Mistake> {
-        let now = self.now;
+    // Inlined, or each payload would be moved once more.
+    #[inline(always)]
+    fn hear_payload(&mut self, frame: Frame) {
         // The decoder lets a byte more pass, since a text may have one more on the wire.
         if frame.len() > self.link.limits.message_len {
             let (code, reason) = too_long(&self.link.limits);
-            self.fail_connection(code, reason);
-            return Ok(());
+            return self.fail_connection(code, reason);
         }
-        match &mut self.link.session {
-            Some(session) if session.is_resuming => return Err(Mistake("`at` is missing after `resumed`")),
-            Some(session) => session.count(&frame, now)?,
-            None => {}
+        match self.link.session.as_mut().map_or(Ok(()), |session| session.count(&frame, self.now)) {
+            Ok(()) => self.hand_on(frame),
+            Err(mistake) => self.fail_for(mistake),
         }
-        self.hand_on(frame);
-        Ok(())
+    }
+
+    fn fail_for(&mut self, Mistake(reason): Mistake) {
+        self.fail_connection(CloseCode::Protocol, reason.into());
     }
 
     fn hear_verb(&mut self, verb: Verb) -> Result<(), Mistake> {
         let Some(session) = &mut self.link.session else { return Ok(()) };
         match verb {
             Verb::At(position) => session.at(position)?,
-            _ if session.is_resuming => return Err(Mistake("`at` is missing after `resumed`")),
+            _ if session.is_resuming => return Err(AT_IS_MISSING),
             Verb::Ask => session.is_asked = true,
             Verb::Ack(position) if position < session.acknowledged => return Err(Mistake("`ack` goes back")),
             Verb::Ack(position) => {

@@ -233,11 +233,7 @@ impl State {
         if self.rare.is_some() {
             spent.append(self.take_spent());
         }
-        if count == self.queue.len() {
-            spent.take_all(&mut self.queue);
-        } else {
-            spent.extend(self.queue.drain(..count));
-        }
+        spent.take(&mut self.queue, count);
         self.shrink_if_empty();
     }
 

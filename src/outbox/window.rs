@@ -254,7 +254,7 @@ impl State {
         let of_queue = count.min(self.queue.len());
         let mut len = self.pop_of_stretches(count - of_queue).len;
         len += self.queue.range(..of_queue).map(|frame| frame.len() as u64).sum::<u64>();
-        spent.extend(self.queue.drain(..of_queue));
+        spent.take(&mut self.queue, of_queue);
         if let Some(window) = self.window_mut() {
             window.places.pop_front(count);
             window.counts.acknowledged += count as u64;
@@ -383,7 +383,7 @@ impl State {
         window.counts.lost += count as u64;
         self.note_popped(count, DeliveryStatus::Dropped(DropReason::Unconfirmed));
         let mut spent = self.take_spent();
-        spent.extend(self.queue.drain(..count));
+        spent.take(&mut self.queue, count);
         spent
     }
 
