@@ -6,6 +6,7 @@ use crate::{
     ConnConfig, HttpResponse, SessionLoss,
     advice::{bind_advice, rejection_advice, said},
     one_line::OneLine,
+    runtime::callback,
 };
 
 /// Why an endpoint could not be made, or why it ended.
@@ -400,7 +401,18 @@ impl DatatypeError {
 
     /// The same, with the error that caused it.
     pub fn with_source(message: impl fmt::Display, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { source: Some(Arc::new(source)), ..Self::new(message) }
+        let mut error = Self::new(message);
+        error.source = Some(Arc::new(source));
+        error
+    }
+}
+
+/// Its cause may be the program's, and its last copy go in a task, or with other causes.
+impl Drop for DatatypeError {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take() {
+            callback::isolate("the destructor of an error", || drop(source));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rxrust::observer::Observer;
 
-use crate::{WsDatatype, WsError, calls::core::WeakCore, runtime::callback};
+use crate::{WsDatatype, WsError, calls::core::WeakCore, runtime::callback, subject::discard};
 
 /// Reads the number of the call that an item answers, if it is a reply.
 pub(super) type NumberOf<D> = Box<dyn FnMut(&<D as WsDatatype>::Item) -> Option<u64> + Send>;
@@ -21,10 +21,12 @@ impl<D: WsDatatype> Replies<D> {
 
 impl<D: WsDatatype> Observer<D::Item, WsError> for Replies<D> {
     fn next(&mut self, item: D::Item) {
-        let Some(core) = self.core.upgrade() else { return };
+        let Some(core) = self.core.upgrade() else { return discard(item) };
         let number = callback::attempt("a function that reads the number of a reply", || (self.number_of)(&item));
-        if let Ok(Some(number)) = number {
-            core.end_one(number, Ok(item));
+        match number {
+            Ok(Some(number)) => core.end_one(number, Ok(item)),
+            // Here, since this observer is that of all calls: the panic of a destructor must not end it.
+            Ok(None) | Err(_) => discard(item),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::{
     ConnConfig, IoScheduler, RxWsClient, WsDatatype, WsError,
     client::{dialing::Dialing, options::client_options},
     endpoint::options::{Options, common_options},
+    runtime::UserValue,
 };
 
 /// Builds a client with options: see [`RxWsClient::builder`].
@@ -13,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct ClientBuilder<D: WsDatatype> {
     endpoint: Result<ConnConfig, WsError>,
-    datatype: Arc<D>,
+    datatype: Arc<UserValue<D>>,
     options: Options,
     dialing: Dialing<D>,
 }
@@ -26,7 +27,7 @@ impl<D: WsDatatype> ClientBuilder<D> {
     {
         Self {
             endpoint: address.try_into().map_err(Into::into),
-            datatype: Arc::new(datatype),
+            datatype: Arc::new(UserValue::new(datatype)),
             options: Options::client("client"),
             dialing: Dialing::default(),
         }

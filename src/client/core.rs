@@ -28,7 +28,7 @@ use crate::{
     handshake::ConnectAsk,
     outbox::{Outbox, Reporter, Reports},
     protocol::close::{INTERNAL_ERROR, NORMAL},
-    runtime::guard::Death,
+    runtime::{UserValue, guard::Death},
     sending::{self, Outgoing, Outlet},
     stats::Stats,
     subject::{Backlog, replay::Replay},
@@ -135,7 +135,7 @@ impl<D: WsDatatype> ClientCore<D> {
     /// As [`Dialing::connect_ask`].
     pub(crate) fn new(
         endpoint: ConnConfig,
-        datatype: Arc<D>,
+        datatype: Arc<UserValue<D>>,
         options: Options,
         dialing: Dialing<D>,
         home: IoScheduler,

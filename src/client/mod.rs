@@ -48,7 +48,7 @@ use crate::{
         trace,
     },
     operators::Share,
-    runtime::in_span::InSpan,
+    runtime::{UserValue, in_span::InSpan},
     sending::backpressure,
     stats::Stats,
 };
@@ -127,7 +127,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// Makes a client that does nothing before it is [started](Self::start).
     pub(crate) fn new(
         endpoint: ConnConfig,
-        datatype: Arc<D>,
+        datatype: Arc<UserValue<D>>,
         options: Options,
         dialing: Dialing<D>,
         home: IoScheduler,
@@ -296,9 +296,9 @@ impl<D: WsDatatype> RxWsClient<D> {
         belongs: impl Fn(&D::Item) -> bool + Send + Sync + 'static,
     ) -> Io<Share<TopicSource<D>, D::Item, WsError, <Io<()> as Context>::BoxedSubscription>> {
         let topic = Topic {
-            subscribe: Box::new(move || subscribe().into()),
-            unsubscribe: Box::new(move || unsubscribe().into()),
-            belongs: Box::new(belongs),
+            subscribe: UserValue::new(Box::new(move || subscribe().into())),
+            unsubscribe: UserValue::new(Box::new(move || unsubscribe().into())),
+            belongs: UserValue::new(Box::new(belongs)),
         };
         Io::from_parts(TopicSource::new(self.inner.clone(), topic), self.scheduler.clone()).share()
     }

@@ -47,6 +47,7 @@ macro_rules! client_options {
         where
             R: Into<Option<$crate::OnClose>>,
         {
+            let decide = $crate::runtime::UserValue::new(decide);
             self.dialing.on_close = Some(std::sync::Arc::new(move |code, reason| decide(code, reason).into()));
             self
         }
@@ -79,7 +80,8 @@ macro_rules! client_options {
             mut self,
             request: impl Fn($crate::ConnRequest) -> $crate::ConnRequest + Send + Sync + 'static,
         ) -> Self {
-            self.dialing.request = Some(std::sync::Arc::new(request));
+            let request = $crate::runtime::UserValue::new(request);
+            self.dialing.request = Some(std::sync::Arc::new(move |asked| request(asked)));
             self
         }
 
@@ -160,6 +162,7 @@ macro_rules! client_options {
         where
             I: IntoIterator<Item: Into<D::Outgoing>>,
         {
+            let greeting = $crate::runtime::UserValue::new(greeting);
             let greeting = move |path: &str, add: &mut dyn FnMut(Box<dyn FnOnce() -> D::Outgoing + '_>)| {
                 greeting(path).into_iter().for_each(|item| add(Box::new(|| item.into())));
             };

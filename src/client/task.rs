@@ -19,7 +19,7 @@ use crate::{
     outbox::Closing,
     protocol::{close::POLICY_VIOLATION, deflate::Offer},
     random,
-    runtime::{callback, debts, guard::isolated},
+    runtime::{UserValue, callback, debts, guard::isolated},
     subject::at_most,
     time::after,
 };
@@ -31,8 +31,11 @@ enum Exit {
     /// `reconnect()` was called.
     AskedToReconnect,
     /// The retry policy is to judge the error. `served` is how often `reconnect()` had been called when the attempt ended.
-    Failed { error: WsError, served: u64 },
+    Failed { error: Error, served: u64 },
 }
+
+/// What it holds may be an error of the program's, which its connector or a stream has returned.
+type Error = UserValue<WsError>;
 
 /// The attempts to connect since there was a good link.
 struct Attempts<'a, D: WsDatatype> {
@@ -98,6 +101,7 @@ impl<D: WsDatatype> Attempts<'_, D> {
         let exit = match connected {
             Ok(established) => self.serve(established, served).await,
             Err(error) => {
+                let error = UserValue::new(error);
                 client.component.events.next(ClientEvent::ConnectFailed { attempt, error: error.clone() });
                 Exit::Failed { error, served }
             }
@@ -118,6 +122,7 @@ impl<D: WsDatatype> Attempts<'_, D> {
         match outcome {
             Outcome::Cut => Exit::AskedToReconnect,
             Outcome::Ended(error) => {
+                let error = UserValue::new(error);
                 self.give_up_what_ends_links(&error);
                 Exit::Failed { error, served }
             }
@@ -126,14 +131,18 @@ impl<D: WsDatatype> Attempts<'_, D> {
 
     /// Waits for as long as the policy says, or until `reconnect()` was called more often than `served` times. Breaks when
     /// the client is done meanwhile.
-    async fn wait(&mut self, error: WsError, served: u64) -> Result<ControlFlow<()>, WsError> {
+    async fn wait(&mut self, error: Error, served: u64) -> Result<ControlFlow<()>, WsError> {
         let client = self.client;
         let delay = self.delay(&error);
         self.failed = self.failed.saturating_add(1);
         let attempt = self.failed;
         let Some(delay) = delay else {
             let endpoint = client.ask.endpoint.clone();
-            return Err(WsError::RetriesExhausted { endpoint, attempts: attempt, source: Arc::new(error) });
+            return Err(WsError::RetriesExhausted {
+                endpoint,
+                attempts: attempt,
+                source: Arc::new(error.into_inner()),
+            });
         };
         client.set_state(ConnectionState::Reconnecting { attempt, delay });
         client.component.events.next(ClientEvent::Reconnecting { attempt, delay });

@@ -9,7 +9,12 @@ use std::{
     },
 };
 
-use crate::{DatatypeError, Frame, SendError, WsDatatype, datatype::Moved, outbox::Key, runtime::callback};
+use crate::{
+    DatatypeError, Frame, SendError, WsDatatype,
+    datatype::Moved,
+    outbox::Key,
+    runtime::{UserValue, callback},
+};
 
 /// The function of the program that finds the key of an item, by which a newer item replaces it while it waits.
 pub(crate) struct KeyOf<T>(Arc<Finding<T>>);
@@ -18,6 +23,7 @@ type Finding<T> = dyn Fn(&str, &T) -> Option<Key> + Send + Sync;
 
 impl<T> KeyOf<T> {
     pub(crate) fn new<K: Hash>(key_of: impl Fn(&str, &T) -> Option<K> + Send + Sync + 'static) -> Self {
+        let key_of = UserValue::new(key_of);
         Self(Arc::new(move |path, item| key_of(path, item).map(|key| Key::of(&key))))
     }
 
@@ -42,17 +48,17 @@ impl<T> fmt::Debug for KeyOf<T> {
 
 /// Encodes and decodes for one endpoint, and counts the messages that it cannot encode.
 pub(crate) struct Codec<D: WsDatatype> {
-    datatype: Arc<D>,
+    datatype: Arc<UserValue<D>>,
     unencodable: AtomicU64,
     key_of: Option<KeyOf<D::Outgoing>>,
 }
 
 impl<D: WsDatatype> Codec<D> {
-    pub(crate) fn new(datatype: Arc<D>, key_of: Option<KeyOf<D::Outgoing>>) -> Self {
+    pub(crate) fn new(datatype: Arc<UserValue<D>>, key_of: Option<KeyOf<D::Outgoing>>) -> Self {
         Self { datatype, unencodable: AtomicU64::new(0), key_of }
     }
 
-    pub(crate) fn datatype(&self) -> Arc<D> {
+    pub(crate) fn datatype(&self) -> Arc<UserValue<D>> {
         self.datatype.clone()
     }
 

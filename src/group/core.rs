@@ -19,7 +19,7 @@ use crate::{
     fate::Fate,
     group::children::{Children, PathBounds, Report, Taker},
     outbox::Refusal,
-    runtime::guard::Death,
+    runtime::{UserValue, guard::Death},
     sending::Outgoing,
     stats::GroupStats,
     subject::branch::{Listeners, Main},
@@ -104,7 +104,7 @@ impl<D: WsDatatype> GroupCore<D> {
         let component = Component::keeping_early(options.name.clone(), home);
         Ok(Self {
             endpoint,
-            codec: Codec::new(Arc::new(datatype), dialing.key_of.clone()),
+            codec: Codec::new(Arc::new(UserValue::new(datatype)), dialing.key_of.clone()),
             options,
             dialing,
             bounds,

@@ -4,8 +4,6 @@ use std::{
     any::Any,
     borrow::Cow,
     fmt,
-    mem::replace,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -17,7 +15,10 @@ use super::{
     answer::{Answer, added_header},
     head::{Form, Head, Headers},
 };
-use crate::{Addr, Tag, runtime::callback};
+use crate::{
+    Addr, Tag,
+    runtime::{UserValue, callback},
+};
 
 /// The HTTP request that is to become a connection. Cheap to clone.
 #[derive(Clone)]
@@ -147,7 +148,7 @@ pub struct Grant {
 impl Grant {
     /// Lets a request in. [`Connection::grant`](crate::Connection::grant) finds `value`.
     pub fn new(value: impl Any + Send + Sync) -> Self {
-        Self { value: Granted(Box::new(value)), headers: Vec::new() }
+        Self { value: Granted::new(Box::new(value)), headers: Vec::new() }
     }
 
     /// Adds a header to the answer.
@@ -166,7 +167,7 @@ impl Grant {
         let returned: Box<dyn Any + Send + Sync> = Box::new(returned);
         match returned.downcast::<Self>() {
             Ok(grant) => *grant,
-            Err(value) => Self { value: Granted(value), headers: Vec::new() },
+            Err(value) => Self { value: Granted::new(value), headers: Vec::new() },
         }
     }
 }
@@ -234,22 +235,9 @@ impl Refuse {
     }
 }
 
-/// The value that `authorize` has given to a connection. It goes with whatever holds the connection last, and that may be a loop over
-/// all connections, or the unwinding of another panic: so a panic of its destructor goes no further.
-pub(crate) struct Granted(Box<dyn Any + Send + Sync>);
-
-impl Granted {
-    pub(crate) fn value(&self) -> &(dyn Any + Send + Sync) {
-        &*self.0
-    }
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        let value = replace(&mut self.0, Box::new(())); // a box of nothing takes no memory
-        callback::isolate("the destructor of a grant", || drop(value));
-    }
-}
+/// The value that `authorize` has given to a connection. It goes with whatever holds the connection last, and that may be a loop
+/// over all connections.
+pub(crate) type Granted = UserValue<Box<dyn Any + Send + Sync>>;
 
 type Deciding = Pin<Box<dyn Future<Output = Result<Grant, Refuse>> + Send>>;
 
@@ -264,6 +252,7 @@ impl Authorize {
         R: Future<Output = Result<G, Refuse>> + Send + 'static,
         G: Send + Sync + 'static,
     {
+        let decide = UserValue::new(decide);
         Self(Arc::new(move |request| {
             let deciding = decide(request);
             Box::pin(async { deciding.await.map(Grant::of) })
@@ -275,7 +264,7 @@ impl Authorize {
         let mut deciding = None;
         callback::run(|| callback::isolate("authorize", || deciding = Some((self.0)(request))));
         match deciding {
-            Some(deciding) => Isolated(Some(deciding)).await,
+            Some(deciding) => Isolated(UserValue::new(deciding)).await,
             None => Err(failed()),
         }
     }
@@ -292,25 +281,15 @@ fn failed() -> Refuse {
 }
 
 /// A decision whose pushes wait until it yields, and whose panics go no further, including those of its destructor.
-struct Isolated(Option<Deciding>);
+struct Isolated(UserValue<Deciding>);
 
 impl Future for Isolated {
     type Output = Result<Grant, Refuse>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(deciding) = &mut self.0 else { return Poll::Ready(Err(failed())) };
         let mut polled = Poll::Ready(Err(failed()));
-        callback::run(|| callback::isolate("authorize", || polled = deciding.as_mut().poll(cx)));
+        callback::run(|| callback::isolate("authorize", || polled = self.0.as_mut().poll(cx)));
         polled
-    }
-}
-
-impl Drop for Isolated {
-    fn drop(&mut self) {
-        let deciding = self.0.take();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(deciding))) {
-            callback::isolate("authorize", || std::panic::resume_unwind(panic));
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     ConnConfig,
-    runtime::{callback, guard::isolated},
+    runtime::{UserValue, callback, guard::isolated},
     transport::raw::{Given, Raw},
 };
 
@@ -23,6 +23,7 @@ impl Connector {
         R: Future<Output = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let connect = UserValue::new(connect);
         Self(Arc::new(move |endpoint| {
             let connecting = connect(endpoint);
             Box::pin(async { connecting.await.map(Given::new) })
@@ -33,7 +34,7 @@ impl Connector {
     pub(super) async fn connect(&self, endpoint: &ConnConfig) -> io::Result<Raw> {
         let panicked = |panic| io::Error::other(format!("the connector panicked: {panic}"));
         let connecting = callback::attempt("a connector", || (self.0)(endpoint.clone())).map_err(panicked)?;
-        isolated("a connector", connecting).await.map_err(panicked)??.into_raw()
+        isolated("a connector", UserValue::new(connecting)).await.map_err(panicked)??.into_raw()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     Addr,
     limits::Limits,
     protocol::deflate::Agreed,
+    runtime::{UserValue, callback},
     transport::{Transport, raw::Given},
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct Mounted {
     grant: Option<Grant>,
     /// Resolves when the answer is written.
     upgrade: OnUpgrade,
-    reply: oneshot::Sender<Answer>,
+    reply: Reply,
 }
 
 /// A request that is let in, before the answer is written.
@@ -42,8 +43,11 @@ pub(crate) struct Upgrading {
     /// What both sides have agreed on, if messages may be compressed.
     pub(crate) deflate: Option<Agreed>,
     upgrade: OnUpgrade,
-    reply: oneshot::Sender<Answer>,
+    reply: Reply,
 }
+
+/// Where the answer goes. It wakes a task of the other server when it is sent or dropped, and that one's waker may be user code.
+struct Reply(UserValue<oneshot::Sender<Answer>>);
 
 /// The answer to such a request, which is on its way.
 pub(crate) struct Replying(oneshot::Receiver<Answer>);
@@ -54,6 +58,7 @@ impl Mounted {
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
         let (reply, replying) = oneshot::channel();
+        let reply = Reply(UserValue::new(reply));
         (Self { head: head(parts, path), grant, upgrade, reply }, Replying(replying))
     }
 
@@ -76,7 +81,7 @@ impl Mounted {
         let judged = tokio::select! {
             biased;
             // First: the program is not asked about a request that nobody waits for.
-            () = reply.closed() => return Err(Refused::unanswered(GIVEN_UP)),
+            () = reply.0.closed() => return Err(Refused::unanswered(GIVEN_UP)),
             judged = judged => judged,
         };
         match judged {
@@ -87,7 +92,6 @@ impl Mounted {
             Err(answer) => {
                 let answer = form.refusal(answer);
                 let (status, reason) = (Some(answer.status.as_u16()), answer.line.as_str().into());
-                // An error means that the other server has given up the request.
                 let _ = reply.send(answer);
                 Err(Refused { status, reason, stream: None })
             }
@@ -95,11 +99,20 @@ impl Mounted {
     }
 }
 
+impl Reply {
+    /// An error means that the other server has given up the request.
+    fn send(self, answer: Answer) -> io::Result<()> {
+        let sent = callback::attempt("a waker", || self.0.into_inner().send(answer));
+        // It is sent before its task is woken.
+        sent.unwrap_or(Ok(())).map_err(|_| io::Error::other(GIVEN_UP))
+    }
+}
+
 impl Upgrading {
     /// Sends the answer to the other server, which writes it. Returns the stream, and the bytes that came with the request.
     pub(crate) async fn stream(self) -> io::Result<(Transport, Bytes)> {
         let Self { answer, upgrade, reply, .. } = self;
-        reply.send(answer).map_err(|_| io::Error::other(GIVEN_UP))?;
+        reply.send(answer)?;
         let (stream, early_bytes) = stream(upgrade.await.map_err(io::Error::other)?);
         Ok((stream.into_raw()?.into(), early_bytes))
     }

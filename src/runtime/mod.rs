@@ -12,6 +12,7 @@
 //! | `debts` | a task whose callbacks push faster than observers take makes the deliveries itself |
 //! | `guard` | a task that dies reports it |
 //! | `in_span` | a task inside its `tracing` span |
+//! | `user_value` | values of the program's, whose destructors may panic |
 
 pub(crate) mod callback;
 pub(crate) mod debts;
@@ -26,6 +27,7 @@ mod side_by_side;
 mod task_handle;
 pub(crate) mod threads;
 mod turn;
+mod user_value;
 pub(crate) mod waiters;
 
 use std::{
@@ -57,6 +59,7 @@ pub(crate) use run_queue::Work;
 #[cfg(feature = "test")]
 pub(crate) use turn::go_on_in_test;
 pub(crate) use turn::{Deliver, Place, deliver_on, hand_over, place, yield_now};
+pub(crate) use user_value::UserValue;
 
 use crate::WsError;
 

@@ -215,7 +215,7 @@ impl<D: WsDatatype> Connection<D> {
     /// [`Grant::new`](crate::Grant); `None` if there is none, or if it is no `T`.
     #[must_use]
     pub fn grant<T: Any>(&self) -> Option<&T> {
-        self.core().grant.as_ref()?.value().downcast_ref()
+        self.core().grant.as_deref()?.downcast_ref()
     }
 
     /// The server's name, the path and the number: `server:/chat#7`.

@@ -3,7 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Connection, Io, Member, RxWsServer, WsDatatype, presence::ServerPresenceFeed, runtime::callback,
+    Connection, Io, Member, RxWsServer, WsDatatype,
+    presence::ServerPresenceFeed,
+    runtime::{UserValue, callback},
     server::core::ServerCore,
 };
 
@@ -63,7 +65,8 @@ type NameOf<D> = Arc<dyn Fn(&Connection<D>) -> Option<String> + Send + Sync>;
 
 impl<D: WsDatatype> Naming<D> {
     pub(crate) fn new(name_of: impl Fn(&Connection<D>) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(name_of)))
+        let name_of = UserValue::new(name_of);
+        Self(Some(Arc::new(move |connection| name_of(connection))))
     }
 }
 

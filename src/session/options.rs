@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
-use crate::{Tally, UpgradeRequest};
+use crate::{Tally, UpgradeRequest, runtime::UserValue};
 
 /// Names the owner of a session.
 type Owner = Arc<dyn Fn(&UpgradeRequest, Option<&(dyn Any + Send + Sync)>) -> String + Send + Sync>;
@@ -71,7 +71,8 @@ impl Resume {
         mut self,
         name: impl Fn(&UpgradeRequest, Option<&(dyn Any + Send + Sync)>) -> String + Send + Sync + 'static,
     ) -> Self {
-        self.owner = Some(Arc::new(name));
+        let name = UserValue::new(name);
+        self.owner = Some(Arc::new(move |request, grant| name(request, grant)));
         self
     }
 

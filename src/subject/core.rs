@@ -341,6 +341,7 @@ impl<T, E> Drop for Core<T, E> {
         let mut state = self.lock();
         let (joining, inbox) = (take(&mut state.joining), take(&mut state.inbox));
         let (early, replay) = state.replay.take();
+        let terminal = state.terminal.take();
         drop(state);
         for slot in observers.unwrap_or_default() {
             self.dismiss(slot);
@@ -351,5 +352,6 @@ impl<T, E> Drop for Core<T, E> {
         discard_all(inbox);
         discard_all(early);
         discard(replay);
+        discard(terminal);
     }
 }

@@ -18,7 +18,6 @@ pub(crate) use topics::Topics;
 
 use std::{
     fmt,
-    mem::replace,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -38,12 +37,9 @@ use crate::{
     SerializedSubject, SerializedSubscription, WsDatatype, WsError,
     client::ClientSource,
     endpoint::{Arrived, Received},
-    runtime::callback,
-    subject::holding::Holding,
+    runtime::{UserValue, callback},
+    subject::{discard, holding::Holding},
 };
-
-/// What may panic, for the log.
-const DESTRUCTOR: &str = "the destructor of a function given to multiplex";
 
 /// Where the items of a topic go, until it ends.
 pub(super) type Gate<T> = SerializedSubject<T, WsError>;
@@ -56,10 +52,10 @@ pub(super) struct Topic<D: WsDatatype> {
 }
 
 /// Makes a message to the server.
-type Telling<D> = Box<dyn Fn() -> <D as WsDatatype>::Outgoing + Send + Sync>;
+type Telling<D> = UserValue<Box<dyn Fn() -> <D as WsDatatype>::Outgoing + Send + Sync>>;
 
 /// Tells whether an item belongs to the topic.
-type Choice<D> = Box<dyn Fn(&<D as WsDatatype>::Item) -> bool + Send + Sync>;
+type Choice<D> = UserValue<Box<dyn Fn(&<D as WsDatatype>::Item) -> bool + Send + Sync>>;
 
 /// A topic of a client before it is shared: what is inside of what [`multiplex`](crate::RxWsClient::multiplex) returns.
 pub struct TopicSource<D: WsDatatype> {
@@ -101,18 +97,6 @@ impl<D: WsDatatype> Topic<D> {
             Say::Subscribe => (self.subscribe)(),
             Say::Unsubscribe => (self.unsubscribe)(),
         }
-    }
-}
-
-/// Whoever has it last may be the client's task, which no destructor of the program's may end.
-impl<D: WsDatatype> Drop for Topic<D> {
-    fn drop(&mut self) {
-        let none = || -> Telling<D> { Box::new(|| unreachable!("it is being dropped")) };
-        let (subscribe, unsubscribe) = (replace(&mut self.subscribe, none()), replace(&mut self.unsubscribe, none()));
-        let belongs = replace(&mut self.belongs, Box::new(|_| false));
-        callback::isolate(DESTRUCTOR, || drop(subscribe));
-        callback::isolate(DESTRUCTOR, || drop(unsubscribe));
-        callback::isolate(DESTRUCTOR, || drop(belongs));
     }
 }
 
@@ -164,7 +148,8 @@ impl<D: WsDatatype> Observer<D::Item, WsError> for Belongs<D> {
         let belongs = callback::attempt("a function given to multiplex", || (self.topic.belongs)(&item));
         match belongs {
             Ok(true) => self.gate.relay(item),
-            Ok(false) => {}
+            // Here: the panic of a destructor must not end the topic.
+            Ok(false) => discard(item),
             Err(panic) => self.gate.relay_end(Some(Arc::new(panicked(&panic)))),
         }
     }

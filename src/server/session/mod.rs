@@ -106,7 +106,7 @@ impl Sessions {
     /// The identity of a client. `Err` with the message of a panic of the program's function.
     pub(crate) fn identify(&self, request: &UpgradeRequest, grant: Option<&Granted>) -> Result<Identity, String> {
         let owner = self.resume.owner.as_ref().map(|owner| {
-            let name = || owner(request, grant.map(|grant| grant.value() as _));
+            let name = || owner(request, grant.map(|grant| &***grant as _));
             callback::run(|| callback::attempt("the function given to owner(..)", name))
         });
         Ok(Identity {
