@@ -1,0 +1,327 @@
+//! Values of the program whose destructors panic, and wakers that do: functions given to builders, futures, errors, messages. They
+//! harm nobody, also when several of them go together: a second panic while the first one unwinds would end the process.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    error::Error,
+    fmt,
+    future::{pending, ready},
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use rxplus::prelude::*;
+use support::*;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+
+const AT_ONCE: Duration = Duration::from_millis(1);
+
+/// An error that panics in drop.
+#[derive(Debug)]
+struct Cause;
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a cause")
+    }
+}
+
+impl Error for Cause {}
+
+impl Drop for Cause {
+    fn drop(&mut self) {
+        panic!("a bug of an error's");
+    }
+}
+
+/// Texts that panic in drop if they are bombs.
+#[derive(Clone)]
+struct Text(WsText);
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        assert_ne!(self.0, "bomb");
+    }
+}
+
+/// Texts of which some are bombs, and some cannot be had for a [`Cause`].
+struct Faulty(#[expect(dead_code, reason = "it has a destructor")] Option<Bomb>);
+
+fn unless_bad(text: WsText) -> Result<WsText, DatatypeError> {
+    if text == "bad" { Err(DatatypeError::with_source("bad", Cause)) } else { Ok(text) }
+}
+
+impl WsDatatype for Faulty {
+    type Item = Text;
+    type Outgoing = WsText;
+
+    fn encode(&self, path: &str, item: &WsText) -> Result<Frame, DatatypeError> {
+        WsStr.encode(path, &unless_bad(item.clone())?)
+    }
+
+    fn decode(&self, path: &str, frame: Frame) -> Result<Text, DatatypeError> {
+        WsStr.decode(path, frame).and_then(unless_bad).map(Text)
+    }
+}
+
+/// A client's end of a stream in memory, which breaks with a [`Cause`] when it is told to.
+struct Breaking(DuplexStream, Arc<AtomicBool>);
+
+impl Breaking {
+    fn stream(&mut self) -> io::Result<Pin<&mut DuplexStream>> {
+        if self.1.load(SeqCst) { Err(io::Error::other(Cause)) } else { Ok(Pin::new(&mut self.0)) }
+    }
+}
+
+impl AsyncRead for Breaking {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_read(cx, space)
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(cx)
+    }
+}
+
+/// A function's capture.
+fn bomb() -> impl Fn() {
+    let bomb = Bomb;
+    move || hold(&bomb)
+}
+
+/// A future that is never ready, and panics in drop.
+async fn endless<T>() -> T {
+    let _bomb = Bomb;
+    pending().await
+}
+
+/// A server with functions that panic in drop, and a client of it.
+fn with_explosive_functions(builder: ServerBuilder<WsStr>) -> (RxWsServer<WsStr>, RxWsClient<WsStr>) {
+    let [authorize, owner, member, key] = [(); 4].map(|()| bomb());
+    let resume = Resume::new().owner(move |_, _| {
+        owner();
+        "ann".into()
+    });
+    let builder = builder.resumable(resume).member(move |_| {
+        member();
+        Some("ann".to_owned())
+    });
+    let builder = builder.conflate(move |_, _| {
+        key();
+        Some(0)
+    });
+    let builder = builder.authorize(move |_| {
+        authorize();
+        ready(Ok::<_, Refuse>(()))
+    });
+    let server = builder.bind().unwrap();
+    let client = connected(&server, "/", WsStr);
+    (server, client)
+}
+
+#[test]
+fn functions_of_a_server_that_panic_in_drop_reach_nobody() {
+    let (runtimes, tokio) = each_runtime(2);
+    let builder = || RxWsServer::builder("ws://127.0.0.1:0", WsStr);
+    let own = [builder(), builder().threads(2)].into_iter();
+    for builder in own.chain(runtimes.iter().map(|runtime| builder().runtime(runtime))) {
+        let (server, client) = with_explosive_functions(builder);
+        client.complete();
+        server.clone().complete();
+        server.wait_closed(PATIENCE).unwrap();
+    }
+    let (server, _client) = with_explosive_functions(builder().runtime(&runtimes[2]));
+    tokio.shutdown_timeout(PATIENCE);
+    server.wait_closed(PATIENCE).unwrap();
+}
+
+#[test]
+fn functions_of_a_client_that_panic_in_drop_reach_nobody() {
+    let server = echo_server(WsStr);
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let [request, on_close, greeting, key, number] = [(); 5].map(|()| bomb());
+        let builder = RxWsClient::builder(url(&server, "/"), Faulty(Some(Bomb))).runtime(runtime);
+        let builder = builder.request(move |asked| {
+            request();
+            asked
+        });
+        let builder = builder.on_close(move |_, _| {
+            on_close();
+            OnClose::Retry
+        });
+        let builder = builder.greeting(move |_| {
+            greeting();
+            None::<&str>
+        });
+        let builder = builder.conflate(move |_, _| {
+            key();
+            Some(0)
+        });
+        let client = builder.connect().unwrap();
+        client.wait_connected(PATIENCE).unwrap();
+        let calls = client.calls(move |_| {
+            number();
+            None
+        });
+        client.clone().complete();
+        client.wait_closed(PATIENCE).unwrap();
+        drop(calls);
+    }
+}
+
+#[test]
+fn future_of_a_connector_that_is_given_up_and_panics_in_drop_ends_no_client() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let (begin, begun) = mpsc::channel();
+        let connector = move |_| {
+            begin.send(()).unwrap();
+            endless::<io::Result<DuplexStream>>()
+        };
+        let builder = RxWsClient::builder("ws://robot/", WsStr).runtime(runtime).retry(RetryPolicy::fixed(AT_ONCE));
+        let client = builder.connect_timeout(Duration::from_millis(50)).connector(connector).connect().unwrap();
+        let heard = Recorder::on(client.clone());
+        // The second one comes when the first one has timed out.
+        (0..2).for_each(|_| begun.recv_timeout(PATIENCE).unwrap());
+        client.clone().complete();
+        client.wait_closed(PATIENCE).unwrap();
+        assert!(heard.to_the_end().1.is_complete());
+    }
+}
+
+/// First the connector fails, and then its streams break.
+#[test]
+fn errors_of_the_program_that_panic_in_drop_cost_one_connection() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let server = RxWsServer::unbound(WsStr).runtime(runtime).build().unwrap();
+        let (accepting, breaks, attempts) =
+            (server.clone(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (broken, counted) = (breaks.clone(), attempts.clone());
+        let builder = RxWsClient::builder("ws://robot/", WsStr).runtime(runtime).retry(RetryPolicy::fixed(AT_ONCE));
+        let builder = builder.connector(move |_| {
+            let (near, far) = duplex(1024);
+            accepting.accept(far);
+            let fails = counted.fetch_add(1, SeqCst) < 3;
+            ready(if fails { Err(io::Error::other(Cause)) } else { Ok(Breaking(near, broken.clone())) })
+        });
+        let client = builder.connect().unwrap();
+        for _ in 0..3 {
+            client.wait_connected(PATIENCE).unwrap();
+            let before = attempts.load(SeqCst);
+            breaks.store(true, SeqCst);
+            client.next("x");
+            server.next(TaggedData::new("/", "y"));
+            // Events would bring the errors here.
+            until("another attempt", || attempts.load(SeqCst) > before);
+            breaks.store(false, SeqCst);
+        }
+        client.wait_connected(PATIENCE).unwrap();
+        client.clone().complete();
+        client.wait_closed(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn causes_that_panic_in_drop_do_not_reach_who_pushes() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", Faulty(None));
+    let heard = Recorder::on(client.clone().map(|text| text.0.clone()));
+    drop(client.send("bad"));
+    client.next("bad");
+    server.next(TaggedData::new("/", "bad"));
+    server.next(TaggedData::new("/", "good"));
+    assert_eq!(heard.item(), "good");
+    let subject = SerializedSubject::<(), Arc<Cause>>::new();
+    subject.clone().error(Arc::new(Cause));
+    drop(subject);
+}
+
+/// The observers of a topic and of calls are rxplus's own: nobody would hear of anything after them.
+#[test]
+fn message_that_panics_in_drop_ends_no_topic_and_no_calls() {
+    let server = echo_server(WsStr);
+    let client = connected(&server, "/", Faulty(None));
+    let topic = client.multiplex(|| "+a", || "-a", |text| text.0 == "a");
+    let heard = Recorder::on(topic.map(|text| text.0.clone()));
+    let calls = client.calls(|text| text.0.parse().ok()).timeout(PATIENCE);
+    server.next(TaggedData::new("/", "bomb"));
+    server.next(TaggedData::new("/", "a"));
+    assert_eq!(heard.item(), "a");
+    calls.call(|number| number.to_string()).wait().unwrap();
+}
+
+#[cfg(feature = "mount")]
+mod mounted {
+    use http::Request;
+    use rxplus::Upgrade;
+
+    use super::*;
+
+    /// A request to open a connection, given to `server`, whose waker panics.
+    fn asked(server: &RxWsServer<WsStr>) -> Pin<Box<impl Future + use<>>> {
+        let headers = [
+            ("host", "h"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let request = headers.into_iter().fold(Request::get("/"), |request, (name, value)| request.header(name, value));
+        let (server, request) = (server.clone(), request.body(()).unwrap());
+        poll_with_waker_that_panics(async move { server.upgrade(request, Upgrade::new()).await })
+    }
+
+    #[test]
+    fn waker_that_panics_at_its_answer_costs_its_request_alone() {
+        let (runtimes, _tokio) = each_runtime(2);
+        for runtime in &runtimes {
+            let authorize = |_| async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok::<_, Refuse>(())
+            };
+            let server = RxWsServer::unbound(WsStr).runtime(runtime).authorize(authorize).build().unwrap();
+            let asked = [(); 3].map(|()| asked(&server));
+            // Events of the same kind may be told together.
+            until("three refusals", || server.stats().rejected.total() == 3);
+            drop(asked);
+            server.clone().complete();
+            server.wait_closed(PATIENCE).unwrap();
+        }
+    }
+
+    /// The server's own task drops those that have not had their turn.
+    #[test]
+    fn wakers_that_panic_as_a_server_ends_do_not_keep_it_from_that() {
+        let runtime = IoRuntime::new("stalled").unwrap();
+        let server = RxWsServer::unbound(WsStr).runtime(&runtime).build().unwrap();
+        let heard = Recorder::on(server.clone());
+        let held = stall(&runtime);
+        let asked = [(); 9].map(|()| asked(&server));
+        server.clone().complete();
+        drop(held);
+        server.wait_closed(PATIENCE).unwrap();
+        assert!(heard.to_the_end().1.is_complete());
+        drop(asked);
+    }
+}
