@@ -219,14 +219,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Frame, IoScheduler, WsStr, client::dialing::Dialing, endpoint::options::Options};
+    use crate::{Frame, IoScheduler, WsStr, client::dialing::Dialing, endpoint::options::Options, runtime::UserValue};
 
     const LIMIT: Duration = Duration::from_secs(60);
 
     /// A client that is never started.
     fn client() -> RxWsClient<WsStr> {
         let (address, options) = ("ws://127.0.0.1:1".parse().unwrap(), Options::client("child"));
-        RxWsClient::new(address, Arc::new(WsStr), options, Dialing::default(), IoScheduler::default()).unwrap()
+        let datatype = Arc::new(UserValue::new(WsStr));
+        RxWsClient::new(address, datatype, options, Dialing::default(), IoScheduler::default()).unwrap()
     }
 
     /// The paths that have been idle for too long after `secs`.
