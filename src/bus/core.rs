@@ -150,7 +150,7 @@ impl<D: WsDatatype> BusCore<D> {
             max_len: AtomicUsize::new(usize::MAX),
             links: AtomicU64::new(0),
             told: watch::Sender::new(Told::Nothing),
-            codec: Codec::new(Arc::new(UserValue::new(datatype)), None),
+            codec: Codec::new(UserValue::new(Arc::new(datatype)), None),
             prefix: options.prefix,
             publisher,
             heard: Mutex::default(),

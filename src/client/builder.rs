@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct ClientBuilder<D: WsDatatype> {
     endpoint: Result<ConnConfig, WsError>,
-    datatype: Arc<UserValue<D>>,
+    datatype: UserValue<Arc<D>>,
     options: Options,
     dialing: Dialing<D>,
 }
@@ -27,7 +27,7 @@ impl<D: WsDatatype> ClientBuilder<D> {
     {
         Self {
             endpoint: address.try_into().map_err(Into::into),
-            datatype: Arc::new(UserValue::new(datatype)),
+            datatype: UserValue::new(Arc::new(datatype)),
             options: Options::client("client"),
             dialing: Dialing::default(),
         }

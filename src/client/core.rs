@@ -135,7 +135,7 @@ impl<D: WsDatatype> ClientCore<D> {
     /// As [`Dialing::connect_ask`].
     pub(crate) fn new(
         endpoint: ConnConfig,
-        datatype: Arc<UserValue<D>>,
+        datatype: UserValue<Arc<D>>,
         options: Options,
         dialing: Dialing<D>,
         home: IoScheduler,

@@ -127,7 +127,7 @@ impl<D: WsDatatype> RxWsClient<D> {
     /// Makes a client that does nothing before it is [started](Self::start).
     pub(crate) fn new(
         endpoint: ConnConfig,
-        datatype: Arc<UserValue<D>>,
+        datatype: UserValue<Arc<D>>,
         options: Options,
         dialing: Dialing<D>,
         home: IoScheduler,

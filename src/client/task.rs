@@ -102,7 +102,7 @@ impl<D: WsDatatype> Attempts<'_, D> {
             Ok(established) => self.serve(established, served).await,
             Err(error) => {
                 let error = UserValue::new(error);
-                client.component.events.next(ClientEvent::ConnectFailed { attempt, error: error.clone() });
+                client.component.events.next(ClientEvent::ConnectFailed { attempt, error: WsError::clone(&error) });
                 Exit::Failed { error, served }
             }
         };

@@ -48,17 +48,17 @@ impl<T> fmt::Debug for KeyOf<T> {
 
 /// Encodes and decodes for one endpoint, and counts the messages that it cannot encode.
 pub(crate) struct Codec<D: WsDatatype> {
-    datatype: Arc<UserValue<D>>,
+    datatype: UserValue<Arc<D>>,
     unencodable: AtomicU64,
     key_of: Option<KeyOf<D::Outgoing>>,
 }
 
 impl<D: WsDatatype> Codec<D> {
-    pub(crate) fn new(datatype: Arc<UserValue<D>>, key_of: Option<KeyOf<D::Outgoing>>) -> Self {
+    pub(crate) fn new(datatype: UserValue<Arc<D>>, key_of: Option<KeyOf<D::Outgoing>>) -> Self {
         Self { datatype, unencodable: AtomicU64::new(0), key_of }
     }
 
-    pub(crate) fn datatype(&self) -> Arc<UserValue<D>> {
+    pub(crate) fn datatype(&self) -> UserValue<Arc<D>> {
         self.datatype.clone()
     }
 

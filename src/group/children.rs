@@ -226,7 +226,7 @@ mod tests {
     /// A client that is never started.
     fn client() -> RxWsClient<WsStr> {
         let (address, options) = ("ws://127.0.0.1:1".parse().unwrap(), Options::client("child"));
-        let datatype = Arc::new(UserValue::new(WsStr));
+        let datatype = UserValue::new(Arc::new(WsStr));
         RxWsClient::new(address, datatype, options, Dialing::default(), IoScheduler::default()).unwrap()
     }
 

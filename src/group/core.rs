@@ -104,7 +104,7 @@ impl<D: WsDatatype> GroupCore<D> {
         let component = Component::keeping_early(options.name.clone(), home);
         Ok(Self {
             endpoint,
-            codec: Codec::new(Arc::new(UserValue::new(datatype)), dialing.key_of.clone()),
+            codec: Codec::new(UserValue::new(Arc::new(datatype)), dialing.key_of.clone()),
             options,
             dialing,
             bounds,

@@ -12,6 +12,7 @@ use super::callback;
 /// A value of the program's, such as a function that a builder was given. A panic of its destructor goes no further: what holds
 /// it may hold several such values, and a second panic while the first one unwinds would end the process; and what drops it may
 /// be a task, or a thread that has nothing to do with it.
+#[derive(Clone)]
 pub(crate) struct UserValue<T> {
     value: Option<T>,
 }

@@ -419,7 +419,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         // While its task is busy, no more peers wait for it than may have their handshakes under way.
         let room = self.options.limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         let (arrivals, arriving) = mpsc::channel(room);
-        let codec = Codec::new(Arc::new(UserValue::new(self.datatype)), self.key_of);
+        let codec = Codec::new(UserValue::new(Arc::new(self.datatype)), self.key_of);
         let (options, policy, resume) = (self.options, self.policy, self.resume);
         let core = ServerCore::new(codec, options, resume, policy, self.tls, &runtime, arrivals);
         #[cfg(feature = "nats")]
