@@ -59,7 +59,8 @@ impl<T: Clone + Send + 'static> Inbound<T> {
         match self {
             Self::Own(subject) => subject.next(received),
             Self::Branch(branch, Member { path, group, .. }) => {
-                branch.emit(received, |received| group.subject.relay(TaggedData::with_key(path.clone(), received)));
+                branch
+                    .emit(path, received, |received| group.subject.relay(TaggedData::with_key(path.clone(), received)));
             }
         }
     }

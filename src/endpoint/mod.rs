@@ -22,6 +22,7 @@ pub(crate) mod options;
 pub(crate) mod routing_table;
 pub(crate) mod subject;
 pub(crate) mod subscribe;
+pub(crate) mod tag_filter;
 pub(crate) mod trace;
 
 pub(crate) use component::Component;

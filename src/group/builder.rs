@@ -102,6 +102,6 @@ impl<D: WsDatatype> GroupBuilder<D> {
         let dead = core.clone();
         runtime.serve(task::run(core.clone()), move |death| dead.died(&death));
         let guard = DropGuard::of(&core);
-        Ok(RxWsClientGroup { inner: GroupSource { core, guard }, scheduler: home })
+        Ok(RxWsClientGroup { inner: GroupSource { core, guard, only: None }, scheduler: home })
     }
 }

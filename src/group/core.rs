@@ -22,14 +22,14 @@ use crate::{
     runtime::{UserValue, guard::Death},
     sending::Outgoing,
     stats::GroupStats,
-    subject::branch::{Listeners, Main},
+    subject::{audience::Audience, branch::Main},
 };
 
 /// The state that the handles, the subscribers, the clients and the task of a group share.
 pub(crate) struct GroupCore<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, TaggedData<ClientEvent>>,
     /// The subscribers of the group itself.
-    pub(crate) listeners: Listeners,
+    pub(crate) audience: Audience,
     endpoint: ConnConfig,
     codec: Codec<D>,
     options: Options,
@@ -109,7 +109,7 @@ impl<D: WsDatatype> GroupCore<D> {
             dialing,
             bounds,
             component,
-            listeners: Listeners::default(),
+            audience: Audience::default(),
             children: Mutex::default(),
             ending: Notify::new(),
         })
@@ -188,7 +188,7 @@ impl<D: WsDatatype> GroupCore<D> {
 
     fn make(&self, path: &Tag, number: u64) -> Result<RxWsClient<D>, WsError> {
         // Inbound: the client's messages flow into the group's subject, tagged with its path; its end does not.
-        let group = Main { subject: self.component.inbound.clone(), listeners: self.listeners.clone() };
+        let group = Main { subject: self.component.inbound.clone(), audience: self.audience.clone() };
         let member = Member { number, path: path.clone(), group, events: self.component.events.subject().backlog() };
         let dialing = self.dialing.of(member);
         let options = Options { name: format!("{}:{path}", self.component.name()).into(), ..self.options.clone() };

@@ -20,7 +20,10 @@ use std::sync::Arc;
 
 use crate::{
     ConnConfig, Delivery, IoScheduler, RxWsClient, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
-    endpoint::{Received, drop_guard::DropGuard, event::ClientEvent, subject::endpoint, subscribe::subscribe},
+    endpoint::{
+        Received, drop_guard::DropGuard, event::ClientEvent, subject::endpoint, subscribe::subscribe,
+        tag_filter::tag_filter,
+    },
     group::core::GroupCore,
     stats::GroupStats,
 };
@@ -58,6 +61,8 @@ pub struct RxWsClientGroup<D: WsDatatype> {
 pub struct GroupSource<D: WsDatatype> {
     core: Arc<GroupCore<D>>,
     guard: Arc<DropGuard>,
+    /// The tag that its subscribers hear, if they hear just one.
+    only: Option<Tag>,
 }
 
 impl<D: WsDatatype> RxWsClientGroup<D> {
@@ -147,7 +152,7 @@ impl<D: WsDatatype> RxWsClientGroup<D> {
 }
 
 endpoint! {
-    RxWsClientGroup, GroupSource { core, guard },
+    RxWsClientGroup, GroupSource { core, guard, only },
     emits TaggedData<D::Item>, takes T => TaggedData<T> => TaggedData<D::Outgoing>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
     /// Queues a message with the client for the tag's path, which is opened if need be. Never blocks; a refused message
@@ -195,6 +200,7 @@ endpoint! {
 }
 
 subscribe!(RxWsClientGroup emits TaggedData<D::Item>, errors at error);
+tag_filter!(RxWsClientGroup, GroupSource);
 
 impl<D: WsDatatype> GroupSource<D> {
     fn arriving(&self) -> SerializedSubject<TaggedData<Received<D::Item>>, WsError> {
@@ -202,6 +208,6 @@ impl<D: WsDatatype> GroupSource<D> {
     }
 
     fn held(&self) -> impl Send + 'static + use<D> {
-        (self.guard.clone(), self.core.listeners.count_in())
+        (self.guard.clone(), self.core.audience.count_in(self.only.as_deref()))
     }
 }

@@ -96,8 +96,8 @@ pub trait ObservableExt: Observable {
     /// all.tag_filter("/chat").untag().subscribe(|text| assert_eq!(text, "hello"));
     /// ```
     ///
-    /// To separate several tags, [`route_by_tag`](Self::route_by_tag) looks each item's tag up once, instead of asking one
-    /// filter after another.
+    /// Servers and groups have a faster one [of their own](crate::RxWsServer::tag_filter). To separate several tags,
+    /// [`route_by_tag`](Self::route_by_tag) looks each item's tag up once, instead of asking one filter after another.
     fn tag_filter<'a, T, K>(self, tag: impl Into<K>) -> Self::With<TagFilter<Self::Inner, K>>
     where
         K: PartialEq,

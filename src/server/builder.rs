@@ -431,7 +431,7 @@ impl<D: WsDatatype> ServerBuilder<D> {
         let serving = task::run(core.clone(), runtime.clone(), listener, arriving);
         runtime.serve(serving, move |death| dead.died(&death));
         let (guard, home) = (DropGuard::of(&core), IoScheduler::on(&runtime));
-        Ok(RxWsServer { inner: ServerSource { core, local_addrs, guard }, scheduler: home })
+        Ok(RxWsServer { inner: ServerSource { core, local_addrs, guard, only: None }, scheduler: home })
     }
 }
 

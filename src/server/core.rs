@@ -36,7 +36,7 @@ use crate::{
     },
     server::{arrival::Arrival, lane::Lane, presence::Naming, serving::Serving, session::Sessions},
     stats::{PathStats, Rejections, SendStats, ServerStats, Tally},
-    subject::{branch::Listeners, replay::Replay},
+    subject::{audience::Audience, replay::Replay},
     transport::{raw::Given, tls::ServerTls},
 };
 
@@ -51,7 +51,7 @@ const PAYERS: usize = 8;
 pub(crate) struct ServerCore<D: WsDatatype> {
     pub(crate) component: Component<TaggedData<Received<D::Item>>, ServerEvent>,
     /// The subscribers of the server itself.
-    pub(crate) listeners: Listeners,
+    pub(crate) audience: Audience,
     /// What `connections()` emits.
     pub(crate) connections: SerializedSubject<Connection<D>>,
     pub(crate) routes: RoutingTable,
@@ -182,7 +182,7 @@ impl<D: WsDatatype> ServerCore<D> {
         let presence = Register::new(options.name.clone(), home.clone(), on_panic.clone());
         Self {
             component,
-            listeners: Listeners::default(),
+            audience: Audience::default(),
             connections: SerializedSubject::at_home(home.clone(), Replay::members(Connection::id), on_panic),
             routes: RoutingTable::default(),
             lanes: Lane::all_of(runtime),

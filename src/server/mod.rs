@@ -43,7 +43,7 @@ use crate::{
     Addr, ConnConfig, Deliveries, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype, WsError,
     endpoint::{
         EndpointCore, Feed, Received, drop_guard::DropGuard, event::ServerEvent, give_back, subject::endpoint,
-        subscribe::subscribe,
+        subscribe::subscribe, tag_filter::tag_filter,
     },
     server::core::ServerCore,
     stats::{PathStats, ServerStats},
@@ -88,6 +88,8 @@ pub struct ServerSource<D: WsDatatype> {
     /// At least one.
     local_addrs: Arc<[Addr]>,
     guard: Arc<DropGuard>,
+    /// The tag that its subscribers hear, if they hear just one.
+    only: Option<Tag>,
 }
 
 impl<D: WsDatatype> RxWsServer<D> {
@@ -289,7 +291,7 @@ impl<D: WsDatatype> RxWsServer<D> {
 }
 
 endpoint! {
-    RxWsServer, ServerSource { core, local_addrs, guard },
+    RxWsServer, ServerSource { core, local_addrs, guard, only },
     emits TaggedData<D::Item>, takes T => TaggedData<T> => TaggedData<D::Outgoing>, |tagged: TaggedData<T>| tagged.map(Into::into);
 
     /// Queues a message for every client that is on the tag now: by its path, or by a [room](Connection::join). Never blocks; a
@@ -340,6 +342,7 @@ endpoint! {
 }
 
 subscribe!(RxWsServer emits TaggedData<D::Item>, errors at error);
+tag_filter!(RxWsServer, ServerSource);
 
 impl<D: WsDatatype> ServerSource<D> {
     fn arriving(&self) -> SerializedSubject<TaggedData<Received<D::Item>>, WsError> {
@@ -347,6 +350,6 @@ impl<D: WsDatatype> ServerSource<D> {
     }
 
     fn held(&self) -> impl Send + 'static + use<D> {
-        (self.guard.clone(), self.core.listeners.count_in())
+        (self.guard.clone(), self.core.audience.count_in(self.only.as_deref()))
     }
 }

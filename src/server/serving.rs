@@ -270,7 +270,7 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     fn receive(&self, frame: Frame, feed: impl FnOnce(Received<D::Item>)) -> Receipt {
         let (core, len) = (self.connection.core(), frame.len());
         match core.incoming.take(frame, &core.path, core.id) {
-            Ok(Some(received)) => core.branch.emit(received, feed),
+            Ok(Some(received)) => core.branch.emit(&core.path, received, feed),
             Ok(None) => {}
             Err(error) => {
                 let peer = core.peer();
@@ -343,7 +343,7 @@ fn new_core<D: WsDatatype>(
 ) -> ConnectionCore<D> {
     let Asked { request, subprotocol, grant, .. } = asked;
     let (id, path) = (server.next_number(), request.tag().clone());
-    let main = Main { subject: server.component.inbound.clone(), listeners: server.listeners.clone() };
+    let main = Main { subject: server.component.inbound.clone(), audience: server.audience.clone() };
     // Messages that nobody hears go into the early buffer that all connections share.
     let tag = path.clone();
     let early = kept_in(id, main.subject.clone(), move |received| TaggedData::new(tag.clone(), received));

@@ -19,7 +19,9 @@ use rxrust::{
 use crate::{
     runtime::callback,
     subject::{
-        Backlog, SerializedSubject, SerializedSubscription, discard,
+        Backlog, SerializedSubject, SerializedSubscription,
+        audience::{Audience, Seen},
+        discard,
         holding::Holding,
         replay::{Elsewhere, Noted, Replay},
     },
@@ -31,12 +33,13 @@ pub(crate) struct Branch<T, M, E> {
     own: SerializedSubject<T, E>,
     listeners: Listeners,
     main: Main<M, E>,
+    seen: Seen,
 }
 
 /// The subject that branches flow into.
 pub(crate) struct Main<M, E> {
     pub(crate) subject: SerializedSubject<M, E>,
-    pub(crate) listeners: Listeners,
+    pub(crate) audience: Audience,
 }
 
 /// An item of a main subject. Its functions are called under locks, and must call no user code.
@@ -56,23 +59,24 @@ where
 {
     /// `own` must have the replay of [`kept_in`] for the main subject.
     pub(crate) fn new(own: SerializedSubject<T, E>, main: Main<M, E>) -> Self {
-        Self { own, listeners: Listeners::default(), main }
+        Self { own, listeners: Listeners::default(), main, seen: Seen::default() }
     }
 
-    /// Emits an item to the observers of the branch, and by `feed` to those of the main subject. For one thread at a time.
-    pub(crate) fn emit(&self, item: T, feed: impl FnOnce(T)) {
+    /// Emits an item to the observers of the branch, and by `feed` to those of the main subject, if any of them hears the branch's
+    /// `tag`. For one thread at a time.
+    pub(crate) fn emit(&self, tag: &str, item: T, feed: impl FnOnce(T)) {
         if self.main.subject.keeps_early() {
             // An item comes back if somebody has subscribed to the main subject just now.
             if let Some(item) = self.own.offer(item) {
                 feed(item);
             }
         } else if !self.listeners.any() {
-            match self.main.listeners.any() {
+            match self.main.audience.hears(tag, &self.seen) {
                 true => feed(item),
                 false => callback::run(|| discard(item)),
             }
         } else {
-            if self.main.listeners.any() {
+            if self.main.audience.hears(tag, &self.seen) {
                 // The `clone` is user code.
                 if !callback::isolate("the clone of an item", || feed(item.clone())) {
                     self.main.subject.report_panic();
@@ -150,32 +154,32 @@ where
     }
 }
 
-/// How many subscribers a subject has. Its sources check it for each item, without its lock.
+/// How many subscribers a branch has. Its source checks it for each item, without its lock.
 #[derive(Clone, Default)]
-pub(crate) struct Listeners(Arc<AtomicUsize>);
+struct Listeners(Arc<AtomicUsize>);
 
 /// Counts a subscriber out when it goes.
-pub(crate) struct Listener(Listeners);
+struct Listener(Listeners);
 
 impl<T, M, E> Clone for Branch<T, M, E> {
     fn clone(&self) -> Self {
-        let Self { own, listeners, main } = self;
-        Self { own: own.clone(), listeners: listeners.clone(), main: main.clone() }
+        let Self { own, listeners, main, seen } = self;
+        Self { own: own.clone(), listeners: listeners.clone(), main: main.clone(), seen: seen.clone() }
     }
 }
 
 impl<M, E> Clone for Main<M, E> {
     fn clone(&self) -> Self {
-        Self { subject: self.subject.clone(), listeners: self.listeners.clone() }
+        Self { subject: self.subject.clone(), audience: self.audience.clone() }
     }
 }
 
 impl Listeners {
-    pub(crate) fn any(&self) -> bool {
+    fn any(&self) -> bool {
         self.0.load(Ordering::Acquire) > 0
     }
 
-    pub(crate) fn count_in(&self) -> Listener {
+    fn count_in(&self) -> Listener {
         self.0.fetch_add(1, Ordering::Release);
         Listener(self.clone())
     }

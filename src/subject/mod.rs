@@ -16,8 +16,10 @@
 //! | [`delivery`] | the calls of observers, each isolated from the others |
 //! | [`subscription`] | how an observer leaves |
 //! | [`replay`] | the items that are remembered for a late subscriber |
-//! | [`branch`], [`holding`] | a subject that flows into a main one; an observer that holds a count |
+//! | [`branch`], [`audience`] | a subject that flows into a main one; who hears that |
+//! | [`holding`] | an observer that holds a count |
 
+pub(crate) mod audience;
 pub(crate) mod branch;
 mod core;
 mod delivery;

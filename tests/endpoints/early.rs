@@ -334,6 +334,66 @@ fn nothing_is_copied_for_a_server_whose_last_subscriber_has_left() {
 }
 
 #[test]
+fn nothing_is_copied_for_subscribers_of_other_paths() {
+    let copies = Copies(Arc::default());
+    let server = RxWsServer::bind("ws://127.0.0.1:0", copies.clone()).unwrap();
+    let (send, heard) = mpsc::channel();
+    let send_of_server = send.clone();
+    server.connections().subscribe(move |connection| {
+        let send = send.clone();
+        connection.log_errors().subscribe(move |_| send.send("connection").unwrap());
+    });
+    let mut client = foreign_client(server.local_addr(), "/here");
+    let mut exchange = |others: usize| {
+        (0..10).for_each(|_| client.send("x".into()).unwrap());
+        let heard: Vec<_> = (0..10 + others).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!(heard.iter().filter(|who| **who == "server").count(), others);
+        copies.0.swap(0, SeqCst)
+    };
+    let hear = |path| {
+        let send = send_of_server.clone();
+        server.clone().tag_filter(path).untag().log_errors().subscribe(move |_| send.send("server").unwrap())
+    };
+    let there = hear("/there");
+    assert_eq!(exchange(0), 0);
+    let here = hear("/here");
+    assert_eq!(exchange(10), 20);
+    there.unsubscribe();
+    assert_eq!(exchange(10), 10);
+    here.unsubscribe();
+    let there = hear("/there");
+    assert_eq!(exchange(0), 0);
+    there.unsubscribe();
+    server.complete();
+}
+
+#[test]
+fn nothing_is_copied_for_subscribers_of_a_groups_other_paths() {
+    let copies = Copies(Arc::default());
+    let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
+    server.clone().subscribe_with(server.clone());
+    let group = RxWsClientGroup::new(format!("ws://{}", server.local_addr()), copies.clone()).unwrap();
+    let there = Recorder::on(group.clone().tag_filter("/there").map(|_| "/there"));
+    let (send, heard) = mpsc::channel();
+    let here = group.open("/here").unwrap();
+    here.clone().log_errors().subscribe(move |_| send.send(()).unwrap());
+    let exchange = |count| {
+        (0..count).for_each(|_| here.next(Counted(copies.0.clone())));
+        (0..count).for_each(|_| heard.recv_timeout(PATIENCE).unwrap());
+        copies.0.swap(0, SeqCst)
+    };
+    assert_eq!(exchange(10), 0);
+    group.next(TaggedData::new("/there", Counted(copies.0.clone())));
+    assert_eq!(there.item(), "/there");
+    let all = group.clone().log_errors().subscribe(|_| {});
+    assert_eq!(exchange(10), 20);
+    all.unsubscribe();
+    assert_eq!(exchange(10), 0);
+    group.complete();
+    server.complete();
+}
+
+#[test]
 fn first_256_events_are_kept_for_the_first_subscriber() {
     let server = RxWsServer::bind("ws://127.0.0.1:0", WsStr).unwrap();
     for _ in 0..200 {

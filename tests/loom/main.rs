@@ -17,6 +17,8 @@
 mod channel;
 #[path = "../../src/numbered.rs"]
 mod numbered;
+#[path = "../../src/sparse.rs"]
+mod sparse;
 #[path = "../../src/subject/mod.rs"]
 mod subject;
 

@@ -10,7 +10,8 @@ use crate::{
     model,
     runtime::IoScheduler,
     subject::SerializedSubject,
-    subject::branch::{Branch, FromBranch, Listeners, Main, kept_in},
+    subject::audience::{Audience, Seen},
+    subject::branch::{Branch, FromBranch, Main, kept_in},
     subject::holding::Holding,
     subject::replay::{EarlyBounds, Replay},
 };
@@ -28,6 +29,9 @@ impl FromBranch<usize> for Marked {
         self.1
     }
 }
+
+/// What comes from the branches has this tag.
+const TAG: &str = "/spring";
 
 type Log<T> = Arc<Mutex<Vec<T>>>;
 
@@ -53,7 +57,7 @@ impl<T> Observer<T, Infallible> for Pen<T> {
 /// The first of the branches of a main subject.
 struct River {
     main: SerializedSubject<Marked, Infallible>,
-    listeners: Listeners,
+    audience: Audience,
     branch: Branch<usize, Marked, Infallible>,
 }
 
@@ -61,18 +65,18 @@ impl River {
     fn new() -> Self {
         let bounds = EarlyBounds { items: 9, len: 9 };
         let main = SerializedSubject::at_home(IoScheduler, Replay::early(bounds, |_| 1, |_| {}), None);
-        let listeners = Listeners::default();
+        let audience = Audience::default();
         let own = SerializedSubject::at_home(IoScheduler, kept_in(1, main.clone(), |item| Marked(1, item)), None);
-        let branch = Branch::new(own, Main { subject: main.clone(), listeners: listeners.clone() });
-        Self { main, listeners, branch }
+        let branch = Branch::new(own, Main { subject: main.clone(), audience: audience.clone() });
+        Self { main, audience, branch }
     }
 
     fn emit(&self, item: usize) {
-        self.branch.emit(item, |item| self.main.relay(Marked(1, item)));
+        self.branch.emit(TAG, item, |item| self.main.relay(Marked(1, item)));
     }
 
     fn listen_to_main(&self, log: &Log<Marked>) {
-        self.main.add(Holding::new(Pen(log.clone()), self.listeners.count_in()));
+        self.main.add(Holding::new(Pen(log.clone()), self.audience.count_in(None)));
     }
 }
 
@@ -159,9 +163,57 @@ fn item_that_is_pushed_while_somebody_leaves_is_heard_or_kept() {
 fn main_subject_whose_last_subscriber_has_left_is_fed_no_more() {
     model(|| {
         let (river, log) = (River::new(), Log::default());
-        river.main.add(Holding::new(Pen(Log::default()), river.listeners.count_in())).unsubscribe();
+        river.main.add(Holding::new(Pen(Log::default()), river.audience.count_in(None))).unsubscribe();
         river.branch.add(Pen(log.clone()));
-        river.branch.emit(0, |_| panic!("there is nobody to hear it"));
+        river.branch.emit(TAG, 0, |_| panic!("there is nobody to hear it"));
         assert_eq!(*log.lock().unwrap(), [0]);
+    });
+}
+
+#[test]
+fn subscriber_of_the_branchs_tag_misses_nothing_from_when_it_joins_whoever_else_comes_and_goes() {
+    model(|| {
+        let (river, log) = (Arc::new(River::new()), Log::default());
+        river.main.add(Pen(Log::default())); // no item is kept any more
+        let other = river.clone();
+        let emitting = thread::spawn(move || {
+            other.emit(0);
+            other.emit(1);
+        });
+        let brief = river.audience.count_in(Some(TAG));
+        river.main.add(Holding::new(Pen(log.clone()), river.audience.count_in(Some(TAG))));
+        drop(brief);
+        emitting.join().unwrap();
+        river.emit(2);
+        let heard: Vec<_> = log.lock().unwrap().iter().map(|item| item.1).collect();
+        assert!([0, 1, 2].ends_with(&heard) && heard.ends_with(&[2]), "{heard:?}");
+    });
+}
+
+#[test]
+fn item_whose_tag_nobody_hears_is_not_even_made() {
+    model(|| {
+        let (river, log) = (River::new(), Log::default());
+        river.branch.add(Pen(log.clone()));
+        river.main.add(Holding::new(Pen(Log::default()), river.audience.count_in(Some("/sea"))));
+        river.branch.emit(TAG, 0, |_| panic!("there is nobody to hear it"));
+        assert_eq!(*log.lock().unwrap(), [0]);
+    });
+}
+
+#[test]
+fn tag_is_heard_while_anybody_is_there_for_it() {
+    model(|| {
+        let (audience, [a, b]) = (Audience::default(), [Seen::default(), Seen::default()]);
+        let heard = || [audience.hears("/a", &a), audience.hears("/b", &b)];
+        assert_eq!(heard(), [false, false]);
+        let [first, second] = [audience.count_in(Some("/a")), audience.count_in(Some("/a"))];
+        assert_eq!(heard(), [true, false]);
+        let all = audience.count_in(None);
+        assert_eq!(heard(), [true, true]);
+        drop((first, all));
+        assert_eq!(heard(), [true, false]);
+        drop(second);
+        assert_eq!(heard(), [false, false]);
     });
 }
