@@ -2,48 +2,78 @@
 //!
 //! Why: outboxes that have nothing to write get the same messages, and write them at the same time. So most of them take exactly
 //! the same ones. To look at each costs several times as much as to copy all.
+//!
+//! A piece stays as long as its run, and who takes it, or a part of it, writes to no memory that others read: a lock here would be one
+//! for all listeners, and with two threads on two cores it took a sixth of the time of a fan-out.
 
 use std::{
     ops::Range,
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
-use super::{Encoded, Run, tally_of};
+use super::{Encoded, RUN_LEN, Run, tally_of};
 use crate::{outbox::FRAME_HEAD_LEN, stats::Tally};
 
 /// Messages of a run that follow each other.
-pub(super) struct Joined {
+struct Joined {
     /// Their places in the run.
     range: Range<usize>,
     frames: Box<[u8]>,
-    tally: Tally,
+}
+
+/// The pieces of a run, one behind the other.
+#[derive(Default)]
+pub(super) struct Pieces {
+    /// By half of the place where each begins: none is shorter than two messages.
+    by_begin: [OnceLock<Box<Joined>>; RUN_LEN / 2],
+    /// The end of the last one, which may be under way.
+    end: AtomicUsize,
 }
 
 /// As many messages as the link takes at once.
 pub(crate) struct Several<'a> {
     messages: &'a [OnceLock<Encoded>],
-    joined: Arc<Joined>,
+    frames: &'a [u8],
+    tally: Tally,
 }
 
 impl Joined {
     fn of(messages: &[OnceLock<Encoded>], range: Range<usize>) -> Self {
         let frames: Vec<_> = messages.iter().filter_map(|message| Some(message.get()?.frame())).collect();
-        Self { range, frames: frames.concat().into(), tally: tally_of(messages) }
+        Self { range, frames: frames.concat().into() }
+    }
+}
+
+impl Pieces {
+    /// The piece that a message is in.
+    fn find(&self, at: usize) -> Option<&Joined> {
+        let piece = self.by_begin[..=at / 2].iter().rev().find_map(OnceLock::get)?;
+        piece.range.contains(&at).then_some(piece)
+    }
+
+    /// Makes a piece of the messages in a range, if all others are before them. So each message is in one piece at most.
+    fn add(&self, range: Range<usize>, messages: &[OnceLock<Encoded>]) -> Option<&Joined> {
+        let claimed = |end| (end <= range.start).then_some(range.end);
+        self.end.fetch_update(Relaxed, Relaxed, claimed).ok()?;
+        Some(self.by_begin[range.start / 2].get_or_init(|| Joined::of(messages, range).into()))
     }
 }
 
 impl Run {
-    /// The messages in a range, if they are more than one, and those that were taken last or come behind them. Whoever is behind the
-    /// others takes one after the other: so each message is put in a piece at most once.
+    /// The first messages in a range, as many as are in one piece, if that is more than one. Whoever comes first makes it. If it is
+    /// not there yet, the others take one message after the other.
     pub(super) fn several(&self, range: Range<usize>) -> Option<Several<'_>> {
         let messages = self.messages.get(range.clone()).filter(|messages| messages.len() > 1)?;
-        let mut latest = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        let joined = match &*latest {
-            Some(joined) if joined.range == range => joined.clone(),
-            Some(joined) if range.start < joined.range.end => return None,
-            _ => latest.insert(Joined::of(messages, range).into()).clone(),
-        };
-        Some(Several { messages, joined })
+        let joined = self.pieces.find(range.start).or_else(|| self.pieces.add(range.clone(), messages))?;
+        let messages = messages.get(..joined.range.end.min(range.end) - range.start)?;
+        let [first, .., last] = messages else { return None };
+        let (piece, first, last) = (self.messages[joined.range.start].get()?, first.get()?, last.get()?);
+        let place = |frames: u32| (frames - piece.before.frames) as usize;
+        let frames = joined.frames.get(place(first.before.frames)..place(last.lens_behind().frames))?;
+        Some(Several { messages, frames, tally: tally_of(messages) })
     }
 }
 
@@ -54,15 +84,15 @@ impl Several<'_> {
 
     /// Their frames, one behind the other.
     pub(crate) fn frames(&self) -> &[u8] {
-        &self.joined.frames
+        self.frames
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        self.joined.tally
+        self.tally
     }
 
     /// How much of a budget they take.
     pub(in crate::outbox) fn room(&self) -> usize {
-        self.messages.len() * FRAME_HEAD_LEN + self.joined.tally.len as usize
+        self.messages.len() * FRAME_HEAD_LEN + self.tally.len as usize
     }
 }

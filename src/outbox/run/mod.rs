@@ -19,7 +19,7 @@
 //! A run has the messages as frames, as a server writes them: they are encoded once, and each connection only copies them. These
 //! are copies of the payloads. So a payload, whose destructor may be user code, goes as soon as it has been pushed. A
 //! connection that has not written its part, or may have to write it again, keeps the run: at most 64 KiB of copies, and as many
-//! in one piece ([`joined`]), which it shares with others. One that leaves the tag, or misses a message, settles, or each of many
+//! in [pieces](joined), which it shares with others. One that leaves the tag, or misses a message, settles, or each of many
 //! could keep a run of its own for one short message.
 
 mod joined;
@@ -27,7 +27,7 @@ mod stretch;
 
 use std::{
     array::from_fn,
-    sync::{Arc, Mutex, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use bytes::Bytes;
@@ -41,7 +41,7 @@ use crate::{
     },
     stats::Tally,
 };
-use joined::Joined;
+use joined::Pieces;
 
 pub(crate) use joined::Several;
 pub(super) use stretch::{Earlier, Stretch};
@@ -58,8 +58,7 @@ const FEWEST: usize = 8;
 /// Messages in the order in which they were pushed.
 pub(crate) struct Run {
     messages: [OnceLock<Encoded>; RUN_LEN],
-    /// What was put together last.
-    joined: Mutex<Option<Arc<Joined>>>,
+    pieces: Pieces,
 }
 
 /// A message of a run, with a copy of its payload.
@@ -67,8 +66,8 @@ pub(crate) struct Encoded {
     message: Frame,
     /// The frame that it is, not masked.
     frame: Bytes,
-    /// The length of the messages before it.
-    before: u64,
+    /// The length of the messages before it, and of their frames.
+    before: Lens,
 }
 
 /// The run that the next message belongs to, as the one who pushes it has it. It keeps no message by itself.
@@ -78,7 +77,14 @@ pub(crate) struct Runs {
     /// How many messages the latest one has.
     len: usize,
     /// The length of these.
-    messages_len: u64,
+    lens: Lens,
+}
+
+/// How long messages of a run are, and their frames. A run has [`RUN_LEN`] of at most [`LONGEST`] bytes.
+#[derive(Clone, Copy, Default)]
+struct Lens {
+    messages: u32,
+    frames: u32,
 }
 
 /// A message of a run.
@@ -98,22 +104,24 @@ impl Runs {
             _ => self.begin(),
         };
         let at = self.len;
+        let encoded = Encoded::of(message.frame(), self.lens)?;
+        let lens = encoded.lens_behind();
         // Never full: the place is the next one.
-        run.messages[at].set(Encoded::of(message.frame(), self.messages_len)?).ok()?;
+        run.messages[at].set(encoded).ok()?;
         self.len += 1;
-        self.messages_len += message.len() as u64;
+        self.lens = lens;
         Some(InRun { run, at })
     }
 
     fn begin(&mut self) -> Arc<Run> {
-        let run = Arc::new(Run { messages: from_fn(|_| OnceLock::new()), joined: Mutex::default() });
+        let run = Arc::new(Run { messages: from_fn(|_| OnceLock::new()), pieces: Pieces::default() });
         *self = Self { latest: Arc::downgrade(&run), ..Self::default() };
         run
     }
 }
 
 impl Encoded {
-    fn of(message: &Frame, before: u64) -> Option<Self> {
+    fn of(message: &Frame, before: Lens) -> Option<Self> {
         let mut frame = Vec::with_capacity(FRAME_HEAD_LEN + message.len());
         append_head(&mut frame, Kind::of(message), message.len(), None);
         let payload = frame.len()..;
@@ -138,13 +146,19 @@ impl Encoded {
     fn tally(&self) -> Tally {
         Tally::of(&self.message)
     }
+
+    /// The length of all up to this one.
+    fn lens_behind(&self) -> Lens {
+        let Lens { messages, frames } = self.before;
+        Lens { messages: messages + self.message.len() as u32, frames: frames + self.frame.len() as u32 }
+    }
 }
 
 /// What messages that follow each other count.
 fn tally_of(messages: &[OnceLock<Encoded>]) -> Tally {
     let ends = messages.first().and_then(OnceLock::get).zip(messages.last().and_then(OnceLock::get));
-    let len = ends.map_or(0, |(first, last)| last.before + last.message.len() as u64 - first.before);
-    Tally { messages: messages.len() as u64, len }
+    let len = ends.map_or(0, |(first, last)| last.lens_behind().messages - first.before.messages);
+    Tally { messages: messages.len() as u64, len: len.into() }
 }
 
 /// What the link takes.
@@ -171,7 +185,11 @@ impl Taken<'_> {
         match self {
             Self::Message(message) => vec![message.frame()],
             Self::Encoded(encoded) => vec![encoded.message()],
-            Self::Several(several) => several.messages().map(Encoded::message).collect(),
+            Self::Several(several) => {
+                let frames: Vec<_> = several.messages().map(Encoded::frame).collect();
+                assert_eq!(several.frames(), frames.concat());
+                several.messages().map(Encoded::message).collect()
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    thread,
 };
 
 use bytes::Bytes;
@@ -289,6 +290,32 @@ fn outboxes_share_the_messages_of_a_run_and_have_none_of_their_own() {
         assert_eq!(super::take_some(outbox, 1 << 20), expected);
         assert_eq!(outbox.stats().queued, Tally { messages: 200, len: 200 * 14 });
     }
+}
+
+#[test]
+fn links_on_several_threads_take_whole_messages_in_order_in_whatever_pieces() {
+    const COUNT: u32 = 3_000;
+    let mut runs = Runs::default();
+    let outboxes: Vec<_> = (0..6).map(|_| outbox(COUNT as usize, 1 << 24, Overflow::Disconnect)).collect();
+    thread::scope(|scope| {
+        for (nth, outbox) in outboxes.iter().enumerate() {
+            scope.spawn(move || {
+                let mut next = 0;
+                while next < COUNT {
+                    // Some take all that is there, and some a part.
+                    let taken = take(outbox, [1 << 20, 200, 1 << 20, 70][(next as usize + nth) % 4]);
+                    for frame in &taken {
+                        assert_eq!(*frame, message(next, 8));
+                        next += 1;
+                    }
+                    outbox.confirm(taken.len(), false);
+                    thread::yield_now();
+                }
+            });
+        }
+        (0..COUNT).for_each(|n| push_to_all(&mut runs, &outboxes, message(n, 8)));
+    });
+    assert!(outboxes.iter().all(Outbox::is_empty) && !runs.is_kept());
 }
 
 #[test]
