@@ -310,6 +310,11 @@ impl Decoder {
         message(is_text, payload).map(Some)
     }
 
+    /// Whether a message of at least so many bytes is gathered here, and not whole.
+    pub(crate) fn is_gathering(&self, least: usize) -> bool {
+        matches!(self.part, Part::Message { len, .. } if len >= least)
+    }
+
     /// Lets `read` put the next bytes of the input, at most `most`, to where a message is gathered: that saves a copy. `None` if
     /// nothing is gathered of which at least `least` bytes are to come. [`decode`](Self::decode) returns the message once it is
     /// whole.
