@@ -11,7 +11,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
@@ -209,37 +209,84 @@ fn future_of_a_connector_that_is_given_up_and_panics_in_drop_ends_no_client() {
     }
 }
 
-/// First the connector fails, and then its streams break.
-#[test]
-fn errors_of_the_program_that_panic_in_drop_cost_one_connection() {
-    let (runtimes, _tokio) = each_runtime(2);
-    for runtime in &runtimes {
-        let server = RxWsServer::unbound(WsStr).runtime(runtime).build().unwrap();
-        let (accepting, breaks, attempts) =
-            (server.clone(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (broken, counted) = (breaks.clone(), attempts.clone());
+/// A client whose connector fails three times with a [`Cause`], and whose streams then break.
+struct Fragile {
+    client: RxWsClient<WsStr>,
+    server: Arc<Mutex<RxWsServer<WsStr>>>,
+    breaks: Arc<AtomicBool>,
+    attempts: Arc<AtomicUsize>,
+}
+
+impl Fragile {
+    fn new(runtime: &IoRuntime, is_resumable: bool) -> Self {
+        let server = Arc::new(Mutex::new(Self::server(is_resumable)));
+        let (breaks, attempts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (accepting, broken, counted) = (server.clone(), breaks.clone(), attempts.clone());
         let builder = RxWsClient::builder("ws://robot/", WsStr).runtime(runtime).retry(RetryPolicy::fixed(AT_ONCE));
+        let builder = if is_resumable { builder.resumable(Resume::new()) } else { builder };
         let builder = builder.connector(move |_| {
             let (near, far) = duplex(1024);
-            accepting.accept(far);
+            accepting.lock().unwrap().accept(far);
             let fails = counted.fetch_add(1, SeqCst) < 3;
             ready(if fails { Err(io::Error::other(Cause)) } else { Ok(Breaking(near, broken.clone())) })
         });
-        let client = builder.connect().unwrap();
+        Self { client: builder.connect().unwrap(), server, breaks, attempts }
+    }
+
+    fn server(is_resumable: bool) -> RxWsServer<WsStr> {
+        let builder = RxWsServer::unbound(WsStr);
+        let builder = if is_resumable { builder.resumable(Resume::new()) } else { builder };
+        builder.build().unwrap()
+    }
+
+    /// Breaks a link while messages go both ways. The next one may go to `another` server.
+    fn break_link(&self, another: Option<RxWsServer<WsStr>>) {
+        self.client.wait_connected(PATIENCE).unwrap();
+        let before = self.attempts.load(SeqCst);
+        let server = self.server.lock().unwrap().clone();
+        if let Some(another) = another {
+            *self.server.lock().unwrap() = another;
+        }
+        self.breaks.store(true, SeqCst);
+        self.client.next("x");
+        server.next(TaggedData::new("/", "y"));
+        until("another attempt", || self.attempts.load(SeqCst) > before);
+        self.breaks.store(false, SeqCst);
+    }
+}
+
+#[test]
+fn errors_of_the_program_that_panic_in_drop_cost_one_connection() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for (runtime, is_resumable) in runtimes.iter().flat_map(|runtime| [(runtime, false), (runtime, true)]) {
+        let fragile = Fragile::new(runtime, is_resumable);
+        let client = fragile.client.clone();
         // Without a subscriber, the events would keep the errors.
         client.events().subscribe(|_| {});
-        for _ in 0..3 {
-            client.wait_connected(PATIENCE).unwrap();
-            let before = attempts.load(SeqCst);
-            breaks.store(true, SeqCst);
-            client.next("x");
-            server.next(TaggedData::new("/", "y"));
-            until("another attempt", || attempts.load(SeqCst) > before);
-            breaks.store(false, SeqCst);
-        }
+        let heard = Recorder::on(client.clone());
+        (0..3).for_each(|_| fragile.break_link(None));
         client.wait_connected(PATIENCE).unwrap();
         client.clone().complete();
         client.wait_closed(PATIENCE).unwrap();
+        assert!(heard.to_the_end().1.is_complete());
+    }
+}
+
+/// Its last link broke with an error that panics in drop.
+#[test]
+fn loss_of_a_session_is_told_whatever_ended_its_last_link() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let fragile = Fragile::new(runtime, true);
+        let (tell, lost) = mpsc::channel();
+        fragile.client.events().subscribe(move |event| {
+            if matches!(event, ClientEvent::Session(SessionEvent::Lost { .. })) {
+                tell.send(()).unwrap();
+            }
+        });
+        fragile.break_link(Some(Fragile::server(true)));
+        lost.recv_timeout(PATIENCE).unwrap();
+        fragile.client.wait_connected(PATIENCE).unwrap();
     }
 }
 

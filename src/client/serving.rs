@@ -30,7 +30,7 @@ use crate::{
         session::{SessionLink, encode},
     },
     protocol::deflate::Agreed,
-    runtime::{callback, guard::isolated},
+    runtime::{UserValue, callback, guard::isolated},
     session::verb::Verb,
     subject::Backlog,
 };
@@ -54,7 +54,8 @@ pub(crate) enum Outcome {
     /// `reconnect()` was called.
     Cut,
     /// The link was lost, or the server closed it: with an error in either case, for the retry policy.
-    Ended(WsError),
+    /// It may be an error of the program's.
+    Ended(UserValue<WsError>),
 }
 
 /// Serves a link until it ends, or `reconnect()` was called more often than `served` times. `attempt` is the number of
@@ -207,7 +208,7 @@ async fn end<D: WsDatatype>(
     match error {
         // The error of `drive` for a link that was cut short.
         WsError::Cut(_) => Outcome::Cut,
-        error => Outcome::Ended(error),
+        error => Outcome::Ended(UserValue::new(error)),
     }
 }
 

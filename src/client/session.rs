@@ -22,6 +22,7 @@ use crate::{
         session::{News, Received, SessionLink},
     },
     protocol::close::TAKEN_OVER,
+    runtime::UserValue,
     session::{
         Token,
         verb::{Known, Verb},
@@ -43,8 +44,8 @@ struct Held {
     received: Received,
     /// When its latest link ended.
     ended: Instant,
-    /// How that link ended.
-    error: Option<WsError>,
+    /// How that link ended: the error may be one of the program's.
+    error: Option<UserValue<WsError>>,
     /// The position that the server had come to when it began.
     position: u64,
     /// How many links in a row have broken there.
@@ -173,7 +174,7 @@ impl<D: WsDatatype> Side<'_, D> {
         let peer = client.ask.endpoint.to_string();
         client.calling.lost(Loss::Session, &WsError::SessionLost { peer, why, unconfirmed, unsent: kept });
         if let Some((len, error)) = given_up {
-            events.next(ClientEvent::Undeliverable { len, links: 1, error });
+            events.next(ClientEvent::Undeliverable { len, links: 1, error: error.into_inner() });
         }
         report_drops(&client.outbox, events);
     }
@@ -196,19 +197,19 @@ impl<D: WsDatatype> Side<'_, D> {
 /// Notes how a link of the session ended.
 pub(crate) fn note_end<D: WsDatatype>(client: &ClientCore<D>, session: &mut Session, error: Option<&WsError>) {
     let (Some(resume), Some(held)) = (&client.dialing.resume, &mut session.0) else { return };
-    (held.ended, held.error) = (Instant::now(), error.cloned());
+    (held.ended, held.error) = (Instant::now(), error.cloned().map(UserValue::new));
     if let Some(WsError::ClosedByPeer { code: TAKEN_OVER, .. }) = error {
         Side { client, resume, session }.lose(SessionLoss::TakenOver, None);
     }
 }
 
 /// Gives up the first message, at which so many `links` in a row have broken.
-fn give_up_first<D: WsDatatype>(client: &ClientCore<D>, links: u32, error: Option<WsError>) {
+fn give_up_first<D: WsDatatype>(client: &ClientCore<D>, links: u32, error: Option<UserValue<WsError>>) {
     let (outbox, events) = (&client.outbox, &client.component.events);
     if let Some(error) = error
         && let Some(len) = outbox.give_up_first()
     {
-        events.next(ClientEvent::Undeliverable { len, links, error });
+        events.next(ClientEvent::Undeliverable { len, links, error: error.into_inner() });
         report_drops(outbox, events);
     }
 }

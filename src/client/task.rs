@@ -116,13 +116,12 @@ impl<D: WsDatatype> Attempts<'_, D> {
         }
         let error = match &outcome {
             Outcome::Cut => None,
-            Outcome::Ended(error) => Some(error),
+            Outcome::Ended(error) => Some(&**error),
         };
         session::note_end(self.client, &mut self.session, error);
         match outcome {
             Outcome::Cut => Exit::AskedToReconnect,
             Outcome::Ended(error) => {
-                let error = UserValue::new(error);
                 self.give_up_what_ends_links(&error);
                 Exit::Failed { error, served }
             }

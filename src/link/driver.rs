@@ -48,9 +48,12 @@ use crate::{
 /// How many full read buffers one turn takes before other connections have their turn.
 const READS_PER_TURN: usize = 4;
 
-/// The same while a long message comes: 2 MiB, as many bytes as its [messages](MESSAGES_PER_TURN) may have. Once a message is whole it is
-/// unmasked and known to be UTF-8, and what came in earlier turns is no longer in the cache then: an echo of 1 MiB takes 1.25 times as long
-/// if each turn reads only as much as for short messages.
+/// How many bytes one turn reads while a long message comes, by at most [so many reads](READS_OF_LONG_PER_TURN). Once a message is whole it is
+/// looked at again, as UTF-8, and what came in earlier turns is no longer in the cache then: an echo of 1 MiB takes 1.25 times as long if each
+/// turn reads only as much as for short messages. With more, others would have to wait longer beside peers that send without a pause.
+const LONG_PER_TURN: usize = 1024 * 1024 + READ_BUFFER_LEN;
+
+/// The kernel often has less for a read than it is asked for.
 const READS_OF_LONG_PER_TURN: usize = 4 * READS_PER_TURN;
 
 /// How many messages one turn dispatches before their consequences are written, by this connection and by the others, and
@@ -75,8 +78,11 @@ pub(crate) enum Intake {
 
 /// The outcome of a read from the socket.
 enum Fill {
-    /// So many are in the space that was given.
-    Bytes(usize),
+    /// So many were read, and so many of them are in the space that was given.
+    Bytes {
+        read: usize,
+        here: usize,
+    },
     Nothing,
 }
 
@@ -249,10 +255,10 @@ where
     }
 
     fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Flow<Intake> {
-        let mut share = MESSAGES_PER_TURN;
-        for read in 0..READS_OF_LONG_PER_TURN {
-            let is_enough = read >= READS_PER_TURN && !self.decoder.is_gathering(GATHERED_LEN);
-            if is_enough || callback::is_turn_over() {
+        let (mut share, mut len) = (MESSAGES_PER_TURN, 0);
+        for nth in 0..READS_OF_LONG_PER_TURN {
+            let reads_on = nth < READS_PER_TURN || len < LONG_PER_TURN && self.decoder.is_gathering(GATHERED_LEN);
+            if !reads_on || callback::is_turn_over() {
                 break;
             }
             let is_ahead = self.is_ahead(cx);
@@ -273,8 +279,9 @@ where
             }
             match self.fill(&mut buffer.space, cx)? {
                 Fill::Nothing => return Continue(Intake::Whole),
-                Fill::Bytes(len) => {
-                    let bytes = &buffer.space.as_mut()[..len];
+                Fill::Bytes { read, here } => {
+                    len += read;
+                    let bytes = &buffer.space.as_mut()[..here];
                     let rest = self.dispatch(bytes, &mut buffer.block, &mut share);
                     if !rest.is_empty() {
                         self.unread = Bytes::copy_from_slice(rest);
@@ -310,7 +317,7 @@ where
         if let Some(draining) = &mut self.draining {
             draining.left = draining.left.saturating_sub(len);
         }
-        Continue(Fill::Bytes(if is_gathered { 0 } else { len }))
+        Continue(Fill::Bytes { read: len, here: if is_gathered { 0 } else { len } })
     }
 
     /// Decodes `bytes` and hands on the messages that they complete, up to `share` of them; returns the rest. Everything
