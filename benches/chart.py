@@ -30,7 +30,7 @@ HEADLINES = [
 # Filled in with the table, so that the two agree.
 HEADLINE_NOTE = """\
 *Best* is the fastest server that we could write by hand: tungstenite's core on tokio's sockets. The echoes of 128 B run beside a subscriber
-on the server, as in many programs."""
+on the server, as in many programs, which hears another path."""
 
 
 def main():
