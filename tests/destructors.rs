@@ -291,6 +291,22 @@ fn loss_of_a_session_is_told_whatever_ended_its_last_link() {
 }
 
 #[test]
+fn error_that_ends_a_client_and_panics_in_drop_does_not_reach_who_drops_it() {
+    let (runtimes, _tokio) = each_runtime(2);
+    for runtime in &runtimes {
+        let builder = RxWsClient::builder("ws://robot/", WsStr).runtime(runtime);
+        let builder = builder.retry(RetryPolicy::fixed(AT_ONCE).max_retries(0));
+        let builder = builder.connector(|_| ready(Err::<DuplexStream, _>(io::Error::other(Cause))));
+        let client = builder.connect().unwrap();
+        // Without a subscriber, the events would keep the error.
+        client.events().subscribe(|_| {});
+        let calls = client.calls(|_| Some(0));
+        client.wait_closed(PATIENCE).unwrap();
+        drop((client, calls));
+    }
+}
+
+#[test]
 fn causes_that_panic_in_drop_do_not_reach_who_pushes() {
     let server = echo_server(WsStr);
     let client = connected(&server, "/", Faulty(None));

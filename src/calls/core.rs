@@ -21,7 +21,10 @@ use crate::{
     },
     error::Chain,
     fate::Fate,
-    runtime::callback::{self, SHARE},
+    runtime::{
+        UserValue,
+        callback::{self, SHARE},
+    },
     sparse,
     subject::discard,
     time::after,
@@ -41,8 +44,8 @@ struct Registry<D: WsDatatype> {
     deadlines: BTreeSet<(Instant, u64)>,
     /// When the timer looks again; `None` while there is none.
     looks_at: Option<Instant>,
-    /// The error of all further calls.
-    over: Option<WsError>,
+    /// The error of all further calls, which may be one of the program's.
+    over: Option<UserValue<WsError>>,
 }
 
 impl<D: WsDatatype> Core<D> {
@@ -87,7 +90,7 @@ impl<D: WsDatatype> Core<D> {
     fn enter(self: &Arc<Self>, ask: &Arc<Ask<D>>) -> Result<(), WsError> {
         let mut registry = self.lock();
         if let Some(error) = &registry.over {
-            return Err(error.clone());
+            return Err(WsError::clone(error));
         }
         registry.asks.insert(ask.number, ask.clone());
         registry.deadlines.insert((ask.deadline, ask.number));
@@ -129,7 +132,7 @@ impl<D: WsDatatype> Core<D> {
         if registry.over.is_some() {
             return;
         }
-        registry.over = Some(error.clone());
+        registry.over = Some(UserValue::new(error.clone()));
         registry.deadlines.clear();
         let asks = take(&mut registry.asks);
         drop(registry);

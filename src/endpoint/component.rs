@@ -17,7 +17,7 @@ use crate::{
         events::Events,
         feed::Feed,
     },
-    runtime::{guard::Death, waiters::Waiters},
+    runtime::{UserValue, guard::Death, waiters::Waiters},
     stats::AtomicTally,
     subject::{
         Backlog, at_most,
@@ -40,7 +40,7 @@ pub(crate) struct Component<T, V> {
     pub(crate) events: Events<V>,
     /// How the subscribers are to end, once somebody has asked for it. An error is in a box, since each connection has room
     /// for it.
-    terminal: Mutex<Option<Result<(), Box<WsError>>>>,
+    terminal: Mutex<Option<Result<(), UserValue<Box<WsError>>>>>,
     /// The messages before the first subscriber that found no room; `None` where the server or the group counts them.
     early_lost: Option<Arc<AtomicTally>>,
     is_ending: AtomicBool,
@@ -114,7 +114,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
         let first = terminal.is_none();
         if first {
-            *terminal = Some(how.map_err(Box::new));
+            *terminal = Some(how.map_err(|error| UserValue::new(error.into())));
         }
         first
     }
@@ -127,7 +127,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
         // An error that the program gave stays.
         let is_new = !matches!(*terminal, Some(Err(_)));
         if is_new {
-            *terminal = Some(Err(error.clone().into()));
+            *terminal = Some(Err(UserValue::new(error.clone().into())));
         }
         drop(terminal);
         if is_new {
@@ -139,7 +139,7 @@ impl<T: Clone + Send + 'static, V: EndpointEvent> Component<T, V> {
     /// The error that the subscribers end with, once it is known.
     pub(crate) fn terminal(&self) -> Option<WsError> {
         let terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        terminal?.err().map(|error| *error)
+        terminal?.err().map(|error| *error.into_inner())
     }
 
     /// Ends the events, with `last()` as the last one, then the subscribers, and then the waits for the end, once the `others`
