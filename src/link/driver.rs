@@ -25,6 +25,7 @@ use crate::{
     link::{
         Ending, Flow, Link, OpenLink, READ_AHEAD, Receipt, Turn,
         closing::{Draining, LINGER, Phase},
+        long_turns,
         read_ahead::ReadAhead,
         read_buffer::{GATHERED_LEN, READ_BUFFER_LEN, ReadBuffer, Space},
         writer::{Progress, WriteStatus, WriterHandle},
@@ -50,7 +51,7 @@ const READS_PER_TURN: usize = 4;
 
 /// How many bytes one turn reads while a long message comes, by at most [so many reads](READS_OF_LONG_PER_TURN). Once a message is whole it is
 /// looked at again, as UTF-8, and what came in earlier turns is no longer in the cache then: an echo of 1 MiB takes 1.25 times as long if each
-/// turn reads only as much as for short messages. With more, others would have to wait longer beside peers that send without a pause.
+/// turn reads only as much as for short messages. Others wait meanwhile, so [not always](long_turns).
 const LONG_PER_TURN: usize = 1024 * 1024 + READ_BUFFER_LEN;
 
 /// The kernel often has less for a read than it is asked for.
@@ -257,7 +258,8 @@ where
     fn read_into(&mut self, buffer: &mut ReadBuffer, cx: &mut Context<'_>) -> Flow<Intake> {
         let (mut share, mut len) = (MESSAGES_PER_TURN, 0);
         for nth in 0..READS_OF_LONG_PER_TURN {
-            let reads_on = nth < READS_PER_TURN || len < LONG_PER_TURN && self.decoder.is_gathering(GATHERED_LEN);
+            let reads_on =
+                nth < READS_PER_TURN || len < LONG_PER_TURN && self.is_in_long_message() && long_turns::are_allowed();
             if !reads_on || callback::is_turn_over() {
                 break;
             }
@@ -282,14 +284,20 @@ where
                 Fill::Bytes { read, here } => {
                     len += read;
                     let bytes = &buffer.space.as_mut()[..here];
+                    let was_in_long_message = self.is_in_long_message();
                     let rest = self.dispatch(bytes, &mut buffer.block, &mut share);
                     if !rest.is_empty() {
                         self.unread = Bytes::copy_from_slice(rest);
                     }
+                    long_turns::note_read(was_in_long_message || self.is_in_long_message());
                 }
             }
         }
         Continue(Intake::Part)
+    }
+
+    fn is_in_long_message(&self) -> bool {
+        self.decoder.is_gathering(GATHERED_LEN)
     }
 
     /// Reads from the socket: what comes next of a long message to where that is gathered, and anything else into `space`.

@@ -167,3 +167,16 @@ async fn long_message_is_read_to_its_end_in_one_turn_unless_it_is_very_long() {
         assert!(is_heard || rig.heard.recv().await == Some(Frame::Binary(vec![7; len].into())));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn turns_are_short_while_another_peer_sends_short_messages() {
+    const LEN: usize = 1 << 20;
+    let mut other = Plan::new(Role::Server).start();
+    other.peer.write_all(&wire(Role::Client, TEXT, b"short")).await.unwrap();
+    assert_eq!(other.heard.recv().await, Some(text("short")));
+    let mut rig = Plan { socket_len: 2 * LEN, ..Plan::new(Role::Server) }.start();
+    rig.peer.write_all(&wire(Role::Client, BINARY, &vec![7; LEN])).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(rig.heard.try_recv().is_err());
+    assert_eq!(rig.heard.recv().await, Some(Frame::Binary(vec![7; LEN].into())));
+}
