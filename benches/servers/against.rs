@@ -30,9 +30,13 @@ impl Bench {
             let burst = Burst::echoed(payload_len, in_flight);
             self.builds(scenario, builds, ("ours", PEERS), || paths(PEERS), |echo| echo.cost(&burst, bursts));
         }
-        let (burst, all) = (Burst::echoed(128, 16), || audience(LISTENING));
         let fan_out = ("ours-fan-out", LISTENING + 1);
-        self.builds("fan-out to 500, 16 at a time", builds, fan_out, all, |echo| echo.cost_of_fan_out(&burst, 5));
+        for (scenario, at_a_time, bursts) in
+            [("fan-out to 500, 1 at a time", 1, 10), ("fan-out to 500, 16 at a time", 16, 5)]
+        {
+            let burst = Burst::echoed(128, at_a_time);
+            self.builds(scenario, builds, fan_out, || audience(LISTENING), |echo| echo.cost_of_fan_out(&burst, bursts));
+        }
         self.idle_builds(builds);
     }
 

@@ -81,6 +81,7 @@ mod deadlines;
 mod driver;
 mod filling;
 pub(crate) mod greeting;
+mod in_place;
 mod long_turns;
 mod read_ahead;
 mod read_buffer;

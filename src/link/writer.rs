@@ -55,7 +55,7 @@ pub(crate) struct SharedWriter<S> {
     pub(super) outbox: Outbox,
     writer: Mutex<Writer<S>>,
     /// Messages may be written: no close frame has been sent or received.
-    is_open: AtomicBool,
+    pub(super) is_open: AtomicBool,
     /// It is on the scheduler's list, where one entry is enough.
     is_scheduled: AtomicBool,
     pub(super) role: Role,
@@ -119,7 +119,7 @@ pub(crate) struct Writer<S> {
     /// `None` once the connection is over.
     pub(super) socket: Option<S>,
     /// The error of a write on another thread, kept for the task.
-    failed: Option<io::Error>,
+    pub(super) failed: Option<io::Error>,
     /// Nothing is written any more, and the outbox knows it.
     is_over: bool,
 }
@@ -333,7 +333,7 @@ impl<S: Socket> SharedWriter<S> {
 
 /// Polls outside tokio's cooperative budget: with the budget used up, tokio does not ask the socket at all, and that would
 /// look like a socket that takes nothing.
-fn poll_unconstrained<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_>) -> R) -> R {
+pub(super) fn poll_unconstrained<R>(cx: &mut Context<'_>, mut f: impl FnMut(&mut Context<'_>) -> R) -> R {
     match pin!(unconstrained(poll_fn(|cx| Poll::Ready(f(cx))))).poll(cx) {
         Poll::Ready(result) => result,
         Poll::Pending => unreachable!("what is polled is always ready"),
@@ -383,7 +383,9 @@ impl<S: Socket> ScheduledWrite for SharedWriter<S> {
     fn write_now(&self) -> Turn {
         // Cleared before the look into the outbox: a message pushed after that look schedules another write.
         self.is_scheduled.swap(false, AcqRel);
-        match self.write(&mut Vec::new(), &mut Context::from_waker(Waker::noop())).0 {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let progress = if self.write_in_place(cx) { Ok(Progress::Done) } else { self.write(&mut Vec::new(), cx).0 };
+        match progress {
             Ok(Progress::Done) if !self.outbox.wants_pong() => return Turn::Wait,
             Ok(Progress::Unfinished) if self.is_scheduled.swap(true, AcqRel) => return Turn::Wait,
             Ok(Progress::Unfinished) => return Turn::Again,

@@ -269,13 +269,18 @@ impl WriteBuffer {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.stalled = None;
-        self.advance(count);
-        self.unflushed = true;
+        self.note_taken(count);
         if self.is_empty() {
             // An error shows up again in the next call.
             let _ = self.poll_flush(socket, cx);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Notes that the socket has taken `count` bytes, which have still to be flushed.
+    pub(crate) fn note_taken(&mut self, count: usize) {
+        self.advance(count);
+        self.unflushed = true;
     }
 
     fn poll_flush<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -32,7 +32,7 @@ use crate::{
     Io, SerializedSubject, Tag, WsText,
     endpoint::routing_table::RoutingTable,
     link::session::{News, Received, SessionLink},
-    outbox::{OutboxBound, Overflow},
+    outbox::{OutboxBound, OutboxFrame, Overflow, Runs},
     protocol::heartbeat::Mark,
     runtime::{
         callback,
@@ -201,6 +201,16 @@ fn receipt<T>(_: T) -> Receipt {
 
 fn outbox() -> Outbox {
     Outbox::unreported(OutboxBound::new(1 << 20, 1 << 30, Overflow::DropLatest))
+}
+
+/// With runs, as a message for many outboxes, if it is short enough.
+fn push(outbox: &Outbox, runs: Option<&mut Runs>, frame: Frame) {
+    let frame = OutboxFrame::from(frame);
+    let pushed = match runs.and_then(|runs| runs.add(&frame, 100)) {
+        Some(message) => outbox.offer_of_run(&message),
+        None => outbox.offer(frame, None),
+    };
+    assert!(pushed.0.is_ok());
 }
 
 fn text(text: &str) -> Frame {

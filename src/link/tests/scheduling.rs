@@ -45,31 +45,75 @@ async fn driver_writes_for_itself_once_the_scheduler_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn what_breaks_while_the_scheduler_writes_ends_the_connection_with_its_reason() {
-    let taken = Arc::default();
-    let socket = Breaking { portions: vec![usize::MAX].into_iter().cycle(), left: 12, taken };
-    let (outbox, plan) = (outbox(), Plan::new(Role::Server));
+    for in_run in [false, true] {
+        let socket = Breaking { portions: vec![usize::MAX].into_iter().cycle(), left: 12, taken: Arc::default() };
+        let (outbox, plan, mut runs) = (outbox(), Plan::new(Role::Server), in_run.then(Runs::default));
+        let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
+        tokio::spawn(async move { scheduler.run().await });
+        let driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
+        sleep(SECOND).await;
+        push(&outbox, runs.as_mut(), binary(10));
+        sleep(SECOND).await;
+        assert!(!driving.is_finished());
+        push(&outbox, runs.as_mut(), binary(10));
+        let ending = timeout(SECOND, driving).await.expect("it was not told").unwrap();
+        let Some(WsError::Transport { source, .. }) = ending.error else { panic!("{:?}", ending.error) };
+        assert_eq!((source.kind(), ending.unconfirmed), (io::ErrorKind::BrokenPipe, 1));
+        assert_eq!((outbox.stats().written.messages, outbox.stats().queued.messages), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_run_that_the_socket_takes_in_parts_arrive_once() {
+    let taken = Arc::<Mutex<_>>::default();
+    let socket = Breaking { portions: vec![5, 0, 1].into_iter().cycle(), left: usize::MAX, taken: taken.clone() };
+    let (outbox, plan, mut runs) = (outbox(), Plan::new(Role::Server), Runs::default());
     let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
     tokio::spawn(async move { scheduler.run().await });
-    let driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
+    let _driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
     sleep(SECOND).await;
-    outbox.push(binary(10)).unwrap();
+    (1..4).for_each(|len| push(&outbox, Some(&mut runs), binary(len)));
     sleep(SECOND).await;
-    assert!(!driving.is_finished());
-    outbox.push(binary(10)).unwrap();
-    let ending = timeout(SECOND, driving).await.expect("it was not told").unwrap();
-    let Some(WsError::Transport { source, .. }) = ending.error else { panic!("{:?}", ending.error) };
-    assert_eq!((source.kind(), ending.unconfirmed), (io::ErrorKind::BrokenPipe, 1));
-    assert_eq!((outbox.stats().written.messages, outbox.stats().queued.messages), (1, 1));
+    let expected = (1..4).flat_map(|len| wire(Role::Server, BINARY, &vec![7; len])).collect::<Vec<_>>();
+    assert_eq!((&*taken.lock().unwrap(), outbox.stats().written.messages), (&expected, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_of_a_run_is_not_sent_behind_the_close_frame() {
+    let mut rig = Plan::new(Role::Server).start();
+    sleep(SECOND).await;
+    // The opcode 3 is reserved (RFC 6455, section 5.2).
+    rig.peer.write_all(&wire(Role::Client, 3, &[])).await.unwrap();
+    assert_eq!(read_frame(&mut rig.peer).await.0, CLOSE);
+    push(&rig.outbox, Some(&mut Runs::default()), binary(10));
+    let mut rest = Vec::new();
+    timeout(60 * SECOND, rig.peer.read_to_end(&mut rest)).await.expect("the connection ends").unwrap();
+    assert_eq!((rest, rig.outbox.stats().queued.messages), (vec![], 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn peer_that_takes_nothing_of_what_the_scheduler_writes_is_dropped_too() {
-    let rig = Plan { socket_len: 64, ..Plan::new(Role::Server) }.start();
+    for in_run in [false, true] {
+        let rig = Plan { socket_len: 64, ..Plan::new(Role::Server) }.start();
+        sleep(SECOND).await;
+        push(&rig.outbox, in_run.then(Runs::default).as_mut(), binary(1000));
+        let (ending, after) = rig.ending().await;
+        assert!(matches!(ending.error, Some(WsError::WriteStalled { .. })), "{ending:?}");
+        assert_eq!(after, 31);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_of_a_run_counts_as_written_only_when_the_system_has_it() {
+    let (stream, _peer) = duplex(64);
+    let (outbox, plan) = (outbox(), Plan::new(Role::Server));
+    let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
+    tokio::spawn(async move { scheduler.run().await });
+    let _driving = tokio::spawn(drive(Keeping { stream, kept: 0 }, link, receipt, std::future::pending()));
     sleep(SECOND).await;
-    rig.outbox.push(binary(1000)).unwrap();
-    let (ending, after) = rig.ending().await;
-    assert!(matches!(ending.error, Some(WsError::WriteStalled { .. })), "{ending:?}");
-    assert_eq!(after, 31);
+    push(&outbox, Some(&mut Runs::default()), binary(10));
+    sleep(SECOND).await;
+    assert_eq!((outbox.stats().written.messages, outbox.stats().queued.messages), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,11 +146,19 @@ fn numbered_messages(lens: &[usize]) -> Vec<Vec<u8>> {
     lens.iter().enumerate().map(message).collect()
 }
 
-/// Pushes a message each second, then closes the outbox if that was the last link. Never returns.
-async fn push_slowly(outbox: &Outbox, messages: impl Iterator<Item = &Vec<u8>>, is_last: bool) {
-    for message in messages {
-        outbox.push(Frame::Binary(message.clone().into())).unwrap();
-        sleep(SECOND).await;
+/// Pushes some messages each second, then closes the outbox if that was the last link. Never returns.
+async fn push_slowly(
+    outbox: &Outbox,
+    mut runs: Option<&mut Runs>,
+    messages: impl Iterator<Item = &Vec<u8>>,
+    at_once: usize,
+    is_last: bool,
+) {
+    for (n, message) in messages.enumerate() {
+        push(outbox, runs.as_deref_mut(), Frame::Binary(message.clone().into()));
+        if n % at_once == 0 {
+            sleep(SECOND).await;
+        }
     }
     if is_last {
         outbox.close(1000, "", SECOND);
@@ -159,12 +167,14 @@ async fn push_slowly(outbox: &Outbox, messages: impl Iterator<Item = &Vec<u8>>, 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn broken_links_lose_nothing_send_nothing_twice_and_keep_the_order(
         is_client: bool,
         is_scheduled: bool,
+        in_runs: bool,
+        at_once in 1..5usize,
         pushed_before in 0..12usize,
         lens in prop::collection::vec(prop_oneof![Just(0), 1..300usize, Just(66_000)], 1..12),
         portions in prop::collection::vec(prop_oneof![0..4usize, 1..400usize, 1..40_000usize], 1..10),
@@ -175,6 +185,8 @@ proptest! {
         let role = if is_client { Role::Client } else { Role::Server };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (outbox, scheduler) = (outbox(), Arc::new(WriteScheduler::default()));
+        // As a server pushes to many.
+        let mut runs = (in_runs && !is_client).then(Runs::default);
         let sent = numbered_messages(&lens);
         let mut unsent = sent.iter();
         unsent.by_ref().take(pushed_before).for_each(|message| outbox.push(Frame::Binary(message.clone().into())).unwrap());
@@ -184,7 +196,8 @@ proptest! {
             let taken = Arc::new(Mutex::new(Vec::new()));
             let socket = Breaking { portions: portions.clone().into_iter().cycle(), left, taken: taken.clone() };
             let link = Plan { scheduler: is_scheduled.then(|| scheduler.clone()), ..Plan::new(role) }.link(&outbox);
-            let pushing = push_slowly(&outbox, unsent.by_ref().take(if n == last { usize::MAX } else { 1 }), n == last);
+            let pushed = unsent.by_ref().take(if n == last { usize::MAX } else { at_once });
+            let pushing = push_slowly(&outbox, runs.as_mut(), pushed, at_once, n == last);
             runtime.block_on(async {
                 let over = sleep(60 * SECOND);
                 tokio::select! {

@@ -77,7 +77,11 @@ impl Run {
     }
 }
 
-impl Several<'_> {
+impl<'a> Several<'a> {
+    pub(super) fn into_frames(self) -> &'a [u8] {
+        self.frames
+    }
+
     pub(crate) fn messages(&self) -> impl Iterator<Item = &Encoded> {
         self.messages.iter().filter_map(OnceLock::get)
     }

@@ -22,6 +22,7 @@
 //! in [pieces](joined), which it shares with others. One that leaves the tag, or misses a message, settles, or each of many
 //! could keep a run of its own for one short message.
 
+mod in_place;
 mod joined;
 mod stretch;
 

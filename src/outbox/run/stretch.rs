@@ -17,9 +17,9 @@ use crate::{
 #[derive(Default)]
 pub(in crate::outbox) struct Stretch {
     /// There as long as there are messages.
-    run: Option<Arc<Run>>,
-    start: u32,
-    end: u32,
+    pub(super) run: Option<Arc<Run>>,
+    pub(super) start: u32,
+    pub(super) end: u32,
 }
 
 impl Stretch {

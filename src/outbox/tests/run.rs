@@ -34,6 +34,8 @@ enum Step {
     /// Another outbox, which gets the same from runs, takes and writes: what it takes is put together for all.
     OtherTakes(usize),
     Write(usize),
+    /// Where all messages are in place: another step may come between the take and the confirmation.
+    WriteInPlace(Box<Step>),
     Untake(usize),
     /// So many messages more than before, in a session.
     Acknowledge(u64),
@@ -49,24 +51,32 @@ enum Step {
     Count,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// A step that is not the link's.
+fn step_of_program() -> impl Strategy<Value = Step> {
     prop_oneof![
         30 => prop_oneof![5 => 0..10usize, 1 => 1000..1100usize].prop_map(Step::PushToAll),
         3 => (1..70usize).prop_map(Step::PushToOthers),
         3 => (0..10usize).prop_map(Step::PushAlone),
         1 => (0..3u32).prop_map(Step::PushKeyed),
+        1 => Just(Step::Clear),
+        1 => Just(Step::Close),
+        1 => Just(Step::Flush),
+        2 => Just(Step::Count),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        42 => step_of_program(),
         10 => (0..400usize).prop_map(Step::Take),
         5 => (0..400usize).prop_map(Step::OtherTakes),
         10 => (0..20usize).prop_map(Step::Write),
+        10 => step_of_program().prop_map(|between| Step::WriteInPlace(between.into())),
         2 => (0..6usize).prop_map(Step::Untake),
         5 => prop_oneof![0..10u64, 20..100u64].prop_map(Step::Acknowledge),
         1 => any::<bool>().prop_map(|resends| Step::Lose { resends }),
         1 => Just(Step::Greet),
         1 => Just(Step::Detach),
-        1 => Just(Step::Clear),
-        1 => Just(Step::Close),
-        1 => Just(Step::Flush),
-        2 => Just(Step::Count),
     ]
 }
 
@@ -102,7 +112,7 @@ impl Side {
     /// Any step but a push to all.
     fn step(&mut self, step: &Step, frame: Frame) {
         match *step {
-            Step::PushToAll(_) | Step::PushToOthers(_) | Step::OtherTakes(_) => {}
+            Step::PushToAll(_) | Step::PushToOthers(_) | Step::OtherTakes(_) | Step::WriteInPlace(_) => {}
             Step::PushAlone(_) => {
                 let answer = self.outbox.push(frame);
                 self.note(answer);
@@ -220,6 +230,66 @@ impl Others {
     }
 }
 
+/// An outbox that gets its messages from runs, and one to which each is pushed by itself.
+struct World {
+    ours: Side,
+    theirs: Side,
+    others: Others,
+    pushed: u32,
+}
+
+impl World {
+    fn new(messages: usize, overflow: Overflow, window: Option<u64>) -> Self {
+        let side = || Side::new(messages, overflow, window);
+        Self { ours: side(), theirs: side(), others: Others::new(), pushed: 0 }
+    }
+
+    fn step(&mut self, step: &Step) {
+        if let Step::WriteInPlace(between) = step {
+            return self.write_in_place(between);
+        }
+        let len = match step {
+            Step::PushToAll(len) | Step::PushAlone(len) => *len,
+            _ => 3,
+        };
+        let Self { ours, theirs, others, pushed } = self;
+        *pushed += 1;
+        let frame = message(*pushed, len);
+        others.step(step, &frame);
+        if let Step::PushToAll(_) = step {
+            ours.take_answer(others.push_to_all(&ours.outbox, &frame));
+            theirs.take_answer(theirs.outbox.offer(frame.clone().into(), None));
+        }
+        ours.step(step, frame.clone());
+        theirs.step(step, frame);
+    }
+
+    fn write_in_place(&mut self, between: &Step) {
+        let Some(messages) = self.ours.outbox.take_in_place() else { return };
+        let taken = take(&self.theirs.outbox, usize::MAX / 2);
+        assert_eq!(self.ours.taken.len(), 0);
+        assert_eq!((messages.count(), messages.frames()), (taken.len(), &*frames(&taken)));
+        assert_eq!(messages.lens().sum::<usize>(), messages.frames().len());
+        self.step(between);
+        let (sleeps, spent) = self.ours.outbox.confirm_in_place(&messages);
+        drop(spent);
+        assert_eq!(sleeps, self.theirs.outbox.confirm(taken.len(), true));
+    }
+}
+
+/// Messages as frames of a server (RFC 6455, section 5.2).
+fn frames(messages: &[Frame]) -> Vec<u8> {
+    let frame = |message: &Frame| {
+        let len = message.len();
+        let head = match len {
+            ..126 => vec![0x82, len as u8],
+            _ => [&[0x82, 126], &(len as u16).to_be_bytes()[..]].concat(),
+        };
+        [head, message.as_bytes().to_vec()].concat()
+    };
+    messages.iter().flat_map(frame).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
@@ -231,23 +301,12 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
     ) {
         let overflow = if is_lossy { Overflow::DropOldest } else { Overflow::Disconnect };
-        let (mut ours, mut theirs) = (Side::new(messages, overflow, window), Side::new(messages, overflow, window));
-        let mut others = Others::new();
-        for (number, step) in steps.iter().enumerate() {
-            let len = match step {
-                Step::PushToAll(len) | Step::PushAlone(len) => *len,
-                _ => 3,
-            };
-            let frame = message(number as u32, len);
-            others.step(step, &frame);
-            if let Step::PushToAll(_) = step {
-                ours.take_answer(others.push_to_all(&ours.outbox, &frame));
-                theirs.take_answer(theirs.outbox.offer(frame.clone().into(), None));
-            }
-            ours.step(step, frame.clone());
-            theirs.step(step, frame);
-            prop_assert_eq!(ours.log.last(), theirs.log.last());
+        let mut world = World::new(messages, overflow, window);
+        for step in &steps {
+            world.step(step);
+            prop_assert_eq!(world.ours.log.last(), world.theirs.log.last());
         }
+        let World { ours, theirs, .. } = world;
         prop_assert_eq!(ours.log, theirs.log);
         prop_assert_eq!(dropped(&ours.outbox), dropped(&theirs.outbox));
         prop_assert_eq!(ours.outbox.stats(), theirs.outbox.stats());
@@ -290,6 +349,19 @@ fn outboxes_share_the_messages_of_a_run_and_have_none_of_their_own() {
         assert_eq!(super::take_some(outbox, 1 << 20), expected);
         assert_eq!(outbox.stats().queued, Tally { messages: 200, len: 200 * 14 });
     }
+}
+
+#[test]
+fn messages_that_are_not_in_one_piece_are_not_taken_in_place() {
+    let (mut runs, outboxes) = (Runs::default(), [(); 2].map(|()| outbox(500, 1 << 20, Overflow::Disconnect)));
+    (0..2).for_each(|n| push_to_all(&mut runs, &outboxes, message(n, 9)));
+    let messages = outboxes[0].take_in_place().expect("they are in one piece");
+    assert_eq!(messages.frames(), frames(&[message(0, 9), message(1, 9)]));
+    assert!(outboxes[0].confirm_in_place(&messages).0 && outboxes[0].is_empty());
+    push_to_all(&mut runs, &outboxes, message(2, 9));
+    assert_eq!(outboxes[0].take_in_place().map(|messages| messages.count()), Some(1));
+    assert!(outboxes[1].take_in_place().is_none());
+    assert_eq!(take(&outboxes[1], 1 << 20).len(), 3);
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! Writing messages from where they lie, for connections that have nothing else to write.
+
+use std::{
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll},
+};
+
+use crate::{
+    link::writer::{SharedWriter, Writer, poll_unconstrained},
+    outbox::Spent,
+    protocol::write_buffer::WriteBuffer,
+    transport::socket::Socket,
+};
+
+impl<S: Socket> SharedWriter<S> {
+    /// Returns whether everything is written, and the link sleeps. Otherwise there is the rest to [write](Self::write), as ever.
+    pub(super) fn write_in_place(&self, cx: &mut Context<'_>) -> bool {
+        let mut writer = self.lock();
+        let (sleeps, spent) = self.try_write_in_place(&mut writer, cx);
+        drop(writer);
+        drop(spent);
+        sleeps
+    }
+
+    fn try_write_in_place(&self, writer: &mut Writer<S>, cx: &mut Context<'_>) -> (bool, Option<Spent>) {
+        let no = (false, None);
+        if self.deflate.is_some() || !self.is_open.load(Relaxed) {
+            return no;
+        }
+        let Writer { buffer: buffer @ None, socket: Some(socket), failed: failed @ None, .. } = writer else {
+            return no;
+        };
+        let Some(messages) = self.outbox.take_in_place() else { return no };
+        let frames = messages.frames();
+        let mut is_settled = false;
+        let written = poll_unconstrained(cx, |cx| {
+            let written = Pin::new(&mut *socket).poll_write(cx, frames);
+            is_settled = matches!(written, Poll::Ready(Ok(len)) if len == frames.len())
+                && matches!(Pin::new(&mut *socket).poll_flush(cx), Poll::Ready(Ok(())));
+            written
+        });
+        if is_settled {
+            return self.outbox.confirm_in_place(&messages);
+        }
+        let buffer = buffer.insert(WriteBuffer::spare());
+        buffer.append_frames(frames, messages.lens());
+        match written {
+            Poll::Ready(Ok(len)) => buffer.note_taken(len),
+            Poll::Ready(Err(error)) => *failed = Some(error),
+            Poll::Pending => {}
+        }
+        no
+    }
+}
