@@ -335,6 +335,57 @@ fn message_that_panics_in_drop_ends_no_topic_and_no_calls() {
     calls.call(|number| number.to_string()).wait().unwrap();
 }
 
+/// Operators that hand items to another thread, with functions of the program and items that wait there.
+mod operators {
+    use super::*;
+
+    type Items = SerializedSubject<(usize, Arc<Bomb>)>;
+
+    /// Whether items still reach observers there.
+    fn lives(worker: &EventLoopScheduler) -> bool {
+        let (numbers, (sender, heard)) = (SerializedSubject::<usize>::new(), mpsc::channel());
+        Io::new(numbers.clone()).deliver_on(worker).subscribe(move |n| _ = sender.send(n));
+        numbers.next(1);
+        heard.recv_timeout(PATIENCE) == Ok(1)
+    }
+
+    #[test]
+    fn items_that_wait_for_a_slow_observer_and_its_functions_go_together() {
+        let (worker, items, (go, wait)) = (EventLoopScheduler::new("worker"), Items::new(), mpsc::channel::<()>());
+        let (begun, begins) = mpsc::channel();
+        let bombs = [Bomb, Bomb, Bomb];
+        let [in_key, in_skipped, in_observer] = bombs;
+        let key_of = move |item: &(usize, Arc<Bomb>)| {
+            hold(&in_key);
+            item.0
+        };
+        let conflated = Io::new(items.clone()).conflate_by_counting(key_of, &worker, move |_| hold(&in_skipped));
+        let subscription = conflated.subscribe(move |item| {
+            hold(&in_observer);
+            std::mem::forget(item);
+            begun.send(()).unwrap();
+            _ = wait.recv();
+        });
+        (0..4).for_each(|n| items.next((n, Arc::new(Bomb))));
+        begins.recv_timeout(PATIENCE).unwrap();
+        subscription.unsubscribe();
+        drop(go);
+        assert!(lives(&worker));
+    }
+
+    #[test]
+    fn runtime_that_ends_before_a_delivery_drops_it_in_peace() {
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let worker = IoScheduler::on(&IoRuntime::from_tokio(tokio.handle().clone()));
+        let (items, (in_lost, in_observer)) = (Items::new(), (Bomb, Bomb));
+        let on_lost = move |_| hold(&in_lost);
+        let delivered = Io::new(items.clone()).deliver_on_bounded(&worker, 4, Lossy::DropOldest, on_lost);
+        delivered.subscribe(move |_| hold(&in_observer));
+        tokio.shutdown_timeout(PATIENCE);
+        items.next((1, Arc::new(Bomb)));
+    }
+}
+
 #[cfg(feature = "mount")]
 mod mounted {
     use http::Request;

@@ -4,22 +4,22 @@
 
 use std::cell::Cell;
 
-/// How many reads of long messages follow the last short message before turns are long again. At most 512 MiB: some tenths of a second, so
-/// a peer that sends ten short messages a second never waits for a long turn.
-const READS: u16 = 4096;
+/// How much of long messages is read after the last short message before turns are long again. That takes some tenths of a second, so a
+/// peer that sends ten short messages a second never waits for a long turn.
+const LEN: usize = 512 * 1024 * 1024;
 
 thread_local! {
-    /// How many of them are still to come on this thread.
-    static LEFT: Cell<u16> = const { Cell::new(0) };
+    /// How much of that is still to come on this thread.
+    static LEFT: Cell<usize> = const { Cell::new(0) };
 }
 
 pub(crate) fn are_allowed() -> bool {
     LEFT.get() == 0
 }
 
-/// Notes a read, which brought a part of a long message or something else.
-pub(crate) fn note_read(is_of_long: bool) {
-    LEFT.set(if is_of_long { LEFT.get().saturating_sub(1) } else { READS });
+/// Notes a read of so many bytes, which brought a part of a long message or something else.
+pub(crate) fn note_read(len: usize, is_of_long: bool) {
+    LEFT.set(if is_of_long { LEFT.get().saturating_sub(len) } else { LEN });
 }
 
 #[cfg(test)]
@@ -29,10 +29,11 @@ mod tests {
     #[test]
     fn turns_are_long_again_once_no_short_message_came_for_a_while() {
         assert!(are_allowed());
-        note_read(false);
-        for _ in 0..READS {
+        note_read(9, false);
+        // Also if they come byte by byte.
+        for len in [1, LEN / 2, 1, LEN / 2 - 2] {
             assert!(!are_allowed());
-            note_read(true);
+            note_read(len, true);
         }
         assert!(are_allowed());
     }

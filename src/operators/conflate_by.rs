@@ -20,7 +20,10 @@ use super::{
     deliver::{DeliverObserver, DeliverOn, channel::Bounds},
     ref_count::lock,
 };
-use crate::sparse;
+use crate::{
+    runtime::{UserValue, callback},
+    sparse,
+};
 
 /// The observable that [`conflate_by`](crate::ObservableExt::conflate_by) and
 /// [`conflate_by_counting`](crate::ObservableExt::conflate_by_counting) return.
@@ -45,14 +48,14 @@ struct State<K, T> {
 /// The observer that keeps the newest item of each key, and passes on the keys.
 pub struct KeyObserver<O, K, T, F> {
     keys: O,
-    key_of: F,
+    key_of: UserValue<F>,
     waiting: Arc<Waiting<K, T>>,
 }
 
 /// The observer that passes on the newest item of a key.
 pub struct NewestObserver<O, K, T, L> {
     observer: O,
-    on_skipped: L,
+    on_skipped: UserValue<L>,
     /// How many skipped items were reported.
     told: u64,
     waiting: Arc<Waiting<K, T>>,
@@ -61,6 +64,14 @@ pub struct NewestObserver<O, K, T, L> {
 impl<K, T> Waiting<K, T> {
     fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { newest: HashMap::new(), skipped: 0 })))
+    }
+}
+
+impl<K, T> Drop for Waiting<K, T> {
+    fn drop(&mut self) {
+        let (keys, items): (Vec<_>, Vec<_>) = mem::take(&mut lock(&self.0).newest).into_iter().unzip();
+        callback::drop_each("a key's destructor", keys);
+        callback::drop_each("an item's destructor", items);
     }
 }
 
@@ -123,7 +134,7 @@ where
 
     fn subscribe(self, context: C) -> Self::Unsub {
         let Self { source, key_of, scheduler, on_skipped, .. } = self;
-        let waiting = Waiting::new();
+        let (waiting, on_skipped) = (Waiting::new(), UserValue::new(on_skipped));
         let keys = Keys { source, key_of, waiting: waiting.clone(), item: PhantomData };
         let context = context.transform(|observer| NewestObserver { observer, on_skipped, told: 0, waiting });
         DeliverOn::with_default_bounds(keys, scheduler).subscribe(context)
@@ -155,6 +166,7 @@ where
 
     fn subscribe(self, context: C) -> Self::Unsub {
         let Self { source, key_of, waiting, .. } = self;
+        let key_of = UserValue::new(key_of);
         source.subscribe(context.transform(|keys| KeyObserver { keys, key_of, waiting }))
     }
 }

@@ -1,10 +1,11 @@
-//! A time limit for each item. The items and the timer meet in a subject, which lets one of them through at a time.
+//! A time limit for each item. The items and the timer meet in a subject, which lets one of them through at a time. The timer goes with the
+//! observer behind that, however this one ends: it holds memory and a thread, and the limit may be long.
 
 use std::{
     fmt,
     marker::PhantomData,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,6 +20,7 @@ use rxrust::{
 };
 use tokio::time::Instant;
 
+use super::ref_count::lock;
 use crate::{SerializedSubject, SerializedSubscription, WsError};
 
 /// The observable that [`timeout`](crate::ObservableExt::timeout) returns.
@@ -36,7 +38,6 @@ pub struct Timeout<S, T, Sch> {
 pub struct TimeoutSubscription<U> {
     inner: SerializedSubscription,
     source: U,
-    timer: TaskHandle,
 }
 
 /// The observer that [`timeout`](crate::ObservableExt::timeout) subscribes.
@@ -46,6 +47,46 @@ pub struct TimeoutObserver<T>(Arc<Gated<T>>);
 pub struct Timer<T> {
     gated: Arc<Gated<T>>,
     limit: Duration,
+}
+
+/// The observer behind the gate, and the timer that goes with it.
+struct LimitedObserver<O> {
+    observer: O,
+    switch: Switch,
+}
+
+/// Stops the timer when it is dropped.
+#[derive(Default)]
+struct Switch(Arc<Mutex<Running>>);
+
+/// Whether the timer still runs.
+#[derive(Default)]
+struct Running {
+    is_over: bool,
+    timer: Option<TaskHandle>,
+}
+
+impl Running {
+    /// Returns the timer if it has to be stopped at once.
+    fn begin(&mut self, timer: TaskHandle) -> Option<TaskHandle> {
+        if self.is_over {
+            return Some(timer);
+        }
+        self.timer.replace(timer)
+    }
+
+    fn end(&mut self) -> Option<TaskHandle> {
+        self.is_over = true;
+        self.timer.take()
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        // Outside the lock: that wakes a task.
+        let timer = lock(&self.0).end();
+        timer.into_iter().for_each(TaskHandle::unsubscribe);
+    }
 }
 
 /// What the source and the timer share.
@@ -115,10 +156,14 @@ where
         let gated = Gated::new();
         let feeder = context.wrap(TimeoutObserver(gated.clone()));
         // Before the source, which may emit while it is subscribed to.
-        let inner = gated.gate.clone().subscribe(context);
+        let running = Arc::default();
+        let switch = Switch(Arc::clone(&running));
+        let inner = gated.gate.clone().subscribe(context.transform(|observer| LimitedObserver { observer, switch }));
         let _ = gated.inner.set(inner.clone());
         let timer = scheduler.schedule(Task::new(Timer { gated, limit }, ring), Some(limit));
-        TimeoutSubscription { inner, source: source.subscribe(feeder), timer }
+        let late = lock(&running).begin(timer);
+        late.into_iter().for_each(TaskHandle::unsubscribe);
+        TimeoutSubscription { inner, source: source.subscribe(feeder) }
     }
 }
 
@@ -155,9 +200,30 @@ impl<T: Clone + Send + 'static> Observer<T, WsError> for TimeoutObserver<T> {
     }
 }
 
+impl<T, E, O: Observer<T, E>> Observer<T, E> for LimitedObserver<O> {
+    fn next(&mut self, item: T) {
+        self.observer.next(item);
+    }
+
+    fn error(self, error: E) {
+        let Self { observer, switch } = self;
+        drop(switch);
+        observer.error(error);
+    }
+
+    fn complete(self) {
+        let Self { observer, switch } = self;
+        drop(switch);
+        observer.complete();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.observer.is_closed()
+    }
+}
+
 impl<U: Subscription> Subscription for TimeoutSubscription<U> {
     fn unsubscribe(self) {
-        self.timer.unsubscribe();
         self.source.unsubscribe();
         self.inner.unsubscribe();
     }
@@ -198,6 +264,12 @@ impl<T> fmt::Debug for TimeoutObserver<T> {
     }
 }
 
+impl<O> fmt::Debug for LimitedObserver<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitedObserver").finish_non_exhaustive()
+    }
+}
+
 impl<T> fmt::Debug for Timer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timer").field("limit", &self.limit).finish_non_exhaustive()
@@ -206,8 +278,14 @@ impl<T> fmt::Debug for Timer<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Arc, Mutex, mpsc};
 
+    use rxrust::{
+        scheduler::{Scheduler, TaskHandle},
+        subscription::Subscription as _,
+    };
+
+    use super::Timeout;
     use crate::prelude::*;
 
     const LIMIT: Duration = Duration::from_millis(50);
@@ -261,5 +339,42 @@ mod tests {
         // The first item is the last, and the second finds nobody who wants it.
         (0..2).for_each(|n| subject.next(n));
         assert_eq!(std::sync::Arc::strong_count(&held), 1);
+    }
+
+    /// Keeps the handles of its tasks.
+    #[derive(Clone)]
+    struct Keeping(EventLoopScheduler, Arc<Mutex<Vec<TaskHandle>>>);
+
+    impl<S> Scheduler<S> for Keeping
+    where
+        EventLoopScheduler: Scheduler<S>,
+    {
+        fn schedule(&self, source: S, delay: Option<Duration>) -> TaskHandle {
+            let handle = self.0.schedule(source, delay);
+            self.1.lock().unwrap().push(handle.clone());
+            handle
+        }
+    }
+
+    #[test]
+    fn timer_goes_with_the_observer_however_this_ends() {
+        type Numbers = SerializedSubject<u32, WsError>;
+        let ends: [fn(&Numbers); 4] = [
+            |numbers| numbers.clone().complete(),
+            |numbers| numbers.clone().error(WsError::Closed("it".into())),
+            // One that has had enough.
+            |numbers| (0..2).for_each(|n| numbers.next(n)),
+            // One that panics.
+            |numbers| numbers.next(9),
+        ];
+        for (nth, end) in ends.iter().enumerate() {
+            let (numbers, scheduler) = (Numbers::new(), Keeping(EventLoopScheduler::new("timer"), Arc::default()));
+            let limited = Io::new(Timeout::new(numbers.clone(), PATIENCE, scheduler.clone()));
+            limited.take(1).log_errors().subscribe(|n| assert_ne!(n, 9, "on purpose"));
+            let is_stopped = || scheduler.1.lock().unwrap()[0].is_closed();
+            assert!(!is_stopped());
+            end(&numbers);
+            assert!(is_stopped(), "end {nth}");
+        }
     }
 }

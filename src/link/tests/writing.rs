@@ -146,7 +146,7 @@ fn numbered_messages(lens: &[usize]) -> Vec<Vec<u8>> {
     lens.iter().enumerate().map(message).collect()
 }
 
-/// Pushes some messages each second, then closes the outbox if that was the last link. Never returns.
+/// Pushes some messages each second, in runs as a server does for many, then closes the outbox if that was the last link. Never returns.
 async fn push_slowly(
     outbox: &Outbox,
     mut runs: Option<&mut Runs>,
@@ -184,10 +184,8 @@ proptest! {
         prop_assume!(portions.iter().any(|len| *len > 0));
         let role = if is_client { Role::Client } else { Role::Server };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let (outbox, scheduler) = (outbox(), Arc::new(WriteScheduler::default()));
-        // As a server pushes to many.
+        let (outbox, scheduler, sent) = (outbox(), Arc::new(WriteScheduler::default()), numbered_messages(&lens));
         let mut runs = (in_runs && !is_client).then(Runs::default);
-        let sent = numbered_messages(&lens);
         let mut unsent = sent.iter();
         unsent.by_ref().take(pushed_before).for_each(|message| outbox.push(Frame::Binary(message.clone().into())).unwrap());
         let last = cuts.len();

@@ -29,7 +29,7 @@ use rxrust::{observer::Observer, subscription::Subscription};
 use crate::{
     operators::deliver::channel::{Bounds, Channel, End, Pushed, Received},
     runtime::{
-        self,
+        self, UserValue,
         callback::{self, Room},
         debts::{Debts, Standing},
     },
@@ -205,7 +205,7 @@ pub struct DeliverTask<T, E, O, L> {
     end: Option<End<E>>,
     /// `None` when the delivery is over.
     observer: Option<O>,
-    on_lost: L,
+    on_lost: UserValue<L>,
     /// How many losses have been reported to `on_lost`.
     told: u64,
     /// The deliveries that the observer has caused and that nobody has made: they come before the next item.
@@ -221,8 +221,8 @@ where
     L: FnMut(u64),
 {
     pub(crate) fn new(receiver: Receiver<T, E>, observer: O, on_lost: L) -> Self {
-        let debts = Debts::default();
-        Self { receiver, batch: VecDeque::new(), end: None, observer: Some(observer), on_lost, told: 0, debts }
+        let (observer, on_lost) = (Some(observer), UserValue::new(on_lost));
+        Self { receiver, batch: VecDeque::new(), end: None, observer, on_lost, told: 0, debts: Debts::default() }
     }
 
     /// Receives up to `limit` items once the batch is delivered. Breaks when the delivery is over.
@@ -288,7 +288,9 @@ where
             })
         });
     }
+}
 
+impl<T, E, O, L> DeliverTask<T, E, O, L> {
     /// Drops the observer, whose captured values may panic in their destructors.
     fn finish(&mut self) {
         close(&self.receiver.channel);
@@ -297,6 +299,13 @@ where
             callback::drop_each("an observer's destructor", observer);
             drop_queued(items, end);
         });
+    }
+}
+
+impl<T, E, O, L> Drop for DeliverTask<T, E, O, L> {
+    /// Its runtime may end before the delivery.
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
