@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     link::writer::{SharedWriter, Writer, poll_unconstrained},
-    outbox::Spent,
+    outbox::{InPlace, Spent},
     protocol::write_buffer::WriteBuffer,
     transport::socket::Socket,
 };
@@ -32,7 +32,8 @@ impl<S: Socket> SharedWriter<S> {
             return no;
         };
         let Some(messages) = self.outbox.take_in_place() else { return no };
-        let frames = messages.frames();
+        let mut unwritten = Unwritten { buffer, messages: Some(messages), taken: 0 };
+        let frames = unwritten.messages.as_ref().map_or(&[][..], InPlace::frames);
         let mut is_settled = false;
         let written = poll_unconstrained(cx, |cx| {
             let written = Pin::new(&mut *socket).poll_write(cx, frames);
@@ -40,16 +41,33 @@ impl<S: Socket> SharedWriter<S> {
                 && matches!(Pin::new(&mut *socket).poll_flush(cx), Poll::Ready(Ok(())));
             written
         });
-        if is_settled {
+        if is_settled && let Some(messages) = unwritten.messages.take() {
             return self.outbox.confirm_in_place(&messages);
         }
-        let buffer = buffer.insert(WriteBuffer::spare());
-        buffer.append_frames(frames, messages.lens());
         match written {
-            Poll::Ready(Ok(len)) => buffer.note_taken(len),
+            Poll::Ready(Ok(len)) => unwritten.taken = len,
             Poll::Ready(Err(error)) => *failed = Some(error),
             Poll::Pending => {}
         }
         no
+    }
+}
+
+/// Messages that go into the write buffer when this is dropped, also by a panic of a stream of the program's: as they are taken from the
+/// outbox, nobody else would write them.
+struct Unwritten<'a> {
+    buffer: &'a mut Option<Box<WriteBuffer>>,
+    messages: Option<InPlace>,
+    /// How many of their bytes the socket has taken.
+    taken: usize,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if let Some(messages) = &self.messages {
+            let buffer = self.buffer.insert(WriteBuffer::spare());
+            buffer.append_frames(messages.frames(), messages.lens());
+            buffer.note_taken(self.taken);
+        }
     }
 }

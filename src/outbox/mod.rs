@@ -66,7 +66,7 @@ pub(crate) use overflow::{OutboxBound, Refusal, may_greet};
 pub use pressure::Pressure;
 use queue::State;
 pub(crate) use queue::{Closing, Head};
-pub(crate) use run::{Encoded, Runs, Several, Taken};
+pub(crate) use run::{Encoded, InPlace, Runs, Several, Taken};
 pub(crate) use window::{Beyond, Leftover};
 
 use crate::{

@@ -64,18 +64,23 @@ async fn what_breaks_while_the_scheduler_writes_ends_the_connection_with_its_rea
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_of_a_run_that_the_socket_takes_in_parts_arrive_once() {
+async fn messages_of_a_run_arrive_once_whether_the_socket_takes_parts_or_panics() {
     let taken = Arc::<Mutex<_>>::default();
-    let socket = Breaking { portions: vec![5, 0, 1].into_iter().cycle(), left: usize::MAX, taken: taken.clone() };
+    let portions = vec![PANIC, 5, 0, 1, 1000, 1000, 1].into_iter().cycle();
+    let socket = Breaking { portions, left: usize::MAX, taken: taken.clone() };
     let (outbox, plan, mut runs) = (outbox(), Plan::new(Role::Server), Runs::default());
     let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());
     tokio::spawn(async move { scheduler.run().await });
     let _driving = tokio::spawn(drive(socket, link, receipt, std::future::pending()));
     sleep(SECOND).await;
-    (1..4).for_each(|len| push(&outbox, Some(&mut runs), binary(len)));
-    sleep(SECOND).await;
-    let expected = (1..4).flat_map(|len| wire(Role::Server, BINARY, &vec![7; len])).collect::<Vec<_>>();
-    assert_eq!((&*taken.lock().unwrap(), outbox.stats().written.messages), (&expected, 3));
+    for len in 1..4 {
+        push(&outbox, Some(&mut runs), binary(len));
+        push(&outbox, Some(&mut runs), binary(len));
+        sleep(SECOND).await;
+    }
+    let expected =
+        [1, 1, 2, 2, 3, 3].into_iter().flat_map(|len| wire(Role::Server, BINARY, &vec![7; len])).collect::<Vec<_>>();
+    assert_eq!((&*taken.lock().unwrap(), outbox.stats().written.messages), (&expected, 6));
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,6 +76,9 @@ impl AsyncWrite for Mute {
     }
 }
 
+/// A portion of a [`Breaking`] socket that is a bug in it.
+pub(crate) const PANIC: usize = usize::MAX - 1;
+
 /// A socket without input. It takes bytes in given portions, and breaks after a given number of them.
 pub(crate) struct Breaking {
     pub(crate) portions: std::iter::Cycle<std::vec::IntoIter<usize>>,
@@ -106,7 +109,9 @@ impl AsyncWrite for Breaking {
         if self.left == 0 {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let count = self.portions.next().unwrap_or(1).min(self.left).min(bytes.len());
+        let portion = self.portions.next().unwrap_or(1);
+        assert_ne!(portion, PANIC, "a bug of a stream's");
+        let count = portion.min(self.left).min(bytes.len());
         if count == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;

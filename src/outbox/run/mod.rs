@@ -44,6 +44,7 @@ use crate::{
 };
 use joined::Pieces;
 
+pub(crate) use in_place::InPlace;
 pub(crate) use joined::Several;
 pub(super) use stretch::{Earlier, Stretch};
 
