@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::atomic::Ordering::Relaxed,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use crate::{
@@ -34,20 +34,18 @@ impl<S: Socket> SharedWriter<S> {
         let Some(messages) = self.outbox.take_in_place() else { return no };
         let mut unwritten = Unwritten { buffer, messages: Some(messages), taken: 0 };
         let frames = unwritten.messages.as_ref().map_or(&[][..], InPlace::frames);
-        let mut is_settled = false;
+        let mut is_flushed = false;
         let written = poll_unconstrained(cx, |cx| {
-            let written = Pin::new(&mut *socket).poll_write(cx, frames);
-            is_settled = matches!(written, Poll::Ready(Ok(len)) if len == frames.len())
-                && matches!(Pin::new(&mut *socket).poll_flush(cx), Poll::Ready(Ok(())));
-            written
+            unwritten.taken = ready!(Pin::new(&mut *socket).poll_write(cx, frames))?;
+            is_flushed =
+                unwritten.taken == frames.len() && matches!(Pin::new(&mut *socket).poll_flush(cx), Poll::Ready(Ok(())));
+            Poll::Ready(Ok(()))
         });
-        if is_settled && let Some(messages) = unwritten.messages.take() {
+        if is_flushed && let Some(messages) = unwritten.messages.take() {
             return self.outbox.confirm_in_place(&messages);
         }
-        match written {
-            Poll::Ready(Ok(len)) => unwritten.taken = len,
-            Poll::Ready(Err(error)) => *failed = Some(error),
-            Poll::Pending => {}
+        if let Poll::Ready(Err(error)) = written {
+            *failed = Some(error);
         }
         no
     }

@@ -23,7 +23,9 @@ use tokio::{
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::FrameSocket};
 
-use self::sockets::{ARRIVED_LEN, Breaking, Clearing, Keeping, Mute, PANIC, broken_after, full, unbroken};
+use self::sockets::{
+    ARRIVED_LEN, Breaking, Clearing, Keeping, Mute, PANIC, PANIC_IN_FLUSH, broken_after, full, unbroken,
+};
 use super::{
     read_buffer::{GATHERED_LEN, READ_BUFFER_LEN},
     *,

@@ -66,7 +66,7 @@ async fn what_breaks_while_the_scheduler_writes_ends_the_connection_with_its_rea
 #[tokio::test(start_paused = true)]
 async fn messages_of_a_run_arrive_once_whether_the_socket_takes_parts_or_panics() {
     let taken = Arc::<Mutex<_>>::default();
-    let portions = vec![PANIC, 5, 0, 1, 1000, 1000, 1].into_iter().cycle();
+    let portions = vec![1000, PANIC_IN_FLUSH, PANIC, 5, 0, 1, 1000, 1000, 1000].into_iter().cycle();
     let socket = Breaking { portions, left: usize::MAX, taken: taken.clone() };
     let (outbox, plan, mut runs) = (outbox(), Plan::new(Role::Server), Runs::default());
     let (link, scheduler) = (plan.link(&outbox), plan.scheduler.unwrap());

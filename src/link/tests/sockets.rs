@@ -76,8 +76,9 @@ impl AsyncWrite for Mute {
     }
 }
 
-/// A portion of a [`Breaking`] socket that is a bug in it.
+/// Portions of a [`Breaking`] socket that are bugs in it: in its write, and in the flush before its next write.
 pub(crate) const PANIC: usize = usize::MAX - 1;
+pub(crate) const PANIC_IN_FLUSH: usize = usize::MAX - 2;
 
 /// A socket without input. It takes bytes in given portions, and breaks after a given number of them.
 pub(crate) struct Breaking {
@@ -121,7 +122,11 @@ impl AsyncWrite for Breaking {
         Poll::Ready(Ok(count))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.portions.clone().next() == Some(PANIC_IN_FLUSH) {
+            self.portions.next();
+            panic!("a bug of a stream's");
+        }
         Poll::Ready(Ok(()))
     }
 
