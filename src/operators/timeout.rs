@@ -56,7 +56,6 @@ struct LimitedObserver<O> {
 }
 
 /// Stops the timer when it is dropped.
-#[derive(Default)]
 struct Switch(Arc<Mutex<Running>>);
 
 /// Whether the timer still runs.
@@ -261,12 +260,6 @@ impl<U> fmt::Debug for TimeoutSubscription<U> {
 impl<T> fmt::Debug for TimeoutObserver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutObserver").finish_non_exhaustive()
-    }
-}
-
-impl<O> fmt::Debug for LimitedObserver<O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LimitedObserver").finish_non_exhaustive()
     }
 }
 

@@ -74,9 +74,7 @@ impl State {
         self.taken = in_place.count() as u32;
         Some(in_place)
     }
-}
 
-impl State {
     /// Returns false, and confirms nothing, if they are not all that there is any more.
     fn confirm_in_place(&mut self, messages: &InPlace) -> bool {
         // Whoever closes the outbox, or does anything but push to many, moves them to the queue.
