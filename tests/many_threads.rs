@@ -2,10 +2,10 @@
 
 mod support;
 
-use std::thread;
+use std::{sync::mpsc, thread};
 
 use rxplus::prelude::*;
-use support::{Recorder, url};
+use support::{PATIENCE, Recorder, url};
 
 const CLIENTS: usize = 16;
 const MESSAGES: usize = 2_000;
@@ -97,4 +97,36 @@ fn what_several_threads_push_to_many_comes_whole_and_in_the_order_of_each() {
         assert_eq!(sent.accepted.messages, (3 * TO_ALL * LISTENERS) as u64);
         assert_eq!(sent.dropped.total().messages, 0);
     }
+}
+
+/// Keeps this thread on its core, and those that it starts from now on.
+#[cfg(target_os = "linux")]
+fn stay_on_one_core() {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(rustix::thread::sched_getcpu());
+    rustix::thread::sched_setaffinity(None, &cores).unwrap();
+}
+
+/// Also where the two threads take turns.
+#[cfg(target_os = "linux")]
+#[test]
+fn callback_that_waits_for_what_another_thread_on_its_core_has_to_write_does_not_wait_in_vain() {
+    stay_on_one_core();
+    let server = RxWsServer::builder("ws://127.0.0.1:0", WsStr).ping_interval(None).threads(2).bind().unwrap();
+    let connections = Recorder::on(server.connections());
+    let client = |path| RxWsClient::builder(url(&server, path), WsStr).ping_interval(None);
+    let connect = |path| client(path).connect().unwrap();
+    let (asker, listener) = (connect("/asker"), connect("/listener"));
+    let mut both = [connections.item(), connections.item()];
+    both.sort_by_key(|connection| connection.path().to_string());
+    let [asking, listening] = both;
+    let leaving = listener.clone();
+    listener.clone().subscribe(move |_| leaving.clone().complete());
+    let (tell, told) = mpsc::channel();
+    asking.subscribe(move |_| {
+        listening.next("leave");
+        tell.send(listener.wait_closed(PATIENCE)).unwrap();
+    });
+    asker.next("let it leave");
+    told.recv().unwrap().unwrap();
 }

