@@ -1,5 +1,5 @@
 //! The newest item of each key, for an observer that is slower than its source. The items wait in a map, and their keys in the
-//! queue of [`deliver_on`](crate::ObservableExt::deliver_on), each at most once.
+//! queue of [`deliver_on`](crate::ObservableExt::deliver_on), each at most once. What drops a key there drops its item.
 
 use std::{
     collections::HashMap,
@@ -45,6 +45,13 @@ struct State<K, T> {
     skipped: u64,
 }
 
+/// The key of an item that waits.
+pub struct Ticket<K: Eq + Hash, T> {
+    /// `None` once the item is taken.
+    key: Option<UserValue<K>>,
+    waiting: Arc<Waiting<K, T>>,
+}
+
 /// The observer that keeps the newest item of each key, and passes on the keys.
 pub struct KeyObserver<O, K, T, F> {
     keys: O,
@@ -58,7 +65,7 @@ pub struct NewestObserver<O, K, T, L> {
     on_skipped: UserValue<L>,
     /// How many skipped items were reported.
     told: u64,
-    waiting: Arc<Waiting<K, T>>,
+    types: PhantomData<fn() -> (K, T)>,
 }
 
 impl<K, T> Waiting<K, T> {
@@ -67,7 +74,28 @@ impl<K, T> Waiting<K, T> {
     }
 }
 
+impl<K: Eq + Hash, T> Ticket<K, T> {
+    /// Takes the newest item, and says how many have been skipped so far.
+    fn redeem(&mut self) -> (Option<T>, u64) {
+        let Some(key) = self.key.take() else { return (None, 0) };
+        let (entry, skipped) = self.waiting.take(&key);
+        let (twin, item) = entry.unzip();
+        callback::drop_each("a key's destructor", twin);
+        (item, skipped)
+    }
+}
+
+/// Nobody is to observe its item any more.
+impl<K: Eq + Hash, T> Drop for Ticket<K, T> {
+    fn drop(&mut self) {
+        let mut item = None;
+        callback::isolate("the hash of a key", || item = self.redeem().0);
+        callback::drop_each("an item's destructor", item);
+    }
+}
+
 impl<K, T> Drop for Waiting<K, T> {
+    /// Of those whose tickets could not find them.
     fn drop(&mut self) {
         let (keys, items): (Vec<_>, Vec<_>) = mem::take(&mut lock(&self.0).newest).into_iter().unzip();
         callback::drop_each("a key's destructor", keys);
@@ -125,18 +153,19 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     L: FnMut(u64),
     S: ObservableType,
-    Keys<S, T, K, F>: CoreObservable<C::With<DeliverObserver<K, S::Err>>>,
-    DeliverOn<Keys<S, T, K, F>, K, Sch, fn(u64)>: CoreObservable<C::With<NewestObserver<C::Inner, K, T, L>>>,
+    Keys<S, T, K, F>: CoreObservable<C::With<DeliverObserver<Ticket<K, T>, S::Err>>>,
+    DeliverOn<Keys<S, T, K, F>, Ticket<K, T>, Sch, fn(u64)>: CoreObservable<C::With<NewestObserver<C::Inner, K, T, L>>>,
 {
-    type Unsub = <DeliverOn<Keys<S, T, K, F>, K, Sch, fn(u64)> as CoreObservable<
+    type Unsub = <DeliverOn<Keys<S, T, K, F>, Ticket<K, T>, Sch, fn(u64)> as CoreObservable<
         C::With<NewestObserver<C::Inner, K, T, L>>,
     >>::Unsub;
 
     fn subscribe(self, context: C) -> Self::Unsub {
         let Self { source, key_of, scheduler, on_skipped, .. } = self;
         let (waiting, on_skipped) = (Waiting::new(), UserValue::new(on_skipped));
-        let keys = Keys { source, key_of, waiting: waiting.clone(), item: PhantomData };
-        let context = context.transform(|observer| NewestObserver { observer, on_skipped, told: 0, waiting });
+        let keys = Keys { source, key_of, waiting, item: PhantomData };
+        let context =
+            context.transform(|observer| NewestObserver { observer, on_skipped, told: 0, types: PhantomData });
         DeliverOn::with_default_bounds(keys, scheduler).subscribe(context)
     }
 }
@@ -149,9 +178,9 @@ pub struct Keys<S, T, K, F> {
     item: PhantomData<fn() -> T>,
 }
 
-impl<S: ObservableType, T, K, F> ObservableType for Keys<S, T, K, F> {
+impl<S: ObservableType, T, K: Eq + Hash, F> ObservableType for Keys<S, T, K, F> {
     type Item<'a>
-        = K
+        = Ticket<K, T>
     where
         Self: 'a;
     type Err = S::Err;
@@ -160,6 +189,7 @@ impl<S: ObservableType, T, K, F> ObservableType for Keys<S, T, K, F> {
 impl<S, T, K, F, C> CoreObservable<C> for Keys<S, T, K, F>
 where
     C: Context,
+    K: Eq + Hash,
     S: CoreObservable<C::With<KeyObserver<C::Inner, K, T, F>>>,
 {
     type Unsub = S::Unsub;
@@ -173,7 +203,7 @@ where
 
 impl<O, K, T, F, E> Observer<T, E> for KeyObserver<O, K, T, F>
 where
-    O: Observer<K, E>,
+    O: Observer<Ticket<K, T>, E>,
     K: Eq + Hash + Clone,
     F: FnMut(&T) -> K,
 {
@@ -182,7 +212,7 @@ where
         if let Err(item) = self.waiting.replace(&key, item) {
             // Nobody else adds items.
             if self.waiting.insert(key.clone(), item).is_none() {
-                self.keys.next(key);
+                self.keys.next(Ticket { key: Some(UserValue::new(key)), waiting: self.waiting.clone() });
             }
         }
     }
@@ -200,19 +230,19 @@ where
     }
 }
 
-impl<O, K, T, L, E> Observer<K, E> for NewestObserver<O, K, T, L>
+impl<O, K, T, L, E> Observer<Ticket<K, T>, E> for NewestObserver<O, K, T, L>
 where
     O: Observer<T, E>,
     K: Eq + Hash,
     L: FnMut(u64),
 {
-    fn next(&mut self, key: K) {
-        let (newest, skipped) = self.waiting.take(&key);
+    fn next(&mut self, mut ticket: Ticket<K, T>) {
+        let (newest, skipped) = ticket.redeem();
         let news = skipped - mem::replace(&mut self.told, skipped);
         if news > 0 {
             (self.on_skipped)(news);
         }
-        if let Some((_, item)) = newest {
+        if let Some(item) = newest {
             self.observer.next(item);
         }
     }
@@ -264,6 +294,12 @@ impl<O, K, T, L> fmt::Debug for NewestObserver<O, K, T, L> {
     }
 }
 
+impl<K: Eq + Hash, T> fmt::Debug for Ticket<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").finish_non_exhaustive()
+    }
+}
+
 impl<S, T, K, F> fmt::Debug for Keys<S, T, K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").finish_non_exhaustive()
@@ -272,7 +308,12 @@ impl<S, T, K, F> fmt::Debug for Keys<S, T, K, F> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, sync::mpsc};
+    use std::{
+        convert::Infallible,
+        sync::{Arc, mpsc},
+        thread,
+        time::Instant,
+    };
 
     use crate::prelude::*;
 
@@ -327,26 +368,65 @@ mod tests {
         assert!(heard.recv_timeout(PATIENCE).unwrap().is_err());
     }
 
+    /// How the delivery of a thousand items ends, in the callback of the first.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum End {
+        Unsubscribed,
+        HadEnough,
+        Panics,
+        RuntimeEnds,
+    }
+
     #[test]
-    fn items_that_wait_are_gone_with_the_subscription() {
+    fn items_that_wait_are_gone_with_their_delivery_however_it_ends() {
+        for end in [End::Unsubscribed, End::HadEnough, End::Panics, End::RuntimeEnds] {
+            let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let worker = IoScheduler::on(&IoRuntime::from_tokio(tokio.handle().clone()));
+            let subject = SerializedSubject::<(u32, Arc<()>), Infallible>::new();
+            let ((begun, begins), (go, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+            let conflated = Io::new(subject.clone()).conflate_by(|item| item.0, &worker);
+            let enough = if end == End::HadEnough { 1 } else { usize::MAX };
+            let subscription = conflated.take(enough).subscribe(move |_| {
+                begun.send(()).unwrap();
+                _ = wait.recv();
+                assert!(end != End::Panics, "on purpose");
+            });
+            let item = Arc::new(());
+            (0..1000).for_each(|key| subject.next((key, item.clone())));
+            begins.recv_timeout(PATIENCE).unwrap();
+            match end {
+                End::Unsubscribed => subscription.unsubscribe(),
+                End::RuntimeEnds => tokio.shutdown_background(),
+                End::HadEnough | End::Panics => {}
+            }
+            drop(go);
+            let deadline = Instant::now() + PATIENCE;
+            for comes_later in [false, true] {
+                while Arc::strong_count(&item) > 1 {
+                    let left = Arc::strong_count(&item) - 1;
+                    assert!(Instant::now() < deadline, "{end:?}, {comes_later}: {left} items are left");
+                    thread::yield_now();
+                }
+                subject.next((0, item.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn items_that_wait_for_a_busy_thread_are_gone_when_unsubscribe_has_returned() {
         let (subject, worker) =
-            (SerializedSubject::<std::sync::Arc<()>, Infallible>::new(), EventLoopScheduler::new("worker"));
-        let (begun, begins) = mpsc::channel();
-        let (go, wait) = mpsc::channel::<()>();
-        let conflated = Io::new(subject.clone()).conflate_by(std::sync::Arc::strong_count, &worker);
-        let subscription = conflated.subscribe(move |_| {
+            (SerializedSubject::<(u32, Arc<()>), Infallible>::new(), EventLoopScheduler::new("worker"));
+        let ((begun, begins), (go, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+        Io::of(()).deliver_on(&worker).subscribe(move |()| {
             begun.send(()).unwrap();
             _ = wait.recv();
         });
-        let item = std::sync::Arc::new(());
-        (0..3).for_each(|_| subject.next(item.clone()));
         begins.recv_timeout(PATIENCE).unwrap();
+        let subscription = Io::new(subject.clone()).conflate_by(|item| item.0, &worker).subscribe(|_| {});
+        let item = Arc::new(());
+        (0..1000).for_each(|key| subject.next((key, item.clone())));
         subscription.unsubscribe();
+        assert_eq!(Arc::strong_count(&item), 1);
         drop(go);
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while std::sync::Arc::strong_count(&item) > 1 {
-            assert!(std::time::Instant::now() < deadline, "an item is left");
-            std::thread::yield_now();
-        }
     }
 }

@@ -267,8 +267,8 @@ pub trait ObservableExt: Observable {
     ///
     /// On the scheduler's thread, in the order in which items came in; the terminal event, even an error, comes after the
     /// last item. Each item is a callback of its own: pushes of the observer are delivered before the next item. After
-    /// `unsubscribe` has returned no delivery begins, and the queued items are gone. An observer that panics ends its own
-    /// pipeline only.
+    /// `unsubscribe` has returned no delivery begins, and the queued items are gone; if the observer is in the middle of one,
+    /// up to 256 of them go when it returns. An observer that panics ends its own pipeline only.
     fn deliver_on<'a, T, Sch>(self, scheduler: &Sch) -> Self::With<DeliverOn<Self::Inner, T, Sch, fn(u64)>>
     where
         T: Send + 'static,

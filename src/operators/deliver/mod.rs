@@ -172,8 +172,9 @@ impl<T: Send, E: Send> Close for Channel<T, E> {
 
 /// The subscription to an observable that delivers elsewhere.
 ///
-/// After `unsubscribe` has returned no delivery begins, and the queued items are gone; the observer is dropped on the thread
-/// that it was called on. Dropping the subscription does not unsubscribe.
+/// After `unsubscribe` has returned no delivery begins, and the queued items are gone; if the observer is in the middle of a
+/// delivery, up to 256 of them go when it returns. The observer is dropped on the thread that it was called on. Dropping the
+/// subscription does not unsubscribe.
 #[derive(Clone)]
 pub struct DeliverSubscription<U> {
     source: U,
