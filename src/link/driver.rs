@@ -28,6 +28,7 @@ use crate::{
         long_turns,
         read_ahead::ReadAhead,
         read_buffer::{GATHERED_LEN, READ_BUFFER_LEN, ReadBuffer, Space},
+        write_scheduler::HandingOn,
         writer::{Progress, WriteStatus, WriterHandle},
     },
     protocol::{
@@ -236,6 +237,7 @@ where
         match standing {
             Standing::Clear => {
                 let mut buffer = ReadBuffer::take();
+                let _handing_on = HandingOn::begin();
                 let intake = self.read_into(&mut buffer, cx);
                 buffer.recycle();
                 intake
