@@ -8,6 +8,7 @@ use std::{
     error::Error,
     fmt,
     future::{pending, ready},
+    hash::{Hash, Hasher},
     io,
     pin::Pin,
     sync::{
@@ -371,6 +372,47 @@ mod operators {
         subscription.unsubscribe();
         drop(go);
         assert!(lives(&worker));
+    }
+
+    /// A key that panics in drop; the last one also where it is hashed.
+    #[derive(PartialEq, Eq)]
+    struct Key(usize);
+
+    const LAST: usize = 3;
+
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert!(self.0 != LAST, "a bug of a hash");
+            self.0.hash(state);
+        }
+    }
+
+    impl Drop for Key {
+        fn drop(&mut self) {
+            panic!("a bug of a key");
+        }
+    }
+
+    #[test]
+    fn keys_and_items_of_conflate_by_panic_together_in_the_pipeline_alone() {
+        let (worker, items, (go, wait)) = (EventLoopScheduler::new("worker"), Items::new(), mpsc::channel::<()>());
+        let (beside, heard) = mpsc::channel();
+        let conflated = Io::new(items.clone()).conflate_by(|item| Key(item.0), &worker);
+        let subscription = conflated.subscribe(move |item| {
+            std::mem::forget(item);
+            _ = wait.recv();
+        });
+        Io::new(items.clone()).subscribe(move |item| beside.send(item).unwrap());
+        // The second of a key takes the place of the first, and both keys go.
+        for n in [0, 1, 1, 2, 2, LAST, 4] {
+            items.next((n, Arc::new(Bomb)));
+        }
+        subscription.unsubscribe();
+        drop(go);
+        assert!(lives(&worker));
+        heard.try_iter().take(7).for_each(std::mem::forget);
+        items.next((5, Arc::new(Bomb)));
+        std::mem::forget(heard.recv_timeout(PATIENCE).unwrap());
     }
 
     #[test]

@@ -1,13 +1,21 @@
-//! The newest item of each key, for an observer that is slower than its source. The items wait in a map, and their keys in the
-//! queue of [`deliver_on`](crate::ObservableExt::deliver_on), each at most once. What drops a key there drops its item.
+//! The newest item of each key, for an observer that is slower than its source.
+//!
+//! Each item that waits has a place. The queue of [`deliver_on`](crate::ObservableExt::deliver_on) holds a ticket for it, which takes
+//! what is there when its turn comes, and also when it is dropped; the source's side finds the place by the key, and puts newer
+//! items there. So each key waits once at most, and what ends the delivery frees what waits.
+//!
+//! The program's code, such as the `Hash` of a key or a destructor, never runs under a lock.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fmt,
-    hash::Hash,
+    hash::{Hash, Hasher},
     marker::PhantomData,
-    mem,
-    sync::{Arc, Mutex},
+    mem::{replace, take},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use rxrust::{
@@ -20,10 +28,11 @@ use super::{
     deliver::{DeliverObserver, DeliverOn, channel::Bounds},
     ref_count::lock,
 };
-use crate::{
-    runtime::{UserValue, callback},
-    sparse,
-};
+use crate::{runtime::UserValue, sparse};
+
+/// After so many new places, those are forgotten that are empty; in a larger map, after a [part](FORGOTTEN_PART) of its length.
+const FORGOTTEN: usize = 64;
+const FORGOTTEN_PART: usize = 4;
 
 /// The observable that [`conflate_by`](crate::ObservableExt::conflate_by) and
 /// [`conflate_by_counting`](crate::ObservableExt::conflate_by_counting) return.
@@ -36,99 +45,134 @@ pub struct ConflateBy<S, T, K, F, Sch, L> {
     types: PhantomData<fn() -> (T, K)>,
 }
 
-/// The items that wait, by their keys.
-struct Waiting<K, T>(Mutex<State<K, T>>);
-
-struct State<K, T> {
-    newest: HashMap<K, T>,
-    /// How many items were replaced by newer ones.
-    skipped: u64,
+/// What both sides of a pipeline count.
+#[derive(Default)]
+struct Counts {
+    waiting: AtomicUsize,
+    /// How many items were replaced by newer ones, or found no room.
+    skipped: AtomicU64,
 }
 
-/// The key of an item that waits.
-pub struct Ticket<K: Eq + Hash, T> {
-    /// `None` once the item is taken.
-    key: Option<UserValue<K>>,
-    waiting: Arc<Waiting<K, T>>,
+/// Where the newest item of a key waits; empty once that is taken.
+type Place<T> = Mutex<Option<UserValue<T>>>;
+
+/// The turn of the item in a place.
+pub struct Ticket<T> {
+    place: Arc<Place<T>>,
+    counts: Arc<Counts>,
 }
 
-/// The observer that keeps the newest item of each key, and passes on the keys.
+/// A key. Its destructor may panic.
+struct Key<K>(UserValue<K>);
+
+/// The places by their keys.
+struct Places<K, T> {
+    by_key: HashMap<Key<K>, Arc<Place<T>>>,
+    /// How many are new since the empty ones were last forgotten.
+    new: usize,
+}
+
+/// The observer that keeps the newest item of each key, and passes on the tickets.
 pub struct KeyObserver<O, K, T, F> {
-    keys: O,
+    tickets: O,
     key_of: UserValue<F>,
-    waiting: Arc<Waiting<K, T>>,
+    /// Shared with its clones. Not there, but an empty one in its place, while one of them looks for a place.
+    places: Arc<Mutex<Places<K, T>>>,
+    counts: Arc<Counts>,
 }
 
 /// The observer that passes on the newest item of a key.
-pub struct NewestObserver<O, K, T, L> {
+pub struct NewestObserver<O, L> {
     observer: O,
     on_skipped: UserValue<L>,
     /// How many skipped items were reported.
     told: u64,
-    types: PhantomData<fn() -> (K, T)>,
+    counts: Arc<Counts>,
 }
 
-impl<K, T> Waiting<K, T> {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { newest: HashMap::new(), skipped: 0 })))
-    }
-}
-
-impl<K: Eq + Hash, T> Ticket<K, T> {
-    /// Takes the newest item, and says how many have been skipped so far.
-    fn redeem(&mut self) -> (Option<T>, u64) {
-        let Some(key) = self.key.take() else { return (None, 0) };
-        let (entry, skipped) = self.waiting.take(&key);
-        let (twin, item) = entry.unzip();
-        callback::drop_each("a key's destructor", twin);
-        (item, skipped)
-    }
-}
-
-/// Nobody is to observe its item any more.
-impl<K: Eq + Hash, T> Drop for Ticket<K, T> {
-    fn drop(&mut self) {
-        let mut item = None;
-        callback::isolate("the hash of a key", || item = self.redeem().0);
-        callback::drop_each("an item's destructor", item);
-    }
-}
-
-impl<K, T> Drop for Waiting<K, T> {
-    /// Of those whose tickets could not find them.
-    fn drop(&mut self) {
-        let (keys, items): (Vec<_>, Vec<_>) = mem::take(&mut lock(&self.0).newest).into_iter().unzip();
-        callback::drop_each("a key's destructor", keys);
-        callback::drop_each("an item's destructor", items);
-    }
-}
-
-impl<K: Eq + Hash, T> Waiting<K, T> {
-    /// Puts an item in the place of the one that waits with its key, and returns that one. An error is the item itself, when none
-    /// waits.
-    fn replace(&self, key: &K, item: T) -> Result<T, T> {
-        let mut state = lock(&self.0);
-        let Some(waiting) = state.newest.get_mut(key) else { return Err(item) };
-        let replaced = mem::replace(waiting, item);
-        state.skipped += 1;
-        Ok(replaced)
+impl<T> Ticket<T> {
+    fn new(item: UserValue<T>, counts: &Arc<Counts>) -> Self {
+        counts.waiting.fetch_add(1, Relaxed);
+        Self { place: Arc::new(Mutex::new(Some(item))), counts: counts.clone() }
     }
 
-    /// Adds an item whose key does not wait. One for which there is no room comes back.
-    fn insert(&self, key: K, item: T) -> Option<(K, T)> {
-        let mut state = lock(&self.0);
-        if state.newest.len() >= Bounds::default_bounds().capacity {
-            state.skipped += 1;
-            return Some((key, item));
+    /// Takes the newest item.
+    fn redeem(&self) -> Option<UserValue<T>> {
+        let item = lock(&self.place).take();
+        if item.is_some() {
+            self.counts.waiting.fetch_sub(1, Relaxed);
         }
-        state.newest.insert(key, item);
-        None
+        item
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    /// Nobody is to observe its item any more.
+    fn drop(&mut self) {
+        drop(self.redeem());
+    }
+}
+
+impl<K: PartialEq> PartialEq for Key<K> {
+    fn eq(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
+}
+
+impl<K: Eq> Eq for Key<K> {}
+
+impl<K: Hash> Hash for Key<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl<K, T> Default for Places<K, T> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), new: 0 }
+    }
+}
+
+impl<K: Eq + Hash, T> Places<K, T> {
+    /// Puts an item in the place of its key. If nothing waits there, the ticket is for the queue.
+    fn put(&mut self, key: Key<K>, item: UserValue<T>, counts: &Arc<Counts>) -> Option<Ticket<T>> {
+        self.forget_empty_ones();
+        let entry = self.by_key.entry(key);
+        let left = match &entry {
+            Entry::Occupied(entry) => renew(entry.get(), item),
+            Entry::Vacant(_) => Err(item),
+        };
+        let (Err(item), true) = (left, counts.have_room()) else {
+            counts.skipped.fetch_add(1, Relaxed);
+            return None;
+        };
+        let ticket = Ticket::new(item, counts);
+        entry.insert_entry(ticket.place.clone());
+        self.new += 1;
+        Some(ticket)
     }
 
-    /// Takes the newest item of a key, and says how many have been skipped so far.
-    fn take(&self, key: &K) -> (Option<(K, T)>, u64) {
-        let mut state = lock(&self.0);
-        (sparse::remove_entry(&mut state.newest, key), state.skipped)
+    /// Forgets the places of items that were taken, from time to time.
+    fn forget_empty_ones(&mut self) {
+        if self.new >= FORGOTTEN.max(self.by_key.len() / FORGOTTEN_PART) {
+            self.new = 0;
+            self.by_key.retain(|_, place| lock(place).is_some());
+            sparse::give_back(&mut self.by_key);
+        }
+    }
+}
+
+/// Puts `item` in the place of the one that waits there, and returns that one. An error is the item itself, when none waits.
+fn renew<T>(place: &Place<T>, item: UserValue<T>) -> Result<UserValue<T>, UserValue<T>> {
+    match &mut *lock(place) {
+        Some(waiting) => Ok(replace(waiting, item)),
+        None => Err(item),
+    }
+}
+
+impl Counts {
+    fn have_room(&self) -> bool {
+        self.waiting.load(Relaxed) < Bounds::default_bounds().capacity
     }
 }
 
@@ -150,108 +194,115 @@ impl<S, T, K, F, Sch, L, C> CoreObservable<C> for ConflateBy<S, T, K, F, Sch, L>
 where
     C: Context,
     C::Inner: Observer<T, S::Err>,
-    K: Eq + Hash + Clone + Send + 'static,
     L: FnMut(u64),
     S: ObservableType,
-    Keys<S, T, K, F>: CoreObservable<C::With<DeliverObserver<Ticket<K, T>, S::Err>>>,
-    DeliverOn<Keys<S, T, K, F>, Ticket<K, T>, Sch, fn(u64)>: CoreObservable<C::With<NewestObserver<C::Inner, K, T, L>>>,
+    Tickets<S, T, K, F>: CoreObservable<C::With<DeliverObserver<Ticket<T>, S::Err>>>,
+    DeliverOn<Tickets<S, T, K, F>, Ticket<T>, Sch, fn(u64)>: CoreObservable<C::With<NewestObserver<C::Inner, L>>>,
 {
-    type Unsub = <DeliverOn<Keys<S, T, K, F>, Ticket<K, T>, Sch, fn(u64)> as CoreObservable<
-        C::With<NewestObserver<C::Inner, K, T, L>>,
+    type Unsub = <DeliverOn<Tickets<S, T, K, F>, Ticket<T>, Sch, fn(u64)> as CoreObservable<
+        C::With<NewestObserver<C::Inner, L>>,
     >>::Unsub;
 
     fn subscribe(self, context: C) -> Self::Unsub {
         let Self { source, key_of, scheduler, on_skipped, .. } = self;
-        let (waiting, on_skipped) = (Waiting::new(), UserValue::new(on_skipped));
-        let keys = Keys { source, key_of, waiting, item: PhantomData };
-        let context =
-            context.transform(|observer| NewestObserver { observer, on_skipped, told: 0, types: PhantomData });
-        DeliverOn::with_default_bounds(keys, scheduler).subscribe(context)
+        let (counts, on_skipped) = (Arc::<Counts>::default(), UserValue::new(on_skipped));
+        let tickets = Tickets { source, key_of, counts: counts.clone(), types: PhantomData };
+        let context = context.transform(|observer| NewestObserver { observer, on_skipped, told: 0, counts });
+        DeliverOn::with_default_bounds(tickets, scheduler).subscribe(context)
     }
 }
 
-/// The keys of the items that wait.
-pub struct Keys<S, T, K, F> {
+/// The tickets of the items that wait.
+pub struct Tickets<S, T, K, F> {
     source: S,
     key_of: F,
-    waiting: Arc<Waiting<K, T>>,
-    item: PhantomData<fn() -> T>,
+    counts: Arc<Counts>,
+    types: PhantomData<fn() -> (T, K)>,
 }
 
-impl<S: ObservableType, T, K: Eq + Hash, F> ObservableType for Keys<S, T, K, F> {
+impl<S: ObservableType, T, K, F> ObservableType for Tickets<S, T, K, F> {
     type Item<'a>
-        = Ticket<K, T>
+        = Ticket<T>
     where
         Self: 'a;
     type Err = S::Err;
 }
 
-impl<S, T, K, F, C> CoreObservable<C> for Keys<S, T, K, F>
+impl<S, T, K, F, C> CoreObservable<C> for Tickets<S, T, K, F>
 where
     C: Context,
-    K: Eq + Hash,
     S: CoreObservable<C::With<KeyObserver<C::Inner, K, T, F>>>,
 {
     type Unsub = S::Unsub;
 
     fn subscribe(self, context: C) -> Self::Unsub {
-        let Self { source, key_of, waiting, .. } = self;
-        let key_of = UserValue::new(key_of);
-        source.subscribe(context.transform(|keys| KeyObserver { keys, key_of, waiting }))
+        let Self { source, key_of, counts, .. } = self;
+        let (key_of, places) = (UserValue::new(key_of), Arc::default());
+        source.subscribe(context.transform(|tickets| KeyObserver { tickets, key_of, places, counts }))
     }
 }
 
 impl<O, K, T, F, E> Observer<T, E> for KeyObserver<O, K, T, F>
 where
-    O: Observer<Ticket<K, T>, E>,
-    K: Eq + Hash + Clone,
+    O: Observer<Ticket<T>, E>,
+    K: Eq + Hash,
     F: FnMut(&T) -> K,
 {
     fn next(&mut self, item: T) {
-        let key = (self.key_of)(&item);
-        if let Err(item) = self.waiting.replace(&key, item) {
-            // Nobody else adds items.
-            if self.waiting.insert(key.clone(), item).is_none() {
-                self.keys.next(Ticket { key: Some(UserValue::new(key)), waiting: self.waiting.clone() });
-            }
+        let item = UserValue::new(item);
+        let key = Key(UserValue::new((self.key_of)(&item)));
+        // Out of the lock meanwhile.
+        let mut places = take(&mut *lock(&self.places));
+        let ticket = places.put(key, item, &self.counts);
+        let _of_a_clone = replace(&mut *lock(&self.places), places);
+        if let Some(ticket) = ticket {
+            self.tickets.next(ticket);
         }
     }
 
     fn error(self, error: E) {
-        self.keys.error(error);
+        self.tickets.error(error);
     }
 
     fn complete(self) {
-        self.keys.complete();
+        self.tickets.complete();
     }
 
     fn is_closed(&self) -> bool {
-        self.keys.is_closed()
+        self.tickets.is_closed()
     }
 }
 
-impl<O, K, T, L, E> Observer<Ticket<K, T>, E> for NewestObserver<O, K, T, L>
-where
-    O: Observer<T, E>,
-    K: Eq + Hash,
-    L: FnMut(u64),
-{
-    fn next(&mut self, mut ticket: Ticket<K, T>) {
-        let (newest, skipped) = ticket.redeem();
-        let news = skipped - mem::replace(&mut self.told, skipped);
+impl<O, L: FnMut(u64)> NewestObserver<O, L> {
+    fn report_skipped(&mut self) {
+        let skipped = self.counts.skipped.load(Relaxed);
+        let news = skipped - replace(&mut self.told, skipped);
         if news > 0 {
             (self.on_skipped)(news);
         }
+    }
+}
+
+impl<O, T, L, E> Observer<Ticket<T>, E> for NewestObserver<O, L>
+where
+    O: Observer<T, E>,
+    L: FnMut(u64),
+{
+    fn next(&mut self, ticket: Ticket<T>) {
+        let newest = ticket.redeem();
+        self.report_skipped();
         if let Some(item) = newest {
-            self.observer.next(item);
+            self.observer.next(item.into_inner());
         }
     }
 
-    fn error(self, error: E) {
+    fn error(mut self, error: E) {
+        self.report_skipped();
         self.observer.error(error);
     }
 
-    fn complete(self) {
+    fn complete(mut self) {
+        self.report_skipped();
         self.observer.complete();
     }
 
@@ -269,7 +320,8 @@ impl<S: Clone, T, K, F: Clone, Sch: Clone, L: Clone> Clone for ConflateBy<S, T, 
 // For `retry` before it, which subscribes with it again.
 impl<O: Clone, K, T, F: Clone> Clone for KeyObserver<O, K, T, F> {
     fn clone(&self) -> Self {
-        Self { keys: self.keys.clone(), key_of: self.key_of.clone(), waiting: self.waiting.clone() }
+        let Self { tickets, key_of, places, counts } = self;
+        Self { tickets: tickets.clone(), key_of: key_of.clone(), places: places.clone(), counts: counts.clone() }
     }
 }
 
@@ -288,21 +340,21 @@ impl<O, K, T, F> fmt::Debug for KeyObserver<O, K, T, F> {
     }
 }
 
-impl<O, K, T, L> fmt::Debug for NewestObserver<O, K, T, L> {
+impl<O, L> fmt::Debug for NewestObserver<O, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewestObserver").finish_non_exhaustive()
     }
 }
 
-impl<K: Eq + Hash, T> fmt::Debug for Ticket<K, T> {
+impl<T> fmt::Debug for Ticket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket").finish_non_exhaustive()
     }
 }
 
-impl<S, T, K, F> fmt::Debug for Keys<S, T, K, F> {
+impl<S, T, K, F> fmt::Debug for Tickets<S, T, K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").finish_non_exhaustive()
+        f.debug_struct("Tickets").finish_non_exhaustive()
     }
 }
 
@@ -315,7 +367,8 @@ mod tests {
         time::Instant,
     };
 
-    use crate::prelude::*;
+    use super::{FORGOTTEN, Key, Places, Ticket};
+    use crate::{prelude::*, runtime::UserValue};
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -410,6 +463,23 @@ mod tests {
                 subject.next((0, item.clone()));
             }
         }
+    }
+
+    #[test]
+    fn keys_that_wait_no_more_are_forgotten() {
+        let (mut places, counts) = (Places::default(), Arc::default());
+        let mut put = |number: u32| {
+            let [key, item] = [number; 2].map(UserValue::new);
+            let ticket = places.put(Key(key), item, &counts);
+            (ticket.expect("nothing waits there"), places.by_key.len())
+        };
+        let longest = |puts: &mut dyn Iterator<Item = (Ticket<u32>, usize)>| puts.map(|(_, len)| len).max().unwrap();
+        assert!(longest(&mut (0..100_000).map(&mut put)) <= FORGOTTEN);
+        let waiting: Vec<_> = (0..10_000).map(&mut put).collect();
+        assert_eq!(waiting.last().unwrap().1, 10_000);
+        drop(waiting);
+        (0..10_000).map(&mut put).for_each(drop);
+        assert!(put(0).1 <= FORGOTTEN);
     }
 
     #[test]

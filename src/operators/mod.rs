@@ -125,7 +125,7 @@ pub trait ObservableExt: Observable {
     fn route_by_tag<'a, T, K>(self) -> Router<K, T, Self::Err>
     where
         T: Clone + Send + 'static,
-        K: Eq + Hash + Clone + Send + 'static,
+        K: Eq + Hash + Send + 'static,
         Self: Observable<Item<'a> = TaggedData<T, K>, Err: Clone + Send + Sync + 'static, Scheduler: 'static> + 'a,
         Self::Inner: CoreObservable<Self::With<RouteObserver<K, T, Self::Err>>>,
     {
@@ -328,9 +328,8 @@ pub trait ObservableExt: Observable {
     /// quotes.conflate_by(|quote| quote.symbol.clone(), &screen).subscribe(|quote| println!("{} {}", quote.symbol, quote.price));
     /// ```
     ///
-    /// `key` is called on the source's thread; the `Hash` and `Eq` of keys are called under a lock and must not use this
-    /// pipeline. When 2,097,152 (2^21) keys wait, items of further keys are dropped. Emission is that of
-    /// [`deliver_on`](Self::deliver_on).
+    /// `key` is called on the source's thread, and so are the `Hash` and `Eq` of keys. When 2,097,152 (2^21) keys wait, items of
+    /// further keys are dropped. Emission is that of [`deliver_on`](Self::deliver_on).
     fn conflate_by<'a, T, K, F, Sch>(
         self,
         key: F,
@@ -338,7 +337,7 @@ pub trait ObservableExt: Observable {
     ) -> Self::With<ConflateBy<Self::Inner, T, K, F, Sch, fn(u64)>>
     where
         T: Send + 'static,
-        K: Eq + Hash + Clone + Send + 'static,
+        K: Eq + Hash + Send + 'static,
         F: FnMut(&T) -> K,
         Sch: Clone,
         Self: Observable<Item<'a> = T> + 'a,
@@ -358,7 +357,7 @@ pub trait ObservableExt: Observable {
     ) -> Self::With<ConflateBy<Self::Inner, T, K, F, Sch, L>>
     where
         T: Send + 'static,
-        K: Eq + Hash + Clone + Send + 'static,
+        K: Eq + Hash + Send + 'static,
         F: FnMut(&T) -> K,
         Sch: Clone,
         L: FnMut(u64),
