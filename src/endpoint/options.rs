@@ -135,9 +135,9 @@ macro_rules! common_options {
         /// replaced as one [`Gap`](crate::SessionEvent::Gap) before the next message. What is replaced is counted as
         /// [`DropReason::Replaced`](crate::DropReason::Replaced), and no event tells it.
         ///
-        /// A message waits for the I/O thread, which is soon there, and for longer only when the sockets of both sides are full,
-        /// which takes 100 KiB to a few MiB on Linux. Until then little is replaced, and afterwards what the reader sees is as old
-        /// as the time that it takes to read what is in the sockets. A reader that is a program with rxplus puts its slow part
+        /// A message waits until the I/O thread writes: most of a burst is replaced, for readers that keep up as well. For longer it
+        /// waits only when the sockets of both sides are full, which takes 100 KiB to a few MiB on Linux; what the reader sees then
+        /// is as old as the time that it takes to read what is in the sockets. A reader that is a program with rxplus puts its slow part
         /// behind [`conflate_by`](crate::ObservableExt::conflate_by), which has no such delay.
         ///
         /// The tag is no part of the key, and a connection has one outbox for its path and its rooms: where the same key on two

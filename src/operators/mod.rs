@@ -125,7 +125,7 @@ pub trait ObservableExt: Observable {
     fn route_by_tag<'a, T, K>(self) -> Router<K, T, Self::Err>
     where
         T: Clone + Send + 'static,
-        K: Eq + Hash + Send + 'static,
+        K: Eq + Hash + Clone + Send + 'static,
         Self: Observable<Item<'a> = TaggedData<T, K>, Err: Clone + Send + Sync + 'static, Scheduler: 'static> + 'a,
         Self::Inner: CoreObservable<Self::With<RouteObserver<K, T, Self::Err>>>,
     {

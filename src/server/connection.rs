@@ -140,6 +140,10 @@ impl<D: WsDatatype> Connection<D> {
 
     /// As [`complete`](Self::complete), with a close code and a reason that the program chooses.
     ///
+    /// The first one counts: once closing is under way, also by the end of the server, this changes nothing. So a server that says
+    /// a reason to all closes each connection, waits until [`connection_count`](crate::RxWsServer::connection_count) is 0, and then
+    /// completes.
+    ///
     /// # Errors
     ///
     /// [`WsError::InvalidClose`] when `code` is not one that an endpoint may send (RFC 6455, section 7.4, and IANA's
