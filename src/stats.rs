@@ -139,7 +139,7 @@ pub struct SendStats {
     /// Messages that will never be written.
     pub dropped: Dropped,
     /// How many written messages have arrived. In the [resumable mode](crate::Resume) the peer has handed them to its
-    /// subscribers; otherwise a pong that answers a later ping shows that its WebSocket has them.
+    /// subscribers; otherwise a pong that answers a later ping shows that its WebSocket has them. A closing handshake that this side begins has one.
     pub acknowledged: u64,
     /// How many written messages may still be acknowledged. In the resumable mode they are kept, and written again if the link
     /// breaks.

@@ -82,8 +82,8 @@ pub enum ClientEvent {
         reason: Arc<str>,
         /// What went wrong; `None` after a closing handshake.
         error: Option<WsError>,
-        /// Messages written since the last ping that a pong answered: at most this many can have been lost. After a closing
-        /// handshake that this side began and the peer answered, the peer has read them all.
+        /// Messages written since the last ping that a pong answered: at most this many can have been lost. When this side
+        /// closes, a ping precedes its close frame unless the heartbeat is off, so a peer that has read everything leaves none.
         unconfirmed: u64,
         /// How long it was open, from the end of its opening handshake.
         lasted: Duration,
@@ -202,8 +202,8 @@ pub enum ServerEvent {
         reason: Arc<str>,
         /// What went wrong; `None` after a closing handshake.
         error: Option<WsError>,
-        /// Messages written since the last ping that a pong answered: at most this many can have been lost. After a closing
-        /// handshake that this side began and the peer answered, the peer has read them all.
+        /// Messages written since the last ping that a pong answered: at most this many can have been lost. When this side
+        /// closes, a ping precedes its close frame unless the heartbeat is off, so a peer that has read everything leaves none.
         unconfirmed: u64,
         /// How long it was open, from the end of its opening handshake.
         lasted: Duration,

@@ -152,6 +152,7 @@ where
     /// Begins the closing handshake that the program asked for, once every message is on its way.
     pub(crate) fn begin_closing_handshake(&mut self, closing: Closing) {
         self.say_last_words();
+        self.append_last_ping();
         self.send_close_frame(CloseCode::from(closing.code), &closing.reason);
         self.enter(Phase::CloseSent(closing.into()));
     }

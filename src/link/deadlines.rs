@@ -16,11 +16,11 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::{
     Frame, WsError,
     link::{
-        Flow, Receipt, Turn,
+        Flow, Link, Receipt, Turn,
         closing::{LINGER, Phase},
         driver::{Driver, Intake},
     },
-    protocol::memory_stream::MemoryStream,
+    protocol::{decoder::Decoder, heartbeat::Mark, memory_stream::MemoryStream},
     runtime::debts,
     time::after,
     transport::socket::Socket,
@@ -114,14 +114,19 @@ where
         }
         // Inside the lock, so that exactly the messages counted here go out before the ping.
         let mut writer = self.writer.lock();
-        self.link.outbox.note_pinged();
-        let payload = Message::Ping(Bytes::copy_from_slice(&self.pulse.ping(self.writer.begun()).bytes()));
-        // The stream is memory, which takes all bytes; and in this phase the protocol takes messages.
-        let mut stream = MemoryStream::new(&[], &mut self.answers);
-        let _ = self.decoder.with_protocol(|protocol| protocol.write(&mut stream, payload));
+        append_ping(self.pulse.ping(self.writer.begun()), &self.link, &mut self.decoder, &mut self.answers);
         writer.answer(&mut self.answers);
         self.is_pinging = true;
         Turn::Again
+    }
+
+    /// Appends a ping that follows every message, if one of them is unconfirmed: a peer that reads them answers it before it
+    /// answers the close frame. A close frame of its own would not say that: it may have crossed them.
+    pub(crate) fn append_last_ping(&mut self) {
+        let begun = self.writer.begun();
+        if self.pulse.is_on() && self.link.session.is_none() && begun > self.confirmed {
+            append_ping(self.pulse.ping(begun), &self.link, &mut self.decoder, &mut self.answers);
+        }
     }
 
     /// Sets the timer to the next deadline. [`Turn::Again`] if that has passed already.
@@ -144,4 +149,12 @@ where
         // is not polled again before it has fired.
         Turn::again_if(Pin::new(&mut unconstrained(timer.as_mut())).poll(cx).is_ready())
     }
+}
+
+/// Appends a ping to `answers`, which go out behind the messages that it counts.
+fn append_ping(mark: Mark, link: &Link, decoder: &mut Decoder, answers: &mut Vec<u8>) {
+    link.outbox.note_pinged();
+    let ping = Message::Ping(Bytes::copy_from_slice(&mark.bytes()));
+    // The stream is memory, which takes all bytes; and an open protocol takes messages.
+    let _ = decoder.with_protocol(|protocol| protocol.write(&mut MemoryStream::new(&[], answers), ping));
 }

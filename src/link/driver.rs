@@ -117,7 +117,7 @@ pub(crate) struct Driver<S: Socket, F> {
     /// Made for the first deadline. Stored with the time it is set to, so that not each turn needs to poll it.
     pub(crate) timer: Option<(Instant, Pin<Box<Sleep>>)>,
     /// How many messages of this link a pong has confirmed.
-    confirmed: u64,
+    pub(crate) confirmed: u64,
     /// How many messages in a row could not be decoded.
     undecodable: usize,
     read_ahead: ReadAhead,

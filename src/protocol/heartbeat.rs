@@ -72,6 +72,11 @@ impl Pulse {
         Self { heartbeat, heard: now, next_ping, asked: None, pings: 0, flying: None, was_spared: false }
     }
 
+    /// Whether there is a heartbeat.
+    pub(crate) fn is_on(&self) -> bool {
+        self.heartbeat.interval.is_some()
+    }
+
     /// Any inbound byte is a sign of life. Also called while reading is paused, so that the clock stands still.
     pub(crate) fn hear(&mut self, now: Instant) {
         self.heard = now;

@@ -75,6 +75,7 @@ fn extended_connect_becomes_a_connection() {
         let connection: Connection<WsStr> = connections.item();
         assert_eq!((connection.path().to_string(), connection.subprotocol()), ("/x".into(), Some("chat")));
         server.clone().complete();
+        assert!(peer.next().await.unwrap().unwrap().is_ping());
         let Message::Close(Some(close)) = peer.next().await.unwrap().unwrap() else { panic!("no close frame") };
         assert_eq!(u16::from(close.code), 1001);
     });

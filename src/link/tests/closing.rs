@@ -21,6 +21,33 @@ async fn closing_sends_what_is_queued_first_and_is_clean_once_the_peer_answers()
 }
 
 #[tokio::test(start_paused = true)]
+async fn peer_that_answers_the_ping_before_the_close_frame_has_everything() {
+    for answers_ping in [true, false] {
+        let Rig { mut peer, outbox, task, .. } =
+            Plan { heartbeat: heartbeat(60, 60), ..Plan::new(Role::Server) }.start();
+        for _ in 0..3 {
+            outbox.push(text("last")).unwrap();
+        }
+        outbox.close(1001, "", 5 * SECOND);
+        for _ in 0..3 {
+            assert_eq!(read_frame(&mut peer).await, (TEXT, b"last".to_vec()));
+        }
+        let (kind, payload) = read_frame(&mut peer).await;
+        assert_eq!((kind, Mark::read(&payload).map(|mark| mark.messages)), (PING, Some(3)));
+        assert_eq!(read_frame(&mut peer).await, (CLOSE, vec![0x03, 0xe9]));
+        if answers_ping {
+            peer.write_all(&wire(Role::Client, PONG, &payload)).await.unwrap();
+        }
+        // Alone it may be one that has crossed this side's, of a peer that has read nothing.
+        peer.write_all(&close_frame(Role::Client, 1001)).await.unwrap();
+        let ending = task.await.unwrap();
+        assert!(ending.error.is_none() && ending.code == 1001, "{ending:?}");
+        let (stats, lost) = (outbox.stats(), if answers_ping { 0 } else { 3 });
+        assert_eq!((ending.unconfirmed, stats.lost, stats.acknowledged), (lost, lost, 3 - lost));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn close_frame_of_the_peer_is_answered_and_the_server_hangs_up_first() {
     let mut rig = Plan::new(Role::Server).start();
     rig.peer.write_all(&wire(Role::Client, CLOSE, b"\x0f\xa0enough")).await.unwrap();
