@@ -138,14 +138,14 @@ impl<K: Eq + Hash, T> Places<K, T> {
     fn put(&mut self, key: Key<K>, item: UserValue<T>, counts: &Arc<Counts>) -> Option<Ticket<T>> {
         self.forget_empty_ones();
         let entry = self.by_key.entry(key);
-        let left = match &entry {
-            Entry::Occupied(entry) => renew(entry.get(), item),
-            Entry::Vacant(_) => Err(item),
+        let item = match &entry {
+            Entry::Occupied(entry) => renew(entry.get(), item, counts)?,
+            Entry::Vacant(_) => item,
         };
-        let (Err(item), true) = (left, counts.have_room()) else {
+        if !counts.have_room() {
             counts.skipped.fetch_add(1, Relaxed);
             return None;
-        };
+        }
         let ticket = Ticket::new(item, counts);
         entry.insert_entry(ticket.place.clone());
         self.new += 1;
@@ -162,12 +162,18 @@ impl<K: Eq + Hash, T> Places<K, T> {
     }
 }
 
-/// Puts `item` in the place of the one that waits there, and returns that one. An error is the item itself, when none waits.
-fn renew<T>(place: &Place<T>, item: UserValue<T>) -> Result<UserValue<T>, UserValue<T>> {
-    match &mut *lock(place) {
-        Some(waiting) => Ok(replace(waiting, item)),
-        None => Err(item),
+/// Puts `item` in the place of the one that waits there. Returns it when none waits.
+fn renew<T>(place: &Place<T>, item: UserValue<T>, counts: &Counts) -> Option<UserValue<T>> {
+    let mut waiting = lock(place);
+    if waiting.is_none() {
+        return Some(item);
     }
+    // Inside the lock: whoever is handed the item knows of those that it has replaced.
+    counts.skipped.fetch_add(1, Relaxed);
+    let skipped = waiting.replace(item);
+    drop(waiting);
+    drop(skipped);
+    None
 }
 
 impl Counts {
@@ -362,7 +368,7 @@ impl<S, T, K, F> fmt::Debug for Tickets<S, T, K, F> {
 mod tests {
     use std::{
         convert::Infallible,
-        sync::{Arc, mpsc},
+        sync::{Arc, Mutex, mpsc},
         thread,
         time::Instant,
     };
@@ -402,6 +408,41 @@ mod tests {
         // In the order in which the keys began to wait.
         assert!(heard[1..].iter().copied().eq((0..KEYS).map(|key| (key, ROUNDS))));
         assert_eq!(skipped.iter().sum::<u64>(), u64::from(KEYS) * (ROUNDS - 1));
+    }
+
+    /// Its destructor says that it runs, and waits.
+    struct Lingering(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>);
+
+    impl Drop for Lingering {
+        fn drop(&mut self) {
+            _ = self.0.send(());
+            _ = self.1.lock().unwrap().recv_timeout(PATIENCE);
+        }
+    }
+
+    #[test]
+    fn skipped_item_is_told_before_the_one_in_its_place_whenever_it_is_dropped() {
+        type Item = (u64, Option<Arc<Lingering>>);
+        let (quotes, worker) = (SerializedSubject::<Item, Infallible>::new(), EventLoopScheduler::new("worker"));
+        let ((hear, heard), (gate, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+        let ((drops, dropping), (leave, linger)) = (mpsc::channel(), mpsc::channel::<()>());
+        let skipped = hear.clone();
+        Io::new(quotes.clone())
+            .conflate_by_counting(|_| (), &worker, move |count| skipped.send(("skipped", count)).unwrap())
+            .subscribe(move |item| {
+                hear.send(("heard", item.0)).unwrap();
+                _ = wait.recv();
+            });
+        quotes.next((1, None));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(("heard", 1)));
+        quotes.next((2, Some(Arc::new(Lingering(drops, Mutex::new(linger))))));
+        let pushing = thread::spawn(move || quotes.next((3, None)));
+        assert_eq!(dropping.recv_timeout(PATIENCE), Ok(()));
+        drop(gate);
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(("skipped", 1)));
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(("heard", 3)));
+        drop(leave);
+        pushing.join().unwrap();
     }
 
     #[test]
