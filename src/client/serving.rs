@@ -18,16 +18,17 @@ use crate::{
     client::{
         core::{ClientCore, report_drops},
         multiplex::Watch,
-        session::{self, Beginning},
+        session::Beginning,
     },
     endpoint::{
         event::{ClientEvent, ConnectionState},
+        events::Events,
         inbound::Inbound,
     },
     handshake::{Connected, Opened},
     link::{
         Ending, Link, NewLink, Receipt, Recipient, drive,
-        session::{SessionLink, encode},
+        session::{News, SessionLink, encode},
     },
     protocol::deflate::Agreed,
     runtime::{UserValue, callback, guard::isolated},
@@ -115,19 +116,19 @@ struct Begun {
 
 /// Makes the outbox ready for a link: messages wait in it in the order in which this link sends them.
 fn begin<D: WsDatatype>(client: &ClientCore<D>, beginning: Beginning) -> Begun {
-    let (mut answer, session) = (Vec::new(), |received| Some(session::link(client, received)));
+    let (mut answer, session) = (Vec::new(), || Some(SessionLink::new(client.outbox.received(), None)));
     let (session, event) = match beginning {
         Beginning::Simple | Beginning::Plain => {
             client.outbox.greet(greetings(client));
             (None, matches!(beginning, Beginning::Plain).then_some(SessionEvent::Plain))
         }
-        Beginning::Opened(received) => {
+        Beginning::Opened => {
             client.begin_session(greetings(client));
-            (session(received), Some(SessionEvent::Opened))
+            (session(), Some(SessionEvent::Opened))
         }
-        Beginning::Resumed { received, at, event } => {
+        Beginning::Resumed { at, event } => {
             answer = encode(&Verb::At(at), Role::Client);
-            (session(received), Some(event))
+            (session(), Some(event))
         }
     };
     Begun { session, answer, event }
@@ -143,7 +144,11 @@ fn link<D: WsDatatype>(
     let link = Link {
         role: Role::Client,
         deflate,
-        recipient: Arc::new(Subscribers { server: server.to_owned(), inbound: client.inbound.clone() }),
+        recipient: Arc::new(Subscribers {
+            server: server.to_owned(),
+            inbound: client.inbound.clone(),
+            events: client.component.events.clone(),
+        }),
         outbox: client.outbox.clone(),
         limits: client.options.limits.clone(),
         events: client.events.clone(),
@@ -157,11 +162,18 @@ struct Subscribers<T> {
     /// Whose messages they get.
     server: String,
     inbound: Inbound<T>,
+    events: Events<ClientEvent>,
 }
 
 impl<T: Clone + Send + 'static> Recipient for Subscribers<T> {
     fn inbound(&self) -> &dyn Backlog {
         self.inbound.backlog()
+    }
+
+    fn hear_news(&self, news: News) {
+        // That it goes on has been told, with what the server said of it.
+        let (News::Resumed { missed, .. } | News::Gap { missed }) = news;
+        self.events.next(ClientEvent::Session(SessionEvent::Gap { missed }));
     }
 }
 

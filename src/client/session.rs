@@ -17,10 +17,7 @@ use crate::{
         Opened,
         subprotocol::{self, Mode},
     },
-    link::{
-        greeting::{Greeting, Unsettled},
-        session::{News, Received, SessionLink},
-    },
+    link::greeting::{Greeting, Unsettled},
     protocol::close::TAKEN_OVER,
     runtime::UserValue,
     session::{
@@ -41,7 +38,6 @@ struct Held {
     token: Token,
     /// The number of its latest link, the first being 1.
     link: u64,
-    received: Received,
     /// When its latest link ended.
     ended: Instant,
     /// How that link ended: the error may be one of the program's.
@@ -56,9 +52,8 @@ struct Held {
 
 impl Held {
     fn new(token: Token) -> Self {
-        let received = Received::default();
         let now = Instant::now();
-        Self { token, link: 1, received, ended: now, error: None, position: 0, fruitless: 0, fruitless_since: now }
+        Self { token, link: 1, ended: now, error: None, position: 0, fruitless: 0, fruitless_since: now }
     }
 
     /// Notes where the server is. Returns whether so many links have broken, and for so long, while a message was to arrive
@@ -81,9 +76,9 @@ pub(crate) enum Beginning {
     /// Without a session, since the server has none to offer.
     Plain,
     /// With a new session.
-    Opened(Received),
+    Opened,
     /// With the one from before.
-    Resumed { received: Received, at: u64, event: SessionEvent },
+    Resumed { at: u64, event: SessionEvent },
 }
 
 /// Settles with which session a new link begins.
@@ -120,7 +115,7 @@ impl<D: WsDatatype> Side<'_, D> {
         let Verb::Hello { token, .. } = greeting.hear().await? else { return Err(greeting.refuse(NO_HELLO).await) };
         if let Some(held) = &mut self.session.0 {
             held.link += 1;
-            let received = held.received.get();
+            let received = self.client.outbox.received();
             greeting.say(&Verb::Resume { token: held.token, link: held.link, received }).await?;
             match greeting.hear().await? {
                 Verb::Resumed { received, next } => match self.go_on(received, next) {
@@ -136,32 +131,32 @@ impl<D: WsDatatype> Side<'_, D> {
         let Verb::Ack(0) = greeting.hear().await? else {
             return Err(greeting.refuse("no `ack 0` answers `new`").await);
         };
-        let held = self.session.0.insert(Held::new(token));
-        Ok(Beginning::Opened(held.received.clone()))
+        self.session.0 = Some(Held::new(token));
+        Ok(Beginning::Opened)
     }
 
     /// Goes on where the server is.
     fn go_on(&mut self, received: u64, next: u64) -> Option<Beginning> {
         let held = self.session.0.as_mut()?;
-        let missed = next.checked_sub(held.received.get())?;
+        let missed = next.checked_sub(self.client.outbox.received())?;
         let mut at = self.client.outbox.rewind(received).ok()?;
         if held.is_stuck(received, self.client.outbox.has_begun_first()) {
             give_up_first(self.client, held.fruitless, held.error.take());
             held.fruitless = 0;
             at = self.client.outbox.rewind(received).ok()?;
         }
-        held.received.set(next);
+        self.client.outbox.note_received(next);
         let resent = self.client.outbox.stats().retained;
         let event = SessionEvent::Resumed { missed, resent, away: held.ended.elapsed() };
-        Some(Beginning::Resumed { received: held.received.clone(), at, event })
+        Some(Beginning::Resumed { at, event })
     }
 
     /// Takes leave of the session, if there is one.
     fn lose(&mut self, why: SessionLoss, known: Option<Known>) {
         let Some(held) = self.session.0.take() else { return };
         let Self { client, resume, .. } = self;
+        let missed = known.map(|known| known.end.saturating_sub(client.outbox.received()));
         let leftover = client.outbox.lose_session(known.map(|known| known.received), resume.resends);
-        let missed = known.map(|known| known.end.saturating_sub(held.received.get()));
         let events = &client.component.events;
         let refused = held.error.filter(|error| known.is_some() && refuses(error));
         let given_up = refused.and_then(|error| Some((client.outbox.give_up_first()?, error)));
@@ -217,13 +212,4 @@ fn give_up_first<D: WsDatatype>(client: &ClientCore<D>, links: u32, error: Optio
 /// Whether the peer closed the connection because of a message.
 fn refuses(error: &WsError) -> bool {
     matches!(error, WsError::ClosedByPeer { code, .. } if UNWANTED.contains(code))
-}
-
-/// The part of a link that belongs to the session.
-pub(crate) fn link<D: WsDatatype>(client: &ClientCore<D>, received: Received) -> SessionLink {
-    let events = client.component.events.clone();
-    SessionLink::new(received, false, move |news| {
-        let (News::Resumed { missed } | News::Gap { missed }) = news;
-        events.next(ClientEvent::Session(SessionEvent::Gap { missed }));
-    })
 }

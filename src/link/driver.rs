@@ -169,7 +169,7 @@ where
         // Only now: until then other threads may have written.
         ending.unconfirmed = self.unconfirmed();
         // What it counts belongs to the session from now on.
-        if self.link.session.take().is_none() {
+        if self.link.leave_session().is_none() {
             self.link.outbox.note_unconfirmed(ending.unconfirmed);
         }
     }

@@ -65,7 +65,7 @@ use crate::{
     limits::Limits,
     link::{
         driver::Driver,
-        session::SessionLink,
+        session::{News, SessionLink},
         write_scheduler::WriteScheduler,
         writer::{Progress, SharedWriter, WriterHandle},
     },
@@ -137,6 +137,22 @@ pub(crate) struct Link {
     pub(crate) session: Option<Box<SessionLink>>,
 }
 
+impl Link {
+    /// Takes leave of the session, if there is one. What was received is not received again.
+    pub(crate) fn leave_session(&mut self) -> Option<Box<SessionLink>> {
+        let session = self.session.take()?;
+        self.outbox.note_received(session.received());
+        Some(session)
+    }
+}
+
+impl Drop for Link {
+    /// Also when the task is cancelled.
+    fn drop(&mut self) {
+        self.leave_session();
+    }
+}
+
 /// Of a path and an address.
 const USUAL_NAME_LEN: usize = 48;
 
@@ -144,6 +160,9 @@ const USUAL_NAME_LEN: usize = 48;
 pub(crate) trait Recipient: fmt::Display + Send + Sync {
     /// Where received messages pile up if their subscribers do not keep up.
     fn inbound(&self) -> &dyn Backlog;
+
+    /// Is told what the link hears of its session.
+    fn hear_news(&self, news: News);
 
     /// As errors name it. In one piece of memory, which most names fit.
     fn name(&self) -> String {

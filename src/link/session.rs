@@ -3,13 +3,7 @@
 //! The link counts what arrives, acknowledges it, and hears the acknowledgements of the peer. It never outlives a mistake of
 //! the peer: a control message out of its place ends the connection with 1002.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
@@ -33,37 +27,29 @@ const ACK_WITHIN: Duration = Duration::from_secs(1);
 /// How long a peer may take to answer `ask`: as long as a peer may take to answer a ping, by default.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How far a session has come in the peer's messages, kept from one link to the next.
-#[derive(Clone, Default)]
-pub(crate) struct Received(Arc<AtomicU64>);
-
-impl Received {
-    /// The position. A link that is being served knows better.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    pub(crate) fn set(&self, position: u64) {
-        self.0.store(position, Relaxed);
-    }
-}
-
 /// What a link hears of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     /// The session goes on, and so many messages of the peer do not come.
-    Resumed { missed: u64 },
+    Resumed { missed: u64, resumption: Resumption },
     /// So many messages of the peer do not come, between the last one and the next.
     Gap { missed: u64 },
+}
+
+/// How a link goes on with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resumption {
+    /// How many messages it sends again.
+    pub(crate) resent: u64,
+    /// When the link before it ended.
+    pub(crate) ended: Instant,
 }
 
 /// The session of a link.
 pub(crate) struct SessionLink {
     receiving: Receiving,
-    /// Gets the position of `receiving` when the link ends.
-    received: Received,
-    /// The peer has still to say where it goes on.
-    is_resuming: bool,
+    /// Until the peer has said where it goes on. In a box, since most sessions are on their first link.
+    resuming: Option<Box<Resumption>>,
     /// The position that the peer has acknowledged on this link.
     acknowledged: u64,
     /// Since when the peer owes an answer to `ask`.
@@ -72,36 +58,32 @@ pub(crate) struct SessionLink {
     ack_by: Option<Instant>,
     /// The peer wants an acknowledgement at once.
     is_asked: bool,
-    tell: Box<dyn FnMut(News) + Send + Sync>,
-}
-
-impl Drop for SessionLink {
-    /// Even when the task is cancelled, what has been received is not received again.
-    fn drop(&mut self) {
-        self.received.set(self.receiving.received());
-    }
 }
 
 impl SessionLink {
-    /// The link goes on from the position `received`, which the peer was told. A peer that `is_resuming` begins with the position of its
+    /// The link goes on from the position `received`, which the peer was told. A peer that is resuming begins with the position of its
     /// next message.
-    pub(crate) fn new(received: Received, is_resuming: bool, tell: impl FnMut(News) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(received: u64, resuming: Option<Resumption>) -> Self {
+        let resuming = resuming.map(Box::new);
         Self {
-            receiving: Receiving::told(received.get()),
-            received,
-            is_resuming,
+            receiving: Receiving::told(received),
+            resuming,
             acknowledged: 0,
             asked: None,
             ack_by: None,
             is_asked: false,
-            tell: Box::new(tell),
         }
+    }
+
+    /// The position that this side has come to.
+    pub(super) fn received(&self) -> u64 {
+        self.receiving.received()
     }
 
     /// Counts a payload, before anybody hears of it: one whose subscriber panics is not to come again.
     #[inline]
     fn count(&mut self, frame: &Frame, now: Instant) -> Result<(), Mistake> {
-        if self.is_resuming {
+        if self.resuming.is_some() {
             return Err(AT_IS_MISSING);
         }
         self.receiving.take(frame.len())?;
@@ -118,15 +100,13 @@ impl SessionLink {
         self.receiving.ack()
     }
 
-    fn at(&mut self, position: u64) -> Result<(), Malformed> {
+    /// Goes on at a position of the peer's.
+    fn at(&mut self, position: u64) -> Result<Option<News>, Malformed> {
         let missed = self.receiving.at(position)?;
-        match self.is_resuming {
-            true => (self.tell)(News::Resumed { missed }),
-            false if missed > 0 => (self.tell)(News::Gap { missed }),
-            false => {}
-        }
-        self.is_resuming = false;
-        Ok(())
+        Ok(match self.resuming.take() {
+            Some(resumption) => Some(News::Resumed { missed, resumption: *resumption }),
+            None => (missed > 0).then_some(News::Gap { missed }),
+        })
     }
 }
 
@@ -212,8 +192,11 @@ where
     fn hear_verb(&mut self, verb: Verb) -> Result<(), Mistake> {
         let Some(session) = &mut self.link.session else { return Ok(()) };
         match verb {
-            Verb::At(position) => session.at(position)?,
-            _ if session.is_resuming => return Err(AT_IS_MISSING),
+            Verb::At(position) => {
+                let news = session.at(position)?;
+                news.into_iter().for_each(|news| self.link.recipient.hear_news(news));
+            }
+            _ if session.resuming.is_some() => return Err(AT_IS_MISSING),
             Verb::Ask => session.is_asked = true,
             Verb::Ack(position) if position < session.acknowledged => return Err(Mistake("`ack` goes back")),
             Verb::Ack(position) => {

@@ -512,6 +512,16 @@ impl Outbox {
         self.lock().end_position()
     }
 
+    /// See [`State::received`].
+    pub(crate) fn received(&self) -> u64 {
+        self.lock().received()
+    }
+
+    /// See [`State::note_received`].
+    pub(crate) fn note_received(&self, position: u64) {
+        self.lock().note_received(position);
+    }
+
     /// Takes leave of a session that is lost, in which the peer had come to the position `known`.
     pub(crate) fn lose_session(&self, known: Option<u64>, resends: bool) -> Leftover {
         self.change(|state| state.lose_session(known, resends))

@@ -40,10 +40,14 @@ pub(crate) struct Window {
     /// The position of the message of which the last link wrote a part.
     begun: Option<u64>,
     counts: Counts,
+    /// The position that this side has come to in the messages of the peer. It belongs here since it is kept for as long, from one link
+    /// to the next.
+    received: u64,
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Window>() <= 2 * 64, "each connection with a session has one, also while it is idle");
+const _: () =
+    assert!(size_of::<Window>() <= 2 * 64 + 8, "each connection with a session has one, also while it is idle");
 
 /// The fates of the messages that were kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +69,7 @@ pub(crate) struct Leftover {
 impl Window {
     fn new(bound: Tally) -> Self {
         let places = Places::default();
-        Self { places, bound, len: 0, expects: 0, told: 0, begun: None, counts: Counts::default() }
+        Self { places, bound, len: 0, expects: 0, told: 0, begun: None, counts: Counts::default(), received: 0 }
     }
 
     /// How many messages are written and not acknowledged.
@@ -229,7 +233,7 @@ impl State {
         let fresh = self.greetings();
         if let Some(window) = self.window_mut() {
             window.places = Places::anew(fresh, window.places.written());
-            (window.expects, window.told) = (0, 0);
+            (window.expects, window.told, window.received) = (0, 0, 0);
         }
     }
 
@@ -305,6 +309,7 @@ impl State {
     pub(crate) fn lose_session(&mut self, known: Option<u64>, resends: bool) -> Leftover {
         self.rewind_places();
         self.drop_greetings();
+        self.note_received(0);
         let mut leftover = Leftover::default();
         match known {
             Some(position) => {
@@ -318,6 +323,18 @@ impl State {
         leftover.spent.append(self.forget_greetings());
         leftover.kept = self.queue.len() as u64;
         leftover
+    }
+
+    /// The position that this side has come to in the messages of the peer. A link that is being served knows better.
+    pub(crate) fn received(&self) -> u64 {
+        self.window().map_or(0, |window| window.received)
+    }
+
+    /// Notes how far this side has come.
+    pub(crate) fn note_received(&mut self, position: u64) {
+        if let Some(window) = self.window_mut() {
+            window.received = position;
+        }
     }
 
     /// Whether a link has begun to write the first message, which can then be the reason for its end.

@@ -67,7 +67,7 @@ impl<'a, D: WsDatatype> Registered<'a, D> {
     ) -> Self {
         let Entrant { stream, early_bytes, answer, asked: asked @ Asked { deflate, .. } } = entrant;
         let serving = Serving::new(server, lane, asked);
-        let of_link = session.as_ref().map(|session| serving.begin_session(session));
+        let of_link = session.is_some().then(|| serving.begin_session());
         // Opened before anybody can push: whatever the socket takes is written behind the answer, and not held against the
         // peer.
         let link = Box::new(serving.link(early_bytes, deflate, of_link).open(stream, answer));
@@ -221,10 +221,10 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
     }
 
     /// Begins the session of a new connection.
-    fn begin_session(&self, session: &Served) -> SessionLink {
+    fn begin_session(&self) -> SessionLink {
         let window = self.server.sessions.as_ref().map(|sessions| sessions.resume.window);
         self.connection.core().outbox.begin_session(window.unwrap_or_default(), Vec::new());
-        self.session_link(session, None)
+        self.session_link(None)
     }
 
     /// Tells the subscribers that the connection is open.

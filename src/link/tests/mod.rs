@@ -33,7 +33,7 @@ use super::{
 use crate::{
     Io, SerializedSubject, Tag, WsText,
     endpoint::routing_table::RoutingTable,
-    link::session::{News, Received, SessionLink},
+    link::session::{News, SessionLink},
     outbox::{OutboxBound, OutboxFrame, Overflow, Runs},
     protocol::heartbeat::Mark,
     runtime::{
@@ -99,11 +99,18 @@ struct Plan {
 }
 
 /// The end of a link's messages.
-struct Audience(Arc<dyn Backlog>);
+struct Audience {
+    inbound: Arc<dyn Backlog>,
+    news: Option<mpsc::UnboundedSender<News>>,
+}
 
 impl Recipient for Audience {
     fn inbound(&self) -> &dyn Backlog {
-        &*self.0
+        &*self.inbound
+    }
+
+    fn hear_news(&self, news: News) {
+        self.news.iter().for_each(|hear| hear.send(news).unwrap_or_default());
     }
 }
 
@@ -116,15 +123,13 @@ impl fmt::Display for Audience {
 /// The session that a link belongs to.
 struct InSession {
     window: Tally,
-    received: Received,
     tell: mpsc::UnboundedSender<News>,
 }
 
 impl InSession {
     fn begin(&self, outbox: &Outbox) -> SessionLink {
         outbox.begin_session(self.window, vec![]);
-        let tell = self.tell.clone();
-        SessionLink::new(self.received.clone(), false, move |news| _ = tell.send(news))
+        SessionLink::new(outbox.received(), None)
     }
 }
 
@@ -148,7 +153,10 @@ impl Plan {
         let link = Link {
             role: self.role,
             deflate: None,
-            recipient: Arc::new(Audience(self.inbound.clone())),
+            recipient: Arc::new(Audience {
+                inbound: self.inbound.clone(),
+                news: self.session.as_ref().map(|session| session.tell.clone()),
+            }),
             outbox: outbox.clone(),
             limits: self.limits.clone().into(),
             events: self.events.clone(),

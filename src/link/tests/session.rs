@@ -17,7 +17,7 @@ impl Serving {
 
     fn start_with(window: Tally, socket_len: usize, limits: Limits) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
-        let session = InSession { window, received: Received::default(), tell };
+        let session = InSession { window, tell };
         let rig = Plan { session: Some(session), socket_len, limits, ..Plan::new(Role::Server) }.start();
         Self { rig, told }
     }
@@ -298,7 +298,6 @@ impl End {
 /// A server that keeps its session, and what its client has heard.
 struct Session {
     outbox: Outbox,
-    received: Received,
     client: End,
     heard: Vec<String>,
 }
@@ -311,7 +310,7 @@ impl Session {
         (0..2).for_each(|_| outbox.push(text("dropped")).unwrap());
         outbox.clear();
         (2..6).for_each(|n| outbox.push(text(&n.to_string())).unwrap());
-        Self { outbox, received: Received::default(), client: End::default(), heard: vec![] }
+        Self { outbox, client: End::default(), heard: vec![] }
     }
 
     /// Serves a link on which the client says each part once the server has nothing to write, and which breaks after `up`
@@ -320,7 +319,7 @@ impl Session {
         let (socket, mut peer) = duplex(1 << 20);
         let plan = Plan { scheduler: None, ..Plan::new(Role::Server) };
         let mut link = plan.link(&self.outbox);
-        link.link.session = Some(SessionLink::new(self.received.clone(), false, |_| {}).into());
+        link.link.session = Some(SessionLink::new(self.outbox.received(), None).into());
         let (hand_on, mut heard) = mpsc::unbounded_channel();
         let receive = move |frame| receipt(hand_on.send(frame));
         let (mut said, mut written) = (vec![], vec![]);
@@ -371,13 +370,13 @@ async fn link_cut_at_any_byte_in_either_direction_loses_and_repeats_nothing() {
         let said = session.link(first_link, up, down).await;
         let mut server = End::default();
         server.hear(&said);
-        assert_eq!((session.received.get(), &session.heard), (server.position, &server.payloads), "{up} {down}");
+        assert_eq!((session.outbox.received(), &session.heard), (server.position, &server.payloads), "{up} {down}");
         let next = session.outbox.rewind(session.client.position).unwrap();
         assert_eq!(next, session.client.position.max(2), "{up} {down}");
         session.client.position = next;
         session.link(second_link, usize::MAX, usize::MAX).await;
         assert_eq!((session.client.position, session.client.payloads.join("").as_str()), (6, "2345"), "{up} {down}");
         let whole = up == UP - 1 && down == DOWN - 1;
-        assert!(!whole || session.heard == ["a", "b", "c", "d"] && session.received.get() == 6);
+        assert!(!whole || session.heard == ["a", "b", "c", "d"] && session.outbox.received() == 6);
     }
 }

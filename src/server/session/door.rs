@@ -15,7 +15,11 @@ use tokio::io::AsyncReadExt;
 
 use super::Identity;
 use crate::{
-    handshake::admission::Permit, protocol::deflate::Agreed, runtime::callback, server::lane::Lane, session::Token,
+    handshake::admission::Permit,
+    protocol::deflate::Agreed,
+    runtime::callback,
+    server::lane::Lane,
+    session::{Token, verb::MAX_NUMBER},
     transport::Transport,
 };
 
@@ -23,6 +27,9 @@ use crate::{
 const EARLY_LEN: usize = 4096;
 
 const READ_LEN: usize = 1024;
+
+/// Higher than the number of any link, which a control message can tell.
+const CLOSED: u64 = MAX_NUMBER + 1;
 
 /// A link whose client has come back.
 pub(crate) struct Returned {
@@ -65,18 +72,17 @@ pub(crate) struct Door {
 }
 
 struct Inside {
-    /// The number of the latest link.
+    /// The number of the latest link; [`CLOSED`] when no further one may come in.
     link: u64,
     /// In a box, as it is rarely there.
     waiting: Option<Box<Returned>>,
-    is_closed: bool,
     /// The task that serves the session.
     task: Option<Waker>,
 }
 
 impl Door {
     pub(super) fn new(token: Token, identity: Identity) -> Self {
-        let inside = Inside { link: 1, waiting: None, is_closed: false, task: None };
+        let inside = Inside { link: 1, waiting: None, task: None };
         let (inside, is_wanted) = (Mutex::new(inside), AtomicBool::new(false));
         Self { token, identity, inside, is_wanted }
     }
@@ -97,7 +103,7 @@ impl Door {
     /// overtaken it, or when the session has just ended: its client will ask again.
     pub(crate) fn hand_over(&self, returned: Returned) {
         let mut inside = self.lock();
-        let is_late = inside.is_closed || returned.link < inside.link;
+        let is_late = returned.link < inside.link;
         let returned = Box::new(returned);
         if is_late {
             drop(inside);
@@ -127,7 +133,7 @@ impl Door {
     /// Lets nobody in any more. Returns the link that waited.
     pub(super) fn close(&self) -> Option<Box<Returned>> {
         let mut inside = self.lock();
-        inside.is_closed = true;
+        inside.link = CLOSED;
         self.is_wanted.store(false, Relaxed);
         inside.waiting.take()
     }

@@ -81,6 +81,13 @@ impl Eq for ByToken {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     path: Tag,
+    /// In a box, as most clients are no browsers, and few servers name owners.
+    who: Option<Box<Who>>,
+}
+
+/// What tells the clients of a path apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Who {
     origin: Option<Box<[u8]>>,
     owner: Option<Box<str>>,
 }
@@ -109,11 +116,9 @@ impl Sessions {
             let name = || owner(request, grant.map(|grant| &***grant as _));
             callback::run(|| callback::attempt("the function given to owner(..)", name))
         });
-        Ok(Identity {
-            path: request.tag().clone(),
-            origin: request.packed_header(&ORIGIN).map(Box::from),
-            owner: owner.transpose()?.map(String::into),
-        })
+        let origin = request.packed_header(&ORIGIN).map(Box::from);
+        let who = Who { origin, owner: owner.transpose()?.map(String::into) };
+        Ok(Identity { path: request.tag().clone(), who: (who != Who::default()).then(|| who.into()) })
     }
 
     /// Opens a session.

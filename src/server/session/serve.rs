@@ -15,7 +15,7 @@ use crate::{
     handshake::admission::Permit,
     link::{
         Ending, OpenLink,
-        session::{News, SessionLink, encode},
+        session::{Resumption, SessionLink, encode},
     },
     protocol::close::GOING_AWAY,
     server::serving::Serving,
@@ -45,7 +45,7 @@ impl<D: WsDatatype> Serving<'_, D> {
                 *permit = None;
                 // In a box, or each link would have room for the wait.
                 match Box::pin(session.next(sessions, outbox, || self.park(sessions))).await {
-                    Ok(next) => link = self.resume(session, next, permit, ended),
+                    Ok(next) => link = self.resume(next, permit, ended),
                     Err(over) => {
                         let lost = self.lost_session(over.0);
                         return self.close_session(sessions, session, over, lost.into());
@@ -68,13 +68,7 @@ impl<D: WsDatatype> Serving<'_, D> {
     }
 
     /// Opens a link that goes on with the session.
-    fn resume(
-        &self,
-        session: &Served,
-        next: Next,
-        permit: &mut Option<Permit>,
-        ended: Instant,
-    ) -> Box<OpenLink<Transport>> {
+    fn resume(&self, next: Next, permit: &mut Option<Permit>, ended: Instant) -> Box<OpenLink<Transport>> {
         let Next { returned, answer, resent } = next;
         let Returned { mut stream, early_bytes, deflate, permit: place, lane, .. } = returned;
         if !Arc::ptr_eq(&lane, &self.connection.core().lane) {
@@ -83,28 +77,13 @@ impl<D: WsDatatype> Serving<'_, D> {
         }
         *permit = Some(place);
         self.connection.core().set_linked(true);
-        let of_link = self.session_link(session, Some((resent, ended)));
+        let of_link = self.session_link(Some(Resumption { resent, ended }));
         self.link(early_bytes, deflate, Some(of_link)).open(stream, encode(&answer, Role::Server)).into()
     }
 
-    /// The part of a link that belongs to the session. One that goes on with it knows how many messages it sends again, and when
-    /// the last one ended.
-    pub(crate) fn session_link(&self, session: &Served, resumed: Option<(u64, Instant)>) -> SessionLink {
-        let (core, of_server) = (self.connection.core().clone(), self.server.component.events.clone());
-        let is_resuming = resumed.is_some();
-        // In a box, since most sessions are on their first link, and keep this all the same.
-        let resumed = resumed.map(Box::new);
-        SessionLink::new(session.received.clone(), is_resuming, move |news| {
-            let event = match (news, resumed.as_deref()) {
-                (News::Resumed { missed }, Some(&(resent, ended))) => {
-                    SessionEvent::Resumed { missed, resent, away: ended.elapsed() }
-                }
-                (News::Resumed { missed } | News::Gap { missed }, _) => SessionEvent::Gap { missed },
-            };
-            let event = ServerEvent::Session { peer: core.peer(), event };
-            core.component.events.copy(&event);
-            of_server.next(event);
-        })
+    /// The part of a link that belongs to the session.
+    pub(crate) fn session_link(&self, resuming: Option<Resumption>) -> SessionLink {
+        SessionLink::new(self.connection.core().outbox.received(), resuming)
     }
 
     fn lost_session(&self, why: SessionLoss) -> Ending {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     SessionLoss, WsError,
-    link::{Ending, greeting::Greeting, session::Received},
+    link::{Ending, greeting::Greeting},
     outbox::Outbox,
     protocol::close::TAKEN_OVER,
     session::verb::{Known, Verb},
@@ -47,7 +47,6 @@ async fn refuse(mut returned: Returned, outbox: &Outbox) {
 /// The session of a connection.
 pub(crate) struct Served {
     pub(crate) door: Arc<Door>,
-    pub(crate) received: Received,
     /// The position that the client had come to when its latest link began.
     position: u64,
     /// How many links in a row had ended there before it.
@@ -67,7 +66,7 @@ pub(crate) struct Next {
 
 impl Served {
     pub(crate) fn new(door: Arc<Door>) -> Self {
-        Self { door, received: Received::default(), position: 0, fruitless: 0 }
+        Self { door, position: 0, fruitless: 0 }
     }
 
     /// Resolves when another link wants to go on with the session.
@@ -164,12 +163,12 @@ impl Served {
     }
 
     fn go_on(&self, returned: Returned, next: u64, outbox: &Outbox) -> Next {
-        let answer = Verb::Resumed { received: self.received.get(), next };
+        let answer = Verb::Resumed { received: outbox.received(), next };
         Next { returned, answer, resent: outbox.stats().retained }
     }
 
     /// What is known of the session at its end.
     pub(crate) fn known(&self, outbox: &Outbox) -> Known {
-        Known { received: self.received.get(), end: outbox.end_position() }
+        Known { received: outbox.received(), end: outbox.end_position() }
     }
 }
