@@ -79,6 +79,7 @@ mod address_fields;
 mod advice;
 #[cfg(feature = "nats")]
 mod bus;
+mod by_tag;
 mod calls;
 mod client;
 mod context;

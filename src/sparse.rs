@@ -25,6 +25,14 @@ pub(crate) fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     }
 }
 
+/// As [`give_back`], for a list.
+pub(crate) fn give_back_list<T>(list: &mut Vec<T>) {
+    let capacity = list.capacity();
+    if capacity > KEPT_CAPACITY && list.len() < capacity / 4 {
+        list.shrink_to(capacity / 2);
+    }
+}
+
 /// Makes room for one entry in an empty list, of which there are many with no other: a vector begins with room for four.
 pub(crate) fn expect_one<T>(list: &mut Vec<T>) {
     if list.is_empty() {

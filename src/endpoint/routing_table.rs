@@ -1,15 +1,13 @@
 //! The way out of a server: from a message with a tag to the outboxes on that tag, which is the path of some and a room of others.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use crate::{
     Tag,
+    by_tag::ByTag,
     fate::Fate,
     outbox::{Answer, FETCHED_AT_ONCE, Key, Outbox, OutboxFrame, Refusal, Runs, Spent, discard},
     sparse,
@@ -31,7 +29,7 @@ pub(crate) struct RoutingTable {
 #[derive(Default)]
 struct Table {
     /// Those on each tag. None is empty.
-    tags: HashMap<Tag, Hearers>,
+    tags: ByTag<Hearers>,
     added: u64,
     pushed: u64,
     unrouted: u64,
@@ -59,7 +57,7 @@ impl RoutingTable {
         let mut table = self.lock();
         table.added += 1;
         let number = table.added;
-        let hearers = table.tags.entry(tag).or_default();
+        let hearers = table.tags.get_or_default(tag);
         sparse::expect_one(&mut hearers.outboxes);
         hearers.outboxes.push((number, outbox));
         if compresses {
@@ -72,16 +70,14 @@ impl RoutingTable {
     /// one would go the messages in it.
     pub(crate) fn remove(&self, tag: &Tag, number: u64, compresses: bool) {
         let mut table = self.lock();
-        let Entry::Occupied(mut entry) = table.tags.entry(tag.clone()) else { return };
-        let hearers = entry.get_mut();
+        let Some(hearers) = table.tags.get_mut(tag) else { return };
         let Ok(at) = hearers.outboxes.binary_search_by_key(&number, |(number, _)| *number) else { return };
         hearers.outboxes.remove(at).1.settle();
         if compresses {
             self.count_compressing(hearers, -1);
         }
         if hearers.outboxes.is_empty() {
-            entry.remove();
-            sparse::give_back(&mut table.tags);
+            table.tags.remove(tag);
         }
     }
 
@@ -330,7 +326,7 @@ mod tests {
         let (routes, path) = (RoutingTable::default(), Tag::from("/"));
         let outboxes: Vec<_> = (0..10).map(|_| outbox(9)).collect();
         let numbers: Vec<_> = outboxes.iter().map(|outbox| routes.add(path.clone(), outbox.clone(), false)).collect();
-        let is_kept = || routes.lock().tags[&path].runs.is_kept();
+        let is_kept = || routes.lock().tags.get(&path).unwrap().runs.is_kept();
         assert_eq!(routes.push(&path, message(), None, None), Some(Ok(())));
         routes.remove(&path, numbers[0], false);
         assert_eq!(routes.push(&path, message(), None, Some(&outboxes[1])), Some(Ok(())));
