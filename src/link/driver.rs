@@ -291,7 +291,9 @@ where
                     if !rest.is_empty() {
                         self.unread = Bytes::copy_from_slice(rest);
                     }
-                    long_turns::note_read(read, was_in_long_message || self.is_in_long_message());
+                    if was_in_long_message || self.is_in_long_message() {
+                        long_turns::note_long(read);
+                    }
                 }
             }
         }
@@ -386,6 +388,9 @@ where
     fn note_len(&mut self, len: usize, share: &mut usize) {
         *share = share.saturating_sub(len / LEN_PER_MESSAGE);
         self.read_ahead.note(len);
+        if len < GATHERED_LEN {
+            long_turns::note_short();
+        }
         if self.link.deflate.is_some() {
             self.read_ahead.note_inflated(len, self.link.recipient.inbound());
         }

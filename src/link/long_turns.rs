@@ -17,9 +17,15 @@ pub(crate) fn are_allowed() -> bool {
     LEFT.get() == 0
 }
 
-/// Notes a read of so many bytes, which brought a part of a long message or something else.
-pub(crate) fn note_read(len: usize, is_of_long: bool) {
-    LEFT.set(if is_of_long { LEFT.get().saturating_sub(len) } else { LEN });
+/// Notes a short message. The pongs of idle peers are none: they may wait.
+#[inline]
+pub(crate) fn note_short() {
+    LEFT.set(LEN);
+}
+
+/// Notes a read of so many bytes that brought a part of a long message.
+pub(crate) fn note_long(len: usize) {
+    LEFT.set(LEFT.get().saturating_sub(len));
 }
 
 #[cfg(test)]
@@ -29,11 +35,11 @@ mod tests {
     #[test]
     fn turns_are_long_again_once_no_short_message_came_for_a_while() {
         assert!(are_allowed());
-        note_read(9, false);
+        note_short();
         // Also if they come byte by byte.
         for len in [1, LEN / 2, 1, LEN / 2 - 2] {
             assert!(!are_allowed());
-            note_read(len, true);
+            note_long(len);
         }
         assert!(are_allowed());
     }

@@ -169,14 +169,21 @@ async fn long_message_is_read_to_its_end_in_one_turn_unless_it_is_very_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn turns_are_short_while_another_peer_sends_short_messages() {
+async fn turns_are_short_while_another_peer_sends_short_messages_and_not_pongs() {
     const LEN: usize = 1 << 20;
     let mut other = Plan::new(Role::Server).start();
-    other.peer.write_all(&wire(Role::Client, TEXT, b"short")).await.unwrap();
-    assert_eq!(other.heard.recv().await, Some(text("short")));
     let mut rig = Plan { socket_len: 2 * LEN, ..Plan::new(Role::Server) }.start();
-    rig.peer.write_all(&wire(Role::Client, BINARY, &vec![7; LEN])).await.unwrap();
-    tokio::task::yield_now().await;
-    assert!(rig.heard.try_recv().is_err());
-    assert_eq!(rig.heard.recv().await, Some(Frame::Binary(vec![7; LEN].into())));
+    for is_long in [true, false] {
+        if is_long {
+            other.peer.write_all(&wire(Role::Client, PONG, &mark(0))).await.unwrap();
+            sleep(SECOND).await;
+        } else {
+            other.peer.write_all(&wire(Role::Client, TEXT, b"short")).await.unwrap();
+            assert_eq!(other.heard.recv().await, Some(text("short")));
+        }
+        rig.peer.write_all(&wire(Role::Client, BINARY, &vec![7; LEN])).await.unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(rig.heard.try_recv().is_ok(), is_long);
+        assert!(is_long || rig.heard.recv().await == Some(Frame::Binary(vec![7; LEN].into())));
+    }
 }
