@@ -185,7 +185,8 @@ impl<D: WsDatatype> RxWsClient<D> {
         self.inner.core.response()
     }
 
-    /// Blocks until the client is connected; after [`reconnect`](Self::reconnect), until the new connection is there.
+    /// Blocks until the client is connected; after [`reconnect`](Self::reconnect), until the new connection is there. The server
+    /// has answered by then, but its program may hear of the connection a moment later.
     ///
     /// # Errors
     ///

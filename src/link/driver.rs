@@ -291,9 +291,7 @@ where
                     if !rest.is_empty() {
                         self.unread = Bytes::copy_from_slice(rest);
                     }
-                    if was_in_long_message || self.is_in_long_message() {
-                        long_turns::note_long(read);
-                    }
+                    long_turns::note_read(read, was_in_long_message || self.is_in_long_message());
                 }
             }
         }

@@ -23,9 +23,11 @@ pub(crate) fn note_short() {
     LEFT.set(LEN);
 }
 
-/// Notes a read of so many bytes that brought a part of a long message.
-pub(crate) fn note_long(len: usize) {
-    LEFT.set(LEFT.get().saturating_sub(len));
+/// Notes a read of so many bytes, which brought a part of a long message or did not.
+pub(crate) fn note_read(len: usize, is_of_long: bool) {
+    if is_of_long {
+        LEFT.set(LEFT.get().saturating_sub(len));
+    }
 }
 
 #[cfg(test)]
@@ -39,7 +41,7 @@ mod tests {
         // Also if they come byte by byte.
         for len in [1, LEN / 2, 1, LEN / 2 - 2] {
             assert!(!are_allowed());
-            note_long(len);
+            note_read(len, true);
         }
         assert!(are_allowed());
     }

@@ -14,8 +14,8 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
-    Addr, Calls, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, SessionEvent, Tag, TaggedData,
-    WsDatatype, WsError,
+    Addr, Calls, DatatypeError, Delivery, Io, IoScheduler, SendError, SerializedSubject, Tag, TaggedData, WsDatatype,
+    WsError,
     datatype::Moved,
     endpoint::{
         self, Component, EndpointCore, Feed, Received,
@@ -26,10 +26,6 @@ use crate::{
     },
     fate::Fate,
     handshake::{Granted, UpgradeRequest},
-    link::{
-        Recipient,
-        session::{News, Resumption},
-    },
     outbox::{Outbox, Reporter, Reports},
     protocol::close::{INTERNAL_ERROR, NORMAL},
     sending::{self, Outgoing, Outlet, backpressure},
@@ -121,26 +117,6 @@ impl<D: WsDatatype> Reporter for ConnectionCore<D> {
             connection.report_drops(&server);
             ControlFlow::Continue(())
         }));
-    }
-}
-
-impl<D: WsDatatype> Recipient for ConnectionCore<D> {
-    fn inbound(&self) -> &dyn Backlog {
-        &self.branch
-    }
-
-    fn hear_news(&self, news: News) {
-        let event = match news {
-            News::Resumed { missed, resumption: Resumption { resent, ended } } => {
-                SessionEvent::Resumed { missed, resent, away: ended.elapsed() }
-            }
-            News::Gap { missed } => SessionEvent::Gap { missed },
-        };
-        let event = ServerEvent::Session { peer: self.peer(), event };
-        self.component.events.copy(&event);
-        if let Some(server) = self.server.upgrade() {
-            server.component.events.next(event);
-        }
     }
 }
 

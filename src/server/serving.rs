@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{
-    Addr, Connection, Frame, Io, ObservableExt, SessionLoss, Tag, TaggedData, Tally, WsDatatype, WsError,
+    Addr, Connection, Frame, Io, ObservableExt, SessionEvent, SessionLoss, Tag, TaggedData, Tally, WsDatatype, WsError,
     endpoint::{
         Component, Received,
         emitter::Emitting,
@@ -21,7 +21,10 @@ use crate::{
         trace,
     },
     handshake::{Asked, Entrant, Refused, admission::Permit},
-    link::{Ending, Link, NewLink, OpenLink, Receipt, drive, session::SessionLink},
+    link::{
+        Ending, Link, NewLink, OpenLink, Receipt, Recipient, drive,
+        session::{News, Resumption, SessionLink},
+    },
     outbox::Outbox,
     protocol::deflate::Agreed,
     runtime::{
@@ -332,6 +335,26 @@ impl<'a, D: WsDatatype> Serving<'a, D> {
 impl<D: WsDatatype> Clone for Serving<'_, D> {
     fn clone(&self) -> Self {
         Self { server: self.server, connection: self.connection.clone() }
+    }
+}
+
+impl<D: WsDatatype> Recipient for ConnectionCore<D> {
+    fn inbound(&self) -> &dyn Backlog {
+        &self.branch
+    }
+
+    fn hear_news(&self, news: News) {
+        let event = match news {
+            News::Resumed { missed, resumption: Resumption { resent, ended } } => {
+                SessionEvent::Resumed { missed, resent, away: ended.elapsed() }
+            }
+            News::Gap { missed } => SessionEvent::Gap { missed },
+        };
+        let event = ServerEvent::Session { peer: self.peer(), event };
+        self.component.events.copy(&event);
+        if let Some(server) = self.server.upgrade() {
+            server.component.events.next(event);
+        }
     }
 }
 
