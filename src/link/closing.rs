@@ -189,11 +189,14 @@ where
     }
 
     pub(crate) fn closing_deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Open => self.close_by,
-            Phase::CloseSent(closing) | Phase::CloseReceived(closing) => Some(closing.deadline),
-            Phase::Failing(failure) => Some(failure.deadline),
-        }
+        let of_phase = match &self.phase {
+            Phase::Open => return self.close_by,
+            Phase::CloseSent(closing) | Phase::CloseReceived(closing) => closing.deadline,
+            Phase::Failing(failure) => failure.deadline,
+        };
+        // The program may close as well, and have less time.
+        let asked = self.link.outbox.closing();
+        Some(asked.map_or(of_phase, |asked| asked.deadline.min(of_phase)))
     }
 
     /// Shuts the socket down once the last bytes are flushed, and ends the connection unless the peer is the one to hang up.

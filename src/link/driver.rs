@@ -221,9 +221,11 @@ where
     }
 
     /// Whether reading is paused. Nothing is read from a peer that does not take the answers to its pings, so that they
-    /// cannot pile up. Messages do not count: two peers that each wait for the other to read would wait for ever.
+    /// cannot pile up; behind a close frame there are none. Messages do not count: two peers that each wait for the other to read
+    /// would wait for ever.
     pub(crate) fn is_paused(&self) -> bool {
-        self.answers.len() + self.write_status.answers_len > self.link.limits.write_buffer_len
+        let answers_len = self.answers.len() + self.write_status.answers_len;
+        answers_len > self.link.limits.write_buffer_len && matches!(self.phase, Phase::Open)
     }
 
     /// Reads and dispatches the waiting bytes, once the deliveries are made that the callbacks of this task have caused.

@@ -77,6 +77,30 @@ async fn client_leaves_hanging_up_to_the_server_but_waits_no_longer_than_a_secon
 }
 
 #[tokio::test(start_paused = true)]
+async fn program_that_closes_behind_a_close_frame_waits_no_longer_than_it_says() {
+    let mut rig = Plan::new(Role::Client).start();
+    rig.peer.write_all(&close_frame(Role::Server, 1000)).await.unwrap();
+    rig.peer.read_exact(&mut [0; 8]).await.unwrap();
+    sleep(SECOND / 10).await;
+    rig.outbox.close(1000, "", SECOND / 5);
+    let ending = rig.task.await.unwrap();
+    assert!(ending.error.is_none() && ending.code == 1000, "{ending:?}");
+    assert_eq!(rig.began.elapsed(), SECOND * 3 / 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_are_heard_while_the_last_ping_and_the_close_frame_wait_for_the_peer() {
+    let limits = Limits::server().write_buffer_len(8);
+    let plan = Plan { heartbeat: heartbeat(60, 60), limits, socket_len: 64, ..Plan::new(Role::Server) };
+    let mut rig = plan.start();
+    rig.outbox.push(binary(1000)).unwrap();
+    rig.outbox.close(1000, "", 5 * SECOND);
+    sleep(SECOND).await;
+    rig.peer.write_all(&wire(Role::Client, TEXT, b"first")).await.unwrap();
+    assert_eq!(timeout(SECOND, rig.heard.recv()).await, Ok(Some(text("first"))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn close_frames_that_cross_make_one_closing_handshake() {
     for role in [Role::Server, Role::Client] {
         let mut rig = Plan::new(role).start();
