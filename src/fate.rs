@@ -14,8 +14,8 @@ pub enum DeliveryStatus {
     Queued,
     /// The operating system has taken its last byte.
     Written,
-    /// It has arrived. In the [resumable mode](crate::Resume) the peer has handed it to its subscribers; otherwise a pong that
-    /// answers a ping behind it shows that the peer's WebSocket has it.
+    /// It has arrived. In the [resumable mode](crate::Resume) the peer has handed it to its subscribers, or to what it keeps for the
+    /// first of them; otherwise a pong that answers a ping behind it shows that the peer's WebSocket has it.
     Acknowledged,
     /// It was given up. [`DropReason::Unconfirmed`] alone leaves open whether it has arrived.
     Dropped(DropReason),

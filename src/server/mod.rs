@@ -305,7 +305,8 @@ endpoint! {
 
     /// As [`next`](Self::next), and says why when the message is refused. Never blocks.
     ///
-    /// `Ok` is a place in the outboxes, not delivery.
+    /// `Ok` is a place in the outboxes, not delivery. Without a client on the tag it is `Ok` too, and the message counts as
+    /// unrouted.
     ///
     /// # Errors
     ///

@@ -57,7 +57,7 @@ pub(super) const TLS_HEAD: &str = "\
     |---|--:|--:|--:|--:|--:|--:|\n";
 
 pub(super) const ONE_CORE_HEAD: &str = "\
-    | CPU time, both servers on the same core | one thread | two threads | two ÷ one | at most | by hand, two ÷ one |\n\
+    | CPU time, both servers on the same core | one thread | two threads | two ÷ one | at most | tuned, two ÷ one |\n\
     |---|--:|--:|--:|--:|--:|\n";
 
 pub(super) const TWO_CORES_HEAD: &str = "\
