@@ -37,8 +37,8 @@ pub(crate) struct Window {
     expects: u64,
     /// The highest position that a peer of this session can have heard of on an earlier link, or of messages that wait again.
     told: u64,
-    /// The position of the message of which the last link wrote a part.
-    begun: Option<u64>,
+    /// The position behind the message of which the last link wrote a part; 0 if there is none.
+    begun: u64,
     counts: Counts,
     /// The position that this side has come to in the messages of the peer. It belongs here since it is kept for as long, from one link
     /// to the next.
@@ -46,8 +46,7 @@ pub(crate) struct Window {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () =
-    assert!(size_of::<Window>() <= 2 * 64 + 8, "each connection with a session has one, also while it is idle");
+const _: () = assert!(size_of::<Window>() <= 2 * 64, "each connection with a session has one, also while it is idle");
 
 /// The fates of the messages that were kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +68,7 @@ pub(crate) struct Leftover {
 impl Window {
     fn new(bound: Tally) -> Self {
         let places = Places::default();
-        Self { places, bound, len: 0, expects: 0, told: 0, begun: None, counts: Counts::default(), received: 0 }
+        Self { places, bound, len: 0, expects: 0, told: 0, begun: 0, counts: Counts::default(), received: 0 }
     }
 
     /// How many messages are written and not acknowledged.
@@ -92,12 +91,12 @@ impl Window {
 
     /// Notes that the link has written a part of the message at `index`, and has ended.
     pub(super) fn note_begun(&mut self, index: Option<usize>) {
-        self.begun = index.map(|index| self.places.at(index));
+        self.begun = index.map_or(0, |index| self.places.at(index) + 1);
     }
 
     /// Whether a link has written the first message, or a part of it.
     fn has_begun_first(&self) -> bool {
-        self.places.is_written(0) || self.begun == Some(self.places.at(0))
+        self.places.is_written(0) || self.begun == self.places.at(0) + 1
     }
 
     /// Whether so many messages from `index` on may be written, even if the last one were longer.

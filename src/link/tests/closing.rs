@@ -89,6 +89,25 @@ async fn program_that_closes_behind_a_close_frame_waits_no_longer_than_it_says()
 }
 
 #[tokio::test(start_paused = true)]
+async fn program_that_closes_while_the_last_frame_waits_for_the_peer_waits_no_longer_than_it_says() {
+    let mistake = wire(Role::Server, TEXT, b"not masked");
+    for (role, said) in [
+        (Role::Server, close_frame(Role::Client, 1000)),
+        (Role::Server, mistake),
+        (Role::Client, close_frame(Role::Server, 1000)),
+    ] {
+        let mut rig = Plan { socket_len: 64, ..Plan::new(role) }.start();
+        rig.outbox.push(binary(1000)).unwrap();
+        sleep(SECOND / 20).await;
+        rig.peer.write_all(&said).await.unwrap();
+        sleep(SECOND / 20).await;
+        rig.outbox.close(1000, "", SECOND / 5);
+        rig.task.await.unwrap();
+        assert_eq!(rig.began.elapsed(), SECOND * 3 / 10, "{role:?} {said:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_are_heard_while_the_last_ping_and_the_close_frame_wait_for_the_peer() {
     let limits = Limits::server().write_buffer_len(8);
     let plan = Plan { heartbeat: heartbeat(60, 60), limits, socket_len: 64, ..Plan::new(Role::Server) };
