@@ -406,6 +406,9 @@ impl<S: Socket> ScheduledWrite for SharedWriter<S> {
 impl<S: Socket> Outflow for SharedWriter<S> {
     fn wake(self: Arc<Self>) {
         match self.scheduler.clone() {
+            // Behind a close frame there is nothing to write, but the program may close, for which the task has less time then. It
+            // looks for that, under the outbox's lock, after it has let nothing more out.
+            Some(_) if !self.is_open.load(Relaxed) => self.wake_task(),
             Some(scheduler) if !self.is_scheduled.swap(true, AcqRel) => scheduler.schedule(self),
             Some(_) => {}
             None => self.wake_task(),

@@ -91,12 +91,14 @@ async fn program_that_closes_behind_a_close_frame_waits_no_longer_than_it_says()
 #[tokio::test(start_paused = true)]
 async fn program_that_closes_while_the_last_frame_waits_for_the_peer_waits_no_longer_than_it_says() {
     let mistake = wire(Role::Server, TEXT, b"not masked");
-    for (role, said) in [
-        (Role::Server, close_frame(Role::Client, 1000)),
-        (Role::Server, mistake),
-        (Role::Client, close_frame(Role::Server, 1000)),
+    for (role, said, socket_len) in [
+        (Role::Server, close_frame(Role::Client, 1000), 64),
+        (Role::Server, mistake.clone(), 64),
+        // It has it, and is to hang up.
+        (Role::Server, mistake, 1 << 20),
+        (Role::Client, close_frame(Role::Server, 1000), 64),
     ] {
-        let mut rig = Plan { socket_len: 64, ..Plan::new(role) }.start();
+        let mut rig = Plan { socket_len, ..Plan::new(role) }.start();
         rig.outbox.push(binary(1000)).unwrap();
         sleep(SECOND / 20).await;
         rig.peer.write_all(&said).await.unwrap();
